@@ -1,0 +1,84 @@
+"""The session folder: agents and the town speak to each other in files.
+
+One folder per attempt, `run/sessions/<rig>/<polecat>/<bead>/<attempt>/`. The agent's commands
+read and write it and touch nothing else; the scanner of the patrol reads what they wrote.
+Standard library only, because `gt done` must answer in tens of milliseconds.
+
+    session.json   written at the start: who, where, which branch
+    task.md        the task for the agent
+    failure.log    raw log of the failed gate, when there was one
+    inbox/*.json   messages to the agent
+    heartbeat      its modification time is the last beat
+    help/*.json    HELP intents, one file each, until taken
+    done.json      the done intent, until taken
+    done.taken.json   the last done intent that was taken (or refused)
+    ended          the attempt is over: its text says why
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+SESSION = "session.json"
+TASK = "task.md"
+FAILURE_LOG = "failure.log"
+INBOX = "inbox"
+HEARTBEAT = "heartbeat"
+HELP = "help"
+DONE = "done.json"
+DONE_TAKEN = "done.taken.json"
+ENDED = "ended"
+
+
+def write_synced(path: Path, text: str) -> None:
+    """Write `text` to `path` so that after return it is there whole, or (killed) not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    _sync_directory(path.parent)
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """`write_synced` of a JSON document."""
+    write_synced(path, json.dumps(value, ensure_ascii=True, indent=1) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The document, or None where there is none; a file that is no JSON object counts as none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def rename_synced(source: Path, target: Path) -> bool:
+    """Move a file within its folder for good; False where it is gone already."""
+    try:
+        os.replace(source, target)
+    except FileNotFoundError:
+        return False
+    _sync_directory(target.parent)
+    return True
+
+
+def _sync_directory(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

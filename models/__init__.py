@@ -1,0 +1,1 @@
+"""What crosses a boundary: frozen pydantic models, names, errors and settings. No I/O."""

@@ -1,0 +1,117 @@
+"""Host work for one attempt: start it, take its work, end its session; and the patrol's watch."""
+
+from __future__ import annotations
+
+from models.base import Frozen
+from models.jobs import AttemptNote, Observation
+from models.records import Rig
+
+
+class StartAttempt(Frozen):
+    """Worktree, session folder and tmux session for one attempt of a bead's job."""
+
+    rig: Rig
+    bead: str
+    title: str
+    description: str
+    polecat: str
+    attempt: int
+    agent: str
+    """the agent's command line, run by `sh -c` in the worktree"""
+    notes: tuple[AttemptNote, ...] = ()
+    failure_log: str | None = None
+    """path of a gate's log on this host, copied to the file named by GT_FAILURE_LOG"""
+
+
+class AttemptStarted(Frozen):
+    session: str
+    worktree: str
+    base_sha: str
+    adopted: bool
+    """a living session of this very attempt was found and kept"""
+
+
+class TakeWork(Frozen):
+    """Verify what `gt done` announced and put it on the remote."""
+
+    rig: Rig
+    bead: str
+    polecat: str
+    attempt: int
+
+
+class WorkTaken(Frozen):
+    accepted: bool
+    head_sha: str | None = None
+    reason: str = ""
+    """why not: uncommitted changes, no commits, wrong branch"""
+
+
+class EndSession(Frozen):
+    """Save evidence, then end the attempt's session; the session folder stays, marked as ended."""
+
+    rig: str
+    bead: str
+    polecat: str
+    attempt: int
+    grace_s: float = 0.0
+    cause: str = ""
+
+
+class ReleaseWorktree(Frozen):
+    """The job is over: park what is not landed, then free the worktree for the next bead."""
+
+    rig: Rig
+    bead: str
+    polecat: str
+    attempt: int
+    landed_sha: str | None = None
+
+
+class WorktreeReleased(Frozen):
+    parked_ref: str | None = None
+    """where unlanded work was saved on the remote"""
+
+
+class SettleIntent(Frozen):
+    """A done or help intent was taken (or refused) by the job: its file goes."""
+
+    rig: str
+    bead: str
+    polecat: str
+    attempt: int
+    intent: str
+    """`done.json` or `help/<name>.json`"""
+    refused: str = ""
+    """non-empty: tell the agent why, in its inbox"""
+
+
+class WatchRig(Frozen):
+    """One round of the patrol on one host."""
+
+    rig: str
+    host: str
+    interval_s: float
+    """return at the latest after this long"""
+    known: tuple[str, ...] = ()
+    """keys of observations already passed on and not yet settled (`observation_key`)"""
+
+
+class WatchReport(Frozen):
+    """What a round saw. `observations` holds only what was not `known`.
+
+    `present` holds the keys of every observation that can be made now, known or not: a key that
+    leaves it may be forgotten.
+    """
+
+    observations: tuple[Observation, ...] = ()
+    present: tuple[str, ...] = ()
+    living: tuple[str, ...] = ()
+    """beads whose session lives"""
+    heartbeat_age_s: dict[str, float] = {}
+    progress_age_s: dict[str, float] = {}
+
+
+def observation_key(seen: Observation) -> str:
+    """Identifies one fact: bead, attempt, kind and, for help, which intent."""
+    return f"{seen.bead}/{seen.attempt}/{seen.kind}/{seen.intent}"

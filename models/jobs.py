@@ -1,0 +1,256 @@
+"""Messages of the Dispatcher, a job (Polecat), the Witness and the Mayor."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from models.base import Frozen
+from models.records import Bead, JobState, Rig
+from models.settings import Settings
+
+# --- slinging -------------------------------------------------------------------------------
+
+
+class SlingRequest(Frozen):
+    bead: str
+    rig: str
+    agent: str | None = None
+
+
+class SlingResult(Frozen):
+    bead: str
+    workflow_id: str
+    state: JobState
+
+
+class JobOrder(Frozen):
+    """A person's order about a job, through the dispatcher: cancel, retry or reassign."""
+
+    bead: str
+    reason: str = ""
+
+
+class Admission(Frozen):
+    """What the ledger says of a bead that shall be worked on."""
+
+    bead: Bead
+    rig: Rig
+    agent: str
+    settings: Settings
+    highest_attempt: int
+    open_dependencies: tuple[str, ...] = ()
+
+
+# --- slots (between the Dispatcher and jobs) --------------------------------------------------
+
+
+class SlotRequest(Frozen):
+    """A job asks for a living session. `polecat`/`host` are set when it keeps its worktree."""
+
+    bead: str
+    priority: int
+    rework: bool
+    polecat: str | None = None
+    host: str | None = None
+    avoid_polecat: str | None = None
+    """after a reassignment: not this one again"""
+
+
+class SlotGrant(Frozen):
+    polecat: str
+    host: str
+
+
+class JobEnded(Frozen):
+    bead: str
+    state: JobState
+
+
+class DispatchFacts(Frozen):
+    """What a dispatcher's cycle reads from the record."""
+
+    rig: Rig
+    settings: Settings
+    hosts: tuple[str, ...]
+    open_dependencies: dict[str, tuple[str, ...]]
+    """for each bead asked about: those of its dependencies that are not closed"""
+
+
+class DispatchFactsRequest(Frozen):
+    rig: str
+    beads: tuple[str, ...]
+
+
+# --- a job ------------------------------------------------------------------------------------
+
+
+class AttemptNote(Frozen):
+    """What was said about an earlier attempt; goes into the next attempt's task file."""
+
+    attempt: int
+    kind: str
+    """agent_died, merge_failed, rework_request, work_refused, reassigned, told"""
+    text: str
+
+
+class ObservationKind(StrEnum):
+    DIED = "died"
+    """pane, session or tmux server gone"""
+    DONE = "done"
+    """`gt done` was run"""
+    HELP = "help"
+    """`gt escalate` was run in the session"""
+
+
+class DoneStatus(StrEnum):
+    COMPLETED = "completed"
+    BLOCKED = "blocked"
+    DEFERRED = "deferred"
+
+
+class Observation(Frozen):
+    """One fact about one attempt, as seen on its host. Older attempts' facts are dropped."""
+
+    bead: str
+    polecat: str
+    host: str
+    attempt: int
+    kind: ObservationKind
+    detail: str = ""
+    """died: last lines of the pane; help: what was asked"""
+    exit_code: int | None = None
+    done_status: DoneStatus | None = None
+    head_sha: str | None = None
+    intent: str = ""
+    """help: the name of the intent file, so that it can be removed once taken"""
+
+
+class VerdictKind(StrEnum):
+    MERGED = "merged"
+    FAILED = "failed"
+    """a gate blames the change: MERGE_FAILED"""
+    CONFLICT = "conflict"
+    """the change does not apply: REWORK_REQUEST"""
+    RETURNED = "returned"
+    """the queue was cleared, or the branch is gone"""
+
+
+class Verdict(Frozen):
+    """What became of a merge request."""
+
+    merge_request: str
+    bead: str
+    attempt: int
+    kind: VerdictKind
+    merged_sha: str | None = None
+    base_sha: str | None = None
+    gate: str | None = None
+    files: tuple[str, ...] = ()
+    detail: str = ""
+    """last lines of the log, or git's words"""
+    log_path: str | None = None
+
+
+class DecisionKind(StrEnum):
+    RETRY = "retry"
+    REASSIGN = "reassign"
+    ABANDON = "abandon"
+    IGNORE = "ignore"
+
+
+class Decision(Frozen):
+    """A decision of the Mayor or of a person about a job."""
+
+    kind: DecisionKind
+    reason: str = ""
+    escalation: str | None = None
+
+
+class JobStatus(Frozen):
+    """Answer of the query `status` of a job."""
+
+    bead: str
+    rig: str
+    state: JobState
+    attempt: int
+    polecat: str | None
+    host: str | None
+    branch: str
+    head_sha: str | None
+    merged_sha: str | None
+    restarts: int
+    reworks: int
+    waits_for: str
+    unrecorded: int
+    """writes that the ledger has not taken yet"""
+
+
+class JobResult(Frozen):
+    bead: str
+    state: JobState
+    merged_sha: str | None = None
+    attempt: int = 0
+
+
+# --- the Witness ------------------------------------------------------------------------------
+
+
+class WorkStarted(Frozen):
+    bead: str
+    polecat: str
+    host: str
+    attempt: int
+
+
+class WorkEnded(Frozen):
+    bead: str
+    attempt: int
+
+
+# --- the Mayor --------------------------------------------------------------------------------
+
+
+class Escalation(Frozen):
+    """A fault that somebody above must know of. The id is the key: telling it twice is one."""
+
+    id: str
+    kind: str
+    """an alert type of product.md section 9, or `help`"""
+    level: str
+    severity: str = "high"
+    """low, medium, high or critical"""
+    source: str
+    """workflow id or person"""
+    rig: str | None = None
+    bead: str | None = None
+    message: str
+    evidence: str = ""
+    tried: str = ""
+    opened_at: datetime
+
+
+class EscalationStatus(Frozen):
+    """interface.md's row of `gt escalate list`."""
+
+    id: str
+    severity: str
+    kind: str
+    source: str
+    bead: str | None
+    opened_at: datetime
+    acked: bool
+    message: str
+    resolved: bool = False
+    action: str | None = None
+
+
+class EscalationAck(Frozen):
+    id: str
+    by: str = ""
+
+
+class EscalationResolve(Frozen):
+    id: str
+    action: DecisionKind
+    by: str = ""

@@ -1,0 +1,183 @@
+"""Messages of the Refinery and of one merge: the queue, the chain, gates, the landing."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from models.base import Frozen
+from models.jobs import Verdict
+from models.records import GateSpec, MergeRequest, Rig
+from models.settings import MergeQueueSettings
+
+# --- the queue --------------------------------------------------------------------------------
+
+
+class QueueItemState(StrEnum):
+    WAITING = "waiting"
+    MERGING = "merging"
+    RETRYING = "retrying"
+    HELD = "held"
+
+
+class QueueItem(Frozen):
+    """interface.md's row of `gt refinery queue`."""
+
+    id: str
+    bead: str
+    polecat: str
+    state: QueueItemState
+    position: int
+    attempts: int
+    waiting_s: float
+    reason: str = ""
+
+
+class QueueStatus(Frozen):
+    """Answer of the Refinery's query `queue`."""
+
+    rig: str
+    target: str
+    paused: bool
+    pause_reason: str = ""
+    ungated: bool = False
+    items: tuple[QueueItem, ...] = ()
+
+
+class PauseRequest(Frozen):
+    reason: str = ""
+    by: str = ""
+
+
+class Withdraw(Frozen):
+    """A job takes its merge request back (cancelled, reassigned)."""
+
+    merge_request: str
+
+
+# --- one merge --------------------------------------------------------------------------------
+
+
+class MergeBatch(Frozen):
+    """Input of a MergeWorkflow: changes in queue order, to be landed on one target."""
+
+    rig: Rig
+    target: str
+    host: str
+    number: int
+    changes: tuple[MergeRequest, ...]
+    settings: MergeQueueSettings
+
+
+class MergeOutcome(Frozen):
+    """Result of a MergeWorkflow. Changes without a verdict go back into the queue as they were."""
+
+    verdicts: tuple[Verdict, ...] = ()
+    could_not_run: str = ""
+    """set when gates could not run and their control failed too: the queue pauses"""
+    stalled: str = ""
+    """set when the target moved too often, or the remote refuses for ever, in the remote's words"""
+    gate_runs: int = 0
+
+
+# --- host work: chain and landing -------------------------------------------------------------
+
+
+class BuildChain(Frozen):
+    """Build one commit per change on top of the target's tip, without a checkout."""
+
+    rig: Rig
+    target: str
+    changes: tuple[MergeRequest, ...]
+
+
+class ChainLink(Frozen):
+    merge_request: str
+    bead: str
+    head_sha: str
+    sha: str
+    """the commit that lands this change on top of all earlier links"""
+
+
+class DropKind(StrEnum):
+    CONFLICT = "conflict"
+    LANDED = "landed"
+    """the target holds a commit with this change's trailer already: `sha` names it"""
+    GONE = "gone"
+    """the branch, or the submitted commit, is not on the remote"""
+    EMPTY = "empty"
+    """nothing to land: the tree would not change"""
+
+
+class DroppedChange(Frozen):
+    merge_request: str
+    bead: str
+    kind: DropKind
+    sha: str | None = None
+    files: tuple[str, ...] = ()
+    detail: str = ""
+
+
+class Chain(Frozen):
+    base_sha: str
+    """the target's tip that the chain stands on"""
+    links: tuple[ChainLink, ...] = ()
+    dropped: tuple[DroppedChange, ...] = ()
+
+
+class LandChain(Frozen):
+    """Move the target from `base_sha` to the last link, if it still stands there."""
+
+    rig: Rig
+    target: str
+    base_sha: str
+    links: tuple[ChainLink, ...]
+
+
+class LandOutcome(StrEnum):
+    LANDED = "landed"
+    """the target's history on the remote holds every link (now, or since an earlier try)"""
+    MOVED = "moved"
+    """the target stands elsewhere: rebuild"""
+    REFUSED = "refused"
+    """the remote said no: `detail` has its words"""
+
+
+class LandResult(Frozen):
+    outcome: LandOutcome
+    target_sha: str
+    detail: str = ""
+
+
+# --- host work: gates -------------------------------------------------------------------------
+
+
+class RunGates(Frozen):
+    """Run gates in order at one commit, stopping at the first that does not pass."""
+
+    rig: str
+    sha: str
+    gates: tuple[GateSpec, ...]
+    label: str
+    """names the log folder: `<merge workflow id>/<what>`"""
+
+
+class GateOutcome(StrEnum):
+    PASSED = "passed"
+    FAILED = "failed"
+    COULD_NOT_RUN = "could_not_run"
+    """exit 126/127, no such command, timed out, killed, disk full: never merges, blames nobody"""
+
+
+class GateReport(Frozen):
+    """What came of running the gates at one commit."""
+
+    outcome: GateOutcome
+    gate: str | None = None
+    """the gate that decided"""
+    exit_code: int | None = None
+    reason: str = ""
+    """could_not_run: timed_out, killed, not_executable, no_such_command, disk_full"""
+    duration_s: float = 0.0
+    log_path: str | None = None
+    tail: str = ""
+    """last lines of the log, at most 4 KB"""

@@ -1,0 +1,170 @@
+"""The only maker of names: validated parts in, ids, queues, branches, refs and session names out.
+
+Every name that reaches git, tmux, SQL or a path passes one of the `valid_*` functions first.
+Standard library only: the commands that an agent runs in its session import it.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+from models.errors import ErrorCode, GtError
+
+MAX_NAME = 40
+TOWN_QUEUE = "town"
+CONTROL_QUEUE = "control"
+MAYOR_ID = "mayor"
+EPOCH_REF = "refs/gastown/epoch"
+
+_WORD = re.compile(r"[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*")
+_PREFIX = re.compile(r"[a-z][a-z0-9]{0,9}")
+_BEAD = re.compile(r"([a-z][a-z0-9]{0,9})-([0-9a-z]{1,16})")
+_HOST = re.compile(r"[A-Za-z0-9]+(?:[.-][A-Za-z0-9]+)*")
+_BRANCH_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|[^\x00-\x7f]")
+
+
+class WorkflowType(StrEnum):
+    """Registered workflow names; clients start workflows by these."""
+
+    DISPATCH = "DispatchWorkflow"
+    POLECAT = "PolecatWorkflow"
+    WITNESS = "WitnessWorkflow"
+    REFINERY = "RefineryWorkflow"
+    MERGE = "MergeWorkflow"
+    MAYOR = "MayorWorkflow"
+
+
+def _refuse(kind: str, value: str, rule: str) -> GtError:
+    shown = value if len(value) <= 60 else value[:57] + "..."
+    return GtError(ErrorCode.INVALID_NAME, f"{shown!r} is not a {kind}: {rule}")
+
+
+def _word(kind: str, value: str) -> str:
+    if len(value) > MAX_NAME or not _WORD.fullmatch(value):
+        raise _refuse(
+            kind,
+            value,
+            f"use letters, digits and single '-' or '_' between them, at most {MAX_NAME} characters",
+        )
+    return value
+
+
+def valid_rig(value: str) -> str:
+    """Return `value` if it may name a rig; raise GtError(INVALID_NAME) otherwise."""
+    return _word("rig name", value)
+
+
+def valid_polecat(value: str) -> str:
+    """Return `value` if it may name a polecat; raise GtError(INVALID_NAME) otherwise."""
+    return _word("polecat name", value)
+
+
+def valid_town(value: str) -> str:
+    """Return `value` if it may name a town; raise GtError(INVALID_NAME) otherwise."""
+    return _word("town name", value)
+
+
+def valid_gate(value: str) -> str:
+    """Return `value` if it may name a gate; raise GtError(INVALID_NAME) otherwise."""
+    return _word("gate name", value)
+
+
+def valid_prefix(value: str) -> str:
+    """Return `value` if it may be a bead prefix; raise GtError(INVALID_NAME) otherwise."""
+    if not _PREFIX.fullmatch(value):
+        raise _refuse("bead prefix", value, "use 1 to 10 lower-case letters and digits, a letter first")
+    return value
+
+
+def valid_bead(value: str) -> str:
+    """Return `value` if it is a bead id `<prefix>-<base36>`; raise GtError(INVALID_NAME) otherwise."""
+    if not _BEAD.fullmatch(value):
+        raise _refuse("bead id", value, "it looks like sh-1a2")
+    return value
+
+
+def bead_prefix(bead: str) -> str:
+    """The rig prefix of a bead id."""
+    match = _BEAD.fullmatch(valid_bead(bead))
+    assert match is not None
+    return match.group(1)
+
+
+def valid_host(value: str) -> str:
+    """Return `value` if it may name a host; raise GtError(INVALID_NAME) otherwise."""
+    if len(value) > 253 or not _HOST.fullmatch(value):
+        raise _refuse("host name", value, "use letters, digits, '-' and '.'")
+    return value
+
+
+def valid_branch(value: str) -> str:
+    """Return `value` if git would take it as a branch (git-check-ref-format(1), ASCII only)."""
+    parts = value.split("/")
+    bad = (
+        not value
+        or len(value) > 200
+        or value.startswith("-")
+        or value in {"@", "HEAD"}
+        or value.endswith(".")
+        or _BRANCH_FORBIDDEN.search(value) is not None
+        or any(not part or part.startswith(".") or part.endswith(".lock") for part in parts)
+    )
+    if bad:
+        raise _refuse("branch name", value, "see git help check-ref-format")
+    return value
+
+
+def dispatch_id(rig: str) -> str:
+    return f"dispatch/{valid_rig(rig)}"
+
+
+def polecat_id(rig: str, bead: str) -> str:
+    return f"polecat/{valid_rig(rig)}/{valid_bead(bead)}"
+
+
+def witness_id(rig: str) -> str:
+    return f"witness/{valid_rig(rig)}"
+
+
+def refinery_id(rig: str) -> str:
+    return f"refinery/{valid_rig(rig)}"
+
+
+def merge_id(rig: str, number: int) -> str:
+    return f"merge/{valid_rig(rig)}/{number}"
+
+
+def host_queue(host: str) -> str:
+    """Task queue of git, sessions and gates on one host."""
+    return f"host.{valid_host(host)}"
+
+
+def watch_queue(host: str) -> str:
+    """Task queue of the patrol's watching on one host, apart so that waiting takes no work slot."""
+    return f"watch.{valid_host(host)}"
+
+
+def job_branch(bead: str) -> str:
+    """The branch, local and on the remote, that carries a bead's work from attempt to attempt."""
+    return f"polecat/{valid_bead(bead)}"
+
+
+def parked_ref(bead: str, attempt: int) -> str:
+    """The ref on the remote under which cleanup parks unlanded work."""
+    return f"refs/gastown/parked/{valid_bead(bead)}/{attempt}"
+
+
+def session_name(rig: str, polecat: str) -> str:
+    """tmux session of a polecat. Neither part can hold '--', so it splits back unambiguously."""
+    return f"{valid_rig(rig)}--{valid_polecat(polecat)}"
+
+
+def merge_request_id(bead: str, attempt: int) -> str:
+    """One merge request per attempt that was taken: a second telling is the same request."""
+    return f"{valid_bead(bead)}.{attempt}"
+
+
+def polecat_address(rig: str, polecat: str) -> str:
+    """How a polecat is written in trailers and mail: `<rig>/<name>`."""
+    return f"{valid_rig(rig)}/{valid_polecat(polecat)}"

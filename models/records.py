@@ -1,0 +1,181 @@
+"""Rows of the ledger as typed values: rigs, beads, jobs, their events, merge requests."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import Field, field_validator
+
+from models import names
+from models.base import Frozen
+
+
+class BeadStatus(StrEnum):
+    OPEN = "open"
+    HOOKED = "hooked"
+    IN_PROGRESS = "in_progress"
+    BLOCKED = "blocked"
+    SUBMITTED = "submitted"
+    CLOSED = "closed"
+    DEFERRED = "deferred"
+
+
+class BeadType(StrEnum):
+    TASK = "task"
+    BUG = "bug"
+    FEATURE = "feature"
+    EPIC = "epic"
+    CHORE = "chore"
+
+
+class JobState(StrEnum):
+    """Where a job stands; the value of the search attribute GtState too."""
+
+    WAITING = "waiting"
+    """for a slot, a dependency or a delay"""
+    STARTING = "starting"
+    WORKING = "working"
+    SUBMITTED = "submitted"
+    BLOCKED = "blocked"
+    MERGED = "merged"
+    ABANDONED = "abandoned"
+
+    @property
+    def final(self) -> bool:
+        return self in {JobState.MERGED, JobState.ABANDONED}
+
+
+class GateSpec(Frozen):
+    """One gate of a rig: a command that must exit 0 at the candidate commit."""
+
+    name: str
+    command: str = Field(min_length=1)
+    timeout_s: int = Field(1800, ge=1, le=86400)
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        return names.valid_gate(value)
+
+
+class Rig(Frozen):
+    """A project: a git remote, its target branch, gates and a bead prefix."""
+
+    name: str
+    url: str
+    prefix: str
+    branch: str
+    gates: tuple[GateSpec, ...] = ()
+    max_polecats: int = Field(10, ge=1, le=1000)
+    agent: str | None = None
+    created_at: datetime
+
+
+class Bead(Frozen):
+    """One unit of work."""
+
+    id: str
+    rig: str
+    title: str
+    description: str = ""
+    status: BeadStatus = BeadStatus.OPEN
+    priority: int = Field(2, ge=0, le=4)
+    type: BeadType = BeadType.TASK
+    assignee: str | None = None
+    dependencies: tuple[str, ...] = ()
+    close_reason: str | None = None
+    merged_sha: str | None = None
+    created_at: datetime
+    updated_at: datetime
+    closed_at: datetime | None = None
+
+
+class JobRow(Frozen):
+    """The current state of a bead's job."""
+
+    bead: str
+    rig: str
+    workflow_id: str
+    state: JobState
+    attempt: int
+    sequence: int
+    polecat: str | None = None
+    host: str | None = None
+    branch: str | None = None
+    head_sha: str | None = None
+    merged_sha: str | None = None
+    restarts: int = 0
+    reworks: int = 0
+    started_at: datetime
+    updated_at: datetime
+
+
+class JobEvent(Frozen):
+    """One line of a job's story."""
+
+    bead: str
+    attempt: int
+    sequence: int
+    at: datetime
+    event: str
+    detail: str = ""
+
+
+class MergeRequestState(StrEnum):
+    QUEUED = "queued"
+    MERGED = "merged"
+    RETURNED = "returned"
+    WITHDRAWN = "withdrawn"
+
+
+class MergeRequest(Frozen):
+    """One change handed to the Refinery. Its id is one per taken attempt."""
+
+    id: str
+    rig: str
+    bead: str
+    title: str
+    polecat: str
+    attempt: int
+    branch: str
+    head_sha: str
+    target: str
+    priority: int = 2
+    submitted_at: datetime
+
+
+class JobWrite(Frozen):
+    """One transition of a job for the record; guarded by (attempt, sequence), so repeating it changes nothing.
+
+    Fields that are None leave the stored value as it is.
+    """
+
+    bead: str
+    rig: str
+    workflow_id: str
+    attempt: int
+    sequence: int
+    at: datetime
+    event: str
+    detail: str = ""
+    state: JobState
+    bead_status: BeadStatus
+    polecat: str | None = None
+    host: str | None = None
+    branch: str | None = None
+    head_sha: str | None = None
+    merged_sha: str | None = None
+    restarts: int = 0
+    reworks: int = 0
+    close_reason: str | None = None
+    merge_request: MergeRequest | None = None
+    merge_request_state: MergeRequestState | None = None
+
+
+class Host(Frozen):
+    """A machine with a worker."""
+
+    name: str
+    cores: int
+    registered_at: datetime

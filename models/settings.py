@@ -1,0 +1,189 @@
+"""Settings that shape behaviour: product.md's table, typed, with ranges and meanings.
+
+Values live in the ledger's `settings` table under a scope (`town` or a rig's name) and reach
+workflows as one `Settings`. Keys are `<group>.<name>`; times are seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from annotated_types import Ge, Le
+from pydantic import Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from models.base import Frozen
+from models.errors import ErrorCode, GtError
+
+
+class HealthSettings(Frozen):
+    check_interval: int = Field(60, ge=1, le=3600, description="seconds between full surveys of a patrol")
+    polecat_timeout: int = Field(300, ge=5, le=86400, description="heartbeat older than this: stale")
+    grace: int = Field(60, ge=0, le=3600, description="how long a stale polecat may recover by itself")
+    stuck_timeout: int = Field(1800, ge=10, le=86400, description="no progress for this long: HELP")
+    session_timeout: int = Field(0, ge=0, le=604800, description="longest session; 0 = off")
+    witness_timeout: int = Field(600, ge=10, le=86400, description="no ping for this long: Witness down")
+    patrol_timeout: int = Field(300, ge=10, le=86400, description="last patrol older: restart the patrol")
+    deacon_timeout: int = Field(300, ge=10, le=86400, description="no answer from the Deacon: tell the Mayor")
+
+
+class RecoverySettings(Frozen):
+    max_retries: int = Field(3, ge=0, le=100, description="restarts within the window")
+    retry_delay: int = Field(30, ge=0, le=3600, description="delay before the second restart")
+    max_delay: int = Field(600, ge=0, le=86400, description="where doubling of the delay stops")
+    window: int = Field(3600, ge=1, le=604800, description="sliding window of the restart budget")
+    healthy_reset: int = Field(1800, ge=1, le=604800, description="healthy this long: budget forgiven")
+    policy: str = Field("", description="entry point of an own diagnosis; empty = built-in")
+
+
+class PolecatSettings(Frozen):
+    auto_done: bool = Field(True, description="exit 0, clean tree and commits ahead counts as gt done")
+    max_reworks: int = Field(5, ge=0, le=100, description="reworks before a person is asked")
+
+
+class SessionSettings(Frozen):
+    done_grace: int = Field(5, ge=0, le=600, description="seconds a session lives on after its work was taken")
+
+
+class CheckpointSettings(Frozen):
+    interval: int = Field(600, ge=10, le=86400, description="seconds between saves of work in progress")
+    max_bytes: int = Field(50_000_000, ge=0, le=10_000_000_000, description="larger files stay local")
+    remote: bool = Field(True, description="save work in progress to the remote")
+
+
+class MergeQueueSettings(Frozen):
+    retry_count: int = Field(3, ge=0, le=100, description="retries of a push or of a gate that could not run")
+    retry_delay: int = Field(60, ge=0, le=3600, description="seconds between those retries")
+    min_batch: int = Field(1, ge=1, le=256, description="smallest batch")
+    max_batch: int = Field(32, ge=1, le=256, description="largest batch")
+    max_concurrent: int = Field(1, ge=1, le=64, description="gate runners")
+    confirm_runs: str = Field(
+        "auto",
+        pattern=r"^(auto|[0-9])$",
+        description="confirming runs before a culprit is blamed: auto, or 0 to 9",
+    )
+
+
+class EscalationSettings(Frozen):
+    ack_timeout: int = Field(14400, ge=10, le=604800, description="unanswered this long: severity raised")
+    max_repeats: int = Field(2, ge=0, le=20, description="how often severity is raised")
+
+
+class DiskSettings(Frozen):
+    warn_percent: int = Field(85, ge=1, le=100, description="disk use that alerts")
+    stop_percent: int = Field(95, ge=1, le=100, description="disk use that pauses work")
+
+
+class HostSettings(Frozen):
+    timeout: int = Field(60, ge=10, le=3600, description="a host whose worker is silent this long is lost")
+
+
+class KeepSettings(Frozen):
+    keep: int = Field(2_592_000, ge=3600, le=315_360_000, description="seconds to keep")
+
+
+class Settings(Frozen):
+    """Every setting of a town or a rig, defaults filled in."""
+
+    health: HealthSettings = HealthSettings()
+    recovery: RecoverySettings = RecoverySettings()
+    polecat: PolecatSettings = PolecatSettings()
+    session: SessionSettings = SessionSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    merge_queue: MergeQueueSettings = MergeQueueSettings()
+    escalation: EscalationSettings = EscalationSettings()
+    disk: DiskSettings = DiskSettings()
+    hosts: HostSettings = HostSettings()
+    logs: KeepSettings = KeepSettings()
+    evidence: KeepSettings = KeepSettings()
+
+
+class SettingSpec(Frozen):
+    """One row of the settings table."""
+
+    key: str
+    type: str
+    default: Any
+    minimum: int | None
+    maximum: int | None
+    meaning: str
+
+
+def setting_specs() -> dict[str, SettingSpec]:
+    """Every key, in the table's order."""
+    specs: dict[str, SettingSpec] = {}
+    for group, group_field in Settings.model_fields.items():
+        model = type(group_field.default)
+        for name, field in model.model_fields.items():
+            specs[f"{group}.{name}"] = _spec(f"{group}.{name}", field)
+    return specs
+
+
+def _spec(key: str, field: FieldInfo) -> SettingSpec:
+    minimum = next((int(str(m.ge)) for m in field.metadata if isinstance(m, Ge)), None)
+    maximum = next((int(str(m.le)) for m in field.metadata if isinstance(m, Le)), None)
+    kind = field.annotation.__name__ if isinstance(field.annotation, type) else str(field.annotation)
+    return SettingSpec(
+        key=key,
+        type=kind,
+        default=field.default,
+        minimum=minimum,
+        maximum=maximum,
+        meaning=field.description or "",
+    )
+
+
+def parse_setting(key: str, text: str) -> Any:
+    """Turn what a person typed into the typed value of `key`.
+
+    Durations take a unit (`30s`, `5m`, `4h`, `30d`) where the value is seconds.
+
+    Raises:
+        GtError: NOT_FOUND for an unknown key, INVALID_VALUE for a wrong type or range.
+    """
+    specs = setting_specs()
+    spec = specs.get(key)
+    if spec is None:
+        raise GtError(ErrorCode.NOT_FOUND, f"there is no setting {key!r}", "gt config list")
+    value: Any = text.strip()
+    if spec.type == "int":
+        value = _seconds(value)
+    group, name = key.split(".", 1)
+    model = type(getattr(Settings(), group))
+    try:
+        return getattr(model.model_validate({name: value}), name)
+    except ValidationError as error:
+        raise GtError(ErrorCode.INVALID_VALUE, f"{key}: {_why(error)} ({_range(spec)})", "gt config list") from None
+
+
+def settings_from(values: dict[str, Any]) -> Settings:
+    """Build `Settings` from stored `{key: value}`; later layers have already won.
+
+    A stored value that this version does not understand is ignored: its default holds.
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    for key, value in values.items():
+        group, _, name = key.partition(".")
+        if key in setting_specs():
+            groups.setdefault(group, {})[name] = value
+    return Settings.model_validate(groups)
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _seconds(text: str) -> str:
+    unit = _UNITS.get(text[-1:])
+    if unit is not None and text[:-1].isdigit():
+        return str(int(text[:-1]) * unit)
+    return text
+
+
+def _why(error: ValidationError) -> str:
+    return str(error.errors()[0]["msg"]).lower()
+
+
+def _range(spec: SettingSpec) -> str:
+    if spec.minimum is None:
+        return spec.type
+    return f"{spec.type}, {spec.minimum} to {spec.maximum}"

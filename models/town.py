@@ -1,0 +1,107 @@
+"""town.toml: where things are. What shapes behaviour is in models/settings.py instead."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models import names
+
+
+class StoreEngine(StrEnum):
+    EMBEDDED = "embedded"
+    """doltlite: one file in the town"""
+    SERVER = "server"
+    """a Dolt SQL server that `gt up` runs"""
+    EXTERNAL = "external"
+    """a Dolt SQL server elsewhere, at `url`"""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StoreSection(_Section):
+    engine: StoreEngine = StoreEngine.EMBEDDED
+    url: str | None = None
+    """external only: `mysql+pymysql://user@host:port/database`; the password is a secret"""
+    port: int | None = None
+    """server only: loopback port"""
+
+
+class TemporalSection(_Section):
+    external: bool = False
+    """true: `gt up` starts no Temporal; the connection comes from `profile` and the environment"""
+    profile: str | None = None
+    """temporalio.envconfig profile"""
+    namespace: str
+    port: int | None = None
+    ui_port: int | None = None
+    metrics_port: int | None = None
+
+
+class TownFile(_Section):
+    """The content of town.toml."""
+
+    name: str
+    id: str
+    """name plus a random suffix: keeps tmux sockets of equally named towns apart"""
+    host: str
+    agent: str | None = None
+    """agent command for rigs that name none"""
+    store: StoreSection = StoreSection()
+    temporal: TemporalSection
+    format: int = Field(1, ge=1)
+
+
+class TownPaths:
+    """Every path inside a town directory. Pure: nothing is created or read."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = root / "town.toml"
+        self.secrets = root / "secrets.toml"
+        self.data = root / "data"
+        self.logs = root / "logs"
+        self.run = root / "run"
+        self.temporal_db = self.data / "temporal.db"
+        self.dolt_data = self.data / "dolt"
+        self.doltlite_file = self.data / "ledger.doltlite"
+        self.supervisor_config = self.run / "supervisord.conf"
+        self.sessions = self.run / "sessions"
+        self.evidence = root / "evidence"
+        self.bin = self.run / "bin"
+        """holds `gt` and `bd` for the PATH of agents"""
+
+    def rig(self, rig: str) -> Path:
+        return self.root / "rigs" / names.valid_rig(rig)
+
+    def clone(self, rig: str) -> Path:
+        """Bare clone that worktrees hang on."""
+        return self.rig(rig) / "repo.git"
+
+    def land_clone(self, rig: str) -> Path:
+        """Bare clone that agents never see, for building and landing chains."""
+        return self.rig(rig) / "land.git"
+
+    def worktree(self, rig: str, polecat: str) -> Path:
+        return self.rig(rig) / "polecats" / names.valid_polecat(polecat)
+
+    def gate_runner(self, rig: str, runner: int) -> Path:
+        return self.rig(rig) / "gates" / str(runner)
+
+    def gate_logs(self, rig: str) -> Path:
+        return self.logs / "gates" / names.valid_rig(rig)
+
+    def session(self, rig: str, polecat: str, bead: str, attempt: int) -> Path:
+        """The session folder: attempt numbers are per bead, so the bead is part of the path."""
+        return (
+            self.sessions / names.valid_rig(rig) / names.valid_polecat(polecat) / names.valid_bead(bead) / str(attempt)
+        )
+
+
+def tmux_socket(town_id: str) -> str:
+    """Name of the town's own tmux server (`tmux -L`)."""
+    return f"gt-{town_id}"

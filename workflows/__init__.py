@@ -1,0 +1,1 @@
+"""Durable sequences of decisions: one workflow class per file."""

@@ -1,0 +1,95 @@
+"""How each activity is called: queue, time limits and retries, in one table.
+
+Figures: the time limits of docs/temporal.md (measured with the Python SDK on two cores).
+Durable steps retry for ever with a capped delay, because giving up loses work; what needs a
+person is noticed by policy, not by an exhausted retry.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TypedDict
+
+from temporalio.common import RetryPolicy
+
+from models import names
+
+FOREVER = RetryPolicy(
+    initial_interval=timedelta(seconds=0.2),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=15),
+)
+BRIEFLY = RetryPolicy(
+    initial_interval=timedelta(seconds=0.2),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=2),
+    maximum_attempts=4,
+)
+HEARTBEAT_TIMEOUT = timedelta(seconds=5)
+
+
+class ActivityOptions(TypedDict, total=False):
+    task_queue: str
+    start_to_close_timeout: timedelta
+    schedule_to_start_timeout: timedelta
+    schedule_to_close_timeout: timedelta
+    heartbeat_timeout: timedelta
+    retry_policy: RetryPolicy
+
+
+def ledger_write() -> ActivityOptions:
+    """The outbox: waits out any outage of the ledger."""
+    return {
+        "task_queue": names.TOWN_QUEUE,
+        "start_to_close_timeout": timedelta(seconds=30),
+        "retry_policy": FOREVER,
+    }
+
+
+def ledger_ask() -> ActivityOptions:
+    """A question whose asker can live with «unreachable»."""
+    return {
+        "task_queue": names.TOWN_QUEUE,
+        "start_to_close_timeout": timedelta(seconds=10),
+        "schedule_to_close_timeout": timedelta(seconds=20),
+        "retry_policy": BRIEFLY,
+    }
+
+
+def control() -> ActivityOptions:
+    """Messages to the Mayor and questions to Temporal: never behind a slow database."""
+    return {
+        "task_queue": names.CONTROL_QUEUE,
+        "start_to_close_timeout": timedelta(seconds=10),
+        "retry_policy": FOREVER,
+    }
+
+
+def host_work(host: str) -> ActivityOptions:
+    """git and tmux on one host. Work waits for the host; a lost host is the patrol's to notice."""
+    return {
+        "task_queue": names.host_queue(host),
+        "start_to_close_timeout": timedelta(minutes=10),
+        "heartbeat_timeout": HEARTBEAT_TIMEOUT,
+        "retry_policy": FOREVER,
+    }
+
+
+def gates(host: str, total: timedelta) -> ActivityOptions:
+    """All gates at one commit; `total` is the sum of the gates' own limits."""
+    return {
+        "task_queue": names.host_queue(host),
+        "start_to_close_timeout": total + timedelta(minutes=10),
+        "heartbeat_timeout": HEARTBEAT_TIMEOUT,
+        "retry_policy": FOREVER,
+    }
+
+
+def watch(host: str, interval: timedelta) -> ActivityOptions:
+    """The patrol's long poll."""
+    return {
+        "task_queue": names.watch_queue(host),
+        "start_to_close_timeout": interval + timedelta(seconds=30),
+        "heartbeat_timeout": HEARTBEAT_TIMEOUT,
+        "retry_policy": FOREVER,
+    }
