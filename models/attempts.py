@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from models.base import Frozen
 from models.jobs import AttemptNote, Observation
 from models.records import Rig
@@ -108,8 +110,10 @@ class WatchReport(Frozen):
     present: tuple[str, ...] = ()
     living: tuple[str, ...] = ()
     """beads whose session lives"""
-    heartbeat_age_s: dict[str, float] = {}
-    progress_age_s: dict[str, float] = {}
+    heartbeat_age_s: dict[str, float] = Field(default_factory=dict)
+    """by bead"""
+    progress_age_s: dict[str, float] = Field(default_factory=dict)
+    """by bead"""
 
 
 def observation_key(seen: Observation) -> str:

@@ -5,9 +5,28 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
+from pydantic import Field
+
 from models.base import Frozen
 from models.records import Bead, JobState, Rig
 from models.settings import Settings
+
+# --- a rig's long-lived workflows ------------------------------------------------------------
+
+
+class RigName(Frozen):
+    """The least that a rig's long-lived workflow starts from; its state adds defaults."""
+
+    rig: str
+
+
+class RigFacts(Frozen):
+    """What a rig's long-lived workflow reads from the record each cycle."""
+
+    rig: Rig
+    settings: Settings
+    hosts: tuple[str, ...]
+
 
 # --- slinging -------------------------------------------------------------------------------
 
@@ -67,12 +86,9 @@ class JobEnded(Frozen):
     state: JobState
 
 
-class DispatchFacts(Frozen):
+class DispatchFacts(RigFacts):
     """What a dispatcher's cycle reads from the record."""
 
-    rig: Rig
-    settings: Settings
-    hosts: tuple[str, ...]
     open_dependencies: dict[str, tuple[str, ...]]
     """for each bead asked about: those of its dependencies that are not closed"""
 
@@ -80,6 +96,25 @@ class DispatchFacts(Frozen):
 class DispatchFactsRequest(Frozen):
     rig: str
     beads: tuple[str, ...]
+
+
+class DispatchJob(Frozen):
+    """One job as its dispatcher sees it."""
+
+    bead: str
+    polecat: str | None = None
+    host: str | None = None
+    holds_slot: bool = False
+    waits_for: str = ""
+
+
+class DispatchStatus(Frozen):
+    """Answer of the Dispatcher's query `status`."""
+
+    rig: str
+    paused: bool
+    max_polecats: int
+    jobs: tuple[DispatchJob, ...] = ()
 
 
 # --- a job ------------------------------------------------------------------------------------
@@ -206,6 +241,17 @@ class WorkStarted(Frozen):
 class WorkEnded(Frozen):
     bead: str
     attempt: int
+
+
+class WitnessStatus(Frozen):
+    """Answer of the Witness's query `status`. Ages are by bead, in seconds, as of `surveyed_at`."""
+
+    rig: str
+    hosts: tuple[str, ...] = ()
+    living: tuple[str, ...] = ()
+    heartbeat_age_s: dict[str, float] = Field(default_factory=dict)
+    progress_age_s: dict[str, float] = Field(default_factory=dict)
+    surveyed_at: datetime | None = None
 
 
 # --- the Mayor --------------------------------------------------------------------------------
