@@ -58,6 +58,8 @@ class Admission(Frozen):
     agent: str
     settings: Settings
     highest_attempt: int
+    highest_sequence: int = 0
+    """the highest sequence that the record holds for `highest_attempt`"""
     open_dependencies: tuple[str, ...] = ()
 
 
@@ -115,6 +117,12 @@ class DispatchStatus(Frozen):
     paused: bool
     max_polecats: int
     jobs: tuple[DispatchJob, ...] = ()
+
+
+class WorkflowIds(Frozen):
+    """A question (which of these run?) and its answer (these)."""
+
+    ids: tuple[str, ...] = ()
 
 
 # --- a job ------------------------------------------------------------------------------------

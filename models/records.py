@@ -173,6 +173,24 @@ class JobWrite(Frozen):
     merge_request_state: MergeRequestState | None = None
 
 
+class JobWrites(Frozen):
+    """Writes of one job, in order."""
+
+    writes: tuple[JobWrite, ...]
+
+
+class BeadRef(Frozen):
+    bead: str
+
+
+class BeadStatusReply(Frozen):
+    """What the record says of a bead now."""
+
+    status: BeadStatus
+    merged_sha: str | None = None
+    close_reason: str | None = None
+
+
 class Host(Frozen):
     """A machine with a worker."""
 
