@@ -21,6 +21,9 @@ _WORD = re.compile(r"[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*")
 _PREFIX = re.compile(r"[a-z][a-z0-9]{0,9}")
 _BEAD = re.compile(r"([a-z][a-z0-9]{0,9})-([0-9a-z]{1,16})")
 _HOST = re.compile(r"[A-Za-z0-9]+(?:[.-][A-Za-z0-9]+)*")
+_REMOTE_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f]")
+_REMOTE_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.-]*::")
+_REMOTE_SCHEMES = frozenset({"file", "ssh", "git+ssh", "ssh+git", "git", "http", "https"})
 _BRANCH_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|[^\x00-\x7f]")
 
 
@@ -112,6 +115,32 @@ def valid_branch(value: str) -> str:
     )
     if bad:
         raise _refuse("branch name", value, "see git help check-ref-format")
+    return value
+
+
+def valid_remote(value: str) -> str:
+    """Return `value` if it may be a rig's remote: a path or a file, ssh, git or http(s) URL.
+
+    Remote helpers such as `ext::` run commands, a leading '-' would be read as an option, and a
+    password in the URL would end up in the record and in process lists: all are refused.
+
+    Raises:
+        GtError: INVALID_VALUE.
+    """
+    if not value or value.startswith("-") or _REMOTE_FORBIDDEN.search(value) or len(value) > 1000:
+        raise GtError(ErrorCode.INVALID_VALUE, f"{value[:60]!r} is not a path or URL of a git repository")
+    scheme, separator, rest = value.partition("://")
+    if _REMOTE_HELPER.match(value) or (separator and scheme.lower() not in _REMOTE_SCHEMES):
+        shown = (scheme if separator else value.partition("::")[0])[:20]
+        raise GtError(
+            ErrorCode.INVALID_VALUE, f"remotes of kind {shown!r} are not allowed", "use a path, file, ssh or https URL"
+        )
+    if separator and ":" in rest.partition("/")[0].rpartition("@")[0]:
+        raise GtError(
+            ErrorCode.INVALID_VALUE,
+            "the URL holds a password",
+            "leave it out of the URL and use a git credential helper",
+        )
     return value
 
 
