@@ -40,6 +40,14 @@ class TemporalSection(_Section):
     port: int | None = None
     ui_port: int | None = None
     metrics_port: int | None = None
+    """of the Temporal server"""
+    ui_url: str | None = None
+    """external only: address of its Web UI"""
+
+
+class WorkerSection(_Section):
+    metrics_port: int | None = None
+    """Prometheus port of the worker on the loopback interface; none by default"""
 
 
 class TownFile(_Section):
@@ -53,6 +61,7 @@ class TownFile(_Section):
     """agent command for rigs that name none"""
     store: StoreSection = StoreSection()
     temporal: TemporalSection
+    worker: WorkerSection = WorkerSection()
     format: int = Field(1, ge=1)
 
 
