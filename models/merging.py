@@ -48,6 +48,18 @@ class PauseRequest(Frozen):
     by: str = ""
 
 
+class QueueItemRef(Frozen):
+    """One item of the queue: input of the Refinery's updates `process` and `skip`, which answer with a QueueItem."""
+
+    id: str
+
+
+class QueueCleared(Frozen):
+    """Answer of the Refinery's update `clear`: the items that went back to their jobs."""
+
+    returned: tuple[str, ...] = ()
+
+
 class Withdraw(Frozen):
     """A job takes its merge request back (cancelled, reassigned)."""
 
