@@ -27,7 +27,7 @@ def main() -> int:
 
 def add_function(name: str, body: str, expected: str) -> None:
     """Add `shop/<name>.py` with a test of its own, and commit."""
-    Path("shop", f"{name}.py").write_text(f'def {name}(who: str) -> str:\n    return {body}\n')
+    Path("shop", f"{name}.py").write_text(f"def {name}(who: str) -> str:\n    return {body}\n")
     Path("tests", f"test_{name}.py").write_text(
         "import unittest\n\n"
         f"from shop.{name} import {name}\n\n\n"

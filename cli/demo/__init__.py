@@ -1,0 +1,5 @@
+"""`gt demo`: eight beads, agents that fail in the known ways, and proof that each landed once."""
+
+from cli.demo.show import run
+
+__all__ = ["run"]
