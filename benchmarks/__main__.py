@@ -1,0 +1,25 @@
+"""Run every benchmark and print its figures; with `--json FILE` they are written there too."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks import commands, jobs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--beads", type=int, default=40)
+    options = parser.parse_args()
+    figures: dict[str, Any] = {"commands": commands.measure(), "jobs": jobs.measure(options.beads)}
+    print(json.dumps(figures, indent=2))
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

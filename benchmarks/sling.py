@@ -1,0 +1,28 @@
+"""Sling many beads over one connection, as a script with the SDK would."""
+
+from __future__ import annotations
+
+import asyncio
+
+from models import names
+from models.jobs import SlingRequest, SlingResult
+from services.temporal import connect
+from services.town import Town
+
+
+def sling_all(town: Town, work: list[tuple[str, str]]) -> None:
+    """Sling each (bead, agent command) of the rig `shop`, eight at a time."""
+    asyncio.run(_sling_all(town, work))
+
+
+async def _sling_all(town: Town, work: list[tuple[str, str]]) -> None:
+    client = await connect(town)
+    handle = client.get_workflow_handle(names.dispatch_id("shop"))
+    gate = asyncio.Semaphore(8)
+
+    async def sling(bead: str, agent: str) -> None:
+        async with gate:
+            request = SlingRequest(bead=bead, rig="shop", agent=agent)
+            await handle.execute_update("sling", request, result_type=SlingResult)
+
+    await asyncio.gather(*(sling(bead, agent) for bead, agent in work))

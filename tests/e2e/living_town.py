@@ -1,0 +1,151 @@
+"""A town of one's own for a test: commands as a person types them, processes that can be killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+BIN = Path(sys.executable).parent
+GATE = 'python3 -c \'import glob; [compile(open(f).read(), f, "exec") for f in glob.glob("*.py")]\''
+
+
+class CommandFailed(AssertionError):
+    """A command ended otherwise than expected; its output is in the message."""
+
+
+def wait_until(what: str, holds: Callable[[], Any], timeout_s: float = 60.0) -> Any:
+    """Poll `holds` until it is true; return its value. AssertionError after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = holds()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout_s:.0f} s for {what}")
+        time.sleep(0.1)
+
+
+def git(cwd: Path, *argv: str) -> str:
+    identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]
+    return subprocess.run(["git", *identity, *argv], cwd=cwd, check=True, capture_output=True, text=True).stdout
+
+
+class LivingTown:
+    """A town directory, a bare remote `shop.git` beside it, and the commands to run on them."""
+
+    def __init__(self, folder: Path, *, store: str = "embedded") -> None:
+        self.folder = folder
+        self.root = folder / "town"
+        self.remote = folder / "shop.git"
+        self.store = store
+        home = folder / "home"
+        home.mkdir()
+        self.env = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("GT_", "TEMPORAL_"))},
+            "HOME": str(home),
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "NO_COLOR": "1",
+        }
+        if "GT_DOLT" in os.environ:
+            self.env["GT_DOLT"] = os.environ["GT_DOLT"]
+        self._make_remote()
+
+    def _make_remote(self) -> None:
+        seed = self.folder / "seed"
+        git(self.folder, "init", "-q", "--bare", "-b", "main", str(self.remote))
+        git(self.folder, "init", "-q", "-b", "main", str(seed))
+        (seed / "README.md").write_text("shop\n")
+        git(seed, "add", ".")
+        git(seed, "commit", "-qm", "first")
+        git(seed, "push", "-q", str(self.remote), "main")
+
+    # --- commands ---------------------------------------------------------------------------
+
+    def run(self, *argv: str, expect: int | None = 0, timeout_s: float = 90.0) -> subprocess.CompletedProcess[str]:
+        """Run `gt …` or `bd …` in the town; `expect` is the exit code, None for any."""
+        cwd = self.root if self.root.exists() else self.folder
+        done = subprocess.run(
+            [str(BIN / argv[0]), *argv[1:]],
+            cwd=cwd, env=self.env, capture_output=True, text=True, timeout=timeout_s, check=False,
+        )  # fmt: skip
+        if expect is not None and done.returncode != expect:
+            raise CommandFailed(f"{argv} ended {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def json(self, *argv: str, expect: int | None = 0) -> Any:
+        return json.loads(self.run(*argv, "-o", "json", expect=expect).stdout)
+
+    def init(self) -> None:
+        self.run("gt", "init", str(self.root), "--name", "test", "--store", self.store)
+
+    def add_rig(self, *extra: str) -> None:
+        self.run("gt", "rig", "add", "shop", str(self.remote), "--prefix", "sh", "--gate", f"syntax={GATE}", *extra)
+
+    def bead(self, title: str, *extra: str) -> str:
+        return str(self.json("bd", "create", title, "--rig", "shop", *extra)["id"])
+
+    def sling(self, bead: str, agent: str) -> None:
+        self.run("gt", "sling", bead, "shop", "--agent", agent)
+
+    # --- what is true of the world ------------------------------------------------------------
+
+    def landed(self, bead: str) -> list[str]:
+        """Commits on the remote's main that carry this bead's trailer."""
+        log = git(self.remote, "log", "--format=%H %(trailers:key=Bead,valueonly,separator=%x2C)", "main")
+        return [line.split()[0] for line in log.splitlines() if line.split()[1:] == [bead]]
+
+    def status_of(self, bead: str) -> str:
+        return str(self.json("bd", "show", bead)["status"])
+
+    def wait_closed(self, bead: str, timeout_s: float = 90.0) -> None:
+        try:
+            wait_until(f"{bead} to be closed", lambda: self.status_of(bead) == "closed", timeout_s)
+        except AssertionError as error:
+            story = self.run("gt", "job", "show", bead, expect=None)
+            raise AssertionError(f"{error}\n{story.stdout}\n{story.stderr}") from None
+
+    def sessions(self) -> list[str]:
+        """Names of the town's tmux sessions whose pane lives."""
+        done = subprocess.run(
+            ["tmux", "-L", self.tmux_socket(), "list-panes", "-a", "-F", "#{session_name} #{pane_dead}"],
+            env=self.env, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return [line.split()[0] for line in done.stdout.splitlines() if line.endswith(" 0")]
+
+    def tmux_socket(self) -> str:
+        import tomllib
+
+        return f"gt-{tomllib.loads((self.root / 'town.toml').read_text())['id']}"
+
+    def service(self, name: str) -> dict[str, Any]:
+        services = self.json("gt", "status", expect=None)["services"]
+        found: dict[str, Any] = next(s for s in services if s["name"] == name)
+        return found
+
+    def kill_service(self, name: str) -> int:
+        """kill -9 of a supervised service; returns the pid that died."""
+        pid = int(self.service(name)["pid"])
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def close(self) -> None:
+        if self.root.exists():
+            self.run("gt", "down", "--sessions", expect=None)
+            subprocess.run(
+                ["tmux", "-L", self.tmux_socket(), "kill-server"], env=self.env, capture_output=True, check=False
+            )
+
+
+def shell_agent(*, file: str, text: str = "x = 1", before: str = "true", after: str = "gt done") -> str:
+    """An agent command: edits `file`, commits it if it is not committed yet, and runs `after`."""
+    return (
+        f"{before}; [ -e {file} ] || {{ echo '{text}' > {file}; }}; git add -A; "
+        f"git diff --cached --quiet || git -c user.name=a -c user.email=a@example.com commit -qm 'add {file}'; {after}"
+    )

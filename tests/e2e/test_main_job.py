@@ -1,0 +1,130 @@
+"""The main job, run by hand as a person would, with everything killed that can be."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.living_town import LivingTown, git, shell_agent, wait_until
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def wait_for_file(path: Path) -> None:
+    wait_until(f"{path.name} to be there", path.exists, 60)
+
+
+def held_agent(town: LivingTown, file: str) -> tuple[str, Path, Path]:
+    """An agent that says that it works, and goes on when it is told to."""
+    working, go = town.folder / f"{file}.working", town.folder / f"{file}.go"
+    before = f"echo $$ > {working}; while [ ! -e {go} ]; do sleep 0.1; done"
+    return shell_agent(file=file, before=before), working, go
+
+
+def assert_landed_once(town: LivingTown, *beads: str) -> None:
+    for bead in beads:
+        town.wait_closed(bead)
+        assert len(town.landed(bead)) == 1, f"{bead} landed {town.landed(bead)}"
+        shown = town.json("bd", "show", bead)
+        assert shown["close_reason"] == "merged"
+        assert shown["merged_sha"] == town.landed(bead)[0]
+
+
+def assert_nothing_half_done_is_left(town: LivingTown) -> None:
+    wait_until("all sessions to end", lambda: town.sessions() == [], 30)
+    refs = git(town.remote, "for-each-ref", "--format=%(refname)", "refs/heads")
+    assert refs.split() == ["refs/heads/main"]
+    assert town.json("gt", "refinery", "queue", "--rig", "shop")["items"] == []
+
+
+def test_two_beads_are_merged_and_the_job_tells_its_story(town: LivingTown) -> None:
+    first, second = town.bead("add a"), town.bead("add b")
+    town.sling(first, shell_agent(file="a.py"))
+    town.sling(second, shell_agent(file="b.py"))
+    assert_landed_once(town, first, second)
+    story = town.json("gt", "job", "show", first)
+    assert story["state"] == "merged"
+    assert story["merged_sha"] == town.landed(first)[0]
+    assert [e["event"] for e in story["history"]][-1] == "merged"
+    message = git(town.remote, "log", "-1", "--format=%B", story["merged_sha"])
+    assert f"Bead: {first}" in message
+    assert f"Change: {story['head_sha']}" in message
+    assert_nothing_half_done_is_left(town)
+
+
+def test_every_service_and_the_agent_killed_in_mid_job_still_merges_exactly_once(town: LivingTown) -> None:
+    bead = town.bead("survive")
+    agent, working, go = held_agent(town, "a.py")
+    town.sling(bead, agent)
+    wait_for_file(working)
+    services = ["worker", "temporal"] + (["dolt"] if town.store == "server" else [])
+    for name in services:
+        died = town.kill_service(name)
+        wait_until(f"{name} to be back", lambda n=name, d=died: town.service(n)["pid"] not in (None, d), 60)
+    pid = int(working.read_text())
+    working.unlink()
+    os.kill(pid, signal.SIGKILL)
+    wait_for_file(working)
+    go.touch()
+    assert_landed_once(town, bead)
+    story = town.json("gt", "job", "show", bead)
+    assert story["attempt"] == 2
+    assert story["restarts"] == 1
+    assert_nothing_half_done_is_left(town)
+
+
+def test_gt_done_while_no_worker_runs_is_heard_later(town: LivingTown) -> None:
+    bead = town.bead("patience")
+    agent, working, go = held_agent(town, "a.py")
+    town.sling(bead, agent)
+    wait_for_file(working)
+    town.run("gt", "down")
+    go.touch()
+    intents = town.root / "run" / "sessions"
+    wait_until("the done intent on disk", lambda: list(intents.rglob("done.json")), 30)
+    assert town.landed(bead) == []
+    town.run("gt", "up")
+    assert_landed_once(town, bead)
+
+
+def test_the_supervisor_killed_leaves_one_of_each_after_the_next_up(town: LivingTown) -> None:
+    before = {s["name"]: s["pid"] for s in town.json("gt", "status")["services"]}
+    supervisor = int((town.root / "run" / "supervisord.pid").read_text())
+    os.kill(supervisor, signal.SIGKILL)
+    town.run("gt", "up")
+    after = {s["name"]: s["pid"] for s in town.json("gt", "status")["services"]}
+    assert after.keys() == before.keys()
+    for name, pid in before.items():
+        assert after[name] != pid
+        assert not Path(f"/proc/{pid}").exists()
+    bead = town.bead("after all that")
+    town.sling(bead, shell_agent(file="a.py"))
+    assert_landed_once(town, bead)
+
+
+def test_a_second_telling_of_the_same_bead_is_one_job(town: LivingTown) -> None:
+    bead = town.bead("once")
+    town.sling(bead, shell_agent(file="a.py"))
+    town.sling(bead, shell_agent(file="a.py"))
+    assert_landed_once(town, bead)
+    assert town.run("gt", "sling", bead, "shop", "--agent", "true", expect=5).stderr.startswith("error: ")
+
+
+def test_the_record_of_a_server_town_tells_the_story_to_dolt_itself(town: LivingTown) -> None:
+    if town.store != "server":
+        log = [e["message"] for e in town.json("bd", "log", town.bead("alone"))]
+        assert log
+        return
+    bead = town.bead("told by dolt")
+    town.sling(bead, shell_agent(file="a.py"))
+    assert_landed_once(town, bead)
+    town.run("gt", "down")
+    data = next(p for p in (town.root / "data" / "dolt").iterdir() if (p / ".dolt").is_dir())
+    log = subprocess.run(
+        [os.environ["GT_DOLT"], "log"], cwd=data, env=town.env, capture_output=True, text=True, check=True
+    ).stdout
+    assert f"{bead}: merged" in log
