@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def _phases(stories: list[Any]) -> dict[str, float]:
     gaps: dict[str, list[float]] = {}
     for events in stories:
         times: list[tuple[str, datetime]] = [(event.event, event.at) for event in events]
-        for (_, earlier), (name, later) in zip(times, times[1:], strict=False):
+        for (_, earlier), (name, later) in pairwise(times):
             gaps.setdefault(name, []).append((later - earlier).total_seconds())
     return {name: round(statistics.median(values), 2) for name, values in gaps.items()}
 
