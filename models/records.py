@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from pydantic import Field, field_validator
 
 from models import names
 from models.base import Frozen
+from models.errors import ErrorCode, GtError
+
+MAX_TITLE = 1_000
+"""characters"""
+MAX_DESCRIPTION = 4_000_000
+"""characters; four bytes each still fit a packet of the ledger's server"""
 
 
 class BeadStatus(StrEnum):
@@ -91,6 +98,69 @@ class Bead(Frozen):
     closed_at: datetime | None = None
 
 
+def storable_text(field: str, value: Any) -> Any:
+    """Return `value` if a ledger can keep it faithfully; strings with NUL or lone surrogates it cannot.
+
+    Raises:
+        GtError: INVALID_VALUE, naming the field.
+    """
+    if isinstance(value, str) and ("\x00" in value or any("\ud800" <= char <= "\udfff" for char in value)):
+        raise GtError(ErrorCode.INVALID_VALUE, f"the {field} holds a NUL or half a surrogate pair, which no text may")
+    return value
+
+
+def _titled(value: Any) -> Any:
+    storable_text("title", value)
+    if isinstance(value, str) and not (value.strip() and len(value) <= MAX_TITLE):
+        raise GtError(ErrorCode.INVALID_VALUE, f"a title has 1 to {MAX_TITLE} characters and is not blank")
+    return value
+
+
+def _described(value: Any) -> Any:
+    storable_text("description", value)
+    if isinstance(value, str) and len(value) > MAX_DESCRIPTION:
+        raise GtError(ErrorCode.INVALID_VALUE, f"a description has at most {MAX_DESCRIPTION} characters")
+    return value
+
+
+class NewBead(Frozen):
+    """What a person says of a unit of work; the ledger adds id, status and times."""
+
+    rig: str
+    title: str
+    description: str = ""
+    priority: int = Field(2, ge=0, le=4)
+    type: BeadType = BeadType.TASK
+    dependencies: tuple[str, ...] = ()
+
+    _title = field_validator("title", mode="before")(_titled)
+    _description = field_validator("description", mode="before")(_described)
+
+
+class BeadChanges(Frozen):
+    """What a person changes of a bead. None leaves the stored value; an empty `assignee` clears it."""
+
+    title: str | None = None
+    description: str | None = None
+    priority: int | None = Field(None, ge=0, le=4)
+    type: BeadType | None = None
+    status: BeadStatus | None = None
+    assignee: str | None = Field(None, max_length=200)
+
+    _title = field_validator("title", mode="before")(_titled)
+    _description = field_validator("description", mode="before")(_described)
+
+
+class HistoryEntry(Frozen):
+    """One commit of the ledger that changed a bead."""
+
+    at: datetime
+    commit: str
+    message: str
+    changes: dict[str, tuple[Any, Any]]
+    """field: (old, new)"""
+
+
 class JobRow(Frozen):
     """The current state of a bead's job."""
 
@@ -143,6 +213,24 @@ class MergeRequest(Frozen):
     target: str
     priority: int = 2
     submitted_at: datetime
+
+
+class MergeRequestRow(MergeRequest):
+    """A merge request as the record has it."""
+
+    state: MergeRequestState
+    updated_at: datetime
+
+
+class PolecatRow(Frozen):
+    """A polecat as the record has it: `idle`, or the state of the job it works on."""
+
+    rig: str
+    name: str
+    host: str
+    state: str
+    bead: str | None
+    since: datetime
 
 
 class JobWrite(Frozen):
