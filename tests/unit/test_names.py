@@ -1,0 +1,83 @@
+"""Names: what is let through to git, tmux, SQL and paths, and what is not."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models import names
+from models.errors import ErrorCode, ExitCode, GtError
+
+HOSTILE = [
+    "", " ", "a b", "../x", "..", ".", "-x", "--help", "$(id)", "`id`", "a;b", "a|b", "a&b", "a\nb", "a\x00b", "a\tb",
+    "a'b", 'a"b', "a/b", "a\\b", "~", "~root", "*", "a*", "a?b", "[a]", "{a}", "a:b", "a=b", "a%b", "\x1b[31mred",
+    "\u202eabc", "é", "日本", "a" * 300, "a--b", "a-", "_a", "a__b", "refs/heads/../x", "@{u}", "HEAD~1", "a.lock",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+@pytest.mark.parametrize("valid", [names.valid_rig, names.valid_polecat, names.valid_town, names.valid_gate])
+def test_a_hostile_name_is_refused_with_a_clear_error(valid: Callable[[str], str], hostile: str) -> None:
+    with pytest.raises(GtError) as refused:
+        valid(hostile)
+    assert refused.value.code is ErrorCode.INVALID_NAME
+    assert refused.value.exit_code is ExitCode.USAGE
+    assert "\n" not in refused.value.message
+    assert "\x1b" not in refused.value.message
+    assert len(refused.value.message) < 250
+
+
+@pytest.mark.parametrize("good", ["shop", "Shop", "my_rig", "my-rig", "r2d2", "2fast", "a" * 40])
+def test_a_plain_name_is_taken(good: str) -> None:
+    assert names.valid_rig(good) == good
+
+
+@pytest.mark.parametrize(
+    "hostile", [*HOSTILE, "sh", "sh-", "-1a2", "SH-1a2", "sh-1A2", "sh-1a2-3", "sh_1", "sh-" + "1" * 17]
+)
+def test_only_prefix_and_base36_make_a_bead_id(hostile: str) -> None:
+    with pytest.raises(GtError):
+        names.valid_bead(hostile)
+
+
+def test_a_bead_id_tells_its_prefix() -> None:
+    assert names.bead_prefix("sh-1a2") == "sh"
+
+
+@pytest.mark.parametrize("hostile", [h for h in HOSTILE if h not in {"a--b", "a-", "_a", "a__b", "a'b", 'a"b', "a;b",
+    "$(id)", "`id`", "a|b", "a&b", "a/b", "{a}", "a=b", "a%b"}])  # fmt: skip
+def test_a_branch_that_git_would_not_take_is_refused(hostile: str) -> None:
+    with pytest.raises(GtError):
+        names.valid_branch(hostile)
+
+
+@given(st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=30))
+def test_what_passes_as_a_branch_git_takes_too(text: str) -> None:
+    try:
+        names.valid_branch(text)
+    except GtError:
+        return
+    taken = subprocess.run(["git", "check-ref-format", f"refs/heads/{text}"], check=False)
+    assert taken.returncode == 0
+
+
+@given(st.sampled_from(["shop", "my-rig", "a_b"]), st.sampled_from(["toast", "toast-2", "nux"]))
+def test_a_session_name_splits_back_into_rig_and_polecat(rig: str, polecat: str) -> None:
+    assert names.session_name(rig, polecat).split("--") == [rig, polecat]
+
+
+def test_ids_queues_and_refs_are_those_of_the_architecture() -> None:
+    assert names.dispatch_id("shop") == "dispatch/shop"
+    assert names.polecat_id("shop", "sh-1a2") == "polecat/shop/sh-1a2"
+    assert names.witness_id("shop") == "witness/shop"
+    assert names.refinery_id("shop") == "refinery/shop"
+    assert names.merge_id("shop", 7) == "merge/shop/7"
+    assert names.host_queue("box-1.lan") == "host.box-1.lan"
+    assert names.watch_queue("box") == "watch.box"
+    assert names.parked_ref("sh-1a2", 3) == "refs/gastown/parked/sh-1a2/3"
+    assert names.polecat_address("shop", "toast") == "shop/toast"
+    assert names.merge_request_id("sh-1a2", 2) == "sh-1a2.2"
