@@ -1,0 +1,236 @@
+"""One merge: a batch of changes becomes a chain, is gated, and lands as far as it is green."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from models.jobs import Verdict, VerdictKind
+    from models.merging import (
+        BuildChain,
+        Chain,
+        ChainLink,
+        DropKind,
+        DroppedChange,
+        GateOutcome,
+        GateReport,
+        LandChain,
+        LandOutcome,
+        LandResult,
+        MergeBatch,
+        MergeOutcome,
+    )
+    from models.names import WorkflowType
+    from workflows import options
+    from workflows.labels import Labels, details
+
+from workflows.judging import ChainJudge
+
+MAX_FILES = 200
+"""conflicting files that a verdict names"""
+EMPTY_CHANGE = "the change is empty: the target already holds everything in it"
+GONE_CHANGE = "the branch, or the submitted commit, is not on the remote any more"
+
+
+@workflow.defn(name=WorkflowType.MERGE)
+class MergeWorkflow:
+    """Reports one verdict for each change it can decide; the others go back into the queue."""
+
+    @workflow.init
+    def __init__(self, batch: MergeBatch) -> None:
+        self._batch = batch
+        self._place = {change.id: place for place, change in enumerate(batch.changes)}
+        self._open = {change.id: change for change in batch.changes}
+        self._verdicts: list[Verdict] = []
+        self._judge = ChainJudge(batch)
+        self._labels = Labels()
+        self._chain = Chain(base_sha="")
+
+    @workflow.run
+    async def run(self, batch: MergeBatch) -> MergeOutcome:
+        """Merge the batch.
+
+        Returns:
+            The verdicts, and what kept the rest from being decided, if anything did.
+        """
+        could_not_run = stalled = ""
+        try:
+            could_not_run, stalled = await self._merge()
+        except ActivityError as error:
+            # What was decided so far stands; the rest is tried again by the queue.
+            if is_cancelled_exception(error):
+                raise
+            stalled = str(error.cause or error)
+        outcome = MergeOutcome(
+            verdicts=tuple(self._verdicts),
+            could_not_run=could_not_run,
+            stalled=stalled,
+            gate_runs=self._judge.runs,
+        )
+        self._show(_result(outcome), "stalled" if could_not_run or stalled else "merged")
+        return outcome
+
+    async def _merge(self) -> tuple[str, str]:
+        """Build, gate and land until the target holds still.
+
+        Returns:
+            Why gates could not run, and why the landing stalled; "" for what did not happen.
+        """
+        rounds = self._batch.settings.retry_count + 2
+        for _ in range(rounds):
+            chain = await self._build()
+            self._decide_lone_drops(chain)
+            judgement = await self._judge.judge(chain)
+            if judgement.culprit is not None:
+                self._blame(chain.links[judgement.green], chain.base_sha, judgement.culprit)
+            landed = await self._land(chain, chain.links[: judgement.green])
+            if landed.outcome is LandOutcome.MOVED:
+                continue
+            if landed.outcome is LandOutcome.REFUSED:
+                self._decide_drops(chain, landed=())
+                return "", f"the remote refuses {self._batch.target}: {landed.detail}"
+            self._decide_drops(chain, chain.links[: judgement.green])
+            return judgement.could_not_run, ""
+        return "", f"{self._batch.target} moved {rounds} times while its gates ran"
+
+    async def _build(self) -> Chain:
+        self._show("building the chain", "merging")
+        self._chain = await workflow.execute_activity(
+            "build_chain",
+            BuildChain(rig=self._batch.rig, target=self._batch.target, changes=tuple(self._open.values())),
+            result_type=Chain,
+            summary=f"chain of {len(self._open)} on {self._batch.target}",
+            **options.host_work(self._batch.host),
+        )
+        self._show("gating", "merging")
+        return self._chain
+
+    async def _land(self, chain: Chain, links: tuple[ChainLink, ...]) -> LandResult:
+        """Push the green start of the chain; a remote that refuses is asked again a few times."""
+        result = LandResult(outcome=LandOutcome.LANDED, target_sha=chain.base_sha)
+        if not links:
+            return result
+        for retry in range(self._batch.settings.retry_count + 1):
+            if retry:
+                await workflow.sleep(
+                    timedelta(seconds=self._batch.settings.retry_delay),
+                    summary=f"the remote refused: retry {retry} of {self._batch.settings.retry_count}",
+                )
+            self._show(f"landing {len(links)} on {self._batch.target}", "merging")
+            result = await workflow.execute_activity(
+                "land_chain",
+                LandChain(rig=self._batch.rig, target=self._batch.target, base_sha=chain.base_sha, links=links),
+                result_type=LandResult,
+                summary=f"land {len(links)} on {self._batch.target}",
+                **options.host_work(self._batch.host),
+            )
+            if result.outcome is not LandOutcome.REFUSED:
+                break
+        if result.outcome is LandOutcome.LANDED:
+            for link in links:
+                self._decide(link.merge_request, VerdictKind.MERGED, merged_sha=link.sha, base_sha=chain.base_sha)
+        return result
+
+    # --- verdicts -----------------------------------------------------------------------------
+
+    def _decide_lone_drops(self, chain: Chain) -> None:
+        """What was dropped for reasons of its own, whatever else is in the chain."""
+        for drop in chain.dropped:
+            if drop.kind is DropKind.LANDED:
+                self._decide(drop.merge_request, VerdictKind.MERGED, merged_sha=drop.sha, base_sha=chain.base_sha)
+            elif drop.kind is DropKind.GONE:
+                detail = drop.detail or GONE_CHANGE
+                self._decide(drop.merge_request, VerdictKind.RETURNED, base_sha=chain.base_sha, detail=detail)
+
+    def _decide_drops(self, chain: Chain, landed: tuple[ChainLink, ...]) -> None:
+        """What was dropped because of what stands before it, once that has landed.
+
+        A change that conflicts with one that did not land may well fit the target as it is: it
+        goes back into the queue, because its author would look for a conflict that is not there.
+        """
+        missing = [self._place[link.merge_request] for link in chain.links[len(landed) :]]
+        tip = landed[-1].sha if landed else chain.base_sha
+        for drop in chain.dropped:
+            if any(place < self._place[drop.merge_request] for place in missing):
+                continue
+            if drop.kind is DropKind.CONFLICT:
+                self._decide_conflict(drop, tip)
+            elif drop.kind is DropKind.EMPTY:
+                self._decide(drop.merge_request, VerdictKind.FAILED, base_sha=tip, detail=EMPTY_CHANGE)
+
+    def _decide_conflict(self, drop: DroppedChange, tip: str) -> None:
+        self._decide(
+            drop.merge_request,
+            VerdictKind.CONFLICT,
+            base_sha=tip,
+            files=drop.files[:MAX_FILES],
+            detail=drop.detail,
+        )
+
+    def _blame(self, link: ChainLink, base_sha: str, report: GateReport) -> None:
+        reason = report.reason if report.outcome is GateOutcome.COULD_NOT_RUN else f"exit {report.exit_code}"
+        self._decide(
+            link.merge_request,
+            VerdictKind.FAILED,
+            base_sha=base_sha,
+            gate=report.gate,
+            detail=f"gate {report.gate}: {reason}\n{report.tail}".rstrip(),
+            log_path=report.log_path,
+        )
+
+    def _decide(
+        self,
+        merge_request: str,
+        kind: VerdictKind,
+        *,
+        base_sha: str,
+        merged_sha: str | None = None,
+        gate: str | None = None,
+        files: tuple[str, ...] = (),
+        detail: str = "",
+        log_path: str | None = None,
+    ) -> None:
+        change = self._open.pop(merge_request, None)
+        if change is None:
+            return
+        self._verdicts.append(
+            Verdict(
+                merge_request=change.id,
+                bead=change.bead,
+                attempt=change.attempt,
+                kind=kind,
+                merged_sha=merged_sha,
+                base_sha=base_sha,
+                gate=gate,
+                files=files,
+                detail=detail,
+                log_path=log_path,
+            )
+        )
+
+    # --- what people see ----------------------------------------------------------------------
+
+    def _show(self, doing: str, state: str) -> None:
+        self._labels.show(role="merge", state=state, rig=self._batch.rig.name)
+        rows: dict[str, str | int | None] = {
+            "target": f"{self._batch.target} at {self._chain.base_sha[:12]}",
+            "chain": ", ".join(link.bead for link in self._chain.links),
+            "dropped": ", ".join(f"{drop.bead} ({drop.kind})" for drop in self._chain.dropped),
+            "gates": "\n".join(self._judge.story) if self._batch.rig.gates else "none: lands ungated",
+            "verdicts": ", ".join(f"{verdict.bead} {verdict.kind}" for verdict in self._verdicts),
+            "now": doing,
+        }
+        workflow.set_current_details(
+            details(f"Merge {self._batch.number}", rows, f"gt refinery queue --rig {self._batch.rig.name}")
+        )
+
+
+def _result(outcome: MergeOutcome) -> str:
+    if outcome.could_not_run:
+        return f"gates could not run: {outcome.could_not_run}"
+    if outcome.stalled:
+        return f"stalled: {outcome.stalled}"
+    return "done"

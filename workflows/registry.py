@@ -1,0 +1,32 @@
+"""Every workflow class that a worker registers, and the sandbox that they run in."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from workflows.mayor import MayorWorkflow
+from workflows.merge import MergeWorkflow
+from workflows.refinery import RefineryWorkflow
+from workflows.witness import WitnessWorkflow
+
+PASSED_THROUGH: Final = (
+    "models",
+    "policies",
+    "activities",
+    "pydantic",
+    "pydantic_core",
+    "workflows.options",
+    "workflows.labels",
+)
+"""Imported once per process. Workflow classes themselves are loaded anew for each run, so that
+no state of one leaks into another; data classes and pure functions cannot leak and are costly to
+rebuild."""
+
+WORKFLOWS: Final[list[type]] = [MayorWorkflow, MergeWorkflow, RefineryWorkflow, WitnessWorkflow]
+
+
+def workflow_runner() -> SandboxedWorkflowRunner:
+    """The sandbox for workers, tests and replays alike."""
+    return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH))
