@@ -8,6 +8,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, ChildWorkflowError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
+    from activities.town import TownActivities
     from models import names
     from models.errors import ErrorCode, Level
     from models.jobs import Escalation, RigFacts, RigName, Verdict

@@ -1,0 +1,70 @@
+"""Temporal itself as an outside system: reports to the Mayor, and which workflows run."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from temporalio import activity
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.crash_points import crash_point
+from models import names
+from models.jobs import Escalation, WorkflowIds
+
+ASKED_AT_ONCE = 20
+TASK_TIMEOUT = timedelta(seconds=3)
+"""a worker killed inside a workflow task costs the Mayor this long instead of 10 s"""
+
+
+class TownActivities:
+    """What a workflow cannot do from inside: signal-with-start, and asking for the state of others."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @activity.defn
+    async def tell_mayor(self, escalation: Escalation) -> None:
+        """Hand an escalation to the Mayor, starting it where it does not run. Telling twice is one.
+
+        Raises:
+            RPCError: Temporal is unreachable; retrying helps.
+        """
+        await self._client.start_workflow(
+            names.WorkflowType.MAYOR.value,
+            id=names.MAYOR_ID,
+            task_queue=names.TOWN_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            start_signal="escalate",
+            start_signal_args=[escalation],
+            task_timeout=TASK_TIMEOUT,
+            static_summary="Mayor: open escalations and their decisions",
+        )
+        crash_point("mayor.told")
+
+    @activity.defn
+    async def running_workflows(self, asked: WorkflowIds) -> WorkflowIds:
+        """Which of these workflows run now, in the order asked.
+
+        Raises:
+            RPCError: Temporal is unreachable; retrying helps.
+        """
+        turns = asyncio.Semaphore(ASKED_AT_ONCE)
+
+        async def runs(workflow_id: str) -> bool:
+            async with turns:
+                return await self._runs(workflow_id)
+
+        running = await asyncio.gather(*(runs(workflow_id) for workflow_id in asked.ids))
+        return WorkflowIds(ids=tuple(name for name, runs_now in zip(asked.ids, running, strict=True) if runs_now))
+
+    async def _runs(self, workflow_id: str) -> bool:
+        try:
+            description = await self._client.get_workflow_handle(workflow_id).describe()
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return False
+            raise
+        return description.status is WorkflowExecutionStatus.RUNNING

@@ -1,0 +1,100 @@
+"""Reports to the Mayor and questions about workflows, against a real Temporal dev server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from temporalio.client import Client, WorkflowHandle
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
+from temporalio.worker import Worker
+
+from activities.town import TownActivities
+from models import names
+from models.errors import Level
+from models.jobs import Escalation, EscalationStatus, WorkflowIds
+from workflows.labels import SEARCH_ATTRIBUTES
+from workflows.mayor import MayorWorkflow
+from workflows.registry import workflow_runner
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    """A dev server of its own: the Mayor's id is the same in every test."""
+    async with await WorkflowEnvironment.start_local(
+        dev_server_existing_path=str(Path(sys.executable).parent / "temporal"),
+        data_converter=pydantic_data_converter,
+        search_attributes=SEARCH_ATTRIBUTES,
+        dev_server_log_level="error",
+    ) as env:
+        yield env.client
+
+
+def report(name: str) -> Escalation:
+    return Escalation(
+        id=name,
+        kind="gate_broken",
+        level=Level.L3.value,
+        source="refinery/shop",
+        message="the gate is broken",
+        opened_at=datetime(2026, 3, 1, tzinfo=UTC),
+    )
+
+
+async def escalations(client: Client) -> list[EscalationStatus]:
+    async with Worker(
+        client,
+        task_queue=names.TOWN_QUEUE,
+        workflows=[MayorWorkflow],
+        workflow_runner=workflow_runner(),
+    ):
+        return await client.get_workflow_handle_for(MayorWorkflow.run, names.MAYOR_ID).query(MayorWorkflow.escalations)
+
+
+async def test_a_report_starts_an_absent_mayor_and_later_ones_find_the_same(client: Client) -> None:
+    town = TownActivities(client)
+    for name in ("one", "two", "one"):
+        await ActivityEnvironment().run(town.tell_mayor, report(name))
+    runs = [execution.run_id async for execution in client.list_workflows("WorkflowId = 'mayor'")]
+    assert len(runs) <= 1, "visibility may lag, but there is never a second run"
+    assert [status.id for status in await escalations(client)] == ["one", "two"]
+
+
+async def test_a_kill_after_the_report_and_its_retry_are_one_escalation(client: Client, tmp_path: Path) -> None:
+    script = (
+        "import asyncio, sys\n"
+        "from temporalio.client import Client\n"
+        "from temporalio.contrib.pydantic import pydantic_data_converter\n"
+        "from activities.town import TownActivities\n"
+        "from models.jobs import Escalation\n"
+        "async def main():\n"
+        "    client = await Client.connect(sys.argv[1], data_converter=pydantic_data_converter)\n"
+        "    await TownActivities(client).tell_mayor(Escalation.model_validate_json(sys.argv[2]))\n"
+        "asyncio.run(main())\n"
+    )
+    command = [sys.executable, "-c", script, client.service_client.config.target_host, report("one").model_dump_json()]
+    environment = os.environ | {"GT_CRASH_POINT": "mayor.told", "GT_CRASH_MARK": str(tmp_path / "mark")}
+    ends = []
+    for _ in range(2):
+        process = await asyncio.create_subprocess_exec(*command, env=environment, cwd=Path(__file__).parents[2])
+        ends.append(await process.wait())
+    assert ends == [-signal.SIGKILL, 0]
+    assert [status.id for status in await escalations(client)] == ["one"]
+
+
+async def test_only_workflows_that_run_are_named_in_the_order_asked(client: Client) -> None:
+    started: list[WorkflowHandle[MayorWorkflow, None]] = [
+        await client.start_workflow(MayorWorkflow.run, id=f"job-{number}", task_queue=names.TOWN_QUEUE)
+        for number in range(25)
+    ]
+    await started[3].terminate()
+    asked = WorkflowIds(ids=("absent", *(f"job-{number}" for number in reversed(range(25)))))
+    answer = await ActivityEnvironment().run(TownActivities(client).running_workflows, asked)
+    assert answer.ids == tuple(f"job-{number}" for number in reversed(range(25)) if number != 3)
