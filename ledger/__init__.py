@@ -1,1 +1,4 @@
-"""Dolt, the record: one `Ledger` over a Dolt SQL server or an embedded doltlite file."""
+"""Dolt keeps the record: `from ledger.store import Ledger`.
+
+Nothing is imported here, so that a command that needs no record does not pay for SQLAlchemy.
+"""

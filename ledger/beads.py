@@ -1,0 +1,204 @@
+"""Beads: made, read, changed and closed by people. What jobs do to beads is in outbox.py."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, exists, insert, select, update
+
+from ledger import schema
+from ledger.dependencies import dependencies_of, open_dependencies, require_bead
+from ledger.rigs import FINAL_STATES, find_rig
+from ledger.rows import now_stamp, stamp
+from ledger.transactions import Transactions, new_token
+from models import names
+from models.errors import ErrorCode, GtError
+from models.records import Bead, BeadChanges, BeadStatus, NewBead, storable_text
+
+MERGED = "merged"
+"""The close reason of a bead whose commit was seen on the target: no person may give it."""
+
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_SHORTEST_ID = 3
+_LONGEST_ID = 16
+_TRIES_PER_LENGTH = 3
+
+
+class BeadRecords(Transactions):
+    """Units of work."""
+
+    def create_bead(self, new: NewBead) -> Bead:
+        """Record a unit of work under a new short id.
+
+        Raises:
+            GtError: NOT_FOUND for the rig or for a dependency.
+        """
+        # The token tells our own row, committed before a connection broke, from another's.
+        creation = new_token()
+        candidates = _ids()
+        tried: list[str] = []
+
+        def change(connection: Connection) -> tuple[str, str | None]:
+            prefix = find_rig(connection, new.rig).prefix
+            made = connection.execute(select(schema.beads.c.id).where(schema.beads.c.id.in_(tried)))
+            for bead in made.scalars():
+                if _creation(connection, bead) == creation:
+                    return bead, None
+            needed = tuple(dict.fromkeys(new.dependencies))
+            for need in needed:
+                require_bead(connection, need)
+            bead = _free_id(connection, prefix, candidates)
+            tried.append(bead)
+            now = stamp(datetime.now(UTC))
+            connection.execute(insert(schema.beads).values(**_new_row(bead, new, creation, now)))
+            for need in needed:
+                connection.execute(insert(schema.dependencies).values(bead=bead, needs=need))
+            return bead, f"{bead}: created"
+
+        return self.bead(self.write(change))
+
+    def bead(self, bead: str) -> Bead:
+        """One bead; GtError(NOT_FOUND) where there is none."""
+        return self.read(lambda connection: find_bead(connection, bead))
+
+    def beads(self, rig: str | None = None, status: BeadStatus | None = None, limit: int | None = None) -> list[Bead]:
+        """Beads, oldest first."""
+        query = select(schema.beads).order_by(schema.beads.c.created_at, schema.beads.c.id)
+        if rig is not None:
+            query = query.where(schema.beads.c.rig == rig)
+        if status is not None:
+            query = query.where(schema.beads.c.status == status.value)
+        return self.read(lambda connection: _beads(connection, query.limit(limit)))
+
+    def ready(self, rig: str | None = None, limit: int | None = None) -> list[Bead]:
+        """Open beads whose dependencies are all closed: urgent first, then oldest first."""
+        beads, needed = schema.beads, schema.beads.alias("needed")
+        waits = exists().where(
+            schema.dependencies.c.bead == beads.c.id,
+            schema.dependencies.c.needs == needed.c.id,
+            needed.c.status != BeadStatus.CLOSED.value,
+        )
+        query = select(beads).where(beads.c.status == BeadStatus.OPEN.value, ~waits)
+        if rig is not None:
+            query = query.where(beads.c.rig == rig)
+        ordered = query.order_by(beads.c.priority, beads.c.created_at, beads.c.id).limit(limit)
+        return self.read(lambda connection: _beads(connection, ordered))
+
+    def update_bead(self, bead: str, changes: BeadChanges) -> Bead:
+        """Change what a person may change; only the fields given are written.
+
+        Raises:
+            GtError: NOT_FOUND; INVALID_VALUE for the status `closed`, which is `close_bead`'s;
+                REFUSED for a status while a job decides it.
+        """
+        values = _values(bead, changes)
+
+        def change(connection: Connection) -> tuple[None, str | None]:
+            known = find_bead(connection, bead)
+            different = {key: value for key, value in values.items() if getattr(known, key) != value}
+            if not different:
+                return None, None
+            if "status" in different:
+                _refuse_while_working(connection, bead, "its status follows its job")
+                # Reopened: it is no longer closed as anything. The history keeps what it was.
+                different |= {"closed_at": None, "close_reason": None, "merged_sha": None}
+            where = schema.beads.c.id == bead
+            connection.execute(update(schema.beads).where(where).values(**different, updated_at=now_stamp()))
+            return None, f"{bead}: changed {', '.join(key for key in different if key in values)}"
+
+        self.write(change)
+        return self.bead(bead)
+
+    def close_bead(self, bead: str, reason: str) -> Bead:
+        """Close a bead by hand; one that is closed already keeps its reason.
+
+        Raises:
+            GtError: NOT_FOUND; INVALID_VALUE for the reason `merged`; REFUSED with an unfinished job.
+        """
+        storable_text("reason", reason)
+        if reason.strip().lower() == MERGED:
+            raise GtError(ErrorCode.INVALID_VALUE, "only a merge closes a bead as merged", "bd close ID --reason TEXT")
+
+        def change(connection: Connection) -> tuple[None, str | None]:
+            if find_bead(connection, bead).status is BeadStatus.CLOSED:
+                return None, None
+            _refuse_while_working(connection, bead, "it has a running job")
+            now = now_stamp()
+            values = {"status": BeadStatus.CLOSED.value, "close_reason": reason, "closed_at": now, "updated_at": now}
+            connection.execute(update(schema.beads).where(schema.beads.c.id == bead).values(**values))
+            return None, f"{bead}: closed ({reason})"
+
+        self.write(change)
+        return self.bead(bead)
+
+    def open_dependencies(self, bead: str) -> tuple[str, ...]:
+        """Those of a bead's dependencies that are not closed."""
+        return self.read(lambda connection: open_dependencies(connection, (bead,))[bead])
+
+
+def find_bead(connection: Connection, bead: str) -> Bead:
+    """One bead; GtError(NOT_FOUND) where there is none."""
+    found = _beads(connection, select(schema.beads).where(schema.beads.c.id == bead))
+    if not found:
+        raise GtError(ErrorCode.NOT_FOUND, f"there is no bead {bead!r}", "bd list")
+    return found[0]
+
+
+def _beads(connection: Connection, query: Select[Any]) -> list[Bead]:
+    rows = connection.execute(query).mappings().all()
+    needs = dependencies_of(connection, [row["id"] for row in rows])
+    return [Bead.model_validate(dict(row) | {"dependencies": needs.get(row["id"], ())}) for row in rows]
+
+
+def _refuse_while_working(connection: Connection, bead: str, why: str) -> None:
+    state = connection.execute(select(schema.jobs.c.state).where(schema.jobs.c.bead == bead)).scalar()
+    if state is not None and state not in FINAL_STATES:
+        raise GtError(ErrorCode.REFUSED, f"{bead}: {why} (it is {state})", f"gt job cancel {bead}")
+
+
+def _values(bead: str, changes: BeadChanges) -> dict[str, Any]:
+    if changes.status is BeadStatus.CLOSED:
+        raise GtError(ErrorCode.INVALID_VALUE, "a bead is closed with a reason", f"bd close {bead}")
+    values = changes.model_dump(mode="json", exclude_none=True)
+    storable_text("assignee", changes.assignee)
+    if changes.assignee == "":
+        values["assignee"] = None
+    return values
+
+
+def _new_row(bead: str, new: NewBead, creation: str, now: str) -> dict[str, Any]:
+    row = new.model_dump(mode="json", exclude={"dependencies"})
+    return row | {
+        "id": bead,
+        "status": BeadStatus.OPEN.value,
+        "creation": creation,
+        "created_at": now,
+        "updated_at": now,
+    }
+
+
+def _creation(connection: Connection, bead: str) -> str | None:
+    return connection.execute(select(schema.beads.c.creation).where(schema.beads.c.id == bead)).scalar()
+
+
+def _ids() -> Iterable[str]:
+    """Random base-36 words, longer after some collisions."""
+    for length in range(_SHORTEST_ID, _LONGEST_ID + 1):
+        for _ in range(_TRIES_PER_LENGTH):
+            yield random_word(length)
+
+
+def random_word(length: int) -> str:
+    """`length` random base-36 digits."""
+    return "".join(random.choices(_DIGITS, k=length))  # noqa: S311 - an id, not a secret
+
+
+def _free_id(connection: Connection, prefix: str, candidates: Iterable[str]) -> str:
+    for word in candidates:
+        bead = names.valid_bead(f"{prefix}-{word}")
+        if connection.execute(select(schema.beads.c.id).where(schema.beads.c.id == bead)).first() is None:
+            return bead
+    raise GtError(ErrorCode.LEDGER_CONFLICT, f"no free id with the prefix {prefix} was found")

@@ -1,0 +1,120 @@
+"""Opening an engine by URL: pool, time limits, session settings, and checks of what was reached."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DisconnectionError
+from sqlalchemy.pool import QueuePool
+
+from ledger import embedded
+from ledger.versioning import EmbeddedVersioning, ServerVersioning, Versioning
+from models.errors import ErrorCode, GtError
+
+POOL_SIZE: Final = 5
+MAX_OVERFLOW: Final = 10
+CONNECT_TIMEOUT_S: Final = 5
+STATEMENT_TIMEOUT_S: Final = 30
+BUSY_TIMEOUT_S: Final = 20.0
+POOL_RECYCLE_S: Final = 3600
+"""Well below the server's 8 h idle limit."""
+
+_SESSION: Final = "SET @@autocommit = 0, @@dolt_transaction_commit = 0"
+"""Said in so many words: Dolt reports a wrong autocommit flag, which pymysql believes."""
+
+
+def open_engine(url: str, *, create: bool) -> tuple[Engine, Versioning]:
+    """The engine behind `url`, and its own words for versioning. Connects only for `create`.
+
+    Args:
+        url: `mysql+pymysql://user:password@host:port/database` or `doltlite:////absolute/file`.
+        create: make the database, or the file, where it is missing.
+
+    Raises:
+        GtError: INVALID_VALUE for another URL, PROGRAM_MISSING where doltlite cannot be loaded.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise GtError(ErrorCode.INVALID_VALUE, "the ledger's URL is not a URL", "see town.toml") from None
+    if parsed.drivername == "mysql+pymysql" and parsed.database:
+        return _server(parsed), ServerVersioning()
+    if parsed.drivername == "doltlite" and parsed.database:
+        return _embedded(Path(parsed.database), create=create), EmbeddedVersioning()
+    raise GtError(
+        ErrorCode.INVALID_VALUE,
+        f"the ledger's URL must be mysql+pymysql://…/database or doltlite:///file, not {parsed.drivername}://…",
+        "see town.toml",
+    )
+
+
+def server_without_database(url: str) -> tuple[Engine, str]:
+    """An engine on the server alone, and the name of the database: for making that database."""
+    parsed = make_url(url)
+    return _server(parsed._replace(database=None)), parsed.database or ""
+
+
+def _server(url: URL) -> Engine:
+    return create_engine(
+        url,
+        pool_size=POOL_SIZE,
+        max_overflow=MAX_OVERFLOW,
+        pool_timeout=STATEMENT_TIMEOUT_S,
+        pool_pre_ping=True,
+        pool_recycle=POOL_RECYCLE_S,
+        hide_parameters=True,
+        connect_args={
+            "charset": "utf8mb4",
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "read_timeout": STATEMENT_TIMEOUT_S,
+            "write_timeout": STATEMENT_TIMEOUT_S,
+            "init_command": _SESSION,
+        },
+    )
+
+
+def _embedded(file: Path, *, create: bool) -> Engine:
+    sqlite3 = embedded.load_doltlite()
+    if create:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # An empty file is a new ledger. Connections never make one: a file that is gone was moved
+        # aside by somebody, and an empty ledger in its place would look like lost work.
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+    def connect() -> Any:
+        return embedded.connect(sqlite3, file, busy_timeout_s=BUSY_TIMEOUT_S)
+
+    engine = create_engine(
+        "sqlite+pysqlite://",
+        creator=connect,
+        poolclass=QueuePool,
+        pool_size=POOL_SIZE,
+        max_overflow=MAX_OVERFLOW,
+        pool_timeout=STATEMENT_TIMEOUT_S,
+        hide_parameters=True,
+    )
+    _forget_replaced_files(engine, file)
+    return engine
+
+
+def _forget_replaced_files(engine: Engine, file: Path) -> None:
+    """A restore moves the file aside: a pooled connection to the old one must not be used again."""
+
+    def identity() -> tuple[int, int] | None:
+        try:
+            found = os.stat(file)
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    @event.listens_for(engine, "connect")
+    def remember(_connection: Any, record: Any) -> None:
+        record.info["identity"] = identity()
+
+    @event.listens_for(engine, "checkout")
+    def compare(_connection: Any, record: Any, _proxy: Any) -> None:
+        if record.info.get("identity") != identity():
+            raise DisconnectionError("the ledger's file was replaced")

@@ -1,0 +1,166 @@
+"""Reading what jobs recorded, and what workflows ask before they decide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from ledger import schema
+from ledger.beads import MERGED, find_bead
+from ledger.dependencies import open_dependencies
+from ledger.rigs import FINAL_STATES, all_hosts, find_rig
+from ledger.settings import effective_settings
+from ledger.transactions import Transactions
+from models.errors import ErrorCode, GtError
+from models.jobs import Admission, DispatchFacts, DispatchFactsRequest, RigFacts, RigName, SlingRequest
+from models.records import (
+    Bead,
+    BeadStatus,
+    JobEvent,
+    JobRow,
+    MergeRequestRow,
+    MergeRequestState,
+    PolecatRow,
+    Rig,
+)
+
+
+class JobRecords(Transactions):
+    """Jobs, their story, merge requests and polecats; answers for dispatchers."""
+
+    def job(self, bead: str) -> JobRow | None:
+        """The current state of a bead's job; None where it never had one."""
+        found = self._jobs(schema.jobs.c.bead == bead)
+        return found[0] if found else None
+
+    def jobs(self, rig: str | None = None, unfinished: bool = False) -> list[JobRow]:
+        """Jobs, oldest first."""
+        conditions: list[Any] = []
+        if rig is not None:
+            conditions.append(schema.jobs.c.rig == rig)
+        if unfinished:
+            conditions.append(schema.jobs.c.state.not_in(FINAL_STATES))
+        return self._jobs(*conditions)
+
+    def job_events(self, bead: str) -> list[JobEvent]:
+        """The story of a bead's jobs, in order."""
+        events = schema.job_events
+        query = select(events).where(events.c.bead == bead).order_by(events.c.attempt, events.c.sequence)
+        return self.read(lambda connection: [JobEvent.model_validate(row) for row in _dicts(connection, query)])
+
+    def merge_requests(self, rig: str | None = None, state: MergeRequestState | None = None) -> list[MergeRequestRow]:
+        """Merge requests, oldest first."""
+        requests = schema.merge_requests
+        query = select(requests).order_by(requests.c.submitted_at, requests.c.id)
+        if rig is not None:
+            query = query.where(requests.c.rig == rig)
+        if state is not None:
+            query = query.where(requests.c.state == state.value)
+        return self.read(lambda connection: [MergeRequestRow.model_validate(row) for row in _dicts(connection, query)])
+
+    def polecats(self, rig: str | None = None) -> list[PolecatRow]:
+        """Polecats that ever worked, by rig and name."""
+        query = select(schema.polecats).order_by(schema.polecats.c.rig, schema.polecats.c.name)
+        if rig is not None:
+            query = query.where(schema.polecats.c.rig == rig)
+        return self.read(lambda connection: [PolecatRow.model_validate(row) for row in _dicts(connection, query)])
+
+    def admission(self, request: SlingRequest, default_agent: str | None) -> Admission:
+        """What the record says of a bead that shall be worked on.
+
+        Raises:
+            GtError: NOT_FOUND for the bead or the rig; REFUSED for a closed bead or another rig's;
+                AGENT_NOT_FOUND where no agent is configured.
+        """
+
+        def ask(connection: Connection) -> Admission:
+            bead = find_bead(connection, request.bead)
+            rig = find_rig(connection, request.rig)
+            _refuse_misplaced(bead, rig)
+            attempt, sequence = _highest(connection, bead.id)
+            return Admission(
+                bead=bead,
+                rig=rig,
+                agent=_agent(request, rig, default_agent),
+                settings=effective_settings(connection, rig.name),
+                highest_attempt=attempt,
+                highest_sequence=sequence,
+                open_dependencies=open_dependencies(connection, (bead.id,))[bead.id],
+            )
+
+        return self.read(ask)
+
+    def dispatch_facts(self, request: DispatchFactsRequest) -> DispatchFacts:
+        """What a dispatcher's cycle reads; GtError(NOT_FOUND) for the rig."""
+
+        def ask(connection: Connection) -> DispatchFacts:
+            facts = _rig_facts(connection, request.rig)
+            return DispatchFacts(
+                rig=facts.rig,
+                settings=facts.settings,
+                hosts=facts.hosts,
+                open_dependencies=open_dependencies(connection, request.beads),
+            )
+
+        return self.read(ask)
+
+    def rig_facts(self, request: RigName) -> RigFacts:
+        """What a rig's long-lived workflow reads each cycle; GtError(NOT_FOUND) for the rig."""
+        return self.read(lambda connection: _rig_facts(connection, request.rig))
+
+    def _jobs(self, *conditions: Any) -> list[JobRow]:
+        query = select(schema.jobs).where(*conditions).order_by(schema.jobs.c.started_at, schema.jobs.c.bead)
+        return self.read(lambda connection: [JobRow.model_validate(row) for row in _dicts(connection, query)])
+
+
+def _dicts(connection: Connection, query: Any) -> Sequence[dict[str, Any]]:
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _rig_facts(connection: Connection, rig: str) -> RigFacts:
+    return RigFacts(
+        rig=find_rig(connection, rig),
+        settings=effective_settings(connection, rig),
+        hosts=tuple(host.name for host in all_hosts(connection)),
+    )
+
+
+def _refuse_misplaced(bead: Bead, rig: Rig) -> None:
+    if bead.rig != rig.name:
+        raise GtError(
+            ErrorCode.REFUSED,
+            f"{bead.id} belongs to the rig {bead.rig}, not {rig.name}",
+            f"gt sling {bead.id} {bead.rig}",
+        )
+    if bead.status is BeadStatus.CLOSED:
+        how = bead.close_reason or "no reason given"
+        if bead.close_reason == MERGED and bead.merged_sha:
+            how = f"merged as {bead.merged_sha[:8]}"
+        raise GtError(ErrorCode.REFUSED, f"{bead.id} is closed: {how}", f"bd update {bead.id} --status open")
+
+
+def _agent(request: SlingRequest, rig: Rig, default_agent: str | None) -> str:
+    agent = request.agent or rig.agent or default_agent
+    if not agent:
+        raise GtError(
+            ErrorCode.AGENT_NOT_FOUND,
+            f"no agent is configured for the rig {rig.name}",
+            f"gt sling {request.bead} {request.rig} --agent CMD",
+        )
+    return agent
+
+
+def _highest(connection: Connection, bead: str) -> tuple[int, int]:
+    """The highest attempt that the record knows of, and its highest sequence; (0, 0) for none."""
+    events, jobs = schema.job_events, schema.jobs
+    query = (
+        select(events.c.attempt, func.max(events.c.sequence)).where(events.c.bead == bead).group_by(events.c.attempt)
+    )
+    pairs = [(row[0], row[1]) for row in connection.execute(query)]
+    pairs += [
+        (row[0], row[1])
+        for row in connection.execute(select(jobs.c.attempt, jobs.c.sequence).where(jobs.c.bead == bead))
+    ]
+    return max(pairs, default=(0, 0))

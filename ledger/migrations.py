@@ -1,0 +1,79 @@
+"""Bringing a ledger to this program's schema, once, whoever else opens it at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from sqlalchemy import Connection, Engine, inspect, select, text
+
+from ledger import schema
+from ledger.rows import upsert
+from ledger.transactions import Transactions
+from ledger.versioning import Versioning
+from models.errors import ErrorCode, GtError
+
+
+def _first_schema(connection: Connection) -> None:
+    schema.metadata.create_all(connection)
+
+
+_STEPS: Final[dict[int, Callable[[Connection], None]]] = {1: _first_schema}
+"""Step n leads from schema n - 1 to n and may run again after it was interrupted."""
+
+
+def stored_version(connection: Connection) -> int:
+    """The schema that a ledger has; 0 for one that was never set up."""
+    if not inspect(connection).has_table(schema.schema_version.name):
+        return 0
+    found = connection.execute(select(schema.schema_version.c.version)).scalar()
+    return 0 if found is None else int(found)
+
+
+def require_current(version: int) -> None:
+    """Refuse to work on a ledger of another schema.
+
+    Raises:
+        GtError: LEDGER_NEWER where a newer program wrote it; LEDGER_DAMAGED where none has set it up.
+    """
+    if version > schema.SCHEMA_VERSION:
+        raise GtError(
+            ErrorCode.LEDGER_NEWER,
+            f"the ledger has schema {version}, this program knows up to {schema.SCHEMA_VERSION}",
+            "install the newer release of gt",
+        )
+    if version < schema.SCHEMA_VERSION:
+        raise GtError(ErrorCode.LEDGER_DAMAGED, f"the ledger has schema {version}: it was never set up", "gt up")
+
+
+def migrate(transactions: Transactions, engine: Engine, versioning: Versioning) -> None:
+    """Bring the ledger to this program's schema.
+
+    Raises:
+        GtError: LEDGER_NEWER, LEDGER_UNREACHABLE, LEDGER_DAMAGED.
+    """
+    version = transactions.read(stored_version)
+    if version >= schema.SCHEMA_VERSION:
+        require_current(version)
+        return
+
+    def steps(connection: Connection) -> tuple[None, str | None]:
+        with versioning.migration(connection):
+            version = stored_version(connection)
+            for step in range(version + 1, schema.SCHEMA_VERSION + 1):
+                _STEPS[step](connection)
+                upsert(connection, schema.schema_version, {"id": 1}, {"version": step})
+            if version < schema.SCHEMA_VERSION:
+                versioning.commit(connection, f"schema {schema.SCHEMA_VERSION}")
+        return None, None
+
+    transactions.write(steps)
+
+
+def create_database(engine: Engine, name: str) -> None:
+    """Make the database on a server that lacks it."""
+    quoted = engine.dialect.identifier_preparer.quote_identifier(name)
+    known = text("SELECT schema_name FROM information_schema.schemata WHERE schema_name = :name")
+    with engine.connect() as connection:
+        if connection.execute(known, {"name": name}).first() is None:
+            connection.execute(text(f"CREATE DATABASE IF NOT EXISTS {quoted}"))

@@ -1,0 +1,33 @@
+"""Between rows and models: times, text that must fit, and the upsert that both engines understand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Table, and_, insert, update
+
+
+def stamp(moment: datetime) -> str:
+    """ISO-8601 UTC of fixed width: sorts as text. A time without a zone counts as UTC."""
+    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return aware.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def now_stamp() -> str:
+    return stamp(datetime.now(UTC))
+
+
+def printable(value: str) -> str:
+    """`value` with what no text column may hold (NUL, half a surrogate pair) replaced.
+
+    For what programs said, such as a pane's last words: refusing it would stop a job's record.
+    """
+    return value.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def upsert(connection: Connection, table: Table, key: dict[str, Any], values: dict[str, Any]) -> None:
+    """Update the row with that key, or insert it. Two concurrent inserts end as a conflict."""
+    where = and_(*(table.c[name] == value for name, value in key.items()))
+    if not connection.execute(update(table).where(where).values(**values)).rowcount:
+        connection.execute(insert(table).values(**key, **values))

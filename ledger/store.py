@@ -1,0 +1,84 @@
+"""The ledger: everything the record can be asked and told, over either engine."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from sqlalchemy import select
+
+from ledger import schema
+from ledger.beads import BeadRecords
+from ledger.dependencies import DependencyRecords
+from ledger.engines import open_engine, server_without_database
+from ledger.escalations import EscalationRecords
+from ledger.history import HistoryRecords
+from ledger.jobs import JobRecords
+from ledger.migrations import create_database, migrate, require_current, stored_version
+from ledger.outbox import OutboxRecords
+from ledger.rigs import RigRecords
+from ledger.settings import SettingRecords
+from ledger.transactions import retried
+
+
+class Ledger(
+    RigRecords,
+    BeadRecords,
+    DependencyRecords,
+    HistoryRecords,
+    JobRecords,
+    OutboxRecords,
+    SettingRecords,
+    EscalationRecords,
+):
+    """The record of a town. Thread-safe; every write is idempotent, retried, and one Dolt commit."""
+
+    @classmethod
+    def open(cls, url: str, *, migrate: bool = True) -> Self:
+        """Open a ledger and check that this program can work on it.
+
+        Args:
+            url: `mysql+pymysql://user:password@host:port/database` or `doltlite:////absolute/file`.
+            migrate: also make what is missing: the file or database, and the tables.
+
+        Raises:
+            GtError: INVALID_VALUE, PROGRAM_MISSING, LEDGER_UNREACHABLE, LEDGER_DAMAGED, LEDGER_NEWER.
+        """
+        if migrate and url.startswith("mysql"):
+            _ensure_database(url)
+        engine, versioning = open_engine(url, create=migrate)
+        ledger = cls(engine, versioning)
+        try:
+            ledger._prepare(migrate)
+        except BaseException:
+            ledger.close()
+            raise
+        return ledger
+
+    def _prepare(self, may_migrate: bool) -> None:
+        if may_migrate:
+            migrate(self, self._engine, self._versioning)
+        require_current(self.schema_version())
+
+    def close(self) -> None:
+        """Close every connection; the ledger must not be used afterwards."""
+        self._engine.dispose()
+
+    def ping(self) -> None:
+        """Return when the ledger answers a query over its tables.
+
+        Raises:
+            GtError: LEDGER_UNREACHABLE, LEDGER_DAMAGED.
+        """
+        self.read(lambda connection: connection.execute(select(schema.schema_version)).all())
+
+    def schema_version(self) -> int:
+        """The schema that the ledger has; 0 for one that was never set up."""
+        return self.read(stored_version)
+
+
+def _ensure_database(url: str) -> None:
+    server, name = server_without_database(url)
+    try:
+        retried(lambda: create_database(server, name))
+    finally:
+        server.dispose()

@@ -1,0 +1,114 @@
+"""Where the two engines differ: taking the write turn, the Dolt commit, and reading history.
+
+Measured with Dolt 1.86.4 and doltlite 0.51.3: DOLT_COMMIT ends the SQL transaction and makes the
+commit in one atomic step on both engines, so there is no change without its commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Protocol
+
+from sqlalchemy import Connection, bindparam, text
+
+AUTHOR = "Gas Town <gastown@localhost>"
+_MIGRATION_LOCK_S = 30
+
+
+class LoggedCommit(NamedTuple):
+    """One entry of Dolt's log."""
+
+    commit: str
+    at: datetime
+    message: str
+
+
+class Versioning(Protocol):
+    """What an engine does in its own words."""
+
+    def begin_write(self, connection: Connection) -> None:
+        """Start a transaction that will write."""
+
+    def begin_read(self, connection: Connection) -> None:
+        """Start a transaction whose reads all see one state."""
+
+    def commit(self, connection: Connection, message: str) -> None:
+        """Commit the transaction and record it in Dolt's log, in one step."""
+
+    def log(self, connection: Connection, hashes: Collection[str]) -> list[LoggedCommit]:
+        """Those commits, oldest first."""
+
+    def migration(self, connection: Connection) -> AbstractContextManager[None]:
+        """Nobody else migrates inside it."""
+
+
+class ServerVersioning:
+    """A Dolt SQL server. Sessions have autocommit off, so a transaction begins by itself."""
+
+    def begin_write(self, connection: Connection) -> None:
+        connection.exec_driver_sql("START TRANSACTION")
+
+    def begin_read(self, connection: Connection) -> None:
+        connection.exec_driver_sql("START TRANSACTION")
+
+    def commit(self, connection: Connection, message: str) -> None:
+        statement = text("CALL DOLT_COMMIT('--skip-empty', '-A', '-m', :message, '--author', :author)")
+        connection.execute(statement, {"message": message, "author": AUTHOR})
+
+    def log(self, connection: Connection, hashes: Collection[str]) -> list[LoggedCommit]:
+        query = text(
+            "SELECT commit_hash, date, message FROM dolt_log WHERE commit_hash IN :hashes ORDER BY commit_order"
+        ).bindparams(bindparam("hashes", expanding=True))
+        rows = connection.execute(query, {"hashes": sorted(hashes)}) if hashes else ()
+        return [LoggedCommit(row[0], _as_time(row[1]), row[2]) for row in rows]
+
+    @contextmanager
+    def migration(self, connection: Connection) -> Iterator[None]:
+        # DDL commits implicitly on the server, so the transaction alone does not keep others out.
+        connection.execute(text("SELECT GET_LOCK('gastown.migration', :wait)"), {"wait": _MIGRATION_LOCK_S}).all()
+        # The transaction's view is older than the lock: look again at what others did meanwhile.
+        connection.exec_driver_sql("ROLLBACK")
+        self.begin_write(connection)
+        try:
+            yield
+        finally:
+            connection.execute(text("SELECT RELEASE_LOCK('gastown.migration')")).all()
+
+
+class EmbeddedVersioning:
+    """A doltlite file: one writer at a time, taken at the start so that no transaction is upgraded."""
+
+    def begin_write(self, connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def begin_read(self, connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    def commit(self, connection: Connection, message: str) -> None:
+        statement = text("SELECT dolt_commit('--skip-empty', '-A', '-m', :message, '--author', :author)")
+        connection.execute(statement, {"message": message, "author": AUTHOR}).all()
+
+    def log(self, connection: Connection, hashes: Collection[str]) -> list[LoggedCommit]:
+        # A condition on the hash would make doltlite look each one up and lose the log's order.
+        rows = connection.execute(text("SELECT commit_hash, date, message FROM dolt_log")).all()
+        return [LoggedCommit(row[0], _as_time(row[1]), row[2]) for row in reversed(rows) if row[0] in hashes]
+
+    @contextmanager
+    def migration(self, connection: Connection) -> Iterator[None]:
+        yield
+
+
+def changes_of_row(connection: Connection, table: str, key: str, value: str) -> list[dict[str, Any]]:
+    """Every committed change of the rows of `table` whose `key` is `value`: `dolt_diff_<table>`."""
+    rows = connection.execute(
+        text(f"SELECT * FROM dolt_diff_{table} WHERE to_{key} = :value OR from_{key} = :value"),  # noqa: S608
+        {"value": value},
+    )
+    return [dict(row._mapping) for row in rows]
+
+
+def _as_time(value: datetime | str) -> datetime:
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment.replace(tzinfo=UTC)
