@@ -1,0 +1,146 @@
+"""The Dolt SQL server of a town: finding the program, and running it with a password from birth.
+
+`python -m services.dolt --town DIR` writes the server's configuration and becomes the server.
+On its first start an empty configuration directory makes Dolt create `root@127.0.0.1` with the
+password in DOLT_ROOT_PASSWORD; no superuser without a password exists at any time. Later starts
+ignore the variable. DOLT_ROOT_PATH keeps Dolt's own files out of the user's home.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from models.errors import ErrorCode, GtError
+from models.town import StoreEngine
+from services.ports import LOOPBACK
+from services.town import DOLT_PASSWORD, Town, find_town
+
+MINIMUM_VERSION = (1, 80)
+_VERSION = re.compile(r"dolt version (\d+)\.(\d+)")
+_PROBE_TIMEOUT_S = 20
+INSTALL_HINT = "make test builds one into ~/.cache/gastown, or see https://github.com/dolthub/dolt#installation"
+
+
+def find_dolt() -> Path | None:
+    """The first `dolt` of a usable version: GT_DOLT, then PATH, then the user's cache.
+
+    Raises:
+        GtError: PROGRAM_MISSING when GT_DOLT names something that is no usable `dolt`.
+    """
+    named = os.environ.get("GT_DOLT")
+    if named:
+        if not _usable(Path(named)):
+            raise GtError(
+                ErrorCode.PROGRAM_MISSING,
+                f"GT_DOLT={named} is no dolt of version {_dotted(MINIMUM_VERSION)} or newer",
+                INSTALL_HINT,
+            )
+        return Path(named).absolute()
+    return next((path for path in _candidates() if _usable(path)), None)
+
+
+def require_dolt() -> Path:
+    """`find_dolt()`, or GtError(PROGRAM_MISSING)."""
+    found = find_dolt()
+    if found is None:
+        raise GtError(
+            ErrorCode.PROGRAM_MISSING, f"no dolt of version {_dotted(MINIMUM_VERSION)} or newer", INSTALL_HINT
+        )
+    return found
+
+
+def _candidates() -> Iterator[Path]:
+    on_path = shutil.which("dolt")
+    if on_path:
+        yield Path(on_path).absolute()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gastown"
+    yield from sorted(cache.glob("dolt-*/dolt"), reverse=True)
+
+
+def _usable(program: Path) -> bool:
+    with tempfile.TemporaryDirectory(prefix="gt-dolt-") as own_root:
+        _write_global_config(Path(own_root))
+        try:
+            answer = subprocess.run(
+                [str(program), "version"],
+                capture_output=True,
+                text=True,
+                timeout=_PROBE_TIMEOUT_S,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "DOLT_ROOT_PATH": own_root},
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+    match = _VERSION.search(answer.stdout)
+    return match is not None and (int(match[1]), int(match[2])) >= MINIMUM_VERSION
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(str(part) for part in version)
+
+
+def _write_global_config(root: Path) -> None:
+    """No questions to dolthub.com about versions, no metrics."""
+    folder = root / ".dolt"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settings = {"versioncheck.disabled": "true", "metrics.disabled": "true"}
+    (folder / "config_global.json").write_text(json.dumps(settings), encoding="utf-8")
+
+
+def server_config(town: Town) -> str:
+    """The server's configuration (JSON is YAML; quoting is then no question)."""
+    data = town.paths.dolt_data
+    return json.dumps(
+        {
+            "log_level": "warning",
+            "behavior": {"auto_gc_behavior": {"enable": True}},
+            "listener": {"host": LOOPBACK, "port": town.file.store.port, "max_connections": 200},
+            "data_dir": str(data / "databases"),
+            "cfg_dir": str(data / "config"),
+            "privilege_file": str(data / "config" / "privileges.db"),
+        },
+        indent=1,
+    )
+
+
+def run_server(town: Town) -> None:
+    """Become the town's Dolt server; returns never.
+
+    Raises:
+        GtError: PROGRAM_MISSING without a usable dolt, REFUSED for a town whose store is no server.
+    """
+    if town.file.store.engine is not StoreEngine.SERVER:
+        raise GtError(ErrorCode.REFUSED, f"the ledger of {town.file.name} is {town.file.store.engine}, not a server")
+    program = require_dolt()
+    data = town.paths.dolt_data
+    for folder in (data / "databases", data / "config", data / "home"):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _write_global_config(data / "home")
+    config = data / "server.yaml"
+    config.write_text(server_config(town), encoding="utf-8")
+    environment = dict(os.environ)
+    environment["DOLT_ROOT_PATH"] = str(data / "home")
+    if not (data / "config" / "privileges.db").exists():
+        environment["DOLT_ROOT_HOST"] = LOOPBACK
+        environment["DOLT_ROOT_PASSWORD"] = town.secrets[DOLT_PASSWORD]
+    os.chdir(data)
+    os.execve(program, [str(program), "sql-server", "--config", str(config)], environment)  # noqa: S606
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Become the Dolt server of a town.")
+    parser.add_argument("--town", type=Path, required=True)
+    run_server(find_town(parser.parse_args().town))
+
+
+if __name__ == "__main__":
+    main()
