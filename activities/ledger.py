@@ -1,0 +1,109 @@
+"""Questions to the record and writes into it.
+
+The ledger is opened at the first call, not with the worker: a worker starts, and its other
+activities work, while the ledger is down. Calls are short and blocking; they run in threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from temporalio import activity
+
+from activities.crash_points import crash_point
+from ledger.store import Ledger
+from models.errors import ErrorCode, GtError
+from models.jobs import (
+    Admission,
+    DispatchFacts,
+    DispatchFactsRequest,
+    EscalationStatus,
+    RigFacts,
+    RigName,
+    SlingRequest,
+)
+from models.records import BeadRef, BeadStatusReply, JobWrites
+
+_OPEN_ANEW = frozenset({ErrorCode.LEDGER_UNREACHABLE, ErrorCode.LEDGER_DAMAGED, ErrorCode.LEDGER_NEWER})
+"""After these the ledger may have been restored or upgraded: its schema is checked again."""
+
+
+class LedgerActivities:
+    """The record, for workflows.
+
+    Args:
+        ledger_source: opens the ledger; called again after the ledger could not be used.
+        default_agent: the town's agent command, for rigs that name none.
+    """
+
+    def __init__(self, ledger_source: Callable[[], Ledger], default_agent: str | None = None) -> None:
+        self._source = ledger_source
+        self._default_agent = default_agent
+        self._ledger: Ledger | None = None
+        self._opening = threading.Lock()
+
+    @activity.defn
+    def admit_bead(self, request: SlingRequest) -> Admission:
+        """Whether a bead may be worked on, and what a job needs to know of it."""
+        with self._opened() as ledger:
+            return ledger.admission(request, self._default_agent)
+
+    @activity.defn
+    def record_job(self, writes: JobWrites) -> None:
+        """Take a job's writes, in order; what was taken before changes nothing."""
+        with self._opened() as ledger:
+            ledger.record_job(writes.writes)
+
+    @activity.defn
+    def dispatch_facts(self, request: DispatchFactsRequest) -> DispatchFacts:
+        """What a dispatcher's cycle reads."""
+        with self._opened() as ledger:
+            return ledger.dispatch_facts(request)
+
+    @activity.defn
+    def load_rig(self, request: RigName) -> RigFacts:
+        """What a rig's long-lived workflow reads each cycle."""
+        with self._opened() as ledger:
+            return ledger.rig_facts(request)
+
+    @activity.defn
+    def bead_status(self, request: BeadRef) -> BeadStatusReply:
+        """How a bead stands."""
+        with self._opened() as ledger:
+            bead = ledger.bead(request.bead)
+        return BeadStatusReply(status=bead.status, merged_sha=bead.merged_sha, close_reason=bead.close_reason)
+
+    @activity.defn
+    def record_escalation(self, escalation: EscalationStatus) -> None:
+        """Record where an escalation stands."""
+        with self._opened() as ledger:
+            ledger.record_escalation(escalation)
+
+    def close(self) -> None:
+        """Close the ledger if it was opened."""
+        with self._opening:
+            ledger, self._ledger = self._ledger, None
+        if ledger is not None:
+            ledger.close()
+
+    @contextmanager
+    def _opened(self) -> Iterator[Ledger]:
+        with self._opening:
+            if self._ledger is None:
+                self._ledger = self._source()
+                self._ledger.announce = crash_point
+            ledger = self._ledger
+        try:
+            yield ledger
+        except GtError as error:
+            if error.code in _OPEN_ANEW:
+                self._forget(ledger)
+            raise
+
+    def _forget(self, ledger: Ledger) -> None:
+        with self._opening:
+            if self._ledger is ledger:
+                self._ledger = None
+        ledger.close()
