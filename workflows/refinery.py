@@ -272,8 +272,8 @@ class RefineryWorkflow:
             tried=tried,
             opened_at=workflow.now(),
         )
-        await workflow.execute_activity(
-            "tell_mayor", escalation, summary=f"{kind}: {message}"[:200], **options.control()
+        await workflow.execute_activity_method(
+            TownActivities.tell_mayor, escalation, summary=f"{kind}: {message}"[:200], **options.control()
         )
 
     # --- state and what people see ------------------------------------------------------------
