@@ -1,0 +1,68 @@
+"""What the town reads from submitted commits: who wrote them, what they say, whether they have landed."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from activities.git import GitRepo
+from policies.merge_message import CHANGE_TRAILER, lands
+
+_RAW_DATE: Final = re.compile(r"\d{1,11} [+-]\d{4}")
+
+
+class ChangeFacts(NamedTuple):
+    """A submitted head and the commits that it adds to the target."""
+
+    author_name: str
+    author_email: str
+    author_date: str
+    """seconds since 1970 and zone, as git writes it"""
+    messages: tuple[str, ...]
+    """of the commits that the target lacks, oldest first, merges left out"""
+
+
+def read_change(repo: GitRepo, head_sha: str, target_sha: str) -> ChangeFacts:
+    """Read the change that `head_sha` makes to `target_sha`. Bytes that are not UTF-8 are replaced.
+
+    Raises:
+        GtError: GIT_FAILED where one of the commits is not here.
+    """
+    form = "--format=%H%x00%P%x00%an%x00%ae%x00%ad%x00%cd%x00%B%x00"
+    records = _records(repo.run("log", "--topo-order", "--date=raw", form, f"{target_sha}..{head_sha}", "--").text)
+    if not records:
+        # Nothing that the target lacks: the head itself still names an author.
+        records = _records(repo.run("log", "-1", "--date=raw", form, head_sha, "--").text)
+    head = next(record for record in records if record[0] == head_sha)
+    dates = [date for date in (head[4], head[5]) if _RAW_DATE.fullmatch(date)]
+    messages = [record[6] for record in records if " " not in record[1]] or [head[6]]
+    return ChangeFacts(head[2], head[3], dates[0] if dates else "0 +0000", tuple(reversed(messages)))
+
+
+def landed_as(repo: GitRepo, bead: str, head_sha: str, target_sha: str) -> str | None:
+    """The commit in the target's history that landed `head_sha` for `bead`, or None.
+
+    Only what the target has and the head has not is searched. That is complete: a commit that
+    names the head in its message is younger than the head, so the head cannot hold it. A head
+    that is not here (its branch was deleted, this clone is new) costs a search of everything.
+    """
+    known = repo.resolve(head_sha) is not None
+    listed = repo.run(
+        "log",
+        "--fixed-strings",
+        f"--grep={CHANGE_TRAILER}: {head_sha}",
+        "--format=%H%x00%B%x00",
+        f"{head_sha}..{target_sha}" if known else target_sha,
+        "--",
+    ).text
+    fields = listed.split("\0")
+    for sha, message in zip(fields[0::2], fields[1::2], strict=False):
+        if lands(message, bead, head_sha):
+            return sha.strip()
+    return None
+
+
+def _records(listed: str) -> list[list[str]]:
+    """Split `log` output whose records are seven fields, each closed by NUL."""
+    fields = listed.split("\0")
+    return [[fields[start].lstrip("\n"), *fields[start + 1 : start + 7]] for start in range(0, len(fields) - 7 + 1, 7)]

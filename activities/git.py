@@ -1,0 +1,291 @@
+"""git, and the only user of GitPython: argv form, full ref names, an environment we chose.
+
+Every command runs with hooks off, without prompts, maintenance or system configuration, and with
+the settings that would change what it computes or prints fixed; HOME stays, so that the user's
+ssh keys and credential helpers work. What goes wrong leaves as a GtError.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import git
+from git.exc import GitCommandNotFound
+
+from models import names
+from models.errors import ErrorCode, GtError
+from models.git_errors import classify, plain_words
+
+REMOTE_TIMEOUT_S: Final = 540.0
+"""A command that talks to a remote is ended before its activity's 10 minutes are over."""
+
+IDENTITY: Final = ("Gas Town Refinery", "refinery@gastown.invalid")
+"""Committer of every commit that the town makes itself."""
+
+_CONFIG: Final[tuple[tuple[str, str], ...]] = (
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("protocol.ext.allow", "never"),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("color.ui", "false"),
+    ("log.showSignature", "false"),
+    ("i18n.logOutputEncoding", "utf-8"),
+    ("merge.renames", "true"),
+    ("merge.directoryRenames", "conflict"),
+    ("merge.conflictStyle", "merge"),
+    ("submodule.recurse", "false"),
+    ("fetch.recurseSubmodules", "false"),
+    ("push.recurseSubmodules", "no"),
+    ("push.followTags", "false"),
+    ("push.gpgSign", "false"),
+    ("http.lowSpeedLimit", "1000"),
+    ("http.lowSpeedTime", "60"),
+    # Threads cost more than they give on packs of a few objects.
+    ("pack.threads", "1"),
+)
+_KEPT: Final = ("GIT_SSH", "GIT_ASKPASS", "GIT_SSL_", "GIT_PROXY_", "GIT_HTTP_", "GIT_TRACE", "GIT_PYTHON_")
+"""Variables of the worker's own environment that may reach git; any other GIT_* is withheld."""
+
+
+def _fixed_environment() -> dict[str, str]:
+    values = {
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_LITERAL_PATHSPECS": "1",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_COMMITTER_NAME": IDENTITY[0],
+        "GIT_COMMITTER_EMAIL": IDENTITY[1],
+        "GIT_AUTHOR_NAME": IDENTITY[0],
+        "GIT_AUTHOR_EMAIL": IDENTITY[1],
+        "GIT_CONFIG_COUNT": str(len(_CONFIG)),
+    }
+    for index, (key, value) in enumerate(_CONFIG):
+        values[f"GIT_CONFIG_KEY_{index}"] = key
+        values[f"GIT_CONFIG_VALUE_{index}"] = value
+    return values
+
+
+_ENVIRONMENT: Final = _fixed_environment()
+
+
+class Answer(NamedTuple):
+    """What a git command gave back."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: str
+
+    @property
+    def text(self) -> str:
+        return self.stdout.decode("utf-8", "replace")
+
+    @property
+    def word(self) -> str:
+        """The output as one value: an object name, a count, a ref."""
+        return self.text.strip()
+
+
+def failure(answer: Answer, doing: str) -> GtError:
+    """The GtError for a command that failed while `doing` something ("fetching shop")."""
+    code = classify(answer.stderr, answer.exit_code)
+    words = plain_words(answer.stderr) or f"git ended with {answer.exit_code}"
+    hint = {
+        ErrorCode.DISK_FULL: "gt doctor --disk",
+        ErrorCode.REMOTE_REFUSED: "check the remote's rules and this host's credentials",
+    }.get(code, "")
+    return GtError(code, f"{doing}: {words}", hint)
+
+
+class GitRepo:
+    """One repository, or one work tree of it.
+
+    Args:
+        git_dir: the repository, or a work tree's own directory in it.
+        work_tree: where files are, for the commands that touch files.
+        environment: variables added to the safe ones (an index file, an author).
+    """
+
+    def __init__(
+        self, git_dir: Path, work_tree: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.git_dir = git_dir
+        self.work_tree = work_tree
+        self._environment = dict(environment or {})
+
+    def attempt(
+        self,
+        *arguments: str,
+        stdin: bytes | None = None,
+        environment: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Answer:
+        """Run `git <arguments>` and give back whatever came of it.
+
+        Raises:
+            GtError: PROGRAM_MISSING.
+        """
+        where = [f"--git-dir={self.git_dir}"]
+        if self.work_tree is not None:
+            where.append(f"--work-tree={self.work_tree}")
+        return _execute(
+            [*where, *arguments], self.work_tree, {**self._environment, **(environment or {})}, stdin, timeout_s
+        )
+
+    def run(
+        self,
+        *arguments: str,
+        stdin: bytes | None = None,
+        environment: Mapping[str, str] | None = None,
+        doing: str = "",
+    ) -> Answer:
+        """`attempt` of a command whose failure is a failure.
+
+        Raises:
+            GtError: what models.git_errors.classify finds.
+        """
+        answer = self.attempt(*arguments, stdin=stdin, environment=environment)
+        if answer.exit_code != 0:
+            raise failure(answer, doing or f"git {arguments[0]}")
+        return answer
+
+    def resolve(self, revision: str) -> str | None:
+        """Full name of the commit that `revision` stands for, or None."""
+        answer = self.attempt("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+        return answer.word if answer.exit_code == 0 else None
+
+    def is_ancestor(self, ancestor: str, descendant: str) -> bool:
+        """Whether `descendant` holds `ancestor`. A commit that is not here holds nothing and is held by none."""
+        return self.attempt("merge-base", "--is-ancestor", ancestor, descendant).exit_code == 0
+
+    def try_fetch(self, url: str, refspecs: Sequence[str]) -> Answer:
+        """Fetch exactly `refspecs` (full refs or object names) from `url`; the caller judges the answer."""
+        options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-show-forced-updates")
+        return self.attempt("fetch", *options, "--", names.valid_remote(url), *refspecs, timeout_s=REMOTE_TIMEOUT_S)
+
+    def fetch(self, url: str, refspecs: Sequence[str]) -> None:
+        """`try_fetch` that must succeed.
+
+        Raises:
+            GtError: REMOTE_UNREACHABLE and others of models.git_errors.
+        """
+        answer = self.try_fetch(url, refspecs)
+        if answer.exit_code != 0:
+            raise remote_failure(answer, "fetching")
+
+    def push(self, url: str, refspecs: Sequence[str], leases: Mapping[str, str], *, atomic: bool = False) -> Answer:
+        """Push with an expected old value for each ref; the caller judges the answer.
+
+        Args:
+            refspecs: `<sha>:<full ref>`, or `:<full ref>` to delete it.
+            leases: full ref → the object that the remote must still hold there, "" for none.
+            atomic: all refs move or none does.
+        """
+        options = [f"--force-with-lease={ref}:{expected}" for ref, expected in leases.items()]
+        if atomic:
+            options.append("--atomic")
+        return self.attempt(
+            "push",
+            "--porcelain",
+            "--no-verify",
+            *options,
+            "--",
+            names.valid_remote(url),
+            *refspecs,
+            timeout_s=REMOTE_TIMEOUT_S,
+        )
+
+
+def init_bare(path: Path) -> None:
+    """Make an empty bare repository at `path`, without the hooks and files of any template.
+
+    Raises:
+        GtError: DISK_FULL, GIT_FAILED.
+    """
+    arguments = ["init", "--quiet", "--bare", "--template=", "--initial-branch=main", "--", str(path)]
+    answer = _execute(arguments, None, {}, None, None)
+    if answer.exit_code != 0:
+        raise failure(answer, "making a repository")
+
+
+def ls_remote(url: str, patterns: Sequence[str]) -> dict[str, str]:
+    """Which of the refs `patterns` (full names; a final `/*` stands for a folder) the remote has.
+
+    Returns:
+        full ref → object name.
+
+    Raises:
+        GtError: REMOTE_UNREACHABLE and others of models.git_errors.
+    """
+    answer = _execute(
+        ["ls-remote", "--quiet", "--", names.valid_remote(url), *patterns], None, {}, None, REMOTE_TIMEOUT_S
+    )
+    if answer.exit_code != 0:
+        raise remote_failure(answer, "asking the remote")
+    wanted = set(patterns)
+    found = {}
+    for line in answer.text.splitlines():
+        sha, _, ref = line.partition("\t")
+        # git matches patterns at the end of names too: refs/heads/x finds refs/heads/refs/heads/x.
+        if ref in wanted or f"{ref.rpartition('/')[0]}/*" in wanted:
+            found[ref] = sha
+    return found
+
+
+def remote_failure(answer: Answer, doing: str) -> GtError:
+    """A remote that was good when the rig was added and now is no repository has gone away: it may come back."""
+    error = failure(answer, doing)
+    if error.code is ErrorCode.NOT_A_REPOSITORY:
+        return GtError(ErrorCode.REMOTE_UNREACHABLE, error.message, error.hint)
+    return error
+
+
+def push_failure(answer: Answer, doing: str) -> GtError:
+    """The GtError for a push that failed as a whole; the words of a refused ref stand in its porcelain lines."""
+    refused = [line for line in answer.text.splitlines() if line.startswith("!")]
+    said = Answer(answer.exit_code, answer.stdout, "\n".join([answer.stderr, *refused]))
+    return remote_failure(said, doing)
+
+
+def _execute(
+    arguments: Sequence[str],
+    folder: Path | None,
+    environment: Mapping[str, str],
+    stdin: bytes | None,
+    timeout_s: float | None,
+) -> Answer:
+    command = [*_without_inherited(), "git", *arguments]
+    runner = git.Git(folder if folder is not None else Path("/"))
+    with tempfile.TemporaryFile() as given:
+        if stdin is not None:
+            given.write(stdin)
+            given.seek(0)
+        try:
+            exit_code, stdout, stderr = runner.execute(
+                command,
+                istream=given if stdin is not None else None,
+                with_extended_output=True,
+                with_exceptions=False,
+                stdout_as_string=False,
+                strip_newline_in_stdout=False,
+                kill_after_timeout=timeout_s,
+                env={**_ENVIRONMENT, **environment},
+            )
+        except GitCommandNotFound as error:
+            raise GtError(ErrorCode.PROGRAM_MISSING, "git is not on PATH", "install git 2.39 or newer") from error
+    return Answer(exit_code, stdout, stderr)
+
+
+def _without_inherited() -> list[str]:
+    """GitPython hands the whole environment on; a GIT_DIR of the worker's would redirect every command."""
+    unwanted = [
+        name
+        for name in os.environ
+        if name.startswith("GIT_") and name not in _ENVIRONMENT and not name.startswith(_KEPT)
+    ]
+    return ["env", *(part for name in unwanted for part in ("-u", name))] if unwanted else []
