@@ -1,0 +1,145 @@
+"""Opening what a command works on: the town, its ledger, its Temporal. Heavy libraries load here only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cli.command import Call
+from models.errors import ErrorCode, GtError, Level
+
+if TYPE_CHECKING:
+    from temporalio.client import Client, WorkflowHandle
+
+    from ledger.store import Ledger
+    from services.town import Town
+
+T = TypeVar("T")
+
+CONNECT_S = 5.0
+ACCEPT_S = 8.0
+"""how long a worker may take to accept an update: a worker that was just restarted needs about 5 s"""
+ANSWER_S = 40.0
+"""how long an accepted update may take: its handler asks the ledger for up to 20 s"""
+QUERY_S = 3.0
+
+
+def open_town(call: Call) -> Town:
+    """The town that the command is about.
+
+    Raises:
+        GtError: NOT_FOUND, INVALID_VALUE.
+    """
+    from services.town import find_town
+
+    return find_town(call.town)
+
+
+@contextmanager
+def open_ledger(town: Town) -> Iterator[Ledger]:
+    """The town's ledger, closed again at the end.
+
+    Raises:
+        GtError: LEDGER_UNREACHABLE, LEDGER_DAMAGED, LEDGER_NEWER.
+    """
+    from ledger.store import Ledger
+
+    ledger = Ledger.open(town.ledger_url())
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def converse(town: Town, conversation: Callable[[Client], Awaitable[T]]) -> T:
+    """Run `conversation` with a client of the town's Temporal.
+
+    Raises:
+        GtError: TEMPORAL_UNREACHABLE, or whatever a workflow refused with.
+    """
+
+    async def talk() -> T:
+        from services.temporal import connect
+
+        client = await connect(town, timeout_s=CONNECT_S)
+        try:
+            return await conversation(client)
+        except Exception as error:
+            raise as_gt_error(error) from error
+
+    return asyncio.run(talk())
+
+
+async def ask(handle: WorkflowHandle[Any, Any], query: str, answer: type[T]) -> T:
+    """The answer to a query, within QUERY_S."""
+    return await asyncio.wait_for(handle.query(query, result_type=answer), QUERY_S)
+
+
+async def request(handle: WorkflowHandle[Any, Any], update: str, argument: Any, answer: type[T]) -> T:
+    """Send an update and wait for its answer; `argument` None: it takes none.
+
+    An update is durable only once a worker has accepted it, so acceptance has its own short limit.
+
+    Raises:
+        GtError: TEMPORAL_UNREACHABLE when no worker accepts it in time, NOT_FOUND when no such
+            workflow runs, and whatever the workflow refused with.
+    """
+    from temporalio.client import WorkflowUpdateStage
+
+    arguments = [] if argument is None else [argument]
+    try:
+        accepted = await asyncio.wait_for(
+            handle.start_update(
+                update, args=arguments, wait_for_stage=WorkflowUpdateStage.ACCEPTED, result_type=answer
+            ),
+            ACCEPT_S,
+        )
+        return await asyncio.wait_for(accepted.result(), ANSWER_S)
+    except Exception as error:
+        raise as_gt_error(error) from error
+
+
+def as_gt_error(error: BaseException) -> GtError:
+    """What the command reports for a failure of a client call.
+
+    An `ApplicationError` carries type = ErrorCode and details = (level, hint).
+    """
+    from temporalio.client import WorkflowQueryFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
+    from temporalio.exceptions import ApplicationError
+    from temporalio.service import RPCError, RPCStatusCode
+
+    if isinstance(error, GtError):
+        return error
+    refusal = _application_error(error, ApplicationError)
+    if refusal is not None:
+        return _refused(refusal.message, refusal.type, list(refusal.details))
+    if isinstance(error, TimeoutError | WorkflowUpdateRPCTimeoutOrCancelledError):
+        return GtError(ErrorCode.TEMPORAL_UNREACHABLE, "no worker answered in time", "gt up")
+    if isinstance(error, RPCError):
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return GtError(ErrorCode.NOT_FOUND, "no such workflow runs", "gt status")
+        unreachable = {RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED}
+        if error.status in unreachable:
+            return GtError(ErrorCode.TEMPORAL_UNREACHABLE, f"Temporal does not answer: {error.message}", "gt up")
+        return GtError(ErrorCode.SERVICE_FAILED, f"Temporal refused: {error.message}", "gt status")
+    if isinstance(error, WorkflowQueryFailedError):
+        return GtError(ErrorCode.SERVICE_FAILED, f"the workflow did not answer: {error.message}", "gt status")
+    return GtError(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}")
+
+
+def _application_error(error: BaseException | None, kind: type[T]) -> T | None:
+    while error is not None:
+        if isinstance(error, kind):
+            return error
+        error = error.__cause__ or getattr(error, "cause", None)
+    return None
+
+
+def _refused(message: str, code: str | None, details: list[Any]) -> GtError:
+    known = ErrorCode(code) if code in set(ErrorCode) else ErrorCode.SERVICE_FAILED
+    texts = [str(detail) for detail in details]
+    has_level = bool(texts) and texts[0] in set(Level)
+    hint = texts[1] if has_level and len(texts) > 1 else ""
+    return GtError(known, message, hint)

@@ -1,0 +1,132 @@
+"""What a command says: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from models.errors import GtError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from cli.command import Call
+
+NARROW = 80
+"""columns that a table is cut to when standard output is no terminal"""
+_SHOWN_AS_IS = {"\n", "\t"}
+
+
+def emit(call: Call, document: Any, text: str) -> None:
+    """Print the result: `document` as one JSON document, or `text` for people."""
+    # ASCII only: the same bytes whatever the terminal's encoding is.
+    shown = json.dumps(document, indent=2) if call.json else printable(text).rstrip("\n")
+    if not shown:
+        return
+    try:
+        sys.stdout.write(shown + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        reader_left()
+
+
+def reader_left() -> None:
+    """Nobody reads on (`| head -1`): what was to be done is done, so this is no failure."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def document(model: BaseModel) -> dict[str, Any]:
+    """A model as JSON values; times become ISO-8601 UTC."""
+    return model.model_dump(mode="json")
+
+
+def documents(models: Iterable[BaseModel]) -> list[dict[str, Any]]:
+    return [document(model) for model in models]
+
+
+def say(text: str) -> None:
+    """A message for people, beside the result."""
+    sys.stderr.write(printable(text) + "\n")
+    sys.stderr.flush()
+
+
+def warn(text: str) -> None:
+    say(f"warning: {text}")
+
+
+def report(error: GtError, *, debug: bool = False) -> None:
+    """`error:` and `hint:` lines; the traceback only when asked for."""
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    say(f"error: {error.message}")
+    if error.hint:
+        say(f"hint: {error.hint}")
+
+
+def printable(text: str) -> str:
+    """`text` without control characters: a title must not drive the reader's terminal."""
+    return "".join(
+        character if character in _SHOWN_AS_IS or character.isprintable() else _escaped(character) for character in text
+    )
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, indent: str = "") -> str:
+    """Columns padded to their widest cell; the last one is cut so that a line fits the terminal."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(len(row[column]) for row in [list(header), *cells]) for column in range(len(header))]
+    room = _columns() - len(indent)
+    lines = []
+    for row in [list(header), *cells]:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        lines.append(indent + (line if len(line) <= room else line[: room - 1] + "…"))
+    return "\n".join(lines)
+
+
+def fields(pairs: Mapping[str, object]) -> str:
+    """One `name  value` line for each pair that has a value."""
+    shown = {name: _cell(value) for name, value in pairs.items() if value not in (None, "", ())}
+    width = max((len(name) for name in shown), default=0)
+    return "\n".join(f"{name.ljust(width)}  {value}" for name, value in shown.items())
+
+
+def duration(seconds: float | None) -> str:
+    """`42s`, `7m`, `3h`, `2d`: enough to read at a glance."""
+    if seconds is None:
+        return "-"
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * length:
+            return f"{int(seconds // length)}{unit}"
+    return f"{int(seconds)}s"
+
+
+def when(moment: datetime) -> str:
+    """A time as interface.md has it, to the second."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _cell(value: object) -> str:
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return when(value)
+    return " ".join(printable(str(value)).split())
+
+
+def _columns() -> int:
+    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+        return NARROW
+    return max(shutil.get_terminal_size((NARROW, 24)).columns, 40)

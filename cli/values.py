@@ -1,0 +1,50 @@
+"""Parameters that several commands share, and the words they take.
+
+The words repeat enumerations of `models`, because importing those would load pydantic before
+`--help` is printed; a test compares them.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+
+class BeadState(StrEnum):
+    OPEN = "open"
+    HOOKED = "hooked"
+    IN_PROGRESS = "in_progress"
+    BLOCKED = "blocked"
+    SUBMITTED = "submitted"
+    CLOSED = "closed"
+    DEFERRED = "deferred"
+
+
+class BeadKind(StrEnum):
+    TASK = "task"
+    BUG = "bug"
+    FEATURE = "feature"
+    EPIC = "epic"
+    CHORE = "chore"
+
+
+class Action(StrEnum):
+    RETRY = "retry"
+    REASSIGN = "reassign"
+    ABANDON = "abandon"
+    IGNORE = "ignore"
+
+
+class Severity(StrEnum):
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+BeadArgument = Annotated[str, typer.Argument(metavar="ID", help="A bead's id, like sh-1a2.")]
+RigOption = Annotated[str, typer.Option("--rig", metavar="R", help="The rig.")]
+OptionalRigOption = Annotated[str | None, typer.Option("--rig", metavar="R", help="Only this rig.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, max=100_000, help="At most so many.")]
