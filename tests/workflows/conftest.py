@@ -1,0 +1,86 @@
+"""A time-skipping server per test, and workers on the queues that the code names."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from models import names
+from workflows.labels import SEARCH_ATTRIBUTES
+from workflows.registry import workflow_runner
+
+HOST = "h1"
+
+
+def installed(program: str) -> str:
+    """Path of a program of this Python environment, else of PATH."""
+    found = shutil.which(program, path=str(Path(sys.executable).parent)) or shutil.which(program)
+    assert found, f"{program} is not installed: see CONTRIBUTING.md"
+    return found
+
+
+@pytest.fixture
+async def env() -> AsyncIterator[WorkflowEnvironment]:
+    """One server per test: its clock may end years ahead, and one broken workflow freezes it."""
+    async with await WorkflowEnvironment.start_time_skipping(
+        test_server_existing_path=installed("temporal-test-server"),
+        data_converter=pydantic_data_converter,
+    ) as environment:
+        await environment.client.operator_service.add_search_attributes(
+            AddSearchAttributesRequest(
+                namespace=environment.client.namespace,
+                search_attributes={key.name: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD for key in SEARCH_ATTRIBUTES},
+            )
+        )
+        yield environment
+
+
+WorkerBuilder = Callable[..., contextlib.AbstractAsyncContextManager[None]]
+
+
+@pytest.fixture
+def workers(env: WorkflowEnvironment) -> WorkerBuilder:
+    """`async with workers(workflows=[…], activities=[…]):` — the town, control and host queues.
+
+    Every activity is offered on every queue; the code's options choose. A bug in workflow code
+    fails the workflow instead of retrying its task for ever.
+    """
+
+    @contextlib.asynccontextmanager
+    async def run(
+        *,
+        workflows: Sequence[type] = (),
+        activities: Sequence[Callable[..., Any]] = (),
+        hosts: Sequence[str] = (HOST,),
+        max_cached_workflows: int = 1000,
+    ) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(
+                Worker(
+                    env.client,
+                    task_queue=names.TOWN_QUEUE,
+                    workflows=workflows,
+                    activities=activities,
+                    workflow_runner=workflow_runner(),
+                    workflow_failure_exception_types=[Exception],
+                    max_cached_workflows=max_cached_workflows,
+                )
+            )
+            queues = [names.CONTROL_QUEUE]
+            queues += [queue(host) for host in hosts for queue in (names.host_queue, names.watch_queue)]
+            for task_queue in queues if activities else []:
+                await stack.enter_async_context(Worker(env.client, task_queue=task_queue, activities=activities))
+            yield
+
+    return run

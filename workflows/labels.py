@@ -1,0 +1,59 @@
+"""What the Temporal Web UI shows of a workflow: search attributes, summaries, current details."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from temporalio import workflow
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
+
+RIG: Final = SearchAttributeKey.for_keyword("GtRig")
+BEAD: Final = SearchAttributeKey.for_keyword("GtBead")
+POLECAT: Final = SearchAttributeKey.for_keyword("GtPolecat")
+ROLE: Final = SearchAttributeKey.for_keyword("GtRole")
+STATE: Final = SearchAttributeKey.for_keyword("GtState")
+
+SEARCH_ATTRIBUTES: Final = (RIG, BEAD, POLECAT, ROLE, STATE)
+"""What a namespace must have registered before any of our workflows starts."""
+
+
+def attributes(
+    *,
+    role: str,
+    state: str,
+    rig: str | None = None,
+    bead: str | None = None,
+    polecat: str | None = None,
+) -> TypedSearchAttributes:
+    """Search attributes to start a workflow with; what is None stays unset."""
+    values = ((ROLE, role), (STATE, state), (RIG, rig), (BEAD, bead), (POLECAT, polecat))
+    return TypedSearchAttributes([SearchAttributePair(key, value) for key, value in values if value is not None])
+
+
+class Labels:
+    """The labels of the running workflow; writes to history only what has changed."""
+
+    def __init__(self) -> None:
+        self._shown: dict[str, str] = {}
+
+    def show(self, **values: str | None) -> None:
+        """Set search attributes by role, state, rig, bead, polecat; None leaves one as it is."""
+        keys = {"role": ROLE, "state": STATE, "rig": RIG, "bead": BEAD, "polecat": POLECAT}
+        changed = {name: value for name, value in values.items() if value and self._shown.get(name) != value}
+        if changed:
+            workflow.upsert_search_attributes([keys[name].value_set(value) for name, value in changed.items()])
+            self._shown.update(changed)
+
+
+def details(title: str, rows: dict[str, str | int | None], next_command: str = "") -> str:
+    """Current details in Markdown: a heading, one row per fact that is known, the next command."""
+    lines = [f"### {title}", "", "| | |", "| --- | --- |"]
+    lines += [f"| {name} | {_cell(str(value))} |" for name, value in rows.items() if value not in (None, "")]
+    if next_command:
+        lines += ["", f"Next: `{next_command}`"]
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """One table cell: a pipe or a line break would end it."""
+    return text.replace("|", "\\|").replace("\n", "<br>")
