@@ -90,17 +90,26 @@ class LedgerActivities:
 
     @contextmanager
     def _opened(self) -> Iterator[Ledger]:
-        with self._opening:
-            if self._ledger is None:
-                self._ledger = self._source()
-                self._ledger.announce = crash_point
-            ledger = self._ledger
+        ledger = self._ledger or self._open()
         try:
             yield ledger
         except GtError as error:
             if error.code in _OPEN_ANEW:
                 self._forget(ledger)
             raise
+
+    def _open(self) -> Ledger:
+        # Outside the lock: while the ledger is down each call fails after its own patience, not
+        # after that of every call before it.
+        mine = self._source()
+        mine.announce = crash_point
+        with self._opening:
+            if self._ledger is None:
+                self._ledger = mine
+            ledger = self._ledger
+        if ledger is not mine:
+            mine.close()
+        return ledger
 
     def _forget(self, ledger: Ledger) -> None:
         with self._opening:

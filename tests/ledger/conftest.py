@@ -1,0 +1,165 @@
+"""A real Dolt server for each pytest process, and a fresh ledger of either engine for each test.
+
+How a Dolt 1.86.4 server has a password from birth: the first start with an empty `cfg_dir` and
+DOLT_ROOT_PASSWORD and DOLT_ROOT_HOST in its environment creates `root` with that password in
+`<cfg_dir>/privileges.db`. No superuser without a password exists at any time, and later starts
+need neither variable. DOLT_ROOT_PATH keeps Dolt's global configuration out of HOME.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pymysql
+import pytest
+
+from ledger.embedded import load_doltlite
+from ledger.store import Ledger
+
+# Before any test module imports sqlite3: afterwards doltlite cannot take its place.
+load_doltlite()
+
+DOLT_VERSION = "1.86.4"
+START_S = 20.0
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def dolt_program() -> str:
+    """The dolt program: GT_DOLT, PATH, or the cache that the build fills."""
+    cached = Path.home() / ".cache" / "gastown" / f"dolt-{DOLT_VERSION}" / "dolt"
+    for candidate in (os.environ.get("GT_DOLT"), shutil.which("dolt"), str(cached)):
+        if candidate and os.access(candidate, os.X_OK):
+            return candidate
+    raise FileNotFoundError(
+        f"no dolt: build it with `GOBIN={cached.parent} go install github.com/dolthub/dolt/go/cmd/dolt@v{DOLT_VERSION}`"
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class DoltServer:
+    """A Dolt SQL server in a folder of its own, on loopback, with a password from birth."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.password = uuid.uuid4().hex
+        self._process: subprocess.Popen[bytes] | None = None
+        data = folder / "data"
+        data.mkdir(parents=True)
+        (folder / "dolt.yaml").write_text(
+            f"log_level: warning\n"
+            f"behavior:\n  auto_gc_behavior:\n    enable: false\n"
+            f"listener:\n  host: 127.0.0.1\n  port: {self.port}\n  max_connections: 200\n"
+            f"data_dir: {data}\ncfg_dir: {data}/.doltcfg\n"
+        )
+
+    def start(self) -> None:
+        """Start it; returns when it answers."""
+        environment = os.environ | {
+            "DOLT_ROOT_PASSWORD": self.password,
+            "DOLT_ROOT_HOST": "127.0.0.1",
+            "DOLT_ROOT_PATH": str(self.folder),
+        }
+        with (self.folder / "dolt.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [dolt_program(), "sql-server", "--config", str(self.folder / "dolt.yaml")],
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + START_S
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError((self.folder / "dolt.log").read_text())
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def url(self, database: str) -> str:
+        return f"mysql+pymysql://root:{self.password}@127.0.0.1:{self.port}/{database}"
+
+    def drop(self, database: str) -> None:
+        with self._connect() as connection, connection.cursor() as cursor:
+            cursor.execute(f"DROP DATABASE IF EXISTS `{database}`")
+
+    def _answers(self) -> bool:
+        try:
+            self._connect().close()
+        except pymysql.Error:
+            return False
+        return True
+
+    def _connect(self) -> pymysql.Connection[pymysql.cursors.Cursor]:
+        return pymysql.connect(host="127.0.0.1", port=self.port, user="root", password=self.password)
+
+
+@pytest.fixture(scope="session")
+def dolt_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DoltServer]:
+    server = DoltServer(tmp_path_factory.mktemp("dolt"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def mortal_server(tmp_path: Path) -> Iterator[DoltServer]:
+    """A server that the test may kill."""
+    server = DoltServer(tmp_path / "mortal")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def server_url(dolt_server: DoltServer) -> Iterator[str]:
+    database = f"t{uuid.uuid4().hex[:12]}"
+    yield dolt_server.url(database)
+    dolt_server.drop(database)
+
+
+@pytest.fixture
+def embedded_url(tmp_path: Path) -> str:
+    return f"doltlite:///{tmp_path / 'ledger.doltlite'}"
+
+
+@pytest.fixture(params=["server", "embedded"])
+def url(request: pytest.FixtureRequest) -> str:
+    """A ledger that does not exist yet, of either engine."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def open_ledger() -> Iterator[Callable[[str], Ledger]]:
+    """Opens ledgers and closes them after the test."""
+    opened: list[Ledger] = []
+
+    def open_one(url: str) -> Ledger:
+        ledger = Ledger.open(url)
+        opened.append(ledger)
+        return ledger
+
+    yield open_one
+    for ledger in opened:
+        ledger.close()
+
+
+@pytest.fixture
+def ledger(url: str, open_ledger: Callable[[str], Ledger]) -> Ledger:
+    return open_ledger(url)
