@@ -21,7 +21,7 @@ from pathlib import Path
 from models.errors import ErrorCode, GtError
 from models.town import StoreEngine
 from services.ports import LOOPBACK
-from services.town import DOLT_PASSWORD, Town, find_town
+from services.town import DATABASE, DOLT_PASSWORD, Town, find_town
 
 MINIMUM_VERSION = (1, 80)
 _VERSION = re.compile(r"dolt version (\d+)\.(\d+)")
@@ -121,6 +121,7 @@ def run_server(town: Town) -> None:
     if town.file.store.engine is not StoreEngine.SERVER:
         raise GtError(ErrorCode.REFUSED, f"the ledger of {town.file.name} is {town.file.store.engine}, not a server")
     program = require_dolt()
+    os.umask(0o077)
     data = town.paths.dolt_data
     for folder in (data / "databases", data / "config", data / "home"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -129,11 +130,30 @@ def run_server(town: Town) -> None:
     config.write_text(server_config(town), encoding="utf-8")
     environment = dict(os.environ)
     environment["DOLT_ROOT_PATH"] = str(data / "home")
+    _make_database(program, data, environment)
     if not (data / "config" / "privileges.db").exists():
         environment["DOLT_ROOT_HOST"] = LOOPBACK
         environment["DOLT_ROOT_PASSWORD"] = town.secrets[DOLT_PASSWORD]
     os.chdir(data)
     os.execve(program, [str(program), "sql-server", "--config", str(config)], environment)  # noqa: S606
+
+
+def _make_database(program: Path, data: Path, environment: dict[str, str]) -> None:
+    """Make the empty database before the server sees the folder: whole or not at all, so that nobody waits for it."""
+    database = data / "databases" / DATABASE
+    if database.exists():
+        return
+    scratch = data / "new-database"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    subprocess.run(
+        [str(program), "init", "--name", "Gas Town", "--email", "gastown@localhost", "-b", "main"],
+        cwd=scratch,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        check=True,
+    )
+    scratch.rename(database)
 
 
 def main() -> None:

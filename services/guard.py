@@ -1,0 +1,162 @@
+"""Becomes a program that holds a lock for its whole life and dies with its supervisor.
+
+    python -m services.guard --lock FILE [--parent-pid-file FILE] -- program argument…
+
+- The flock on FILE is inherited across exec and ends with the program, however that dies, so two
+  servers never share a directory. When it is held by a leftover of ours (its pid and start time are in
+  FILE.json), that one is given ten seconds and then ended.
+- PR_SET_PDEATHSIG makes the kernel kill the program when its supervisor dies (Linux; elsewhere the lock
+  alone keeps a second one out). `--parent-pid-file` closes the gap before that is set: a guard whose
+  parent is no longer the supervisor in that file ends at once.
+- A program that keeps failing is started again with a growing delay, but never more than five seconds
+  apart. supervisord counts neither starts nor backoff (`startsecs=0`): its own backoff grows
+  without bound, and after `startretries` it gives up silently.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import fcntl
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+from models.errors import ErrorCode, GtError
+from services.processes import Birth, read_record, write_record
+
+LEFTOVER_WAIT_S = 10.0
+LEFTOVER_GRACE_S = 5.0
+STEADY_S = 10.0
+"""A program that ran this long was well: the delay starts anew."""
+FIRST_DELAY_S = 0.25
+MAX_DELAY_S = 5.0
+_PR_SET_PDEATHSIG = 1
+_POLL_S = 0.05
+
+
+class Tenancy(Birth):
+    """What FILE.json says of the program under the lock."""
+
+    starts: int = 1
+    """how often the program was started since `gt up`"""
+    failures: int = 0
+    """short lives in a row before this one"""
+
+    def unsteady(self, clock: float) -> bool:
+        """Whether the program has ended soon after its start at least twice and has not been well since."""
+        return self.failures >= 2 and clock - self.started < STEADY_S + delay_s(self.failures)
+
+
+def record_path(lock: Path) -> Path:
+    return lock.with_name(lock.name + ".json")
+
+
+def tenant(lock: Path) -> Tenancy | None:
+    """Who holds `lock`, or held it last; ask `.lives()`."""
+    return read_record(record_path(lock), Tenancy)
+
+
+def hold(lock: Path, wait_s: float = LEFTOVER_WAIT_S) -> int:
+    """Take `lock` for this process; returns the descriptor, which stays open across exec.
+
+    Raises:
+        GtError: REFUSED when it stays held by a process that is not known to be ours.
+    """
+    descriptor = open_lock(lock)
+    if not locked_within(descriptor, wait_s):
+        leftover = tenant(lock)
+        if leftover is not None:
+            leftover.end(LEFTOVER_GRACE_S)
+        if not locked_within(descriptor, 2.0):
+            os.close(descriptor)
+            raise GtError(ErrorCode.REFUSED, f"{lock} is held by a process that is not ours", f"fuser {lock}")
+    os.set_inheritable(descriptor, True)
+    return descriptor
+
+
+def open_lock(lock: Path) -> int:
+    """A descriptor of the lock file, not locked yet and not passed to children."""
+    lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def locked_within(descriptor: int, wait_s: float) -> bool:
+    """Take the lock of `open_lock` within `wait_s` seconds; False when somebody else keeps it."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_S)
+        else:
+            return True
+
+
+def die_with_parent(parent_pid_file: Path | None) -> None:
+    """Ask the kernel for SIGKILL when the parent dies; end now if it has died already."""
+    parent = os.getppid()
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    expected = parent if parent_pid_file is None else _pid_in(parent_pid_file)
+    if os.getppid() != expected:
+        raise GtError(ErrorCode.REFUSED, "the supervisor that started this is gone", "gt up")
+
+
+def _pid_in(path: Path) -> int:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return -1
+
+
+def settle_in(lock: Path, clock: float) -> float:
+    """Write down that the program starts now; returns how long to wait first, in seconds.
+
+    Args:
+        lock: the lock that this process holds.
+        clock: the time now, in seconds since the epoch.
+    """
+    before = tenant(lock)
+    born = Birth.of(os.getpid())
+    assert born is not None, "this process exists"
+    starts = failures = 0
+    if before is not None:
+        starts = before.starts
+        failures = before.failures + 1 if clock - before.started < STEADY_S + delay_s(before.failures) else 0
+    write_record(record_path(lock), Tenancy(pid=born.pid, started=born.started, starts=starts + 1, failures=failures))
+    return delay_s(failures)
+
+
+def delay_s(failures: int) -> float:
+    """How long to wait before the start that follows `failures` short lives; the first restart is at once."""
+    return 0.0 if failures <= 1 else min(MAX_DELAY_S, FIRST_DELAY_S * 2.0 ** min(failures - 2, 16))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Become a program under a lock; it dies with its supervisor.")
+    parser.add_argument("--lock", type=Path, required=True)
+    parser.add_argument("--parent-pid-file", type=Path)
+    parser.add_argument("argv", nargs="+")
+    options = parser.parse_args()
+    program = shutil.which(options.argv[0])
+    try:
+        die_with_parent(options.parent_pid_file)
+        hold(options.lock)
+        time.sleep(settle_in(options.lock, time.time()))
+        if program is None:
+            raise GtError(ErrorCode.PROGRAM_MISSING, f"{options.argv[0]} is not installed")
+        os.execv(program, options.argv)  # noqa: S606
+    except GtError as error:
+        sys.exit(f"error: {error.message}")
+
+
+if __name__ == "__main__":
+    main()

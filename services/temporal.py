@@ -1,0 +1,149 @@
+"""Clients of Temporal, and the long-lived workflows that a town and its rigs have.
+
+The only place that names the data converter for clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
+from temporalio.client import Client
+from temporalio.common import (
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+)
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.envconfig import ClientConfigProfile
+from temporalio.runtime import Runtime
+from temporalio.service import RPCError, RPCStatusCode
+
+from models import names
+from models.errors import ErrorCode, GtError
+from models.jobs import RigName
+from models.names import WorkflowType
+from services.programs import SEARCH_ATTRIBUTES
+from services.town import Town
+
+TASK_TIMEOUT = timedelta(seconds=3)
+"""A worker killed inside a workflow task: taken over after this, instead of the server's 10 s."""
+
+
+async def connect(
+    town: Town,
+    *,
+    identity: str | None = None,
+    lazy: bool = False,
+    timeout_s: float = 5.0,
+    runtime: Runtime | None = None,
+) -> Client:
+    """A client of the town's Temporal.
+
+    Args:
+        town: its file says where; an external Temporal's address, TLS and API key come from the
+            temporalio.envconfig profile and the environment.
+        identity: what the server shows of this client.
+        lazy: connect with the first call instead of now.
+        timeout_s: for the connection.
+        runtime: for metrics; default: the process's own.
+
+    Raises:
+        GtError: TEMPORAL_UNREACHABLE when nobody answers, INVALID_VALUE when the profile cannot be read.
+    """
+    where = _where(town)
+    address = where["target_host"]
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await Client.connect(
+                **where,
+                data_converter=pydantic_data_converter,
+                identity=identity,
+                lazy=lazy,
+                runtime=runtime,
+            )
+    except (RuntimeError, TimeoutError):
+        hint = f"is it up at {address}?" if town.file.temporal.external else "gt up"
+        raise GtError(ErrorCode.TEMPORAL_UNREACHABLE, f"Temporal does not answer at {address}", hint) from None
+
+
+def _where(town: Town) -> dict[str, Any]:
+    section = town.file.temporal
+    if not section.external:
+        return {"target_host": town.temporal_address, "namespace": section.namespace}
+    try:
+        profile = ClientConfigProfile.load(section.profile).to_client_connect_config()
+    except RuntimeError as error:
+        raise GtError(ErrorCode.INVALID_VALUE, f"Temporal profile {section.profile or 'default'}: {error}") from None
+    return {"target_host": "localhost:7233", **profile, "namespace": section.namespace}
+
+
+async def register_search_attributes(client: Client, namespace: str) -> None:
+    """Make sure that the namespace knows our search attributes; a second time changes nothing.
+
+    Raises:
+        GtError: TEMPORAL_UNREACHABLE when the server does not answer or refuses.
+    """
+    operator = client.operator_service
+    try:
+        known = await operator.list_search_attributes(ListSearchAttributesRequest(namespace=namespace))
+        missing = [name for name in SEARCH_ATTRIBUTES if name not in known.custom_attributes]
+        if missing:
+            keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
+            await operator.add_search_attributes(
+                AddSearchAttributesRequest(namespace=namespace, search_attributes=dict.fromkeys(missing, keyword))
+            )
+    except RPCError as error:
+        if error.status is not RPCStatusCode.ALREADY_EXISTS:
+            raise _unreachable(error) from error
+
+
+async def start_town_workflows(client: Client) -> None:
+    """Start the town's long-lived workflows where they do not run.
+
+    Raises:
+        GtError: TEMPORAL_UNREACHABLE when the server does not answer.
+    """
+    await _start(client, WorkflowType.MAYOR, names.MAYOR_ID, None, "mayor", None)
+
+
+async def start_rig_workflows(client: Client, rig: str) -> None:
+    """Start a rig's Dispatcher, Refinery and Witness where they do not run.
+
+    Raises:
+        GtError: INVALID_NAME for a name that no rig can have, TEMPORAL_UNREACHABLE when the server does not answer.
+    """
+    start = RigName(rig=names.valid_rig(rig))
+    await asyncio.gather(
+        _start(client, WorkflowType.DISPATCH, names.dispatch_id(rig), start, "dispatcher", rig),
+        _start(client, WorkflowType.REFINERY, names.refinery_id(rig), start, "refinery", rig),
+        _start(client, WorkflowType.WITNESS, names.witness_id(rig), start, "witness", rig),
+    )
+
+
+async def _start(
+    client: Client, kind: WorkflowType, workflow_id: str, start: RigName | None, role: str, rig: str | None
+) -> None:
+    labels = {"GtRole": role, **({"GtRig": rig} if rig else {})}
+    pairs = [SearchAttributePair(SearchAttributeKey.for_keyword(name), value) for name, value in labels.items()]
+    try:
+        await client.start_workflow(
+            kind.value,
+            args=[] if start is None else [start],
+            id=workflow_id,
+            task_queue=names.TOWN_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            task_timeout=TASK_TIMEOUT,
+            static_summary=f"{role.capitalize()} of {rig}" if rig else role.capitalize(),
+            search_attributes=TypedSearchAttributes(pairs),
+        )
+    except RPCError as error:
+        raise _unreachable(error) from error
+
+
+def _unreachable(error: RPCError) -> GtError:
+    return GtError(ErrorCode.TEMPORAL_UNREACHABLE, f"Temporal: {error.status.name.lower()}: {error.message}", "gt up")
