@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -102,10 +103,11 @@ def test_a_status_follows_its_job_while_one_runs(ledger: Ledger) -> None:
 
 def test_closing_is_not_an_update_and_nobody_closes_as_merged(ledger: Ledger) -> None:
     bead = a_bead(ledger).id
-    for refused in (
+    refusals: list[Callable[[], Any]] = [
         lambda: ledger.update_bead(bead, BeadChanges(status=BeadStatus.CLOSED)),
         lambda: ledger.close_bead(bead, "Merged"),
-    ):
+    ]
+    for refused in refusals:
         with pytest.raises(GtError) as failure:
             refused()
         assert failure.value.code is ErrorCode.INVALID_VALUE

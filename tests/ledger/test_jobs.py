@@ -1,0 +1,239 @@
+"""What jobs write and dispatchers ask, on both engines."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from ledger.store import Ledger
+from models.errors import ErrorCode, ExitCode, GtError
+from models.jobs import DispatchFactsRequest, RigName, SlingRequest
+from models.records import BeadChanges, BeadStatus, JobState, JobWrite, MergeRequestState
+from tests.ledger.records import SHA, a_bead, a_host, a_merge, a_request, a_rig, a_write
+
+
+def story(bead: str) -> list[JobWrite]:
+    """A job with a rework: two attempts, the second is merged."""
+    submitted = {"event": "submitted", "state": JobState.SUBMITTED, "bead_status": BeadStatus.SUBMITTED}
+    return [
+        a_write(bead, 0, 1, event="slung", state=JobState.WAITING, bead_status=BeadStatus.HOOKED, polecat=None),
+        a_write(bead, 1, 2, branch=f"polecat/{bead}"),
+        a_write(bead, 1, 3, **submitted, head_sha="1" * 40, merge_request=a_request(bead, 1)),
+        a_write(bead, 2, 4, reworks=1, merge_request_state=MergeRequestState.RETURNED, detail="a test is red"),
+        a_write(bead, 2, 5, **submitted, head_sha=SHA, merge_request=a_request(bead, 2), reworks=1),
+        a_merge(bead, 2, 6, merge_request_state=MergeRequestState.MERGED, reworks=1, polecat=None),
+    ]
+
+
+def record_of(ledger: Ledger, bead: str) -> list[Any]:
+    return [
+        ledger.bead(bead),
+        ledger.job(bead),
+        ledger.job_events(bead),
+        ledger.merge_requests(),
+        ledger.polecats(),
+        ledger.bead_history(bead),
+    ]
+
+
+def test_a_job_is_recorded_from_sling_to_merge(ledger: Ledger) -> None:
+    bead = a_bead(ledger).id
+    ledger.record_job(story(bead))
+    job = ledger.job(bead)
+    assert job is not None
+    assert (job.state, job.attempt, job.sequence, job.reworks) == (JobState.MERGED, 2, 6, 1)
+    assert (job.polecat, job.host, job.branch) == ("toast", "mill", f"polecat/{bead}")
+    assert (job.head_sha, job.merged_sha) == (SHA, SHA)
+    assert job.started_at == story(bead)[0].at
+    stored = ledger.bead(bead)
+    assert (stored.status, stored.close_reason, stored.merged_sha) == (BeadStatus.CLOSED, "merged", SHA)
+    assert (stored.assignee, stored.closed_at) == ("shop/toast", story(bead)[-1].at)
+    assert [(event.attempt, event.sequence) for event in ledger.job_events(bead)] == [
+        (0, 1), (1, 2), (1, 3), (2, 4), (2, 5), (2, 6),
+    ]  # fmt: skip
+    assert ledger.job_events(bead)[3].detail == "a test is red"
+    states = {request.id: request.state for request in ledger.merge_requests("shop")}
+    assert states == {f"{bead}.1": MergeRequestState.RETURNED, f"{bead}.2": MergeRequestState.MERGED}
+    assert [request.id for request in ledger.merge_requests(state=MergeRequestState.MERGED)] == [f"{bead}.2"]
+
+
+def test_a_repeated_write_changes_nothing_and_leaves_no_commit(ledger: Ledger) -> None:
+    bead = a_bead(ledger).id
+    for write in story(bead):
+        ledger.record_job([write])
+        before = record_of(ledger, bead)
+        ledger.record_job([write])
+        ledger.record_job([write.model_copy(update={"detail": "told otherwise", "at": write.at + timedelta(1)})])
+        assert record_of(ledger, bead) == before
+
+
+def test_a_late_lower_write_never_reopens_a_closed_bead(ledger: Ledger) -> None:
+    bead = a_bead(ledger).id
+    writes = story(bead)
+    ledger.record_job(writes)
+    before = record_of(ledger, bead)
+    for order in itertools.islice(itertools.permutations(writes[:-1]), 0, 120, 17):
+        ledger.record_job(order)
+    assert record_of(ledger, bead) == before
+
+
+def test_the_end_is_the_same_when_only_the_last_write_arrives_in_order(ledger: Ledger) -> None:
+    bead = a_bead(ledger).id
+    first, *middle, last = story(bead)
+    ledger.record_job([middle[-1], first, *middle, last, first])
+    job = ledger.job(bead)
+    assert job is not None
+    assert (job.state, job.sequence) == (JobState.MERGED, 6)
+    assert ledger.bead(bead).status is BeadStatus.CLOSED
+
+
+def test_a_bead_closed_by_hand_stays_closed_and_a_landing_is_still_noted(ledger: Ledger) -> None:
+    bead = a_bead(ledger).id
+    ledger.close_bead(bead, "wontfix")
+    ledger.record_job([a_write(bead, 1, 1)])
+    assert ledger.bead(bead).status is BeadStatus.CLOSED
+    ledger.record_job([a_merge(bead, 1, 2)])
+    stored = ledger.bead(bead)
+    assert (stored.close_reason, stored.merged_sha) == ("wontfix", SHA)
+
+
+def test_a_new_job_on_a_reopened_bead_inherits_nothing_of_the_old_one(ledger: Ledger) -> None:
+    bead = a_bead(ledger).id
+    ledger.record_job(story(bead))
+    ledger.update_bead(bead, BeadChanges(status=BeadStatus.OPEN))
+    slung = a_write(bead, 2, 7, state=JobState.WAITING, bead_status=BeadStatus.HOOKED, polecat=None, host=None)
+    ledger.record_job([slung])
+    job = ledger.job(bead)
+    assert job is not None
+    assert (job.merged_sha, job.head_sha, job.polecat, job.started_at) == (None, None, None, slung.at)
+    assert ledger.bead(bead).status is BeadStatus.HOOKED
+
+
+def test_an_abandoned_bead_has_nobody_assigned(ledger: Ledger) -> None:
+    bead = a_bead(ledger).id
+    end = {"event": "cancelled", "state": JobState.ABANDONED, "bead_status": BeadStatus.OPEN}
+    ledger.record_job([a_write(bead, 1, 1), a_write(bead, 1, 2, **end)])
+    assert (ledger.bead(bead).status, ledger.bead(bead).assignee) == (BeadStatus.OPEN, None)
+    assert ledger.jobs(unfinished=True) == []
+
+
+def test_jobs_are_listed_by_rig_and_by_whether_they_are_finished(ledger: Ledger) -> None:
+    done, running = a_bead(ledger).id, a_bead(ledger).id
+    ledger.record_job([a_merge(done, 1, 1), a_write(running, 1, 2)])
+    assert [job.bead for job in ledger.jobs("shop")] == [done, running]
+    assert [job.bead for job in ledger.jobs(unfinished=True)] == [running]
+    assert ledger.jobs("market") == []
+
+
+def test_a_polecat_shows_what_it_works_on_and_is_idle_afterwards(ledger: Ledger) -> None:
+    bead = a_bead(ledger).id
+    ledger.record_job([a_write(bead, 1, 1)])
+    (polecat,) = ledger.polecats("shop")
+    assert (polecat.name, polecat.host, polecat.state, polecat.bead) == ("toast", "mill", "working", bead)
+    ledger.record_job([a_write(bead, 2, 2, polecat="nux", host="barn")])
+    assert [(p.name, p.state, p.bead) for p in ledger.polecats()] == [("nux", "working", bead), ("toast", "idle", None)]
+    ledger.record_job([a_merge(bead, 2, 3, polecat=None)])
+    assert [p.state for p in ledger.polecats()] == ["idle", "idle"]
+
+
+def test_the_backlog_of_an_old_job_takes_no_polecat_from_a_newer_job(ledger: Ledger) -> None:
+    old, new = a_bead(ledger).id, a_bead(ledger).id
+    ledger.record_job([a_write(new, 9, 1)])
+    ledger.record_job([a_write(old, 1, 1), a_merge(old, 1, 2)])
+    (polecat,) = ledger.polecats()
+    assert (polecat.bead, polecat.state) == (new, "working")
+
+
+def test_what_an_agent_printed_never_stops_the_record(ledger: Ledger) -> None:
+    bead = a_bead(ledger).id
+    ledger.record_job([a_write(bead, 1, 1, event="died\x00", detail="last words: \x00😀\x1b[0m")])
+    assert ledger.job_events(bead)[0].detail == "last words: \ufffd😀\x1b[0m"
+
+
+def test_a_job_of_a_bead_that_the_record_lost_is_still_recorded(ledger: Ledger) -> None:
+    ledger.add_rig(a_rig())
+    ledger.record_job([a_write("sh-zzz", 1, 1)])
+    job = ledger.job("sh-zzz")
+    assert job is not None
+    assert job.state is JobState.WORKING
+
+
+def test_an_admission_tells_everything_that_a_job_starts_from(ledger: Ledger) -> None:
+    need = a_bead(ledger).id
+    bead = a_bead(ledger, dependencies=(need,))
+    ledger.set_setting("shop", "recovery.max_retries", 7)
+    admission = ledger.admission(SlingRequest(bead=bead.id, rig="shop"), "claude")
+    assert (admission.bead, admission.rig, admission.agent) == (bead, a_rig(), "claude")
+    assert (admission.highest_attempt, admission.highest_sequence) == (0, 0)
+    assert admission.open_dependencies == (need,)
+    assert admission.settings.recovery.max_retries == 7
+
+
+def test_an_admission_counts_on_from_earlier_jobs(ledger: Ledger) -> None:
+    bead = a_bead(ledger).id
+    ledger.record_job([a_write(bead, 3, 17), a_write(bead, 4, 18, state=JobState.ABANDONED)])
+    admission = ledger.admission(SlingRequest(bead=bead, rig="shop"), "claude")
+    assert (admission.highest_attempt, admission.highest_sequence) == (4, 18)
+
+
+def test_the_agent_of_the_sling_wins_over_the_rig_and_the_town(ledger: Ledger) -> None:
+    ledger.add_rig(a_rig(agent="codex"))
+    bead = a_bead(ledger, rig="market").id
+    ledger.remove_rig("market")
+    ledger.add_rig(a_rig("market", agent="codex"))
+
+    def agent(asked: str | None, default: str | None) -> str:
+        return ledger.admission(SlingRequest(bead=bead, rig="market", agent=asked), default).agent
+
+    assert (agent("aider", "claude"), agent(None, "claude"), agent(None, None)) == ("aider", "codex", "codex")
+
+
+def test_without_any_agent_slinging_is_wrong_usage(ledger: Ledger) -> None:
+    bead = a_bead(ledger).id
+    with pytest.raises(GtError) as failure:
+        ledger.admission(SlingRequest(bead=bead, rig="shop"), None)
+    assert (failure.value.code, failure.value.exit_code) == (ErrorCode.AGENT_NOT_FOUND, ExitCode.USAGE)
+    assert failure.value.hint == f"gt sling {bead} shop --agent CMD"
+
+
+def test_a_closed_bead_is_not_admitted_and_it_is_said_how_it_was_closed(ledger: Ledger) -> None:
+    merged, dropped = a_bead(ledger).id, a_bead(ledger).id
+    ledger.record_job([a_merge(merged, 1, 1)])
+    ledger.close_bead(dropped, "wontfix")
+    for bead, how in ((merged, f"merged as {SHA[:8]}"), (dropped, "wontfix")):
+        with pytest.raises(GtError, match=how) as failure:
+            ledger.admission(SlingRequest(bead=bead, rig="shop"), "claude")
+        assert failure.value.code is ErrorCode.REFUSED
+
+
+def test_a_bead_of_another_rig_is_not_admitted_and_the_hint_names_the_right_one(ledger: Ledger) -> None:
+    bead = a_bead(ledger).id
+    ledger.add_rig(a_rig("market"))
+    with pytest.raises(GtError) as failure:
+        ledger.admission(SlingRequest(bead=bead, rig="market"), "claude")
+    assert (failure.value.code, failure.value.hint) == (ErrorCode.REFUSED, f"gt sling {bead} shop")
+
+
+@pytest.mark.parametrize(("bead", "rig"), [("sh-zzz", "shop"), (None, "nowhere")])
+def test_an_unknown_bead_or_rig_is_not_admitted(ledger: Ledger, bead: str | None, rig: str) -> None:
+    known = a_bead(ledger).id
+    with pytest.raises(GtError) as failure:
+        ledger.admission(SlingRequest(bead=bead or known, rig=rig), "claude")
+    assert failure.value.code is ErrorCode.NOT_FOUND
+
+
+def test_a_dispatcher_reads_rig_settings_hosts_and_what_is_waited_for(ledger: Ledger) -> None:
+    need, free = a_bead(ledger).id, a_bead(ledger).id
+    waiting = a_bead(ledger, dependencies=(need, free)).id
+    ledger.close_bead(free, "done")
+    ledger.register_host(a_host())
+    facts = ledger.dispatch_facts(DispatchFactsRequest(rig="shop", beads=(waiting, need, "sh-zzz")))
+    assert facts.open_dependencies == {waiting: (need,), need: (), "sh-zzz": ()}
+    assert (facts.rig, facts.hosts) == (a_rig(), ("mill",))
+    rig_facts = ledger.rig_facts(RigName(rig="shop"))
+    assert (rig_facts.rig, rig_facts.settings, rig_facts.hosts) == (facts.rig, facts.settings, facts.hosts)
+    with pytest.raises(GtError):
+        ledger.rig_facts(RigName(rig="nowhere"))
