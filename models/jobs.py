@@ -76,11 +76,24 @@ class SlotRequest(Frozen):
     host: str | None = None
     avoid_polecat: str | None = None
     """after a reassignment: not this one again"""
+    avoid_host: str | None = None
+    """after a reassignment: another host if there is one"""
+    attempt: int = 0
+    """the attempt that shall be started; the grant repeats it, so that a late one is known as such"""
 
 
 class SlotGrant(Frozen):
     polecat: str
     host: str
+    attempt: int = 0
+
+
+class SlotReleased(Frozen):
+    """A job's session is over for now; the job keeps its polecat."""
+
+    bead: str
+    attempt: int
+    state: JobState
 
 
 class JobEnded(Frozen):

@@ -64,6 +64,8 @@ class Withdraw(Frozen):
     """A job takes its merge request back (cancelled, reassigned)."""
 
     merge_request: str
+    bead: str = ""
+    attempt: int = 0
 
 
 # --- one merge --------------------------------------------------------------------------------
