@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from cli import entry
-from cli.beads import app
-
 
 def main() -> int:
     """Run `bd` with the process's arguments; returns the exit code."""
+    from cli import entry
+    from cli.beads import app
+
     return entry.run(app, "bd", sys.argv[1:])

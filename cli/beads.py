@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import connect, output
-from cli.command import Call, command, new_app
+from cli.command import Call, command, new_app, new_program
 from cli.values import BeadArgument, BeadKind, BeadState, LimitOption, OptionalRigOption
 from models import names
 from models.errors import ErrorCode, GtError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from models.records import Bead
     from services.town import Town
 
-app = new_app("Work on beads: the units of work, kept in Dolt.")
+app = new_program("Work on beads: the units of work, kept in Dolt.")
 dep = new_app("Which bead needs which.")
 app.add_typer(dep, name="dep")
 

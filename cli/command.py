@@ -60,15 +60,7 @@ _SHARED = [
 
 def new_app(help: str, *, cls: type[typer.core.TyperGroup] | None = None) -> typer.Typer:
     """A group of commands that takes the shared options itself too."""
-    app = typer.Typer(
-        help=help,
-        cls=cls,
-        add_completion=False,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        no_args_is_help=True,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
+    app = _bare_app(help, cls)
 
     @app.callback()
     def shared(
@@ -79,16 +71,62 @@ def new_app(help: str, *, cls: type[typer.core.TyperGroup] | None = None) -> typ
     return app
 
 
+def new_program(help: str, *, cls: type[typer.core.TyperGroup] | None = None) -> typer.Typer:
+    """The outermost group of a program: it also tells its version."""
+    app = _bare_app(help, cls)
+
+    @app.callback()
+    def shared(
+        ctx: typer.Context,
+        town: TownOption = None,
+        output: OutputOption = None,
+        debug: DebugOption = False,
+        version: Annotated[
+            bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        ] = False,
+    ) -> None:
+        share(ctx, town, output, debug)
+
+    return app
+
+
+def _bare_app(help: str, cls: type[typer.core.TyperGroup] | None) -> typer.Typer:
+    return typer.Typer(
+        help=help,
+        cls=cls,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def _print_version(ctx: typer.Context, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"{ctx.info_name} {version('gastown-temporal')}")
+        raise typer.Exit
+
+
 def share(ctx: typer.Context, town: Path | None, output: OutputFormat | None, debug: bool) -> None:
     """Remember a group's shared options for the commands below it."""
     ctx.obj = _call(ctx).nearer(town, output, debug)
 
 
-def command(app: typer.Typer, name: str, *, hidden: bool = False) -> Callable[[Body[Arguments]], Body[Arguments]]:
-    """Register a function `(call, …) -> exit code or None` under `name`; its docstring is the help."""
+def command(
+    app: typer.Typer, name: str, *, hidden: bool = False, any_options: bool = False
+) -> Callable[[Body[Arguments]], Body[Arguments]]:
+    """Register a function `(call, …) -> exit code or None` under `name`; its docstring is the help.
+
+    Args:
+        any_options: take options that the function does not name as words.
+    """
+    settings = {"ignore_unknown_options": True} if any_options else {}
 
     def register(body: Body[Arguments]) -> Body[Arguments]:
-        app.command(name, hidden=hidden)(_with_shared_options(body))
+        app.command(name, hidden=hidden, context_settings=settings)(_with_shared_options(body))
         return body
 
     return register

@@ -26,6 +26,13 @@ ANSWER_S = 40.0
 QUERY_S = 3.0
 
 
+class WorkflowAbsent(GtError):
+    """NOT_FOUND: no such workflow runs, as opposed to a workflow that says that something is not there."""
+
+    def __init__(self) -> None:
+        super().__init__(ErrorCode.NOT_FOUND, "no such workflow runs", "gt status")
+
+
 def open_town(call: Call) -> Town:
     """The town that the command is about.
 
@@ -77,7 +84,7 @@ async def ask(handle: WorkflowHandle[Any, Any], query: str, answer: type[T]) -> 
     return await asyncio.wait_for(handle.query(query, result_type=answer), QUERY_S)
 
 
-async def request(handle: WorkflowHandle[Any, Any], update: str, argument: Any, answer: type[T]) -> T:
+async def request(handle: WorkflowHandle[Any, Any], update: str, argument: Any, answer: type[T] | None) -> T:
     """Send an update and wait for its answer; `argument` None: it takes none.
 
     An update is durable only once a worker has accepted it, so acceptance has its own short limit.
@@ -101,6 +108,16 @@ async def request(handle: WorkflowHandle[Any, Any], update: str, argument: Any, 
         raise as_gt_error(error) from error
 
 
+def person() -> str:
+    """Who runs the command, for notes about who decided what."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "somebody"
+
+
 def as_gt_error(error: BaseException) -> GtError:
     """What the command reports for a failure of a client call.
 
@@ -119,7 +136,7 @@ def as_gt_error(error: BaseException) -> GtError:
         return GtError(ErrorCode.TEMPORAL_UNREACHABLE, "no worker answered in time", "gt up")
     if isinstance(error, RPCError):
         if error.status is RPCStatusCode.NOT_FOUND:
-            return GtError(ErrorCode.NOT_FOUND, "no such workflow runs", "gt status")
+            return WorkflowAbsent()
         unreachable = {RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED}
         if error.status in unreachable:
             return GtError(ErrorCode.TEMPORAL_UNREACHABLE, f"Temporal does not answer: {error.message}", "gt up")

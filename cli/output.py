@@ -66,9 +66,14 @@ def report(error: GtError, *, debug: bool = False) -> None:
     """`error:` and `hint:` lines; the traceback only when asked for."""
     if debug:
         traceback.print_exception(error, file=sys.stderr)
-    say(f"error: {error.message}")
-    if error.hint:
-        say(f"hint: {error.hint}")
+    fail(error.message, error.hint)
+
+
+def fail(message: str, hint: str = "") -> None:
+    """Say what failed and, where there is one, the next step."""
+    say(f"error: {message}")
+    if hint:
+        say(f"hint: {hint}")
 
 
 def printable(text: str) -> str:

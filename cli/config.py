@@ -1,0 +1,113 @@
+"""`gt config`: settings that shape behaviour. `gt config KEY [VALUE]` reads or sets one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import connect, output
+from cli.command import Call, DefaultCommandGroup, command, new_app
+from models import names
+from models.errors import ErrorCode, GtError
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from ledger.store import Ledger
+    from models.settings import SettingSpec
+
+
+class _Config(DefaultCommandGroup):
+    default = "set"
+
+
+_group = new_app("Read and change settings: gt config KEY [VALUE], list, unset.", cls=_Config)
+app = new_app("Settings.")
+app.add_typer(_group, name="config")
+
+TOWN = "town"
+KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="Like health.check_interval; see `gt config list`.")]
+ScopeOption = Annotated[
+    str | None, typer.Option("--rig", metavar="R", help="For this rig only; default: the whole town.")
+]
+
+
+@command(_group, "set", any_options=True)
+def set_or_show(
+    call: Call,
+    key: KeyArgument,
+    value: Annotated[str | None, typer.Argument(metavar="[VALUE]", help="New value; seconds also as 5m, 4h.")] = None,
+    rig: ScopeOption = None,
+) -> None:
+    """Show a setting, or set it when a value is given. The word `set` may be left out."""
+    _check(key, value, rig)
+    with connect.open_ledger(connect.open_town(call)) as ledger:
+        if value is not None:
+            ledger.set_setting(rig or TOWN, key, value)
+        row = _rows(ledger, {key}, rig)[0]
+    _emit(call, row)
+
+
+@command(_group, "unset")
+def unset(call: Call, key: KeyArgument, rig: ScopeOption = None) -> None:
+    """Let the wider scope's value, or the default, hold again."""
+    _check(key, None, rig)
+    with connect.open_ledger(connect.open_town(call)) as ledger:
+        ledger.unset_setting(rig or TOWN, key)
+        row = _rows(ledger, {key}, rig)[0]
+    _emit(call, row)
+
+
+@command(_group, "list")
+def list_settings(call: Call, rig: ScopeOption = None) -> None:
+    """Show every setting: value, default and where the value comes from."""
+    from models.settings import setting_specs
+
+    with connect.open_ledger(connect.open_town(call)) as ledger:
+        rows = _rows(ledger, setting_specs(), rig)
+    header = ("KEY", "VALUE", "DEFAULT", "ORIGIN", "MEANING")
+    cells = [(row["key"], row["value"], row["default"], row["origin"], row["meaning"]) for row in rows]
+    output.emit(call, rows, output.table(header, cells))
+
+
+def _check(key: str, value: str | None, rig: str | None) -> None:
+    """Judge what was typed before the ledger is opened."""
+    from models.settings import parse_setting, setting_specs
+
+    if rig is not None:
+        names.valid_rig(rig)
+    if value is not None:
+        parse_setting(key, value)
+    elif key not in setting_specs():
+        raise GtError(ErrorCode.NOT_FOUND, f"there is no setting {key!r}", "gt config list")
+
+
+def _rows(ledger: Ledger, keys: Container[str], rig: str | None) -> list[dict[str, Any]]:
+    from models.settings import setting_specs
+
+    if rig is not None:
+        ledger.rig(rig)
+    values = ledger.effective_settings(rig).model_dump()
+    origins = ledger.setting_origins(rig)
+    return [_row(spec, values, origins[spec.key], rig) for key, spec in setting_specs().items() if key in keys]
+
+
+def _row(spec: SettingSpec, values: dict[str, Any], origin: str, rig: str | None) -> dict[str, Any]:
+    group, name = spec.key.split(".", 1)
+    return {
+        "key": spec.key,
+        "value": values[group][name],
+        "default": spec.default,
+        "origin": origin,
+        "rig": rig,
+        "type": spec.type,
+        "minimum": spec.minimum,
+        "maximum": spec.maximum,
+        "meaning": spec.meaning,
+    }
+
+
+def _emit(call: Call, row: dict[str, Any]) -> None:
+    text = f"{row['key']} = {row['value']}  (default {row['default']}, from {row['origin']})\n{row['meaning']}"
+    output.emit(call, row, text)

@@ -1,0 +1,169 @@
+"""`gt escalate`: what needs somebody above. Inside a session, cli/agent.py answers instead."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import connect, output
+from cli.command import Call, DefaultCommandGroup, command, new_app
+from cli.values import Action, Severity
+from models import names
+from models.errors import ErrorCode, GtError, Level
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from temporalio.client import Client, WorkflowHandle
+
+    from models.jobs import Escalation, EscalationStatus
+    from services.town import Town
+
+
+class _Escalate(DefaultCommandGroup):
+    default = "report"
+
+
+_group = new_app('Report a problem (gt escalate "TEXT"); list, acknowledge and resolve reports.', cls=_Escalate)
+app = new_app("Escalations.")
+app.add_typer(_group, name="escalate")
+
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="An escalation's id, out of `gt escalate list`.")]
+
+
+@command(_group, "report")
+def report(
+    call: Call,
+    problem: Annotated[str, typer.Argument(metavar="TEXT", help="What is wrong.")],
+    rig: Annotated[str | None, typer.Option("--rig", metavar="R", help="The rig it is about.")] = None,
+    bead: Annotated[str | None, typer.Option("--bead", metavar="ID", help="The bead it is about.")] = None,
+    severity: Annotated[Severity, typer.Option("--severity", help="How bad it is.")] = Severity.HIGH,
+) -> None:
+    """Report a problem to the Mayor."""
+    if not problem.strip():
+        raise GtError(ErrorCode.INVALID_VALUE, "the problem is empty", 'gt escalate "what is wrong"')
+    if rig is not None:
+        names.valid_rig(rig)
+    if bead is not None:
+        names.valid_bead(bead)
+    town = connect.open_town(call)
+    if bead is not None and rig is None:
+        with connect.open_ledger(town) as ledger:
+            rig = ledger.bead(bead).rig
+    escalation = _escalation(problem, rig, bead, severity)
+    connect.converse(town, lambda client: _tell(client, escalation))
+    document = {key: value for key, value in output.document(escalation).items() if key not in {"evidence", "tried"}}
+    output.emit(call, {**document, "acked": False}, f"{escalation.id}: the Mayor was told")
+
+
+@command(_group, "list")
+def list_escalations(
+    call: Call, all: Annotated[bool, typer.Option("--all", help="Also those that are resolved.")] = False
+) -> None:
+    """List escalations, open ones first."""
+    found = _read(connect.open_town(call))
+    shown = [status for status in found if all or not status.resolved]
+    output.emit(call, output.documents(shown), table(shown) if shown else "nothing needs you")
+
+
+@command(_group, "ack")
+def ack(call: Call, id: IdArgument) -> None:
+    """Say that somebody has seen it."""
+    from models.jobs import EscalationAck
+
+    _decide(call, "acknowledge", EscalationAck(id=id, by=connect.person()))
+
+
+@command(_group, "resolve")
+def resolve(
+    call: Call,
+    id: IdArgument,
+    action: Annotated[Action, typer.Option("--action", help="What the job shall do, where there is one.")],
+) -> None:
+    """Decide; the decision goes to the job where there is one."""
+    from models.jobs import DecisionKind, EscalationResolve
+
+    _decide(call, "resolve", EscalationResolve(id=id, action=DecisionKind(action), by=connect.person()))
+
+
+def table(escalations: list[EscalationStatus], *, indent: str = "") -> str:
+    header = ("ID", "SEVERITY", "KIND", "BEAD", "OPENED", "STATE", "MESSAGE")
+    rows = [
+        (one.id, one.severity, one.kind, one.bead, one.opened_at, _standing(one), one.message) for one in escalations
+    ]
+    return output.table(header, rows, indent=indent)
+
+
+def _standing(status: EscalationStatus) -> str:
+    if status.resolved:
+        return status.action or "resolved"
+    return "acked" if status.acked else "open"
+
+
+def _escalation(problem: str, rig: str | None, bead: str | None, severity: str) -> Escalation:
+    import secrets
+    from datetime import UTC, datetime
+
+    from models.jobs import Escalation
+
+    return Escalation(
+        id=f"help-{secrets.token_hex(4)}",
+        kind="help",
+        level=Level.L2,
+        severity=str(severity),
+        source=connect.person(),
+        rig=rig,
+        bead=bead,
+        message=problem,
+        opened_at=datetime.now(UTC),
+    )
+
+
+async def _tell(client: Client, escalation: Escalation) -> None:
+    """Signal the Mayor; one who was never started is started."""
+    from services.temporal import start_town_workflows
+
+    handle = client.get_workflow_handle(names.MAYOR_ID)
+    try:
+        await handle.signal("escalate", escalation)
+    except Exception as error:
+        if not isinstance(connect.as_gt_error(error), connect.WorkflowAbsent):
+            raise
+        await start_town_workflows(client)
+        await handle.signal("escalate", escalation)
+
+
+def _read(town: Town) -> list[EscalationStatus]:
+    """The Mayor's answer; the record's where he cannot be asked."""
+    from models.jobs import EscalationStatus
+
+    async def ask(client: Client) -> list[EscalationStatus]:
+        handle = client.get_workflow_handle(names.MAYOR_ID)
+        return await connect.ask(handle, "escalations", list[EscalationStatus])
+
+    try:
+        return connect.converse(town, ask)
+    except GtError as error:
+        output.warn(f"the Mayor did not answer ({error.message}); this is what the ledger has")
+        try:
+            with connect.open_ledger(town) as ledger:
+                return ledger.escalations(open_only=False)
+        except GtError:
+            raise error from None
+
+
+def _decide(call: Call, update: str, argument: Any) -> None:
+    from models.jobs import EscalationStatus
+
+    def send(handle: WorkflowHandle[Any, Any]) -> Awaitable[EscalationStatus]:
+        return connect.request(handle, update, argument, EscalationStatus)
+
+    status = connect.converse(connect.open_town(call), _with_mayor(send))
+    output.emit(call, output.document(status), table([status]))
+
+
+def _with_mayor(
+    send: Callable[[WorkflowHandle[Any, Any]], Awaitable[EscalationStatus]],
+) -> Callable[[Client], Awaitable[EscalationStatus]]:
+    return lambda client: send(client.get_workflow_handle(names.MAYOR_ID))

@@ -1,0 +1,203 @@
+"""`gt rig`: projects."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli import connect, output, programs, remote
+from cli.command import Call, command, new_app
+from models import names
+from models.errors import ErrorCode, GtError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ledger.store import Ledger
+    from models.records import GateSpec, Rig
+    from services.town import Town
+
+_group = new_app("Add, list and remove rigs: a rig is one project.")
+app = new_app("Rigs.")
+app.add_typer(_group, name="rig")
+
+PREFIX_LETTERS = 2
+LONGEST_PREFIX = 10
+
+
+@command(_group, "add")
+def add(
+    call: Call,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="How the rig is called.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="Its git remote: a path, file, ssh or https URL.")],
+    prefix: Annotated[str | None, typer.Option("--prefix", metavar="P", help="Prefix of its beads' ids.")] = None,
+    branch: Annotated[
+        str | None, typer.Option("--branch", metavar="B", help="Where work lands; default: the remote's HEAD.")
+    ] = None,
+    gate: Annotated[
+        list[str] | None, typer.Option("--gate", metavar="NAME=CMD", help="A command that must exit 0. Repeatable.")
+    ] = None,
+    max_polecats: Annotated[
+        int, typer.Option("--max-polecats", min=1, max=1000, help="Sessions that may live at once.")
+    ] = 10,
+    agent: Annotated[
+        str | None, typer.Option("--agent", metavar="CMD", help="Agent command, or claude, codex, gemini, …")
+    ] = None,
+) -> None:
+    """Add a project, after a look at its remote."""
+    names.valid_rig(name)
+    url = remote.absolute(url)
+    if prefix is not None:
+        names.valid_prefix(prefix)
+    if branch is not None:
+        names.valid_branch(branch)
+    town = connect.open_town(call)
+    gates = _gates(gate or [])
+    if agent:
+        programs.require_agent(agent, town)
+    with connect.open_ledger(town) as ledger:
+        rigs = ledger.rigs()
+        if prefix is None:
+            prefix = _prefix(name, rigs)
+        target = remote.target_branch(url, branch)
+        rig = ledger.add_rig(_rig(name, url, prefix, target, gates, max_polecats, agent))
+    if not gates:
+        output.warn(f"{name} has no gates: what its polecats hand in lands untested (--gate NAME=CMD)")
+    _start_workflows(town, name)
+    gate_names = ", ".join(spec.name for spec in rig.gates) or "none"
+    output.emit(
+        call,
+        output.document(rig),
+        f"{rig.name}: {rig.url}, branch {rig.branch}, beads {rig.prefix}-…, gates: {gate_names}",
+    )
+
+
+@command(_group, "list")
+def list_rigs(call: Call) -> None:
+    """List the town's rigs."""
+    with connect.open_ledger(connect.open_town(call)) as ledger:
+        rigs = ledger.rigs()
+    header = ("NAME", "PREFIX", "BRANCH", "MAX", "GATES", "URL")
+    rows = [
+        (rig.name, rig.prefix, rig.branch, rig.max_polecats, " ".join(gate.name for gate in rig.gates), rig.url)
+        for rig in rigs
+    ]
+    output.emit(call, output.documents(rigs), output.table(header, rows) if rows else "no rigs")
+
+
+@command(_group, "remove")
+def remove(
+    call: Call,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The rig.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Forget a rig; its beads, their history and the remote stay."""
+    names.valid_rig(name)
+    town = connect.open_town(call)
+    with connect.open_ledger(town) as ledger:
+        rig = ledger.rig(name)
+        _refuse_unfinished(ledger, name)
+        _confirm(name, yes)
+        _stop_workflows(town, name)
+        try:
+            ledger.remove_rig(name)
+        except GtError:
+            _start_workflows(town, name)
+            raise
+    output.emit(call, output.document(rig), f"{name} is removed; its remote {rig.url} is as it was")
+
+
+def _rig(
+    name: str, url: str, prefix: str, branch: str, gates: Sequence[GateSpec], max_polecats: int, agent: str | None
+) -> Rig:
+    from datetime import UTC, datetime
+
+    from models.records import Rig
+
+    return Rig(
+        name=name,
+        url=url,
+        prefix=prefix,
+        branch=branch,
+        gates=tuple(gates),
+        max_polecats=max_polecats,
+        agent=agent or None,
+        created_at=datetime.now(UTC),
+    )
+
+
+def _gates(texts: list[str]) -> list[GateSpec]:
+    from models.records import GateSpec
+
+    gates: list[GateSpec] = []
+    for text in texts:
+        gate, equals, line = text.partition("=")
+        if not equals or not line.strip():
+            raise GtError(ErrorCode.INVALID_VALUE, f"--gate {text!r} is not NAME=CMD", '--gate test="pytest -q"')
+        if gate in {known.name for known in gates}:
+            raise GtError(ErrorCode.INVALID_VALUE, f"the gate {gate!r} is given twice")
+        gates.append(GateSpec(name=gate, command=line))
+    return gates
+
+
+def _prefix(name: str, rigs: Sequence[Rig]) -> str:
+    """The shortest free prefix out of the name's letters; the same rig keeps its own."""
+    taken = {rig.prefix for rig in rigs if rig.name != name}
+    known = next((rig.prefix for rig in rigs if rig.name == name), None)
+    if known is not None:
+        return known
+    letters = "".join(character for character in name.lower() if "a" <= character <= "z") or "rig"
+    words = [letters[:length] for length in range(min(PREFIX_LETTERS, len(letters)), LONGEST_PREFIX + 1)]
+    numbered = [f"{letters[:PREFIX_LETTERS]}{number}" for number in range(2, len(taken) + 3)]
+    return next(word for word in [*words, *numbered] if word not in taken)
+
+
+def _refuse_unfinished(ledger: Ledger, name: str) -> None:
+    unfinished = ledger.jobs(rig=name, unfinished=True)
+    if unfinished:
+        beads = " ".join(job.bead for job in unfinished[:5])
+        raise GtError(
+            ErrorCode.REFUSED,
+            f"{name} has {len(unfinished)} unfinished jobs: {beads}",
+            f"gt job cancel {unfinished[0].bead}",
+        )
+
+
+def _confirm(name: str, yes: bool) -> None:
+    """Ask on a terminal; elsewhere only --yes will do."""
+    if yes:
+        return
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise GtError(ErrorCode.INVALID_VALUE, f"removing {name} needs --yes", f"gt rig remove {name} --yes")
+    if not typer.confirm(f"Remove the rig {name}?", err=True):
+        raise GtError(ErrorCode.REFUSED, f"{name} was not removed")
+
+
+def _start_workflows(town: Town, rig: str) -> None:
+    """Start the rig's long-lived workflows; a worker does it later where Temporal does not answer."""
+    from services.temporal import start_rig_workflows
+
+    try:
+        connect.converse(town, lambda client: start_rig_workflows(client, rig))
+    except GtError as error:
+        if error.code is not ErrorCode.TEMPORAL_UNREACHABLE:
+            raise
+        output.say(f"{rig} is recorded; Temporal does not answer, so its workflows start with the next `gt up`")
+
+
+def _stop_workflows(town: Town, rig: str) -> None:
+    """End the rig's long-lived workflows before it is forgotten: they would have nothing to read."""
+    from temporalio.client import Client
+    from temporalio.service import RPCError, RPCStatusCode
+
+    async def stop(client: Client) -> None:
+        for workflow_id in (names.dispatch_id(rig), names.witness_id(rig), names.refinery_id(rig)):
+            try:
+                await client.get_workflow_handle(workflow_id).terminate(f"rig removed by {connect.person()}")
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+
+    connect.converse(town, stop)

@@ -1,0 +1,148 @@
+"""`gt sling`: hand a bead to a polecat."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import connect, output, programs
+from cli.command import Call, command, new_app
+from cli.values import BeadArgument
+from models import names
+from models.errors import ErrorCode, ExitCode, GtError
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
+
+    from models.jobs import JobResult, SlingRequest, SlingResult
+    from models.records import JobState
+    from services.town import Town
+
+app = new_app("Work.")
+
+POLL_S = 1.0
+WAIT_S = 86_400.0
+"""default limit of --wait: a day"""
+_EXIT_CODES = {"merged": ExitCode.DONE, "abandoned": ExitCode.FAILED, "blocked": ExitCode.REFUSED}
+"""job states that end --wait"""
+
+
+@command(app, "sling")
+def sling(
+    call: Call,
+    bead: BeadArgument,
+    rig: Annotated[str, typer.Argument(metavar="RIG", help="The bead's rig.")],
+    agent: Annotated[
+        str | None, typer.Option("--agent", metavar="CMD", help="Agent command, or claude, codex, gemini, …")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end: 0 merged, 1 abandoned, 5 blocked.")] = False,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="S", min=0, help="Seconds to wait at most; then exit 6.")
+    ] = WAIT_S,
+) -> int:
+    """Hand a bead to a polecat of its rig; the same bead twice is one job."""
+    names.valid_bead(bead)
+    names.valid_rig(rig)
+    town = connect.open_town(call)
+    if agent is not None:
+        programs.require_agent(agent, town)
+    from models.jobs import SlingRequest
+
+    deadline = time.monotonic() + timeout
+    request = SlingRequest(bead=bead, rig=rig, agent=agent)
+    result = connect.converse(town, lambda client: _sling(client, town, request))
+    state, code = result.state.value, ExitCode.DONE
+    if wait:
+        output.say(f"{bead}: {state}; waiting")
+        state = _wait(town, result, deadline) or state
+        code = _EXIT_CODES.get(state, ExitCode.TIMED_OUT)
+    web_url = town.web_url(result.workflow_id)
+    document = {"bead": bead, "workflow_id": result.workflow_id, "state": state, "web_url": web_url}
+    output.emit(call, document, f"{bead}: {state}\n{web_url or result.workflow_id}")
+    if code is not ExitCode.DONE:
+        what = f"still {state} after {timeout:.0f} s" if code is ExitCode.TIMED_OUT else state
+        output.fail(f"{bead} is {what}", f"gt job show {bead}")
+    return code
+
+
+async def _sling(client: Client, town: Town, request: SlingRequest) -> SlingResult:
+    """The dispatcher's answer; a dispatcher that was never started is started for a rig that exists."""
+    from models.jobs import SlingResult
+
+    handle = client.get_workflow_handle(names.dispatch_id(request.rig))
+    try:
+        return await connect.request(handle, "sling", request, SlingResult)
+    except connect.WorkflowAbsent:
+        await asyncio.to_thread(_require_rig, town, request.rig)
+    from services.temporal import start_rig_workflows
+
+    await start_rig_workflows(client, request.rig)
+    return await connect.request(handle, "sling", request, SlingResult)
+
+
+def _require_rig(town: Town, rig: str) -> None:
+    with connect.open_ledger(town) as ledger:
+        ledger.rig(rig)
+
+
+def _wait(town: Town, result: SlingResult, deadline: float) -> str | None:
+    """The state that ended the wait, or the last one seen (None: none was seen) at the deadline."""
+    try:
+        return connect.converse(town, lambda client: _watch(client, result.workflow_id, deadline))
+    except KeyboardInterrupt:
+        output.say(f"{result.bead}: the job goes on; see gt job show {result.bead}")
+        raise
+
+
+async def _watch(client: Client, workflow_id: str, deadline: float) -> str | None:
+    """Look at the job until it is final or blocked; an outage of Temporal is waited out."""
+    from models.jobs import JobResult
+
+    # Without a run id: should the job continue as new, the handle follows it.
+    ended = asyncio.ensure_future(_result(client.get_workflow_handle(workflow_id, result_type=JobResult)))
+    seen: str | None = None
+    try:
+        while not ended.done():
+            seen = await _state(client, workflow_id) or seen
+            if seen in _EXIT_CODES:
+                return seen
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return seen
+            await asyncio.wait({ended}, timeout=min(POLL_S, left))
+        return ended.result().value
+    finally:
+        ended.cancel()
+
+
+async def _result(handle: Any) -> JobState:
+    from temporalio.client import WorkflowFailureError
+    from temporalio.service import RPCError, RPCStatusCode
+
+    while True:
+        try:
+            result: JobResult = await handle.result()
+            return result.state
+        except WorkflowFailureError as error:
+            raise GtError(
+                ErrorCode.SERVICE_FAILED, f"the job ended by itself: {error.cause or error}", "gt job list"
+            ) from error
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                raise
+            await asyncio.sleep(POLL_S)
+
+
+async def _state(client: Client, workflow_id: str) -> str | None:
+    """The job's search attribute GtState: read from the server, so it needs no worker."""
+    from temporalio.common import SearchAttributeKey
+    from temporalio.service import RPCError
+
+    try:
+        described = await client.get_workflow_handle(workflow_id).describe()
+    except RPCError:
+        return None
+    return described.typed_search_attributes.get(SearchAttributeKey.for_keyword("GtState"))
