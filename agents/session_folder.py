@@ -5,6 +5,7 @@ read and write it and touch nothing else; the scanner of the patrol reads what t
 Standard library only, because `gt done` must answer in tens of milliseconds.
 
     session.json   written at the start: who, where, which branch
+    started        the tmux session was seen running: from now on its absence means death
     task.md        the task for the agent
     failure.log    raw log of the failed gate, when there was one
     inbox/*.json   messages to the agent
@@ -20,11 +21,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 SESSION = "session.json"
+STARTED = "started"
 TASK = "task.md"
 FAILURE_LOG = "failure.log"
 INBOX = "inbox"
@@ -38,7 +39,9 @@ ENDED = "ended"
 def write_synced(path: Path, text: str) -> None:
     """Write `text` to `path` so that after return it is there whole, or (killed) not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # tempfile would cost the agent's commands 8 ms of imports.
+    temporary = path.parent / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}"
+    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(text)
@@ -74,6 +77,35 @@ def rename_synced(source: Path, target: Path) -> bool:
         return False
     _sync_directory(target.parent)
     return True
+
+
+def newest_attempt(folder: Path) -> int:
+    """The highest attempt of the same bead that has a folder on this host, whichever polecat has it."""
+    bead, rig = folder.parent.name, folder.parent.parent.parent
+    newest = 0
+    for polecat in _names(rig):
+        for attempt in _names(rig / polecat / bead):
+            if attempt.isdecimal() and int(attempt) > newest:
+                newest = int(attempt)
+    return newest
+
+
+def over_because(folder: Path) -> str:
+    """Why the attempt of `folder` may do nothing any more; "" while it is the one that counts."""
+    newest = newest_attempt(folder)
+    if newest > int(folder.name):
+        return f"attempt {newest} runs now"
+    try:
+        return (folder / ENDED).read_text(encoding="utf-8").strip() or "it was ended"
+    except FileNotFoundError:
+        return ""
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _sync_directory(folder: Path) -> None:
