@@ -96,7 +96,7 @@ class ChainBuilder:
         Raises:
             GtError: DISK_FULL, GIT_FAILED.
         """
-        landed = landed_as(self._repo, change.bead, change.head_sha, self._base_sha)
+        landed = landed_as(self._repo, change.bead, change.head_sha, self._base_sha, here=here)
         if landed is not None:
             self._drop(change, DropKind.LANDED, sha=landed)
         elif not here:

@@ -39,14 +39,17 @@ def read_change(repo: GitRepo, head_sha: str, target_sha: str) -> ChangeFacts:
     return ChangeFacts(head[2], head[3], dates[0] if dates else "0 +0000", tuple(reversed(messages)))
 
 
-def landed_as(repo: GitRepo, bead: str, head_sha: str, target_sha: str) -> str | None:
+def landed_as(repo: GitRepo, bead: str, head_sha: str, target_sha: str, *, here: bool) -> str | None:
     """The commit in the target's history that landed `head_sha` for `bead`, or None.
 
     Only what the target has and the head has not is searched. That is complete: a commit that
-    names the head in its message is younger than the head, so the head cannot hold it. A head
-    that is not here (its branch was deleted, this clone is new) costs a search of everything.
+    names the head in its message is younger than the head, so the head cannot hold it.
+
+    Args:
+        here: the repository is known to have `head_sha`. Without it (the branch was deleted, the
+            clone is new) everything may have to be searched.
     """
-    known = repo.resolve(head_sha) is not None
+    known = here or repo.resolve(head_sha) is not None
     listed = repo.run(
         "log",
         "--fixed-strings",

@@ -1,0 +1,271 @@
+"""Polecats' worktrees: prepared for a bead, published, parked and freed, and each of it killable anywhere.
+
+Plain git without Temporal. One lock per rig serialises what changes the shared clone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from activities.clones import work_clone
+from activities.git import GitRepo, ls_remote, push_failure
+from activities.locks import exclusive
+from activities.parking import Parking
+from activities.stale_locks import clear_stale_locks
+from activities.worktree_folder import OwnerNote, WorktreeFolder, detach_others, is_checked_out
+from models import names
+from models.errors import ErrorCode, GtError
+from models.records import Rig
+from models.town import TownPaths
+
+_PATH_FIELD: Final = {"1": 7, "2": 8, "u": 9}
+"""fields before the path, by kind of entry of `git status --porcelain=v2`"""
+UNKNOWN_ATTEMPT: Final = 0
+"""Leftovers that a later bead finds in its worktree are parked under this number."""
+
+
+@dataclass(frozen=True)
+class PreparedWorktree:
+    path: Path
+    base_sha: str
+    """where the work leaves the target"""
+    head_sha: str
+    resumed: bool
+    """this bead's work of an earlier attempt was found here and left as it was"""
+
+
+@dataclass(frozen=True)
+class WorkStatus:
+    head_sha: str
+    """"" on a branch without commits"""
+    base_sha: str
+    """where HEAD leaves the target; "" where they have nothing in common"""
+    branch: str
+    """short name; while a rebase is in progress the branch that is being rebased; "" when detached"""
+    dirty: bool
+    dirty_files: tuple[str, ...]
+    """changed and untracked files, ignored ones left out; a new folder is one entry"""
+    commits_ahead: int
+    """commits that HEAD has and the target, as last fetched, has not"""
+    in_progress: str
+    """rebase, merge, cherry-pick, revert, bisect or "" """
+
+
+class Worktrees:
+    """The worktrees of every rig on this host."""
+
+    def __init__(self, paths: TownPaths) -> None:
+        self._paths = paths
+
+    def prepare(self, rig: Rig, polecat: str, bead: str, target: str) -> PreparedWorktree:
+        """Give the polecat a worktree on the bead's branch, with whatever work there already is.
+
+        An earlier attempt's work in this worktree stays exactly as it is, uncommitted files too.
+        Otherwise the branch starts from where the remote has it, else from unpublished commits of
+        this host, else from the target's tip. Another bead's leftovers are parked first.
+
+        Raises:
+            GtError: REMOTE_UNREACHABLE, NO_SUCH_BRANCH (the target), DISK_FULL, GIT_FAILED.
+        """
+        branch_ref = _branch_ref(names.job_branch(bead))
+        with self._changing(rig, bead, target):
+            repo = work_clone(self._paths, rig)
+            target_sha = self._fetch(repo, rig, target, branch_ref)
+            folder = self._folder(rig, polecat)
+            folder.clear_stale_locks()
+            note = folder.note
+            if note is not None and note.bead != bead:
+                self._evict(rig, polecat, folder, note)
+                note = None
+            resumed = note is not None and not note.releasing
+            if not resumed:
+                self._furnish(rig, polecat, folder, branch_ref, self._start(repo, branch_ref, bead, target_sha))
+            folder.write_note(OwnerNote(bead=bead, target=target))
+        status = self.status(rig, polecat, bead)
+        return PreparedWorktree(folder.path, status.base_sha or target_sha, status.head_sha, resumed)
+
+    def status(self, rig: Rig, polecat: str, bead: str) -> WorkStatus:
+        """Look at the polecat's worktree; nothing is changed and nothing is locked.
+
+        Raises:
+            GtError: NOT_FOUND where the polecat has no worktree, GIT_FAILED.
+        """
+        names.valid_bead(bead)
+        folder = self._folder(rig, polecat)
+        if folder.git_dir is None:
+            raise GtError(ErrorCode.NOT_FOUND, f"{names.polecat_address(rig.name, polecat)} has no worktree")
+        repo = folder.repo()
+        note = folder.note
+        target_ref = f"refs/remotes/origin/{names.valid_branch(note.target if note else rig.branch)}"
+        shown = repo.run("status", "--porcelain=v2", "--branch", "-z", "--untracked-files=normal").text
+        head, branch, files = _read_status(shown)
+        rebased = folder.rebased_branch()
+        if rebased is not None:
+            branch = rebased.removeprefix("refs/heads/")
+        base, ahead = "", 0
+        if head:
+            base = repo.attempt("merge-base", target_ref, head).word
+            ahead = int(repo.run("rev-list", "--count", head, f"^{target_ref}", "--").word)
+        return WorkStatus(head, base, branch, bool(files), files, ahead, folder.in_progress)
+
+    def publish(self, rig: Rig, polecat: str, bead: str) -> str:
+        """Put the bead's branch on the remote, over whatever this bead had there before.
+
+        Returns:
+            The commit that the remote now has.
+
+        Raises:
+            GtError: NO_SUCH_BRANCH, REMOTE_UNREACHABLE, REMOTE_REFUSED, GIT_FAILED (the branch moved meanwhile).
+        """
+        names.valid_polecat(polecat)
+        repo = work_clone(self._paths, rig)
+        branch_ref = _branch_ref(names.job_branch(bead))
+        head = repo.resolve(branch_ref)
+        if head is None:
+            raise GtError(ErrorCode.NO_SUCH_BRANCH, f"{bead} has no branch {names.job_branch(bead)} on this host")
+        before = ls_remote(rig.url, [branch_ref]).get(branch_ref, "")
+        if before != head:
+            answer = repo.push(rig.url, [f"{head}:{branch_ref}"], {branch_ref: before})
+            if answer.exit_code != 0 and ls_remote(rig.url, [branch_ref]).get(branch_ref) != head:
+                raise push_failure(answer, f"publishing {bead}")
+        return head
+
+    def park(self, rig: Rig, polecat: str, bead: str, attempt: int, landed_sha: str | None) -> str | None:
+        """Save what is not landed, uncommitted and untracked files included, under a ref on the remote.
+
+        Args:
+            landed_sha: the head or the commit that landed, where the caller knows of one.
+
+        Returns:
+            The ref, or None where everything is landed or there is nothing.
+
+        Raises:
+            GtError: REMOTE_UNREACHABLE, REMOTE_REFUSED, DISK_FULL, GIT_FAILED.
+        """
+        with self._changing(rig, bead, rig.branch):
+            folder = self._folder(rig, polecat)
+            folder.clear_stale_locks()
+            note = folder.note
+            return self._parking(rig).park(folder if note and note.bead == bead else None, bead, attempt, landed_sha)
+
+    def release(self, rig: Rig, polecat: str, bead: str) -> None:
+        """Free the worktree for the next bead: detached, clean, the bead's local branch gone. Only after `park`.
+
+        Raises:
+            GtError: GIT_FAILED where the work was never parked or has moved since.
+        """
+        branch_ref = _branch_ref(names.job_branch(bead))
+        with self._changing(rig, bead, rig.branch):
+            folder = self._folder(rig, polecat)
+            folder.clear_stale_locks()
+            note = folder.note
+            if note is not None and note.bead == bead:
+                self._clear(folder, note)
+            clone = self._paths.clone(rig.name)
+            if clone.exists() and not is_checked_out(clone, branch_ref):
+                GitRepo(clone).run("update-ref", "-d", branch_ref)
+
+    def _evict(self, rig: Rig, polecat: str, folder: WorktreeFolder, note: OwnerNote) -> None:
+        """Park and clear what another bead left in this worktree."""
+        if not note.releasing:
+            self._parking(rig).park(folder, note.bead, UNKNOWN_ATTEMPT, None)
+        left = folder.note
+        assert left is not None
+        self._clear(folder, left)
+
+    def _clear(self, folder: WorktreeFolder, note: OwnerNote) -> None:
+        repo = folder.repo()
+        if not note.releasing:
+            if note.parked_head is None or note.parked_head != (repo.resolve("HEAD") or ""):
+                raise GtError(ErrorCode.GIT_FAILED, f"{folder.path} holds work of {note.bead} that is not parked yet")
+            folder.amend_note(releasing=True)
+        folder.replace_files("--detach", f"refs/remotes/origin/{note.target}")
+        folder.remove_note()
+
+    def _furnish(self, rig: Rig, polecat: str, folder: WorktreeFolder, branch_ref: str, start: str) -> None:
+        """Make the worktree where there is none, and check out the bead's branch at `start`."""
+        if folder.git_dir is None or folder.repo().resolve("HEAD") is None:
+            self._make(rig, folder, start)
+        git_dir = folder.git_dir
+        detach_others(folder.clone, branch_ref, keep=git_dir)
+        folder.write_user(rig.name, polecat)
+        branch = branch_ref.removeprefix("refs/heads/")
+        folder.replace_files("--no-track", "--ignore-other-worktrees", "-B", branch, start)
+
+    def _make(self, rig: Rig, folder: WorktreeFolder, start: str) -> None:
+        if folder.path.exists() and any(entry.name != ".git" or entry.is_dir() for entry in folder.path.iterdir()):
+            folder.move_aside(self._paths.root / "salvage" / names.valid_rig(rig.name))
+        folder.remove()
+        folder.path.parent.mkdir(parents=True, exist_ok=True)
+        add = ("worktree", "add", "--quiet", "--force", "--detach", "--no-checkout", "--", str(folder.path), start)
+        GitRepo(folder.clone).run(*add)
+
+    def _start(self, repo: GitRepo, branch_ref: str, bead: str, target_sha: str) -> str:
+        """The commit that the bead's branch continues from; commits that it does not hold are kept under a ref."""
+        local = repo.resolve(branch_ref)
+        published = repo.resolve(f"refs/remotes/origin/{names.job_branch(bead)}")
+        if local is None:
+            return published or target_sha
+        if published is None:
+            return target_sha if repo.is_ancestor(local, target_sha) else local
+        if repo.is_ancestor(published, local):
+            return local
+        if not repo.is_ancestor(local, published):
+            repo.run("update-ref", f"refs/gastown/kept/{bead}/{local}", local)
+        return published
+
+    def _fetch(self, repo: GitRepo, rig: Rig, target: str, branch_ref: str) -> str:
+        """Fetch the target and, where the remote has it, the bead's branch; the target's tip."""
+        target_ref = _branch_ref(target)
+        on_remote = ls_remote(rig.url, [target_ref, branch_ref])
+        if target_ref not in on_remote:
+            raise GtError(ErrorCode.NO_SUCH_BRANCH, f"the remote of {rig.name} has no branch {target}")
+        tracked = {ref: f"refs/remotes/origin/{ref.removeprefix('refs/heads/')}" for ref in (target_ref, branch_ref)}
+        repo.fetch(rig.url, [f"+{sha}:{tracked[ref]}" for ref, sha in on_remote.items()])
+        if branch_ref not in on_remote:
+            repo.run("update-ref", "-d", tracked[branch_ref])
+        return on_remote[target_ref]
+
+    def _parking(self, rig: Rig) -> Parking:
+        return Parking(work_clone(self._paths, rig), rig, self._paths.root / "salvage" / names.valid_rig(rig.name))
+
+    def _folder(self, rig: Rig, polecat: str) -> WorktreeFolder:
+        return WorktreeFolder(self._paths.clone(rig.name), self._paths.worktree(rig.name, polecat))
+
+    @contextlib.contextmanager
+    def _changing(self, rig: Rig, bead: str, target: str) -> Iterator[None]:
+        """Change the rig's clone alone, and without the locks of git commands that were killed."""
+        clone = self._paths.clone(rig.name)
+        job_branch, target = names.job_branch(bead), names.valid_branch(target)
+        refs = [f"refs/heads/{job_branch}", f"refs/remotes/origin/{job_branch}", f"refs/remotes/origin/{target}"]
+        with exclusive(self._paths.rig(rig.name) / "repo.lock"):
+            locks = [clone / f"{name}.lock" for name in (*refs, "packed-refs", "config", "shallow")]
+            clear_stale_locks(locks, [clone, self._paths.rig(rig.name) / "polecats"])
+            yield
+
+
+def _branch_ref(branch: str) -> str:
+    return f"refs/heads/{names.valid_branch(branch)}"
+
+
+def _read_status(shown: str) -> tuple[str, str, tuple[str, ...]]:
+    """HEAD ("" before the first commit), short branch ("" when detached) and files, out of porcelain v2 with NULs."""
+    head, branch, files = "", "", []
+    entries = iter(shown.split("\0"))
+    for entry in entries:
+        kind, _, rest = entry.partition(" ")
+        if kind == "#":
+            name, _, value = rest.partition(" ")
+            head = value if name == "branch.oid" and value != "(initial)" else head
+            branch = value if name == "branch.head" and value != "(detached)" else branch
+        elif kind == "?":
+            files.append(rest)
+        elif kind in _PATH_FIELD:
+            files.append(rest.split(" ", _PATH_FIELD[kind])[-1])
+            if kind == "2":
+                next(entries, None)
+    return head, branch, tuple(files)
