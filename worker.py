@@ -1,1 +1,91 @@
-"""Composition root of the worker."""
+"""Composition root of the worker: connects, builds the activities with their clients, polls, drains on SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.attempts import AttemptActivities
+from activities.gates import GateActivities
+from activities.interceptor import ActivityConduct
+from activities.landing import LandingActivities
+from activities.ledger import LedgerActivities
+from activities.tmux import Tmux
+from activities.town import TownActivities
+from activities.watching import Scanner, WatchActivities
+from activities.worktrees import Worktrees
+from ledger.store import Ledger
+from models import names
+from models.errors import GtError
+from services import guard, readiness, worker_life
+from services.polling import activities_of, new_worker, run_until_stopped
+from services.programs import WORKER, lock_path
+from services.town import Town, find_town
+from workflows.registry import WORKFLOWS, workflow_runner
+
+THREADS = 20
+WATCHES = 200
+"""Long polls of patrols at once; each waits in the event loop, not in a thread."""
+
+
+def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
+    """One worker a task queue, all on one client."""
+    paths, conduct = town.paths, ActivityConduct()
+    tmux, worktrees = Tmux(town.tmux_socket), Worktrees(paths)
+    on_host = (AttemptActivities(paths, tmux, worktrees), LandingActivities(paths), GateActivities(paths))
+    work = [method for owner in on_host for method in activities_of(owner)]
+    watch = activities_of(WatchActivities(Scanner(paths, tmux, worktrees)))
+    host_queue, watch_queue = names.host_queue(town.file.host), names.watch_queue(town.file.host)
+    workers = [
+        new_worker(client, host_queue, work, THREADS, interceptor=conduct),
+        new_worker(client, watch_queue, watch, WATCHES, interceptor=conduct, threads=False),
+    ]
+    if host_only:
+        return workers
+    record = activities_of(LedgerActivities(lambda: Ledger.open(town.ledger_url()), town.file.agent))
+    control = activities_of(TownActivities(client))
+    town_worker = new_worker(
+        client, names.TOWN_QUEUE, record, THREADS,
+        interceptor=conduct, workflows=WORKFLOWS, runner=workflow_runner(),
+    )  # fmt: skip
+    control_worker = new_worker(client, names.CONTROL_QUEUE, control, THREADS, interceptor=conduct, threads=False)
+    return [*workers, town_worker, control_worker]
+
+
+async def serve(town: Town, host_only: bool) -> None:
+    """Work for the town until SIGTERM or SIGINT."""
+    identity = worker_life.worker_identity(town)
+    client = await worker_life.connect_patiently(town, identity, worker_life.metrics_runtime(town))
+    await worker_life.clear_up_after_predecessor(client, town)
+    workers = build_workers(client, town, host_only)
+    queues = [(worker.task_queue, worker.task_queue == names.TOWN_QUEUE) for worker in workers]
+    beside = [worker_life.show_readiness(client, town, identity, queues)]
+    if not host_only:
+        beside.append(worker_life.keep_started(client, town, lambda: Ledger.open(town.ledger_url())))
+    await run_until_stopped(workers, beside)
+    readiness.retract(town)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A worker of a town.")
+    parser.add_argument("--town", type=Path)
+    parser.add_argument("--host-only", action="store_true", help="only git, sessions and gates of this host")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        town = find_town(options.town)
+        guard.enter(lock_path(town, WORKER))
+        asyncio.run(serve(town, options.host_only))
+    except GtError as error:
+        print(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""), file=sys.stderr)
+        sys.exit(int(error.exit_code))
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,7 @@
 `python -m services.dolt --town DIR` writes the server's configuration and becomes the server.
 On its first start an empty configuration directory makes Dolt create `root@127.0.0.1` with the
 password in DOLT_ROOT_PASSWORD; no superuser without a password exists at any time. Later starts
-ignore the variable. DOLT_ROOT_PATH keeps Dolt's own files out of the user's home.
+ignore the variable. The ledger makes its own database. DOLT_ROOT_PATH keeps Dolt's own files out of the user's home.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from models.errors import ErrorCode, GtError
 from models.town import StoreEngine
 from services.ports import LOOPBACK
-from services.town import DATABASE, DOLT_PASSWORD, Town, find_town
+from services.town import DOLT_PASSWORD, Town, find_town
 
 MINIMUM_VERSION = (1, 80)
 _VERSION = re.compile(r"dolt version (\d+)\.(\d+)")
@@ -130,30 +130,11 @@ def run_server(town: Town) -> None:
     config.write_text(server_config(town), encoding="utf-8")
     environment = dict(os.environ)
     environment["DOLT_ROOT_PATH"] = str(data / "home")
-    _make_database(program, data, environment)
     if not (data / "config" / "privileges.db").exists():
         environment["DOLT_ROOT_HOST"] = LOOPBACK
         environment["DOLT_ROOT_PASSWORD"] = town.secrets[DOLT_PASSWORD]
     os.chdir(data)
     os.execve(program, [str(program), "sql-server", "--config", str(config)], environment)  # noqa: S606
-
-
-def _make_database(program: Path, data: Path, environment: dict[str, str]) -> None:
-    """Make the empty database before the server sees the folder: whole or not at all, so that nobody waits for it."""
-    database = data / "databases" / DATABASE
-    if database.exists():
-        return
-    scratch = data / "new-database"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    subprocess.run(
-        [str(program), "init", "--name", "Gas Town", "--email", "gastown@localhost", "-b", "main"],
-        cwd=scratch,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        check=True,
-    )
-    scratch.rename(database)
 
 
 def main() -> None:

@@ -78,6 +78,25 @@ def hold(lock: Path, wait_s: float = LEFTOVER_WAIT_S) -> int:
     return descriptor
 
 
+def enter(lock: Path) -> None:
+    """Hold `lock` in a program that may run under a guard already, or was started by hand.
+
+    Raises:
+        GtError: REFUSED when another process holds it; that one is left alone.
+    """
+    before = tenant(lock)
+    me = Birth.of(os.getpid())
+    assert me is not None, "this process exists"
+    if before is not None and before.pid == me.pid and before.lives():
+        return
+    descriptor = open_lock(lock)
+    if not locked_within(descriptor, 0.0):
+        os.close(descriptor)
+        who = f" (pid {before.pid})" if before is not None and before.lives() else ""
+        raise GtError(ErrorCode.REFUSED, f"another process{who} holds {lock}", "gt status")
+    write_record(record_path(lock), Tenancy(pid=me.pid, started=me.started))
+
+
 def open_lock(lock: Path) -> int:
     """A descriptor of the lock file, not locked yet and not passed to children."""
     lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from services.guard import tenant
 from services.ports import LOOPBACK
 from services.programs import DOLT, TEMPORAL, WORKER, lock_path
 from services.temporal import connect
-from services.town import DATABASE, DOLT_PASSWORD, Town
+from services.town import DOLT_PASSWORD, Town
 
 _TIMEOUT_S = 3
 
@@ -52,7 +52,6 @@ def _dolt(town: Town) -> str | None:
             port=town.file.store.port or 0,
             user="root",
             password=town.secrets.get(DOLT_PASSWORD, ""),
-            database=DATABASE,
             connect_timeout=_TIMEOUT_S,
             read_timeout=_TIMEOUT_S,
         )

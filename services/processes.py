@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import psutil
 from pydantic import Field, ValidationError
@@ -24,20 +24,20 @@ class Birth(Frozen):
     started: float
     """seconds since the epoch, as psutil gives it"""
 
-    @classmethod
-    def of(cls, pid: int) -> Self | None:
+    @staticmethod
+    def of(pid: int) -> Birth | None:
         """The process that has `pid` now, or None (a zombie counts as gone)."""
         try:
             process = psutil.Process(pid)
             if process.status() == psutil.STATUS_ZOMBIE:
                 return None
-            return cls(pid=pid, started=process.create_time())
+            return Birth(pid=pid, started=process.create_time())
         except psutil.Error:
             return None
 
     def lives(self) -> bool:
         """Whether this very process runs; create times may differ by clock ticks after a clock change."""
-        now = type(self).of(self.pid)
+        now = Birth.of(self.pid)
         return now is not None and abs(now.started - self.started) < 1.0
 
     def end(self, grace_s: float) -> None:

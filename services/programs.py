@@ -26,6 +26,8 @@ TEMPORAL, DOLT, WORKER = "temporal", "dolt", "worker"
 SEARCH_ATTRIBUTES = ("GtRig", "GtBead", "GtPolecat", "GtRole", "GtState")
 """Keywords that a namespace must know before any workflow starts; workflows/labels.py sets them."""
 
+WORKER_MODULE = "worker"
+
 _MAX_SOCKET_PATH = 90
 """Bytes. The kernel allows 107; supervisord appends a dot and a pid while it creates the socket."""
 
@@ -68,7 +70,7 @@ def programs(town: Town) -> tuple[Program, ...]:
         found.append(Program(DOLT, (*_python("services.dolt"), "--town", "."), ports, 30))
     metrics = town.file.worker.metrics_port
     ports = () if metrics is None else (("worker.metrics_port", metrics),)
-    found.append(Program(WORKER, (*_python("worker"), "--town", "."), ports, 35))
+    found.append(Program(WORKER, (*_python(WORKER_MODULE), "--town", "."), ports, 35))
     return tuple(found)
 
 

@@ -38,6 +38,11 @@ def beat(town: Town) -> None:
         os.utime(ready_path(town))
 
 
+def retract(town: Town) -> None:
+    """A worker that ends in good order leaves nothing for its successor to clear up."""
+    ready_path(town).unlink(missing_ok=True)
+
+
 def last_worker(town: Town) -> WorkerReady | None:
     """The worker that announced itself last, alive or not."""
     return read_record(ready_path(town), WorkerReady)

@@ -1,0 +1,100 @@
+"""Workers as this project runs them: their limits, and running several as one process until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+from temporalio.client import Client
+from temporalio.worker import Interceptor, Worker, WorkflowRunner
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
+
+log = logging.getLogger(__name__)
+
+DRAIN = timedelta(seconds=10)
+"""What activities get to end by themselves after SIGTERM; supervisord's stopwaitsecs is longer."""
+STICKY = timedelta(seconds=1)
+"""A killed worker's workflows go to another one after this, instead of 10 s (docs/temporal.md)."""
+HEARTBEAT_THROTTLE = timedelta(seconds=1)
+"""Cancellation travels with heartbeats, so this bounds how late it arrives."""
+
+
+def activities_of(owner: object) -> list[Callable[..., Any]]:
+    """Every activity that is a method of `owner`."""
+    return [
+        method for _, method in inspect.getmembers(owner, callable) if hasattr(method, "__temporal_activity_definition")
+    ]
+
+
+def new_worker(
+    client: Client,
+    queue: str,
+    activities: Sequence[Callable[..., Any]],
+    at_once: int,
+    *,
+    interceptor: Interceptor,
+    threads: bool = True,
+    workflows: Sequence[type] = (),
+    runner: WorkflowRunner | None = None,
+) -> Worker:
+    """A worker on one queue.
+
+    Args:
+        client: shared by every worker of the process.
+        queue: the task queue.
+        activities: bound methods.
+        at_once: activities at a time, and threads for those that block.
+        interceptor: conduct that every activity shares.
+        threads: False when every activity is async.
+        workflows: workflow classes, for a queue that has workflow tasks.
+        runner: their sandbox; default: the SDK's own.
+    """
+    return Worker(
+        client,
+        task_queue=queue,
+        activities=activities,
+        workflows=workflows,
+        workflow_runner=runner or SandboxedWorkflowRunner(),
+        activity_executor=ThreadPoolExecutor(at_once, thread_name_prefix=queue) if threads else None,
+        max_concurrent_activities=at_once,
+        interceptors=[interceptor],
+        sticky_queue_schedule_to_start_timeout=STICKY,
+        max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
+        default_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
+        graceful_shutdown_timeout=DRAIN,
+    )
+
+
+async def run_until_stopped(workers: Sequence[Worker], beside: Sequence[Awaitable[None]]) -> None:
+    """Poll until SIGTERM or SIGINT, then drain.
+
+    Args:
+        workers: shut down together, so that draining takes as long as the slowest.
+        beside: what runs as long as they do; cancelled first.
+
+    Raises:
+        BaseExceptionGroup: a worker or a companion failed; the process ought to end and be started again.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with asyncio.TaskGroup() as group:
+        polling = [group.create_task(worker.run()) for worker in workers]
+        companions = [group.create_task(_forever(work)) for work in beside]
+        await stop.wait()
+        log.info("draining")
+        for companion in companions:
+            companion.cancel()
+        await asyncio.gather(*(worker.shutdown() for worker in workers))
+        await asyncio.gather(*polling)
+
+
+async def _forever(work: Awaitable[None]) -> None:
+    await work

@@ -1,0 +1,187 @@
+"""What a worker does beside polling: connect patiently, clear up after its predecessor, show that it is
+ready, and keep the long-lived workflows started.
+
+Nothing here ends the worker: what fails is logged and tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest
+from temporalio.client import Client, WorkflowExecution
+from temporalio.exceptions import ApplicationError
+from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
+from temporalio.service import RPCError
+
+from ledger.store import Ledger
+from models.errors import GtError
+from models.records import Host
+from services import readiness
+from services.ports import LOOPBACK
+from services.temporal import connect, register_search_attributes, start_rig_workflows, start_town_workflows
+from services.town import Town
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.5
+RIGS_EVERY_S = 10.0
+"""How soon the workflows of a rig that was added while Temporal was down are started."""
+CLEAR_UP_S = 3.0
+"""Clearing up saves seconds, so it may cost no more."""
+_AT_ONCE = 8
+
+
+def worker_identity(town: Town) -> str:
+    """What the server shows of this worker: host, town and incarnation."""
+    return f"{town.file.host}@{town.file.id}#{os.getpid()}"
+
+
+def metrics_runtime(town: Town) -> Runtime | None:
+    """The SDK's runtime with a Prometheus port where one is configured; None: the default runtime."""
+    port = town.file.worker.metrics_port
+    if port is None:
+        return None
+    return Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=f"{LOOPBACK}:{port}")))
+
+
+async def connect_patiently(town: Town, identity: str, runtime: Runtime | None) -> Client:
+    """A client of a namespace that exists and knows our search attributes, whenever that comes to be."""
+    waiting = ""
+    while True:
+        try:
+            client = await connect(town, identity=identity, runtime=runtime)
+            await client.workflow_service.describe_namespace(
+                DescribeNamespaceRequest(namespace=client.namespace), timeout=timedelta(seconds=5)
+            )
+            await register_search_attributes(client, client.namespace)
+        except (GtError, RPCError) as error:
+            if str(error) != waiting:
+                log.warning("waiting for Temporal: %s", error)
+            waiting = str(error)
+            await asyncio.sleep(RETRY_S)
+        else:
+            return client
+
+
+async def clear_up_after_predecessor(client: Client, town: Town) -> int:
+    """Fail what a killed worker of this very directory was doing, so that it is retried at once.
+
+    Without it each such activity waits for its heartbeat or start-to-close timeout. Runs before this worker
+    polls; only what the dead incarnation itself had taken is failed, and a retry is what would come anyway.
+
+    Returns:
+        How many activities were failed.
+    """
+    dead = readiness.last_worker(town)
+    if dead is None or dead.lives() or dead.identity == worker_identity(town):
+        return 0
+    failed = 0
+    try:
+        async with asyncio.timeout(CLEAR_UP_S):
+            limit = asyncio.Semaphore(_AT_ONCE)
+            running = [found async for found in client.list_workflows("ExecutionStatus = 'Running'")]
+            counts = await asyncio.gather(*(_fail_orphans(client, found, dead.identity, limit) for found in running))
+            failed = sum(counts)
+    except (TimeoutError, RPCError) as error:
+        log.warning("clearing up after %s: %s", dead.identity, error or "no time left")
+    if failed:
+        log.info("failed %d activities of %s, for their retry", failed, dead.identity)
+    return failed
+
+
+async def _fail_orphans(client: Client, found: WorkflowExecution, identity: str, limit: asyncio.Semaphore) -> int:
+    failed = 0
+    async with limit:
+        described = await client.get_workflow_handle(found.id, run_id=found.run_id).describe()
+        for pending in described.raw_description.pending_activities:
+            if pending.last_worker_identity != identity or not pending.HasField("last_started_time"):
+                continue
+            handle = client.get_async_activity_handle(
+                workflow_id=found.id, run_id=found.run_id, activity_id=pending.activity_id
+            )
+            with contextlib.suppress(RPCError):
+                await handle.fail(ApplicationError("its worker died", type="worker_died"))
+                failed += 1
+    return failed
+
+
+async def show_readiness(client: Client, town: Town, identity: str, queues: Iterable[tuple[str, bool]]) -> None:
+    """Announce this worker once the server sees it poll, and beat from then on; returns never.
+
+    Args:
+        client: of the namespace.
+        town: where to announce.
+        identity: what the server shows of this worker.
+        queues: (task queue, whether it takes workflow tasks too).
+    """
+    kinds = [
+        (queue, kind)
+        for queue, workflows in queues
+        for kind in (TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY, TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW)
+        if workflows or kind is TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
+    ]
+    for queue, kind in kinds:
+        while not await _polls(client, queue, kind, identity):  # noqa: ASYNC110 - only the server knows
+            await asyncio.sleep(0.1)
+    readiness.announce(town, identity)
+    log.info("ready: %s", identity)
+    while True:
+        await asyncio.sleep(readiness.BEAT_S)
+        readiness.beat(town)
+
+
+async def _polls(client: Client, queue: str, kind: TaskQueueType.ValueType, identity: str) -> bool:
+    request = DescribeTaskQueueRequest(
+        namespace=client.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind
+    )
+    try:
+        answer = await client.workflow_service.describe_task_queue(request, timeout=timedelta(seconds=5))
+    except RPCError:
+        return False
+    return any(poller.identity == identity for poller in answer.pollers)
+
+
+async def keep_started(client: Client, town: Town, open_ledger: Callable[[], Ledger]) -> None:
+    """Register this host, start the town's workflows and each rig's once per worker; returns never.
+
+    A rig is looked after once: what a person stops later stays stopped.
+    """
+    started: set[str] = set()
+    complaint = ""
+    while True:
+        try:
+            await start_town_workflows(client)
+            ledger = await asyncio.to_thread(open_ledger)
+            try:
+                await asyncio.to_thread(_register_host, town, ledger)
+                complaint = ""
+                await _start_new_rigs(client, ledger, started)
+            finally:
+                await asyncio.to_thread(ledger.close)
+        except GtError as error:
+            if error.message != complaint:
+                log.warning("long-lived workflows: %s", error.message)
+            complaint = error.message
+            await asyncio.sleep(RETRY_S)
+
+
+async def _start_new_rigs(client: Client, ledger: Ledger, started: set[str]) -> None:
+    """Start the workflows of every rig that is not in `started` yet, and of those to come; returns never."""
+    while True:
+        for rig in await asyncio.to_thread(ledger.rigs):
+            if rig.name not in started:
+                await start_rig_workflows(client, rig.name)
+                started.add(rig.name)
+        await asyncio.sleep(RIGS_EVERY_S)
+
+
+def _register_host(town: Town, ledger: Ledger) -> None:
+    ledger.register_host(Host(name=town.file.host, cores=os.cpu_count() or 1, registered_at=datetime.now(UTC)))
