@@ -26,24 +26,32 @@ _SESSION: Final = "SET @@autocommit = 0, @@dolt_transaction_commit = 0"
 """Said in so many words: Dolt reports a wrong autocommit flag, which pymysql believes."""
 
 
-def open_engine(url: str, *, create: bool) -> tuple[Engine, Versioning]:
-    """The engine behind `url`, and its own words for versioning. Connects only for `create`.
+def open_engine(url: str) -> tuple[Engine, Versioning]:
+    """The engine behind `url`, and its own words for versioning. Connects to nothing yet.
 
     Args:
         url: `mysql+pymysql://user:password@host:port/database` or `doltlite:////absolute/file`.
-        create: make the database, or the file, where it is missing.
 
     Raises:
         GtError: INVALID_VALUE for another URL, PROGRAM_MISSING where doltlite cannot be loaded.
     """
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise GtError(ErrorCode.INVALID_VALUE, "the ledger's URL is not a URL", "see town.toml") from None
-    if parsed.drivername == "mysql+pymysql" and parsed.database:
-        return _server(parsed), ServerVersioning()
+    file = embedded_file(url)
+    if file is not None:
+        return _embedded(file), EmbeddedVersioning()
+    return _server(_parsed(url)), ServerVersioning()
+
+
+def embedded_file(url: str) -> Path | None:
+    """The file of an embedded ledger; None where `url` names a server's database.
+
+    Raises:
+        GtError: INVALID_VALUE for a URL of neither engine.
+    """
+    parsed = _parsed(url)
     if parsed.drivername == "doltlite" and parsed.database:
-        return _embedded(Path(parsed.database), create=create), EmbeddedVersioning()
+        return Path(parsed.database)
+    if parsed.drivername == "mysql+pymysql" and parsed.database:
+        return None
     raise GtError(
         ErrorCode.INVALID_VALUE,
         f"the ledger's URL must be mysql+pymysql://…/database or doltlite:///file, not {parsed.drivername}://…",
@@ -51,10 +59,22 @@ def open_engine(url: str, *, create: bool) -> tuple[Engine, Versioning]:
     )
 
 
+def embedded_url(file: Path) -> str:
+    """The URL of an embedded ledger."""
+    return URL.create("doltlite", database=str(file)).render_as_string()
+
+
 def server_without_database(url: str) -> tuple[Engine, str]:
     """An engine on the server alone, and the name of the database: for making that database."""
-    parsed = make_url(url)
+    parsed = _parsed(url)
     return _server(parsed._replace(database=None)), parsed.database or ""
+
+
+def _parsed(url: str) -> URL:
+    try:
+        return make_url(url)
+    except ArgumentError:
+        raise GtError(ErrorCode.INVALID_VALUE, "the ledger's URL is not a URL", "see town.toml") from None
 
 
 def _server(url: URL) -> Engine:
@@ -76,13 +96,8 @@ def _server(url: URL) -> Engine:
     )
 
 
-def _embedded(file: Path, *, create: bool) -> Engine:
+def _embedded(file: Path) -> Engine:
     sqlite3 = embedded.load_doltlite()
-    if create:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # An empty file is a new ledger. Connections never make one: a file that is gone was moved
-        # aside by somebody, and an empty ledger in its place would look like lost work.
-        os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
     def connect() -> Any:
         return embedded.connect(sqlite3, file, busy_timeout_s=BUSY_TIMEOUT_S)

@@ -16,7 +16,7 @@ _LOST_CODES = frozenset({1040, 1053, 1158, 1159, 1160, 1161, 2002, 2003, 2006, 2
 _DENIED_CODES = frozenset({1044, 1045, 1698})
 _UNKNOWN_DATABASE = 1049
 _MISSING_TABLE_OR_COLUMN = frozenset({1054, 1146})
-_DAMAGED_HINT = "gt doctor; as a last resort: gt dolt reset --force"
+DAMAGED_HINT = "gt doctor; as a last resort: gt dolt reset --force"
 _UP_HINT = "gt up"
 
 
@@ -61,7 +61,7 @@ def _server_fault(error: DBAPIError, text: str) -> Fault:
 def _embedded_fault(error: DBAPIError, text: str) -> Fault:
     if isinstance(error, IntegrityError) or re.search(r"locked|busy|conflict", text, re.IGNORECASE):
         return _conflict(text)
-    if re.search(r"not a database|malformed|corrupt|no such (table|column)", text, re.IGNORECASE):
+    if re.search(r"not a database|malformed|corrupt|failed to load|no such (table|column)", text, re.IGNORECASE):
         return _damaged(text)
     if re.search(r"unable to open|disk I/O error|readonly|read-only", text, re.IGNORECASE):
         return _unreachable(f"the ledger's file cannot be used: {_short(text)}", again=False)
@@ -82,7 +82,7 @@ def _unreachable(message: str, *, again: bool) -> Fault:
 
 
 def _damaged(text: str) -> Fault:
-    return Fault(GtError(ErrorCode.LEDGER_DAMAGED, f"the ledger is damaged: {_short(text)}", _DAMAGED_HINT), False)
+    return Fault(GtError(ErrorCode.LEDGER_DAMAGED, f"the ledger is damaged: {_short(text)}", DAMAGED_HINT), False)
 
 
 def _short(text: str) -> str:

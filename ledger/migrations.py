@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection, Engine, inspect, select, text
 
 from ledger import schema
+from ledger.engines import embedded_url, open_engine
+from ledger.faults import DAMAGED_HINT
 from ledger.rows import upsert
-from ledger.transactions import Transactions
+from ledger.transactions import Transactions, new_token
 from ledger.versioning import Versioning
 from models.errors import ErrorCode, GtError
 
@@ -46,13 +51,18 @@ def require_current(version: int) -> None:
         raise GtError(ErrorCode.LEDGER_DAMAGED, f"the ledger has schema {version}: it was never set up", "gt up")
 
 
-def migrate(transactions: Transactions, engine: Engine, versioning: Versioning) -> None:
+def migrate(transactions: Transactions, versioning: Versioning, *, empty_is_new: bool) -> None:
     """Bring the ledger to this program's schema.
+
+    Args:
+        empty_is_new: set up a ledger without tables; otherwise it counts as damaged.
 
     Raises:
         GtError: LEDGER_NEWER, LEDGER_UNREACHABLE, LEDGER_DAMAGED.
     """
     version = transactions.read(stored_version)
+    if version == 0 and not empty_is_new:
+        raise GtError(ErrorCode.LEDGER_DAMAGED, "the ledger is damaged: its tables are gone", DAMAGED_HINT)
     if version >= schema.SCHEMA_VERSION:
         require_current(version)
         return
@@ -68,6 +78,27 @@ def migrate(transactions: Transactions, engine: Engine, versioning: Versioning) 
         return None, None
 
     transactions.write(steps)
+
+
+def found_file(file: Path) -> None:
+    """Make a new embedded ledger at `file`, whole or not at all; one that others made first stays.
+
+    doltlite shows a damaged file as a database without tables, and setting that up again would
+    bury what can still be saved. So a file at this path has always been set up.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    sketch = file.with_name(f".{new_token()}.new")
+    try:
+        os.close(os.open(sketch, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        engine, versioning = open_engine(embedded_url(sketch))
+        migrate(Transactions(engine, versioning), versioning, empty_is_new=True)
+        engine.dispose()
+        with contextlib.suppress(FileExistsError):
+            os.link(sketch, file)
+    finally:
+        # doltlite's own lock file stands beside it.
+        for leftover in file.parent.glob(f"*{sketch.name}*"):
+            leftover.unlink()
 
 
 def create_database(engine: Engine, name: str) -> None:

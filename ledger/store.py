@@ -6,14 +6,14 @@ from typing import Self
 
 from sqlalchemy import select
 
-from ledger import schema
+from ledger import migrations, schema
 from ledger.beads import BeadRecords
 from ledger.dependencies import DependencyRecords
-from ledger.engines import open_engine, server_without_database
+from ledger.engines import embedded_file, open_engine, server_without_database
 from ledger.escalations import EscalationRecords
 from ledger.history import HistoryRecords
 from ledger.jobs import JobRecords
-from ledger.migrations import create_database, migrate, require_current, stored_version
+from ledger.migrations import create_database, found_file, stored_version
 from ledger.outbox import OutboxRecords
 from ledger.rigs import RigRecords
 from ledger.settings import SettingRecords
@@ -43,21 +43,21 @@ class Ledger(
         Raises:
             GtError: INVALID_VALUE, PROGRAM_MISSING, LEDGER_UNREACHABLE, LEDGER_DAMAGED, LEDGER_NEWER.
         """
-        if migrate and url.startswith("mysql"):
+        file = embedded_file(url)
+        if migrate and file is None:
             _ensure_database(url)
-        engine, versioning = open_engine(url, create=migrate)
+        if migrate and file is not None and not file.exists():
+            found_file(file)
+        engine, versioning = open_engine(url)
         ledger = cls(engine, versioning)
         try:
-            ledger._prepare(migrate)
+            if migrate:
+                migrations.migrate(ledger, versioning, empty_is_new=file is None)
+            migrations.require_current(ledger.schema_version())
         except BaseException:
             ledger.close()
             raise
         return ledger
-
-    def _prepare(self, may_migrate: bool) -> None:
-        if may_migrate:
-            migrate(self, self._engine, self._versioning)
-        require_current(self.schema_version())
 
     def close(self) -> None:
         """Close every connection; the ledger must not be used afterwards."""

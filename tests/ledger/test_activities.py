@@ -1,0 +1,95 @@
+"""The activities over a real ledger, run as Temporal runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from temporalio import activity
+from temporalio.testing import ActivityEnvironment
+
+from activities.ledger import LedgerActivities
+from ledger.store import Ledger
+from models.errors import ErrorCode, GtError
+from models.jobs import DispatchFactsRequest, EscalationStatus, RigName, SlingRequest
+from models.records import BeadRef, BeadStatus, JobWrites
+from tests.ledger.conftest import DoltServer
+from tests.ledger.records import SHA, START, a_bead, a_merge, a_rig, a_write
+
+
+def test_the_activities_have_the_names_that_workflows_call() -> None:
+    made = LedgerActivities(lambda: pytest.fail("opened before it was needed"))
+    for name in ("admit_bead", "record_job", "dispatch_facts", "load_rig", "bead_status", "record_escalation"):
+        definition = activity._Definition.must_from_callable(getattr(made, name))
+        assert (definition.name, definition.is_async) == (name, False)
+    made.close()
+
+
+def test_a_job_is_admitted_recorded_and_read_back(ledger: Ledger, url: str) -> None:
+    bead = a_bead(ledger).id
+    made = LedgerActivities(lambda: Ledger.open(url), default_agent="claude")
+    run = ActivityEnvironment().run
+    assert run(made.admit_bead, SlingRequest(bead=bead, rig="shop")).agent == "claude"
+    writes = JobWrites(writes=(a_write(bead, 1, 1), a_merge(bead, 1, 2)))
+    run(made.record_job, writes)
+    run(made.record_job, writes)
+    reply = run(made.bead_status, BeadRef(bead=bead))
+    assert (reply.status, reply.merged_sha, reply.close_reason) == (BeadStatus.CLOSED, SHA, "merged")
+    assert run(made.dispatch_facts, DispatchFactsRequest(rig="shop", beads=(bead,))).open_dependencies == {bead: ()}
+    assert run(made.load_rig, RigName(rig="shop")).rig == a_rig()
+    escalation = EscalationStatus(
+        id="e1", severity="high", kind="help", source="x", bead=bead, opened_at=START, acked=False, message="m"
+    )
+    run(made.record_escalation, escalation)
+    assert ledger.escalations() == [escalation]
+    made.close()
+
+
+def test_a_worker_starts_while_the_ledger_is_down_and_works_once_it_is_up(
+    mortal_server: DoltServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ledger.transactions.LOST_PATIENCE_S", 0.2)
+    url = mortal_server.url("town")
+    seeded = Ledger.open(url)
+    bead = a_bead(seeded).id
+    seeded.close()
+    mortal_server.kill()
+    made = LedgerActivities(lambda: Ledger.open(url))
+    with pytest.raises(GtError) as failure:
+        made.bead_status(BeadRef(bead=bead))
+    assert failure.value.code is ErrorCode.LEDGER_UNREACHABLE
+    assert failure.value.retryable
+    mortal_server.start()
+    assert made.bead_status(BeadRef(bead=bead)).status is BeadStatus.OPEN
+    mortal_server.kill()
+    with pytest.raises(GtError):
+        made.bead_status(BeadRef(bead=bead))
+    mortal_server.start()
+    assert made.bead_status(BeadRef(bead=bead)).status is BeadStatus.OPEN
+    made.close()
+
+
+def test_the_ledger_is_opened_anew_after_damage(
+    embedded_url: str, open_ledger: Callable[[str], Ledger], tmp_path: Path
+) -> None:
+    ledger = open_ledger(embedded_url)
+    bead = a_bead(ledger).id
+    file, aside = tmp_path / "ledger.doltlite", tmp_path / "aside"
+    opened: list[Ledger] = []
+
+    def source() -> Ledger:
+        opened.append(Ledger.open(embedded_url, migrate=False))
+        return opened[-1]
+
+    made = LedgerActivities(source)
+    made.bead_status(BeadRef(bead=bead))
+    made.bead_status(BeadRef(bead=bead))
+    assert len(opened) == 1
+    file.rename(aside)
+    with pytest.raises(GtError):
+        made.bead_status(BeadRef(bead=bead))
+    aside.rename(file)
+    made.bead_status(BeadRef(bead=bead))
+    assert len(opened) == 2
+    made.close()
