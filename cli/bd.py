@@ -10,4 +10,4 @@ def main() -> int:
     from cli import entry
     from cli.beads import app
 
-    return entry.run(app, "bd", sys.argv[1:])
+    return entry.leave(entry.run(app, "bd", sys.argv[1:]))

@@ -67,6 +67,8 @@ def converse(town: Town, conversation: Callable[[Client], Awaitable[T]]) -> T:
         GtError: TEMPORAL_UNREACHABLE, or whatever a workflow refused with.
     """
 
+    _require_listener(town)
+
     async def talk() -> T:
         from services.temporal import connect
 
@@ -77,6 +79,21 @@ def converse(town: Town, conversation: Callable[[Client], Awaitable[T]]) -> T:
             raise as_gt_error(error) from error
 
     return asyncio.run(talk())
+
+
+def _require_listener(town: Town) -> None:
+    """Find out in a millisecond, before the client is loaded, that the town's own Temporal is down."""
+    import socket
+
+    if town.file.temporal.external:
+        return
+    host, _, port = town.temporal_address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+    except OSError:
+        raise GtError(
+            ErrorCode.TEMPORAL_UNREACHABLE, f"Temporal does not answer at {town.temporal_address}", "gt up"
+        ) from None
 
 
 async def ask(handle: WorkflowHandle[Any, Any], query: str, answer: type[T]) -> T:

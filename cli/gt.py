@@ -17,4 +17,4 @@ def main() -> int:
     from cli import entry
     from cli.app import app
 
-    return entry.run(app, "gt", sys.argv[1:])
+    return entry.leave(entry.run(app, "gt", sys.argv[1:]))

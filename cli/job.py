@@ -53,8 +53,9 @@ def show(call: Call, bead: BeadArgument) -> None:
     row, events, ledger_failure = _recorded(town, bead)
     status, temporal_failure = _living(town, bead, row)
     if row is None and status is None:
-        failure = ledger_failure or temporal_failure
-        raise failure or GtError(ErrorCode.NOT_FOUND, f"{bead} was never slung", f"gt sling {bead} RIG")
+        if ledger_failure is not None:
+            raise ledger_failure
+        raise GtError(ErrorCode.NOT_FOUND, f"{bead} was never slung", f"gt sling {bead} RIG")
     for failure in (ledger_failure, temporal_failure):
         if failure is not None:
             output.warn(f"{failure.message}; what is shown may be old or incomplete")

@@ -23,7 +23,7 @@ def absolute(url: str) -> str:
     names.valid_remote(url)
     if "://" in url or (_SCP_LIKE.match(url) and not Path(url).exists()):
         return url
-    return names.valid_remote(str(Path(url).expanduser().absolute()))
+    return names.valid_remote(str(Path(url).expanduser().resolve()))
 
 
 def target_branch(url: str, branch: str | None) -> str:
