@@ -32,7 +32,7 @@ class Parking:
         """Save what is not landed of `bead`: in its worktree `folder` if it still has one, and on its branch.
 
         Returns:
-            The ref on the remote, or None where nothing had to be saved.
+            The ref on the remote, also where an earlier try saved everything under it; None where nothing was saved.
 
         Raises:
             GtError: REMOTE_UNREACHABLE, REMOTE_REFUSED, DISK_FULL, GIT_FAILED.
@@ -49,9 +49,10 @@ class Parking:
             first = [head] if tree is not None and head else []
             parents = [*first, *(tip for tip in unlanded if tip not in first)]
             saved = self._save(ref, before, parents, tree, f"Parked work of {bead}, attempt {attempt}")
+        kept = ref if saved or before else None
         if folder is not None:
-            folder.amend_note(parked_head=head or "")
-        return ref if saved else None
+            folder.amend_note(parked_head=head or "", parked_ref=kept)
+        return kept
 
     def _fetch(self, ref: str, target: str) -> tuple[str, str]:
         """Fetch the target and what is parked under `ref`: their objects on the remote, "" for nothing parked."""

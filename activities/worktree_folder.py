@@ -39,6 +39,8 @@ class OwnerNote:
     target: str
     parked_head: str | None = None
     """where HEAD stood when everything unlanded had been parked"""
+    parked_ref: str | None = None
+    """where it was parked on the remote; None where there was nothing to park"""
     releasing: bool = False
     """parked; being cleaned for the next bead"""
 

@@ -141,7 +141,7 @@ class Worktrees:
             landed_sha: the head or the commit that landed, where the caller knows of one.
 
         Returns:
-            The ref, or None where everything is landed or there is nothing.
+            The ref, also when an earlier try parked it; None where everything is landed or there is nothing.
 
         Raises:
             GtError: REMOTE_UNREACHABLE, REMOTE_REFUSED, DISK_FULL, GIT_FAILED.
@@ -150,7 +150,11 @@ class Worktrees:
             folder = self._folder(rig, polecat)
             folder.clear_stale_locks()
             note = folder.note
-            return self._parking(rig).park(folder if note and note.bead == bead else None, bead, attempt, landed_sha)
+            owned = note is not None and note.bead == bead
+            if note is not None and owned and note.releasing:
+                # Half cleaned already: what stands there now is no longer the work.
+                return note.parked_ref
+            return self._parking(rig).park(folder if owned else None, bead, attempt, landed_sha)
 
     def release(self, rig: Rig, polecat: str, bead: str) -> None:
         """Free the worktree for the next bead: detached, clean, the bead's local branch gone. Only after `park`.
