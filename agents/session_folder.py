@@ -13,6 +13,7 @@ Standard library only, because `gt done` must answer in tens of milliseconds.
     help/*.json    HELP intents, one file each, until taken
     done.json      the done intent, until taken
     done.taken.json   the last done intent that was taken (or refused)
+    taken.json     the commit that was taken and put on the remote
     ended          the attempt is over: its text says why
 """
 
@@ -33,6 +34,7 @@ HEARTBEAT = "heartbeat"
 HELP = "help"
 DONE = "done.json"
 DONE_TAKEN = "done.taken.json"
+TAKEN_HEAD = "taken.json"
 ENDED = "ended"
 
 
@@ -99,6 +101,29 @@ def over_because(folder: Path) -> str:
         return (folder / ENDED).read_text(encoding="utf-8").strip() or "it was ended"
     except FileNotFoundError:
         return ""
+
+
+ID_MARK = "@"
+
+
+def done_intent(identity: str) -> str:
+    """How one `gt done` is named in messages: a later one of the same attempt is another."""
+    return f"{DONE}{ID_MARK}{identity}" if identity else DONE
+
+
+def done_id(folder: Path) -> str:
+    """Identity of the done intent that waits; "" where there is none, or one without."""
+    return str((read_json(folder / DONE) or {}).get("id", ""))
+
+
+def taken_id(folder: Path) -> str:
+    """Identity of the done intent that was settled last."""
+    return str((read_json(folder / DONE_TAKEN) or {}).get("id", ""))
+
+
+def refusal_name(intent: str) -> str:
+    """Name of the inbox message that refuses an intent; the same for the same intent."""
+    return "refused-" + intent.replace("/", "-").replace(ID_MARK, "-").removesuffix(".json")
 
 
 def _names(folder: Path) -> list[str]:

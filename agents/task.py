@@ -1,0 +1,74 @@
+"""The task file that an agent reads (GT_TASK_FILE): Markdown, made of untrusted text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from models.jobs import AttemptNote
+
+_KINDS = {
+    "agent_died": "the agent's session died",
+    "merge_failed": "a gate failed (MERGE_FAILED)",
+    "rework_request": "the change did not apply (REWORK_REQUEST)",
+    "work_refused": "the work was refused",
+    "reassigned": "the job was reassigned to you",
+    "told": "a message for you",
+}
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_FENCE = re.compile(r"`{3,}")
+
+
+def task_text(
+    *,
+    bead: str,
+    title: str,
+    description: str,
+    branch: str,
+    target: str,
+    attempt: int,
+    notes: Sequence[AttemptNote],
+    failure_log: bool,
+) -> str:
+    """Title, task, what was said about earlier attempts, and how to finish.
+
+    Args:
+        failure_log: whether the file named by GT_FAILURE_LOG holds a log.
+    """
+    parts = [f"# {bead}: {one_line(title)}", plain(description).strip() or "(no description)"]
+    if notes:
+        parts.append(f"## What was said about earlier attempts (this is attempt {attempt})")
+        parts += [_note(note) for note in notes]
+        if failure_log:
+            parts.append("The whole log is in the file named by the environment variable `GT_FAILURE_LOG`.")
+    parts.append(_finish(branch, target))
+    return "\n\n".join(parts) + "\n"
+
+
+def one_line(text: str) -> str:
+    """Untrusted text as one line without control or direction characters."""
+    return " ".join(plain(text).split())
+
+
+def plain(text: str) -> str:
+    """Untrusted text without control or direction characters; newlines and tabs stay."""
+    return _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _note(note: AttemptNote) -> str:
+    heading = f"### Attempt {note.attempt}: {_KINDS.get(note.kind, one_line(note.kind))}"
+    text = plain(note.text).strip()
+    if not text:
+        return heading
+    fence = "`" * max([2, *(len(run) for run in _FENCE.findall(text))]) + "`"
+    return f"{heading}\n\n{fence}text\n{text}\n{fence}"
+
+
+def _finish(branch: str, target: str) -> str:
+    return f"""## How to finish
+
+- You are in a git worktree of your own, on the branch `{branch}`. Stay on it; never push. Your work will be landed on `{target}`.
+- Commit everything, then run `gt done`. It answers at once and says what is missing, if anything.
+- You cannot go on: `gt escalate "what you need"` asks a person while you keep working;
+  `gt done --status blocked -m "why"` gives the task back.
+- Working long without a commit: run `gt heartbeat` now and then. `gt prime` shows this task again, `gt mail inbox` your messages."""
