@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import subprocess
+import sys
 
 import tomlkit
 
 from models.errors import ErrorCode, GtError
 from models.town import StoreEngine
-from services.dolt import find_dolt, require_dolt
+from services.dolt import INSTALL_HINT, find_dolt, require_dolt
 from services.ports import pick_free
 
 
@@ -16,14 +18,30 @@ def choose_store(wanted: str) -> StoreEngine:
     """The engine for `auto`, `embedded` or `server`.
 
     Raises:
-        GtError: PROGRAM_MISSING for `server` without a usable `dolt`.
+        GtError: PROGRAM_MISSING for `server` without a usable `dolt`, or when this Python cannot load the
+            embedded engine and there is no `dolt` either.
     """
     if wanted == StoreEngine.SERVER:
         require_dolt()
         return StoreEngine.SERVER
     if wanted == "auto" and find_dolt() is not None:
         return StoreEngine.SERVER
+    _try_embedded()
     return StoreEngine.EMBEDDED
+
+
+def _try_embedded() -> None:
+    """Load the embedded engine in a process of its own: it has to come before anything that uses sqlite3."""
+    probe = (
+        "import sys\nfrom ledger.embedded import load_doltlite\nfrom models.errors import GtError\n"
+        "try: load_doltlite()\nexcept GtError as error: sys.exit(error.message)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-P", "-c", probe], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    if answer.returncode != 0:
+        lines = answer.stderr.strip().splitlines() or ["the embedded ledger does not load"]
+        raise GtError(ErrorCode.PROGRAM_MISSING, lines[-1], INSTALL_HINT)
 
 
 def describe(name: str, engine: StoreEngine, host: str) -> str:

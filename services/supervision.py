@@ -39,6 +39,8 @@ _POLL_S = 0.1
 _LOG_LINES = 8
 _STOP_S = 90.0
 """All programs' stop_wait_s together, and some."""
+_HUNG_S = 2.0
+"""A supervisord that holds its lock but does not answer gets this long to end by itself."""
 _HOPELESS_FAILURES = 5
 """Short lives in a row after which `gt up` waits no longer (the service is still started again)."""
 _SESSION_VARIABLES = (
@@ -89,9 +91,10 @@ def up(town: Town, wait: bool = True, timeout_s: float = 60.0) -> UpReport:
     deadline = begun + timeout_s
     with _one_at_a_time(town, deadline):
         supervisor = Supervisor(supervisor_socket(town))
-        started = not supervisor.answers()
+        condition = supervisor.condition()
+        started = condition is not State.RUNNING
         if started:
-            _start_supervisor(town, supervisor, deadline)
+            _start_supervisor(town, supervisor, deadline, _STOP_S if condition is State.STOPPING else _HUNG_S)
         else:
             started = _start_stopped(supervisor)
         if wait:
@@ -147,13 +150,16 @@ def _one_at_a_time(town: Town, deadline: float) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _start_supervisor(town: Town, supervisor: Supervisor, deadline: float) -> None:
-    """Start a supervisord; it has the lock from before its start until its end."""
+def _start_supervisor(town: Town, supervisor: Supervisor, deadline: float, leftover_s: float) -> None:
+    """Start a supervisord; it has the lock from before its start until its end.
+
+    A predecessor that still has it gets `leftover_s` seconds to end by itself.
+    """
     wanted = programs(town)
     for folder in (town.paths.data, town.paths.logs, town.paths.run):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = lock_path(town, SUPERVISOR)
-    descriptor = guard.hold(lock)
+    descriptor = guard.hold(lock, leftover_s)
     try:
         _wait_for_leftovers(town, wanted)
         _refuse_taken_ports(town, wanted)
@@ -175,7 +181,7 @@ def _start_supervisor(town: Town, supervisor: Supervisor, deadline: float) -> No
         )
         if begun.returncode != 0:
             raise GtError(ErrorCode.SERVICE_FAILED, f"supervisord: {(begun.stderr or begun.stdout).strip()[-500:]}")
-        while not supervisor.answers():
+        while supervisor.condition() is not State.RUNNING:
             if time.monotonic() > deadline:
                 raise GtError(
                     ErrorCode.TIMED_OUT, f"supervisord does not answer: {_log_end(log_path(town, SUPERVISOR))}"

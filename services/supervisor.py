@@ -72,17 +72,18 @@ _STATES = {
 
 
 class Supervisor:
-    """One town's supervisord. Every method raises SupervisorUnreachable when nobody answers."""
+    """One town's supervisord. Methods raise SupervisorUnreachable when nobody answers."""
 
     def __init__(self, socket_path: Path) -> None:
         self._socket = socket_path
 
-    def answers(self) -> bool:
-        """Whether a supervisord is there that is not shutting down."""
+    def condition(self) -> State:
+        """RUNNING, STOPPING (it is shutting down), or STOPPED when nobody answers. Raises nothing."""
         try:
-            return bool(self._call("supervisor.getState")["statecode"] >= 0)
+            code = self._call("supervisor.getState")["statecode"]
         except SupervisorUnreachable:
-            return False
+            return State.STOPPED
+        return State.RUNNING if code > 0 else State.STOPPING
 
     def programs(self) -> list[Reported]:
         return [

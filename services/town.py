@@ -125,6 +125,8 @@ def load_town(root: Path) -> Town:
         file = TownFile.model_validate(_read_toml(paths.config))
         names.valid_town(file.name)
         names.valid_host(file.host)
+    except GtError as error:
+        raise GtError(error.code, f"{paths.config}: {error.message.removeprefix(f'{paths.config}: ')}") from None
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])

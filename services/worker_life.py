@@ -32,6 +32,8 @@ from services.town import Town
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
+CONNECT_S = 2.0
+"""Short: towards a server that is just starting the SDK waits longer and longer between its own tries."""
 RIGS_EVERY_S = 10.0
 """How soon the workflows of a rig that was added while Temporal was down are started."""
 CLEAR_UP_S = 3.0
@@ -57,7 +59,7 @@ async def connect_patiently(town: Town, identity: str, runtime: Runtime | None) 
     waiting = ""
     while True:
         try:
-            client = await connect(town, identity=identity, runtime=runtime)
+            client = await connect(town, identity=identity, timeout_s=CONNECT_S, runtime=runtime)
             await client.workflow_service.describe_namespace(
                 DescribeNamespaceRequest(namespace=client.namespace), timeout=timedelta(seconds=5)
             )

@@ -1,0 +1,89 @@
+"""Towns of one's own with real servers; whatever a test does, no process outlives it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+import pytest
+
+from services import programs
+from services.supervision import down
+from services.town import Town, create_town
+
+T = TypeVar("T")
+STAND_IN = "tests.services.stand_in_worker"
+
+
+def wait_until(what: str, look: Callable[[], T], timeout_s: float = 30.0) -> T:
+    """Poll `look` until it gives something true, and return that; AssertionError after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s for {what}"
+        time.sleep(0.05)
+
+
+def living(town: Town) -> dict[int, str]:
+    """Every process that works in the town's directory: pid and command line."""
+    found: dict[int, str] = {}
+    for process in psutil.process_iter(["pid", "cwd", "status"]):
+        with contextlib.suppress(psutil.Error):
+            inside = Path(process.info["cwd"] or "/").is_relative_to(town.root)
+            if inside and process.info["status"] != psutil.STATUS_ZOMBIE:
+                found[process.pid] = " ".join(process.cmdline())
+    return found
+
+
+def end_all(town: Town) -> None:
+    with contextlib.suppress(Exception):
+        down(town)
+    for pid in living(town):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def scratch_town(store: str) -> Iterator[Town]:
+    """A town that is not up yet, in a short path."""
+    folder = Path(tempfile.mkdtemp(prefix="gt-"))
+    town = create_town(folder / "town", store=store).town
+    try:
+        yield town
+    finally:
+        end_all(town)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def light_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Supervise a worker that starts fast and has no work of its own."""
+    monkeypatch.setattr(programs, "WORKER_MODULE", STAND_IN)
+
+
+@pytest.fixture
+def town(light_worker: None) -> Iterator[Town]:
+    """An embedded-ledger town that is not up yet."""
+    with scratch_town("embedded") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def running_town() -> Iterator[Town]:
+    """A town with a Dolt server that is up, shared by a module's tests: each leaves it healthy."""
+    from services.supervision import up
+
+    with pytest.MonkeyPatch.context() as patch, scratch_town("server") as made:
+        patch.setattr(programs, "WORKER_MODULE", STAND_IN)
+        up(made)
+        yield made

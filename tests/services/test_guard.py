@@ -1,0 +1,155 @@
+"""The lock that keeps two servers out of one directory, and the pace of restarts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from models.errors import ErrorCode, GtError
+from services import guard
+from services.processes import Birth, write_record
+from tests.services.conftest import wait_until
+
+GUARD = [sys.executable, "-P", "-m", "services.guard"]
+
+
+@pytest.fixture
+def started() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Processes to end after the test."""
+    processes: list[subprocess.Popen[bytes]] = []
+    yield processes
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        process.wait()
+
+
+def sleeper(lock: Path, seconds: str = "60") -> subprocess.Popen[bytes]:
+    return subprocess.Popen([*GUARD, "--lock", str(lock), "--", "sleep", seconds])
+
+
+def runs_sleep(lock: Path, pid: int) -> bool:
+    holder = guard.tenant(lock)
+    return holder is not None and holder.pid == pid and psutil.Process(pid).name() == "sleep"
+
+
+def test_the_lock_lives_exactly_as_long_as_the_program(tmp_path: Path, started: list[subprocess.Popen[bytes]]) -> None:
+    lock = tmp_path / "server.lock"
+    first = sleeper(lock)
+    started.append(first)
+    wait_until("the program to run", lambda: runs_sleep(lock, first.pid))
+    descriptor = guard.open_lock(lock)
+    assert not guard.locked_within(descriptor, 0.0)
+    first.kill()
+    first.wait()
+    assert guard.locked_within(descriptor, 2.0)
+    os.close(descriptor)
+
+
+def test_a_leftover_of_ours_is_ended_before_a_second_server_starts(
+    tmp_path: Path, started: list[subprocess.Popen[bytes]]
+) -> None:
+    lock = tmp_path / "server.lock"
+    leftover = sleeper(lock)
+    started.append(leftover)
+    wait_until("the leftover to run", lambda: runs_sleep(lock, leftover.pid))
+    descriptor = guard.hold(lock, wait_s=0.1)
+    os.close(descriptor)
+    leftover.wait(1)
+
+
+def test_a_holder_that_is_not_known_is_left_alone(tmp_path: Path) -> None:
+    lock = tmp_path / "server.lock"
+    stranger = guard.open_lock(lock)
+    assert guard.locked_within(stranger, 0.0)
+    me = Birth.of(os.getpid())
+    assert me is not None
+    write_record(guard.record_path(lock), guard.Tenancy(pid=me.pid, started=me.started - 1000))
+    with pytest.raises(GtError) as caught:
+        guard.hold(lock, wait_s=0.1)
+    os.close(stranger)
+    assert caught.value.code is ErrorCode.REFUSED
+
+
+def test_a_worker_started_by_hand_does_not_take_the_place_of_a_living_one(
+    tmp_path: Path, started: list[subprocess.Popen[bytes]]
+) -> None:
+    lock = tmp_path / "worker.lock"
+    first = sleeper(lock)
+    started.append(first)
+    wait_until("the program to run", lambda: runs_sleep(lock, first.pid))
+    with pytest.raises(GtError) as caught:
+        guard.enter(lock)
+    assert str(first.pid) in caught.value.message
+    assert first.poll() is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+def test_the_program_dies_with_its_supervisor(tmp_path: Path) -> None:
+    lock = tmp_path / "server.lock"
+    code = "import subprocess, sys, time; subprocess.Popen(sys.argv[1:]); time.sleep(60)"
+    supervisor = subprocess.Popen([sys.executable, "-c", code, *GUARD, "--lock", str(lock), "--", "sleep", "60"])
+
+    def program() -> Birth | None:
+        holder = guard.tenant(lock)
+        return holder if holder is not None and runs_sleep(lock, holder.pid) else None
+
+    born = wait_until("the program to run", program)
+    assert born is not None
+    supervisor.kill()
+    supervisor.wait()
+    wait_until("the program to die", lambda: not born.lives(), 5)
+
+
+def test_a_guard_whose_supervisor_is_another_one_starts_nothing(tmp_path: Path) -> None:
+    pid_file = tmp_path / "supervisord.pid"
+    pid_file.write_text("1\n")
+    argv = [*GUARD, "--lock", str(tmp_path / "l"), "--parent-pid-file", str(pid_file), "--", "touch", "touched"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "supervisor" in done.stderr
+    assert not (tmp_path / "touched").exists()
+
+
+def test_a_missing_program_is_named(tmp_path: Path) -> None:
+    argv = [*GUARD, "--lock", str(tmp_path / "l"), "--", "no-such-program"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "no-such-program is not installed" in done.stderr
+
+
+def test_restarts_of_a_failing_program_are_paced_but_never_far_apart(tmp_path: Path) -> None:
+    lock = tmp_path / "server.lock"
+    now = time.time()
+    delays = [guard.settle_in(lock, now) for _ in range(200)]
+    assert delays[:2] == [0.0, 0.0]
+    assert delays == sorted(delays)
+    assert delays[-1] == guard.MAX_DELAY_S
+    holder = guard.tenant(lock)
+    assert holder is not None
+    assert (holder.starts, holder.unsteady(now)) == (200, True)
+
+
+def test_a_program_that_was_well_is_restarted_at_once_again(tmp_path: Path) -> None:
+    lock = tmp_path / "server.lock"
+    for _ in range(20):
+        guard.settle_in(lock, time.time())
+    assert guard.settle_in(lock, time.time() + 60) == 0.0
+    holder = guard.tenant(lock)
+    assert holder is not None
+    assert holder.failures == 0
+
+
+def test_a_torn_record_counts_as_none(tmp_path: Path) -> None:
+    lock = tmp_path / "server.lock"
+    guard.record_path(lock).write_text('{"pid": 12')
+    assert guard.tenant(lock) is None
+    assert guard.settle_in(lock, time.time()) == 0.0

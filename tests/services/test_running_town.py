@@ -1,0 +1,120 @@
+"""A town that is up: what is killed comes back by itself; a second `gt up` changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+
+import psutil
+import pytest
+
+from services.health import ailment
+from services.programs import DOLT, TEMPORAL, WORKER, lock_path
+from services.supervision import SUPERVISOR, ServiceState, service_states, up
+from services.supervisor import State
+from services.town import Town
+from tests.services.conftest import living, wait_until
+
+ALL = (TEMPORAL, DOLT, WORKER)
+
+
+def state_of(town: Town, name: str) -> ServiceState:
+    return next(state for state in service_states(town) if state.name == name)
+
+
+def pid_of(town: Town, name: str) -> int:
+    pid = state_of(town, name).pid
+    assert pid is not None
+    return pid
+
+
+def test_up_twice_changes_nothing(running_town: Town) -> None:
+    before = living(running_town)
+    report = up(running_town)
+    assert not report.started
+    assert living(running_town) == before
+    assert [(state.name, state.state) for state in report.services] == [(name, State.RUNNING) for name in ALL]
+    assert len(before) == len(ALL) + 1
+
+
+def test_everything_listens_on_loopback_alone(running_town: Town) -> None:
+    addresses = set()
+    for pid in living(running_town):
+        for connection in psutil.Process(pid).net_connections("inet"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr:
+                addresses.add(connection.laddr.ip)
+    assert addresses == {"127.0.0.1"}
+
+
+def test_no_password_shows_in_a_command_line_or_log(running_town: Town) -> None:
+    password = running_town.secrets["dolt_password"]
+    assert not any(password in line for line in living(running_town).values())
+    assert not any(password in log.read_text() for log in running_town.paths.logs.iterdir())
+    assert password not in running_town.paths.supervisor_config.read_text()
+
+
+def test_the_dolt_server_refuses_who_has_no_password(running_town: Town) -> None:
+    stranger = Town(running_town.paths, running_town.file, {})
+    problem = ailment(stranger, DOLT)
+    assert problem is not None
+    assert "denied" in problem.lower()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_killed_service_is_back_and_healthy_by_itself(running_town: Town, name: str) -> None:
+    before = state_of(running_town, name)
+    assert before.pid is not None
+    os.kill(before.pid, signal.SIGKILL)
+    wait_until(f"{name} to be replaced", lambda: state_of(running_town, name).pid not in (before.pid, None))
+    for each in ALL:
+        wait_until(f"{each} to be healthy", lambda each=each: ailment(running_town, each) is None)  # type: ignore[misc]
+    after = state_of(running_town, name)
+    assert (after.state, after.restarts) == (State.RUNNING, before.restarts + 1)
+
+
+def test_a_killed_supervisor_takes_its_services_along_and_up_leaves_one_of_each(running_town: Town) -> None:
+    before = living(running_town)
+    holder = wait_until("the supervisor", lambda: next((p for p, c in before.items() if SUPERVISOR in c), None))
+    assert holder is not None
+    os.kill(holder, signal.SIGKILL)
+    report = up(running_town)
+    after = living(running_town)
+    assert report.started
+    assert len(after) == len(ALL) + 1
+    assert not set(before) & set(after)
+    assert [state.restarts for state in report.services] == [0, 0, 0]
+
+
+def test_a_supervisor_that_hangs_is_replaced(running_town: Town) -> None:
+    before = living(running_town)
+    hung = next(pid for pid, command in before.items() if SUPERVISOR in command)
+    os.kill(hung, signal.SIGSTOP)
+    try:
+        report = up(running_town)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(hung, signal.SIGCONT)
+    assert report.started
+    assert not set(before) & set(living(running_town))
+
+
+def test_a_hung_worker_is_not_called_healthy(running_town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.readiness.SILENT_AFTER_S", 3.0)
+    pid = pid_of(running_town, WORKER)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_until("the silence to be seen", lambda: "silent" in (ailment(running_town, WORKER) or ""), 10)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_until("the worker to be heard again", lambda: ailment(running_town, WORKER) is None)
+
+
+def test_locks_name_the_processes_that_run(running_town: Town) -> None:
+    from services.guard import tenant
+
+    for name in ALL:
+        holder = tenant(lock_path(running_town, name))
+        assert holder is not None
+        assert holder.pid == pid_of(running_town, name)
+        assert holder.lives()

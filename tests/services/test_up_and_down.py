@@ -1,0 +1,111 @@
+"""`gt up` and `gt down`: all or nothing, clear about why not, and nothing left behind."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from models.errors import ErrorCode, GtError
+from services import programs, supervision
+from services.supervision import UpReport, down, service_states, up
+from services.supervisor import State
+from services.town import Town, create_town
+from tests.services.conftest import end_all, living, scratch_town, wait_until
+
+
+def test_a_taken_port_is_named_and_nothing_is_started(town: Town) -> None:
+    port = town.file.temporal.ui_port
+    assert port is not None
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", port))
+        stranger.listen()
+        with pytest.raises(GtError) as caught:
+            up(town)
+    assert caught.value.code is ErrorCode.PORT_TAKEN
+    assert str(port) in caught.value.message
+    assert "temporal.ui_port" in caught.value.message
+    assert "town.toml" in caught.value.hint
+    assert living(town) == {}
+
+
+def test_down_leaves_no_process_and_the_next_up_goes_on(town: Town) -> None:
+    first = up(town)
+    assert first.started
+    assert down(town).stopped
+    assert living(town) == {}
+    assert {state.state for state in service_states(town)} == {State.STOPPED}
+    assert not down(town).stopped
+    again = up(town)
+    assert again.started
+    assert again.web_url == first.web_url
+
+
+def test_two_towns_do_not_meet(town: Town) -> None:
+    with scratch_town("embedded") as other:
+        up(town)
+        up(other)
+        mine = living(town)
+        down(other)
+        assert living(other) == {}
+        assert living(town) == mine
+        assert not up(town).started
+
+
+def test_two_ups_at_once_start_one_of_each(town: Town) -> None:
+    reports: list[UpReport] = []
+    threads = [threading.Thread(target=lambda: reports.append(up(town))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(report.started for report in reports) == [False, True]
+    assert len(living(town)) == 3
+
+
+def test_a_service_that_keeps_ending_is_reported_with_its_log_and_still_retried(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs, "WORKER_MODULE", "no_such_worker")
+    monkeypatch.setattr(supervision, "_HOPELESS_FAILURES", 3)
+    with pytest.raises(GtError) as caught:
+        up(town)
+    assert caught.value.code is ErrorCode.SERVICE_FAILED
+    assert "no_such_worker" in caught.value.message
+    wait_until("the state to say so", lambda: service_states(town)[-1].state is State.FAILING)
+    seen = service_states(town)[-1].restarts
+    wait_until("another try", lambda: service_states(town)[-1].restarts > seen, 10)
+
+
+def test_without_waiting_up_returns_before_the_services_are_healthy(town: Town) -> None:
+    report = up(town, wait=False)
+    assert report.started
+    assert len(report.services) == 2
+
+
+def test_a_long_and_odd_path_still_gets_a_supervisor(light_worker: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="gt-"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    town = create_town(folder / ("long" * 20) / "an odd ;'%(x)s town", store="embedded").town
+    try:
+        assert programs.supervisor_socket(town).is_relative_to(folder / f"gastown-{folder.stat().st_uid}")
+        assert {state.state for state in up(town).services} == {State.RUNNING}
+        down(town)
+        assert living(town) == {}
+    finally:
+        end_all(town)
+        shutil.rmtree(folder)
+
+
+def test_a_private_folder_that_others_can_enter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / f"gastown-{tmp_path.stat().st_uid}").mkdir(mode=0o777)
+    (tmp_path / f"gastown-{tmp_path.stat().st_uid}").chmod(0o777)
+    town = create_town(tmp_path / ("long" * 25), store="embedded").town
+    with pytest.raises(GtError) as caught:
+        programs.supervisor_socket(town)
+    assert caught.value.code is ErrorCode.REFUSED
