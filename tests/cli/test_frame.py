@@ -88,7 +88,8 @@ class TestHelp:
 
     def test_the_contract_s_commands_are_all_there(self) -> None:
         known = {" ".join(path) for path in COMMANDS}
-        wanted = """gt init|gt up|gt down|gt status|gt worker|gt demo|gt rig add|gt rig list|gt rig remove|gt sling|gt job list
+        wanted = """gt init|gt up|gt down|gt status|gt worker|gt demo|gt rig add|gt rig list|gt rig remove|gt sling
+        |gt job list
         |gt job show|gt job cancel|gt job retry|gt job reassign|gt done|gt hook|gt prime|gt heartbeat|gt peek|gt attach
         |gt polecat list|gt polecat status|gt polecat peek|gt polecat attach|gt refinery queue|gt refinery pause
         |gt refinery resume|gt refinery process|gt refinery skip|gt refinery clear|gt escalate list|gt escalate ack

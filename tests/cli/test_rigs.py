@@ -1,0 +1,122 @@
+"""`gt rig`: what is asked of the remote, and that nothing half made stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ledger.store import Ledger
+from models.records import Bead, Rig
+from services.town import Town
+from tests.cli.conftest import Here, git
+from tests.cli.test_beads import start_job
+
+
+class TestAdd:
+    def test_it_takes_the_branch_of_the_remote_s_head_and_the_first_letters_as_prefix(
+        self, here: Here, remote: Path
+    ) -> None:
+        outcome = here.run(
+            *("gt", "rig", "add", "shop", str(remote), "--gate", "test=pytest -q --k=v", "--gate", "lint=ruff check"),
+            *("--max-polecats", "3", "--agent", "true", "-o", "json"),
+        )
+        made = outcome.json
+        assert (made["name"], made["url"], made["prefix"], made["branch"]) == ("shop", str(remote), "sh", "main")
+        assert [(gate["name"], gate["command"]) for gate in made["gates"]] == [
+            ("test", "pytest -q --k=v"),
+            ("lint", "ruff check"),
+        ]
+        assert (made["max_polecats"], made["agent"]) == (3, "true")
+        assert here.json("gt", "rig", "list") == [made]
+
+    def test_without_temporal_the_rig_is_kept_and_a_message_says_who_starts_it(self, here: Here, remote: Path) -> None:
+        outcome = here.run("gt", "rig", "add", "shop", str(remote), "--gate", "test=true")
+        assert "gt up" in outcome.err
+        assert "warning" not in outcome.err
+
+    def test_without_gates_it_warns(self, here: Here, remote: Path) -> None:
+        assert "warning: shop has no gates" in here.run("gt", "rig", "add", "shop", str(remote)).err
+
+    def test_the_same_rig_twice_is_one(self, here: Here, remote: Path) -> None:
+        argv = ("gt", "rig", "add", "shop", str(remote), "--gate", "test=true")
+        assert here.json(*argv) == here.json(*argv)
+
+    def test_another_rig_of_that_name_is_refused(self, here: Here, remote: Path) -> None:
+        here.run("gt", "rig", "add", "shop", str(remote))
+        assert here.run("gt", "rig", "add", "shop", str(remote), "--branch", "dev", expect=5).out == ""
+
+    def test_prefixes_are_made_unique(self, here: Here, remote: Path) -> None:
+        names = ("shop", "shopping", "sh", "SH-1", "1-2-3")
+        prefixes = [here.json("gt", "rig", "add", name, str(remote))["prefix"] for name in names]
+        assert prefixes[0] == "sh"
+        assert prefixes[1] == "sho"
+        assert len(set(prefixes)) == len(prefixes)
+        assert here.run("gt", "rig", "add", "other", str(remote), "--prefix", "sh", expect=5).out == ""
+
+    def test_a_relative_path_means_the_same_from_everywhere(self, here: Here, remote: Path, town: Town) -> None:
+        relative = f"../{remote.name}"
+        assert here.json("gt", "rig", "add", "shop", relative)["url"] == str(remote)
+
+    def test_a_branch_may_be_named(self, here: Here, remote: Path) -> None:
+        assert here.json("gt", "rig", "add", "shop", str(remote), "--branch", "dev")["branch"] == "dev"
+
+    def test_a_remote_whose_head_names_no_branch_asks_for_one(self, here: Here, remote: Path) -> None:
+        git("-C", str(remote), "symbolic-ref", "HEAD", "refs/heads/gone")
+        assert "--branch" in here.run("gt", "rig", "add", "shop", str(remote), expect=3).err
+        assert here.json("gt", "rig", "add", "shop", str(remote), "--branch", "main")["branch"] == "main"
+
+    @pytest.mark.parametrize(
+        ("argv", "code", "says"),
+        [
+            (("shop", "REMOTE", "--branch", "nope"), 3, "no branch 'nope'"),
+            (("shop", "REMOTE/nowhere"), 1, "does not appear to be a git repository"),
+            (("shop", "https://127.0.0.1:9/x.git"), 4, "unable to access"),
+            (("shop", "ssh://127.0.0.1:9/x.git"), 4, "127.0.0.1"),
+            (("shop", "ext::sh -c true"), 2, "not allowed"),
+            (("shop", "--", "-u"), 2, "not a path or URL"),
+            (("shop", "https://u:secret@127.0.0.1/x"), 2, "password"),
+            (("shop", "REMOTE", "--prefix", "Sh"), 2, "not a bead prefix"),
+            (("shop", "REMOTE", "--branch", "a..b"), 2, "not a branch name"),
+            (("shop", "REMOTE", "--gate", "pytest"), 2, "NAME=CMD"),
+            (("shop", "REMOTE", "--gate", "test="), 2, "NAME=CMD"),
+            (("shop", "REMOTE", "--gate", "a/b=true"), 2, "not a gate name"),
+            (("shop", "REMOTE", "--gate", "a=true", "--gate", "a=false"), 2, "twice"),
+            (("shop", "REMOTE", "--agent", "no-such-agent-program --x"), 2, "no program"),
+            (("town", "REMOTE"), 2, "cannot be named"),
+        ],
+    )
+    def test_what_cannot_be_leaves_no_rig_behind(
+        self, here: Here, remote: Path, argv: tuple[str, ...], code: int, says: str
+    ) -> None:
+        outcome = here.run("gt", "rig", "add", *[word.replace("REMOTE", str(remote)) for word in argv], expect=code)
+        assert outcome.out == ""
+        assert says in outcome.err
+        assert "secret" not in outcome.err
+        assert here.json("gt", "rig", "list") == []
+
+    def test_an_empty_repository_says_what_is_missing(self, here: Here, tmp_path: Path) -> None:
+        git("init", "-q", "--bare", str(tmp_path / "empty.git"))
+        outcome = here.run("gt", "rig", "add", "shop", str(tmp_path / "empty.git"), expect=5)
+        assert "has no commits" in outcome.err
+        assert "push a first commit" in outcome.err
+
+
+class TestRemove:
+    def test_off_a_terminal_it_needs_yes(self, here: Here, rig: Rig) -> None:
+        outcome = here.run("gt", "rig", "remove", "shop", expect=2)
+        assert "hint: gt rig remove shop --yes" in outcome.err
+        assert len(here.json("gt", "rig", "list")) == 1
+
+    def test_an_unknown_rig_is_not_found(self, here: Here, rig: Rig) -> None:
+        here.run("gt", "rig", "remove", "nope", "--yes", expect=3)
+
+    def test_a_rig_with_an_unfinished_job_stays(self, here: Here, bead: Bead, ledger: Ledger) -> None:
+        start_job(ledger, bead.id)
+        assert f"gt job cancel {bead.id}" in here.run("gt", "rig", "remove", "shop", "--yes", expect=5).err
+
+    def test_while_temporal_is_down_it_stays_because_its_workflows_could_not_be_ended(
+        self, here: Here, rig: Rig
+    ) -> None:
+        here.run("gt", "rig", "remove", "shop", "--yes", expect=4)
+        assert len(here.json("gt", "rig", "list")) == 1
