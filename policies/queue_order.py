@@ -7,6 +7,9 @@ is worth 100 hours of waiting, so urgent work goes first and nothing waits for e
 (merges that could not finish with this change in them) cost at most 300 in all, which lets
 others past a change that troubles the queue without burying it. What a person asked to be
 processed now goes before everything.
+
+A change whose merge stalled although it was alone in it (the remote refuses it, say) goes behind
+all that have stalled alone less often, and is merged alone: one bad change never blocks the rest.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ class Candidate(Frozen):
     """0 (most urgent) to 4"""
     submitted_at: datetime
     setbacks: int = 0
+    stalled_alone: int = 0
+    """merges of this change alone that stalled"""
     now: bool = False
     """a person asked for it: `gt refinery process`"""
 
@@ -42,5 +47,8 @@ def score(candidate: Candidate, now: datetime) -> float:
 
 def order(candidates: tuple[Candidate, ...], now: datetime) -> tuple[str, ...]:
     """The ids in the order in which they are to be merged."""
-    ranked = sorted(candidates, key=lambda item: (not item.now, -score(item, now), item.submitted_at, item.id))
-    return tuple(item.id for item in ranked)
+
+    def rank(item: Candidate) -> tuple[bool, int, float, datetime, str]:
+        return (not item.now, item.stalled_alone, -score(item, now), item.submitted_at, item.id)
+
+    return tuple(item.id for item in sorted(candidates, key=rank))

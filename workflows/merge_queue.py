@@ -36,6 +36,8 @@ class QueueEntry(Frozen):
     """merges it took part in"""
     setbacks: int = 0
     """those of them that could not finish"""
+    stalled_alone: int = 0
+    """those of them that stalled with nothing else in them"""
     reason: str = ""
 
     @property
@@ -70,7 +72,9 @@ class RefineryState(Frozen):
     stalls: int = 0
     """merges in a row that stalled"""
     told: bool = False
-    """the Mayor knows of this row of stalls"""
+    """the Mayor knows that merges stall"""
+    window: int = 0
+    """the largest batch after a stall, which halves it; merges that go well double it; 0 = any"""
     retry_at: datetime | None = None
     patience: int = 1000
     """messages after which a run hands over"""
@@ -146,7 +150,9 @@ class MergeQueue:
     def take(self, now: datetime, limit: int) -> tuple[MergeRequest, ...]:
         """The next batch, at most `limit` changes for one target; they are being merged from here on."""
         ranked = [self._entries[item] for item in self._order(now)]
-        batch = [entry.request for entry in ranked if entry.request.target == ranked[0].request.target][:limit]
+        head = ranked[0]
+        alike = [entry for entry in ranked if entry.request.target == head.request.target and not entry.stalled_alone]
+        batch = [entry.request for entry in ([head] if head.stalled_alone else alike)][:limit]
         for request in batch:
             self._change(request.id, merging=True, attempts=self._entries[request.id].attempts + 1)
         return tuple(batch)
@@ -159,14 +165,22 @@ class MergeQueue:
         """
         verdicts = [told for verdict in outcome.verdicts for told in self.decide(verdict)]
         trouble = outcome.could_not_run or outcome.stalled
-        for entry in [entry for entry in self.entries if entry.merging]:
+        merging = [entry for entry in self.entries if entry.merging]
+        alone = bool(outcome.stalled) and len(merging) + len(outcome.verdicts) == 1
+        for entry in merging:
             if entry.withdrawn:
                 del self._entries[entry.request.id]
             elif entry.cleared:
                 verdicts += self.decide(_returned(entry.request))
             else:
                 setbacks = entry.setbacks + 1 if trouble else entry.setbacks
-                self._change(entry.request.id, merging=False, setbacks=setbacks, reason=trouble)
+                self._change(
+                    entry.request.id,
+                    merging=False,
+                    setbacks=setbacks,
+                    stalled_alone=entry.stalled_alone + alone,
+                    reason=trouble,
+                )
         return tuple(verdicts)
 
     def decide(self, verdict: Verdict) -> tuple[Verdict, ...]:
@@ -189,7 +203,11 @@ class MergeQueue:
     def forgive(self) -> None:
         """A person resumed the queue: what is being retried counts as waiting."""
         for entry in self.entries:
-            self._change(entry.request.id, reason="")
+            self._change(entry.request.id, reason="", setbacks=0, stalled_alone=0)
+
+    def troubled(self) -> bool:
+        """Something waits that stalled alone."""
+        return any(entry.stalled_alone for entry in self._entries.values())
 
     def eligible(self) -> bool:
         """Something waits that may be merged."""
@@ -213,6 +231,7 @@ class MergeQueue:
                 priority=entry.request.priority,
                 submitted_at=entry.request.submitted_at,
                 setbacks=entry.setbacks,
+                stalled_alone=entry.stalled_alone,
                 now=entry.now,
             )
             for entry in self._entries.values()

@@ -97,7 +97,7 @@ class RefineryWorkflow:
     def resume(self) -> QueueStatus:
         self._wake()
         self._queue.forgive()
-        self._amend(paused=False, pause_reason="")
+        self._amend(paused=False, pause_reason="", window=0)
         self._calm()
         return self.queue()
 
@@ -166,7 +166,7 @@ class RefineryWorkflow:
 
     async def _rest(self) -> None:
         """Wait for a message, for the next try, or for the end of the cycle."""
-        cycle = self._cycle() if self._queue.entries else IDLE_CYCLE
+        cycle = self._cycle() if self._queue.entries and not self._state.paused else IDLE_CYCLE
         retry_at = self._state.retry_at
         if retry_at and not self._state.paused and workflow.now() < retry_at:
             cycle = min(cycle, retry_at - workflow.now())
@@ -200,9 +200,8 @@ class RefineryWorkflow:
     async def _merge(self, facts: RigFacts) -> None:
         """Run one MergeWorkflow over the next batch and act on what it reports."""
         settings = facts.settings.merge_queue
-        # Each stall in a row halves the batch, so that one change that troubles the remote is soon alone.
-        limit = max(batch_size(PRIOR_FAILURE_RATE, settings.min_batch, settings.max_batch) >> self._state.stalls, 1)
-        changes = self._queue.take(workflow.now(), limit)
+        best = batch_size(PRIOR_FAILURE_RATE, settings.min_batch, settings.max_batch)
+        changes = self._queue.take(workflow.now(), min(best, self._state.window or best))
         self._amend(merges=self._state.merges + 1)
         self._show()
         number = self._state.merges
@@ -232,6 +231,10 @@ class RefineryWorkflow:
             outcome = MergeOutcome(stalled="the merge decided nothing")
         for verdict in self._queue.settle(outcome):
             await self._tell_job(verdict)
+        # A stall halves the next batch, so that one change that troubles the remote is soon alone.
+        size = len(changes)
+        window = max(size // 2, 1) if outcome.stalled else self._state.window * 2
+        self._amend(window=window if window < best else 0)
         await self._weigh(outcome, facts)
 
     async def _weigh(self, outcome: MergeOutcome, facts: RigFacts) -> None:
@@ -254,8 +257,8 @@ class RefineryWorkflow:
                 self._amend(told=True, retry_at=workflow.now() + STALLED_CYCLE)
 
     def _calm(self) -> None:
-        """No trouble is counted any more."""
-        self._amend(broken=0, stalls=0, told=False, retry_at=None)
+        """No trouble is counted any more; the Mayor need not hear again of what still stalls by itself."""
+        self._amend(broken=0, stalls=0, told=self._state.told and self._queue.troubled(), retry_at=None)
 
     async def _tell_job(self, verdict: Verdict) -> None:
         await tell(names.polecat_id(self._state.rig, verdict.bead), "verdict", verdict)

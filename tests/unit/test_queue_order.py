@@ -41,6 +41,12 @@ def test_the_least_urgent_change_is_merged_in_the_end() -> None:
     assert order((waiting("urgent", priority=0), waiting("patient", priority=4, hours=401)), NOW)[0] == "patient"
 
 
+def test_a_change_that_stalled_alone_goes_behind_those_that_did_so_less_often() -> None:
+    once = Candidate(id="once", priority=0, submitted_at=NOW - timedelta(hours=500), stalled_alone=1)
+    twice = once.model_copy(update={"id": "twice", "stalled_alone": 2})
+    assert order((twice, once, waiting("fresh", priority=4)), NOW) == ("fresh", "once", "twice")
+
+
 def test_what_a_person_asked_for_goes_before_everything() -> None:
     assert order((waiting("urgent", priority=0, hours=9), waiting("asked", priority=4, now=True)), NOW)[0] == "asked"
 

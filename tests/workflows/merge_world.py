@@ -87,6 +87,8 @@ class MergeWorld:
     conflicts: dict[str, str | None] = field(default_factory=dict)
     """bead → the bead that it conflicts with, or None for the target"""
     drops: dict[str, DropKind] = field(default_factory=dict)
+    refuses: str = ""
+    """the remote's hook refuses every push that holds this bead"""
     target: str = "base"
     holds: dict[str, tuple[str, ...]] = field(default_factory=lambda: {"base": ()})
     gated: list[str] = field(default_factory=list)
@@ -136,6 +138,8 @@ class MergeWorld:
             self.target = self._commit(self.target, answer, answer)
         if request.base_sha != self.target:
             return LandResult(outcome=LandOutcome.MOVED, target_sha=self.target)
+        if any(link.bead == self.refuses for link in request.links):
+            return REFUSED
         self.target = request.links[-1].sha
         self.landings.append(tuple(link.bead for link in request.links))
         return LandResult(outcome=LandOutcome.LANDED, target_sha=self.target)

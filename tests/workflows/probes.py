@@ -1,0 +1,118 @@
+"""Stand-ins around a workflow under test: a job that writes down what it is told, the record, the Mayor's post."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from temporalio import activity, workflow
+from temporalio.client import WorkflowHandle
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import WorkflowEnvironment
+
+from models import names
+from models.base import Frozen
+from models.errors import ErrorCode
+from models.jobs import Decision, Escalation, Observation, RigFacts, RigName, Verdict
+from models.records import Rig
+from models.settings import Settings
+
+DEADLINE_S = 20.0
+
+
+class Heard(Frozen):
+    """What a job was told, in order."""
+
+    verdicts: tuple[Verdict, ...] = ()
+    observations: tuple[Observation, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+
+
+@workflow.defn
+class JobProbe:
+    """Runs under a job's id and only listens."""
+
+    def __init__(self) -> None:
+        self._heard = Heard()
+        self._over = False
+
+    @workflow.run
+    async def run(self) -> None:
+        await workflow.wait_condition(lambda: self._over)
+
+    @workflow.signal
+    def verdict(self, verdict: Verdict) -> None:
+        self._heard = self._heard.model_copy(update={"verdicts": (*self._heard.verdicts, verdict)})
+
+    @workflow.signal
+    def observed(self, seen: Observation) -> None:
+        self._heard = self._heard.model_copy(update={"observations": (*self._heard.observations, seen)})
+
+    @workflow.signal
+    def decision(self, decision: Decision) -> None:
+        self._heard = self._heard.model_copy(update={"decisions": (*self._heard.decisions, decision)})
+
+    @workflow.signal
+    def end(self) -> None:
+        self._over = True
+
+    @workflow.query
+    def heard(self) -> Heard:
+        return self._heard
+
+
+Job = WorkflowHandle[JobProbe, None]
+
+
+async def start_job(env: WorkflowEnvironment, bead: str, rig: str = "shop") -> Job:
+    return await env.client.start_workflow(JobProbe.run, id=names.polecat_id(rig, bead), task_queue=names.TOWN_QUEUE)
+
+
+@dataclass
+class Record:
+    """The ledger's part: the rig's facts, readable or not."""
+
+    rig: Rig
+    settings: Settings = field(default_factory=Settings)
+    hosts: tuple[str, ...] = ("h1",)
+    readable: bool = True
+    reads: int = 0
+
+    @activity.defn
+    async def load_rig(self, asked: RigName) -> RigFacts:
+        self.reads += 1
+        if not self.readable:
+            raise ApplicationError("the ledger is down", type=ErrorCode.LEDGER_UNREACHABLE.value)
+        return RigFacts(rig=self.rig, settings=self.settings, hosts=self.hosts)
+
+
+@dataclass
+class MayorsPost:
+    """Every escalation that was handed in."""
+
+    letters: list[Escalation] = field(default_factory=list)
+
+    @activity.defn
+    async def tell_mayor(self, escalation: Escalation) -> None:
+        self.letters.append(escalation)
+
+
+async def eventually(
+    check: Callable[[], Awaitable[Any]], *, deadline_s: float = DEADLINE_S, what: str = "the condition"
+) -> Any:
+    """The first truthy answer of `check`, asked again and again in real time."""
+    end = time.monotonic() + deadline_s
+    while True:
+        answer = await check()
+        if answer:
+            return answer
+        assert time.monotonic() < end, f"{what} did not come true in {deadline_s} s"
+        await asyncio.sleep(0.02)
+
+
+async def runs_of(handle: WorkflowHandle[Any, Any]) -> str:
+    """The id of the run that answers now: it changes with each continue-as-new."""
+    return (await handle.describe()).run_id
