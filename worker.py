@@ -40,7 +40,7 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
     tmux, worktrees = Tmux(town.tmux_socket), Worktrees(paths)
     on_host = (AttemptActivities(paths, tmux, worktrees), LandingActivities(paths), GateActivities(paths))
     work = [method for owner in on_host for method in activities_of(owner)]
-    watch = activities_of(WatchActivities(Scanner(paths, tmux, worktrees)))
+    watch = activities_of(WatchActivities(Scanner(paths, tmux, town.file.host)))
     host_queue, watch_queue = names.host_queue(town.file.host), names.watch_queue(town.file.host)
     workers = [
         new_worker(client, host_queue, work, THREADS, interceptor=conduct),

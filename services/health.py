@@ -1,9 +1,15 @@
-"""Whether each service of a town does its work, asked of the service itself."""
+"""Whether each service of a town does its work, asked of the service itself.
+
+`python -m services.health [--town DIR] worker` says it by its exit code, for containers.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import sys
 from datetime import timedelta
+from pathlib import Path
 
 import pymysql
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
@@ -15,7 +21,7 @@ from services.guard import tenant
 from services.ports import LOOPBACK
 from services.programs import DOLT, TEMPORAL, WORKER, lock_path
 from services.temporal import connect
-from services.town import DOLT_PASSWORD, Town
+from services.town import DOLT_PASSWORD, Town, find_town
 
 _TIMEOUT_S = 3
 
@@ -77,3 +83,20 @@ def _worker(town: Town) -> str | None:
     if silent_s > readiness.SILENT_AFTER_S:
         return f"has been silent for {silent_s:.0f} s"
     return None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Exit 0 when a service of a town is healthy, 1 when it is not.")
+    parser.add_argument("--town", type=Path)
+    parser.add_argument("program", choices=(TEMPORAL, DOLT, WORKER))
+    options = parser.parse_args()
+    try:
+        problem = ailment(find_town(options.town), options.program)
+    except GtError as error:
+        problem = error.message
+    if problem is not None:
+        sys.exit(f"{options.program} {problem}")
+
+
+if __name__ == "__main__":
+    main()

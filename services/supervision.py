@@ -31,7 +31,7 @@ from services.programs import (
     supervisor_config,
     supervisor_socket,
 )
-from services.supervisor import State, Supervisor, SupervisorUnreachable
+from services.supervisor import Reported, State, Supervisor, SupervisorUnreachable
 from services.town import Town
 
 SUPERVISOR = "supervisord"
@@ -121,21 +121,30 @@ def down(town: Town, sessions: bool = False) -> DownReport:
 
 
 def service_states(town: Town) -> list[ServiceState]:
-    """Every service of the town; all `stopped` when no supervisord answers."""
+    """Every service of the town.
+
+    Without a supervisord (a container, a worker started by hand) what holds its lock counts as running.
+    """
     try:
         reported = {row.name: row for row in Supervisor(supervisor_socket(town)).programs()}
     except SupervisorUnreachable:
         reported = {}
-    states: list[ServiceState] = []
-    for name in program_names(town):
-        row = reported.get(name)
-        holder = guard.tenant(lock_path(town, name))
-        state = row.state if row else State.STOPPED
-        if state is State.RUNNING and holder is not None and holder.unsteady(time.time()):
-            state = State.FAILING
-        restarts = max(0, holder.starts - 1) if row and holder else 0
-        states.append(ServiceState(name=name, state=state, pid=row.pid if row else None, restarts=restarts))
-    return states
+    return [_state_of(town, name, reported.get(name)) for name in program_names(town)]
+
+
+def _state_of(town: Town, name: str, reported: Reported | None) -> ServiceState:
+    holder = guard.tenant(lock_path(town, name))
+    if reported is None:
+        if holder is not None and holder.lives():
+            return ServiceState(name=name, state=State.RUNNING, pid=holder.pid, restarts=0)
+        return ServiceState(name=name, state=State.STOPPED, pid=None, restarts=0)
+    failing = reported.state is State.RUNNING and holder is not None and holder.unsteady(time.time())
+    return ServiceState(
+        name=name,
+        state=State.FAILING if failing else reported.state,
+        pid=reported.pid,
+        restarts=max(0, holder.starts - 1) if holder else 0,
+    )
 
 
 @contextmanager

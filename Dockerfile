@@ -1,0 +1,19 @@
+# A worker of a town: git, tmux and the agents' sessions live in it. Agents themselves are added by an image on top.
+FROM python:3.11.11-slim-bookworm
+
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates git openssh-client procps tmux \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --create-home --uid 10001 gastown \
+    && install -d -o gastown -g gastown -m 0700 /town
+
+COPY . /src
+RUN pip install --no-cache-dir /src && rm -rf /src
+
+USER gastown
+WORKDIR /town
+ENV GT_TOWN=/town PYTHONUNBUFFERED=1
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \
+    CMD ["python", "-P", "-m", "services.health", "--town", "/town", "worker"]
+STOPSIGNAL SIGTERM
+CMD ["gt", "worker"]

@@ -1,0 +1,59 @@
+# One command per chore, the same here and in CI. Everything is quick the second time.
+
+PYTHON ?= python3
+ARGS ?=
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/gastown
+DOLT := $(or $(GT_DOLT),$(CACHE)/dolt-1.86.4/dolt)
+
+# A stamp names what was installed from: these dependencies, into this directory.
+KEY := $(shell { cat pyproject.toml; pwd; } | cksum | tr -d ' ')
+RUNTIME := .venv/runtime-$(KEY)
+DEVELOPMENT := .venv/development-$(KEY)
+
+.PHONY: help setup demo test check bench clean
+
+help:
+	@echo "make demo    a scratch town, agents that fail, and how it recovers"
+	@echo "make test    every test; ARGS='tests/unit -x' for some"
+	@echo "make check   format, lint, types, import rules, compose file"
+	@echo "make bench   the benchmarks"
+	@echo "make setup   .venv with everything in it; make clean removes it"
+
+setup: $(DEVELOPMENT)
+
+demo: $(RUNTIME)
+	@scripts/require git tmux
+	.venv/bin/gt demo $(ARGS)
+
+test: export GT_DOLT := $(DOLT)
+test: $(DEVELOPMENT) $(DOLT)
+	@scripts/require git tmux
+	.venv/bin/pytest -n auto --dist worksteal $(ARGS)
+
+check: $(DEVELOPMENT)
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	scripts/check-compose
+
+bench: export GT_DOLT := $(DOLT)
+bench: $(DEVELOPMENT) $(DOLT)
+	@scripts/require git tmux
+	.venv/bin/python -m benchmarks $(ARGS)
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUNTIME):
+	@PYTHON='$(PYTHON)' scripts/make-venv
+	.venv/bin/python -m pip install -q -e .
+	@touch $@
+
+$(DEVELOPMENT): $(RUNTIME)
+	.venv/bin/python -m pip install -q --group dev
+	@touch $@
+
+$(DOLT):
+	scripts/build-dolt '$@'
