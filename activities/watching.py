@@ -163,14 +163,10 @@ class Scanner:
         return diagnose(facts)
 
     def _died(self, watched: _Watched, pane: PaneFacts | None, server_runs: bool) -> Observation:
-        code = None
         if pane is None:
-            detail = "its tmux session is gone" if server_runs else "the tmux server is gone"
+            detail, code = "its tmux session is gone" if server_runs else "the tmux server is gone", None
         else:
-            code = pane.dead_status if pane.dead_signal is None else 128 + pane.dead_signal
-            how = (
-                f"exit code {pane.dead_status}" if pane.dead_signal is None else f"killed by signal {pane.dead_signal}"
-            )
+            how, code = _end_of(pane)
             if watched.last_words is None:
                 watched.last_words = self._tmux.capture(watched.session, LAST_LINES)
             detail = f"{how}\n{watched.last_words}".strip()[:DETAIL_LIMIT]
@@ -293,6 +289,15 @@ class WatchActivities:
 def _pane_of(watched: _Watched, panes: dict[str, PaneFacts]) -> PaneFacts | None:
     pane = panes.get(watched.session)
     return pane if pane is not None and (pane.bead, pane.attempt) == (watched.bead, watched.attempt) else None
+
+
+def _end_of(pane: PaneFacts) -> tuple[str, int | None]:
+    """How the agent's process ended, in words and as a shell would number it."""
+    if pane.dead_signal is not None:
+        return f"killed by signal {pane.dead_signal}", 128 + pane.dead_signal
+    if pane.dead_status is not None:
+        return f"exit code {pane.dead_status}", pane.dead_status
+    return "ended", None
 
 
 def _listed(folder: Path) -> list[str]:

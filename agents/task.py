@@ -67,8 +67,10 @@ def _note(note: AttemptNote) -> str:
 def _finish(branch: str, target: str) -> str:
     return f"""## How to finish
 
-- You are in a git worktree of your own, on the branch `{branch}`. Stay on it; never push. Your work will be landed on `{target}`.
+- You are in a git worktree of your own, on the branch `{branch}`. Stay on it; never push.
+  Your work will be landed on `{target}`.
 - Commit everything, then run `gt done`. It answers at once and says what is missing, if anything.
 - You cannot go on: `gt escalate "what you need"` asks a person while you keep working;
   `gt done --status blocked -m "why"` gives the task back.
-- Working long without a commit: run `gt heartbeat` now and then. `gt prime` shows this task again, `gt mail inbox` your messages."""
+- Working long without a commit: run `gt heartbeat` now and then.
+  `gt prime` shows this task again, `gt mail inbox` your messages."""
