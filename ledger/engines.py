@@ -22,8 +22,8 @@ BUSY_TIMEOUT_S: Final = 20.0
 POOL_RECYCLE_S: Final = 3600
 """Well below the server's 8 h idle limit."""
 
-_SESSION: Final = "SET @@autocommit = 0, @@dolt_transaction_commit = 0"
-"""Said in so many words: Dolt reports a wrong autocommit flag, which pymysql believes."""
+_SESSION: Final = "SET @@dolt_transaction_commit = 0"
+"""A plain COMMIT is no Dolt commit, whatever the server's default."""
 
 
 def open_engine(url: str) -> tuple[Engine, Versioning]:

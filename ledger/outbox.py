@@ -158,10 +158,9 @@ def _write_polecat(connection: Connection, write: JobWrite) -> None:
         return
     mine = (polecats.c.rig == write.rig) & (polecats.c.name == write.polecat)
     values = {"host": write.host, "state": write.state.value, "bead": write.bead, "since": at}
-    since = connection.execute(select(polecats.c.since).where(mine)).scalar()
-    if since is None:
+    if connection.execute(select(polecats.c.since).where(mine)).first() is None:
         connection.execute(insert(polecats).values(rig=write.rig, name=write.polecat, **values))
-    elif since <= at:
+    else:
         connection.execute(update(polecats).where(mine, polecats.c.since <= at).values(**values))
 
 

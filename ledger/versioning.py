@@ -45,7 +45,9 @@ class Versioning(Protocol):
 
 
 class ServerVersioning:
-    """A Dolt SQL server. Sessions have autocommit off, so a transaction begins by itself."""
+    """A Dolt SQL server. Transactions are begun in so many words: Dolt reports a wrong autocommit
+    flag, which pymysql believes, so a session commits every statement until it is told otherwise.
+    """
 
     def begin_write(self, connection: Connection) -> None:
         connection.exec_driver_sql("START TRANSACTION")

@@ -10,7 +10,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pymysql
 import pytest
+from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError
 
 from activities.crash_points import crash_point
 from ledger.store import Ledger
@@ -41,6 +44,17 @@ def acknowledged(process: subprocess.Popen[str]) -> list[str]:
     out, err = process.communicate(timeout=90)
     assert process.returncode == 0, err
     return out.split()
+
+
+def pymysql_connection(url: str) -> pymysql.Connection[pymysql.cursors.Cursor]:
+    parts = make_url(url)
+    return pymysql.connect(
+        host=parts.host,
+        port=parts.port or 0,
+        user=parts.username,
+        password=parts.password or "",
+        database=parts.database,
+    )
 
 
 def at_once(*actions: Callable[[], object]) -> list[object]:
@@ -111,6 +125,48 @@ def test_the_same_writes_from_four_processes_are_recorded_once(ledger: Ledger, u
     assert (job.sequence, job.restarts) == (12, 12)
     messages = [entry.message for entry in ledger.bead_history(bead)]
     assert messages == [f"{bead}: created"] + [f"{bead}: attempt started (attempt 1)"] * 12
+
+
+def test_the_same_write_committed_at_the_same_moment_is_one_commit(
+    server_url: str, open_ledger: Callable[[str], Ledger]
+) -> None:
+    one, two = open_ledger(server_url), open_ledger(server_url)
+    bead = a_bead(one).id
+    both_wrote = threading.Barrier(2)
+
+    def meet(met: list[str]) -> Callable[[str], None]:
+        def announce(point: str) -> None:
+            if point == "ledger.before_commit" and not met:
+                met.append(point)
+                both_wrote.wait(timeout=30)
+
+        return announce
+
+    for ledger in (one, two):
+        ledger.announce = meet([])
+    write = a_write(bead, 1, 1)
+    assert at_once(lambda: one.record_job([write]), lambda: two.record_job([write])) == [None, None]
+    one.announce = None
+    assert [event.sequence for event in one.job_events(bead)] == [1]
+    with pymysql_connection(server_url) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT message FROM dolt_log")
+        messages = [row[0] for row in cursor.fetchall()]
+    assert messages.count(f"{bead}: attempt started (attempt 1)") == 1
+
+
+def test_a_bead_whose_commit_was_not_answered_is_not_created_twice(ledger: Ledger) -> None:
+    ledger.add_rig(a_rig())
+    lost: list[str] = []
+
+    def lose_the_answer_once(point: str) -> None:
+        if point == "ledger.committed" and not lost:
+            lost.append(point)
+            raise DBAPIError("COMMIT", {}, pymysql.OperationalError(2013, "Lost connection"))
+
+    ledger.announce = lose_the_answer_once
+    bead = ledger.create_bead(NewBead(rig="shop", title="x"))
+    assert lost
+    assert ledger.beads() == [bead]
 
 
 def test_two_edges_at_once_never_close_a_circle(ledger: Ledger) -> None:
