@@ -1,0 +1,213 @@
+"""One gate's command: started apart from the worker, read without end, ended with everything it started."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import psutil
+
+from models.errors import ErrorCode, GtError
+from policies.gate_environment import RUN_MARK
+
+LOG_LIMIT_BYTES: Final = 20_000_000
+"""A log holds this much from the start and the last TAIL_BYTES of the rest."""
+TAIL_BYTES: Final = 65_536
+TERM_GRACE_S: Final = 2.0
+DRAIN_GRACE_S: Final = 0.5
+"""How long output is awaited from what outlived its gate."""
+_NICENESS: Final = "5"
+_POLL_S: Final = 0.02
+
+
+class Ended(NamedTuple):
+    exit_code: int
+    """negative: died of that signal"""
+    timed_out: bool
+    disk_full: bool
+    tail: bytes
+    duration_s: float
+
+
+class GateLog:
+    """A log file of bounded size; what does not fit is still read, so that the gate never waits for us."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("wb", buffering=0)
+        self._written = 0
+        self._left_out = 0
+        self._tail = bytearray()
+        self.disk_full = False
+
+    @property
+    def tail(self) -> bytes:
+        return bytes(self._tail[-TAIL_BYTES:])
+
+    def add(self, chunk: bytes) -> None:
+        self._tail += chunk
+        if len(self._tail) > 4 * TAIL_BYTES:
+            del self._tail[:-TAIL_BYTES]
+        room = LOG_LIMIT_BYTES - self._written
+        if room > 0:
+            self._write(chunk[:room])
+        self._written += len(chunk)
+        self._left_out += max(0, len(chunk) - max(0, room))
+
+    def close(self) -> None:
+        if self._left_out > TAIL_BYTES:
+            self._write(b"\n[... %d bytes left out ...]\n" % (self._left_out - TAIL_BYTES))
+        if self._left_out:
+            self._write(self.tail[-self._left_out :])
+        self._file.close()
+
+    def _write(self, chunk: bytes) -> None:
+        try:
+            self._file.write(chunk)
+        except OSError:
+            # The gate's own verdict is worth more than its log; that the disk is full is told beside it.
+            self.disk_full = True
+
+
+async def run_command(
+    command: str,
+    folder: Path,
+    environment: Mapping[str, str],
+    log: Path,
+    timeout_s: float,
+    started: Callable[[int], None],
+) -> Ended:
+    """Run `sh -c command` in `folder` until it ends, its time is over, or this task is cancelled.
+
+    Whatever it started is ended with it: its process group, and strays that carry its run mark.
+
+    Args:
+        started: told the process id as soon as there is one.
+
+    Raises:
+        GtError: SERVICE_FAILED where no process can be started, DISK_FULL where no log can be made.
+    """
+    began = time.monotonic()
+    try:
+        output = GateLog(log)
+    except OSError as error:
+        raise GtError(ErrorCode.DISK_FULL, f"no log can be written: {error}", "gt doctor --disk") from error
+    timed_out = False
+    try:
+        async with _reading(output) as (write_end, finished):
+            process = await _start(command, folder, environment, write_end)
+            try:
+                started(process.pid)
+                async with asyncio.timeout(timeout_s):
+                    await process.wait()
+            except TimeoutError:
+                timed_out = True
+            finally:
+                await _end_group(process)
+                await asyncio.to_thread(end_marked, environment[RUN_MARK])
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(finished.wait(), DRAIN_GRACE_S)
+    finally:
+        output.close()
+    assert process.returncode is not None
+    return Ended(process.returncode, timed_out, output.disk_full, output.tail, time.monotonic() - began)
+
+
+@contextlib.asynccontextmanager
+async def _reading(output: GateLog) -> AsyncIterator[tuple[int, asyncio.Event]]:
+    """A pipe whose content goes to `output`: its write end, to be given away, and the event of its end.
+
+    Not asyncio's own pipe: waiting for such a process also waits for everyone who holds the pipe.
+    """
+    loop = asyncio.get_running_loop()
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    finished = asyncio.Event()
+
+    def read() -> None:
+        try:
+            chunk = os.read(read_end, 1 << 16)
+        except BlockingIOError:
+            return
+        if chunk:
+            output.add(chunk)
+        else:
+            loop.remove_reader(read_end)
+            finished.set()
+
+    loop.add_reader(read_end, read)
+    try:
+        yield write_end, finished
+    finally:
+        loop.remove_reader(read_end)
+        os.close(read_end)
+
+
+async def _start(
+    command: str, folder: Path, environment: Mapping[str, str], write_end: int
+) -> asyncio.subprocess.Process:
+    """Start the command as leader of a session of its own, and close our copy of the pipe's write end."""
+    try:
+        return await asyncio.create_subprocess_exec(
+            *("nice", "-n", _NICENESS, "sh", "-c", command),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=write_end,
+            stderr=write_end,
+            cwd=folder,
+            env=dict(environment),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise GtError(ErrorCode.SERVICE_FAILED, f"the gate's process cannot be started: {error}") from error
+    finally:
+        os.close(write_end)
+
+
+async def _end_group(process: asyncio.subprocess.Process) -> None:
+    """End what is left of the command's process group: asked first, then killed."""
+    for number, grace_s in ((signal.SIGTERM, TERM_GRACE_S), (signal.SIGKILL, TERM_GRACE_S)):
+        if not _signal_group(process.pid, number):
+            break
+        deadline = time.monotonic() + grace_s
+        while time.monotonic() < deadline and _lives(process):  # noqa: ASYNC110 - grandchildren tell nobody
+            await asyncio.sleep(_POLL_S)
+    await process.wait()
+
+
+def _lives(process: asyncio.subprocess.Process) -> bool:
+    return process.returncode is None or _signal_group(process.pid, 0)
+
+
+def _signal_group(group: int, number: int) -> bool:
+    """Signal a process group; False where it has no process that could still do anything."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return bool(number) or any(True for _ in _group_members(group))
+
+
+def _group_members(group: int) -> list[psutil.Process]:
+    """Living members; the dead that nobody has collected yet do not count."""
+    members = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                members.append(process)
+    return members
+
+
+def end_marked(mark: str) -> None:
+    """Kill every process that carries the run mark `mark` in the environment it was started with."""
+    for process in psutil.process_iter():
+        # psutil compares start times before it signals, so a recycled process id is never hit.
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if process.environ().get(RUN_MARK) == mark:
+                process.kill()
+                process.wait(TERM_GRACE_S)

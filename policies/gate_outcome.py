@@ -1,0 +1,73 @@
+"""What the end of a gate's command says about the change: passed, failed, or nothing at all."""
+
+from __future__ import annotations
+
+import re
+import signal
+from typing import Final, NamedTuple
+
+from models.merging import GateOutcome
+
+TAIL_BYTES: Final = 4096
+_SHELL_SIGNAL_BASE: Final = 128
+"""sh reports a command that died of signal n as 128 + n"""
+_CRASHES: Final = frozenset(
+    (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP, signal.SIGSYS)
+)
+"""Signals that a program brings on itself: a test that crashes is a failing test."""
+_OTHERS: Final = frozenset(
+    (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGXCPU)
+)
+"""Signals that come from somebody else: the out-of-memory killer, an operator, a limit, a shutdown."""
+_DISK_FULL: Final = re.compile(r"no space left on device|disk quota exceeded|\bENOSPC\b", re.IGNORECASE)
+_ESCAPES: Final = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours and cursor movements
+    r"|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # titles and links
+    r"|\x1b[@-_]"
+)
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+class GateEnd(NamedTuple):
+    outcome: GateOutcome
+    reason: str = ""
+    """could_not_run: timed_out, killed, not_executable, no_such_command, disk_full"""
+
+
+def gate_end(exit_code: int, *, timed_out: bool = False, disk_full: bool = False, tail: str = "") -> GateEnd:
+    """Judge a gate's end.
+
+    Args:
+        exit_code: of `sh -c`; negative where it died of that signal.
+        timed_out: it was ended because its time was over.
+        disk_full: its log could not be written for want of space.
+        tail: the last lines of its output.
+    """
+    if timed_out:
+        return GateEnd(GateOutcome.COULD_NOT_RUN, "timed_out")
+    if exit_code == 0:
+        return GateEnd(GateOutcome.PASSED)
+    if disk_full or _DISK_FULL.search(tail):
+        return GateEnd(GateOutcome.COULD_NOT_RUN, "disk_full")
+    if exit_code == 126:
+        return GateEnd(GateOutcome.COULD_NOT_RUN, "not_executable")
+    if exit_code == 127:
+        return GateEnd(GateOutcome.COULD_NOT_RUN, "no_such_command")
+    died_of = -exit_code if exit_code < 0 else exit_code - _SHELL_SIGNAL_BASE
+    if died_of in _OTHERS or (exit_code < 0 and died_of not in _CRASHES):
+        return GateEnd(GateOutcome.COULD_NOT_RUN, "killed")
+    return GateEnd(GateOutcome.FAILED)
+
+
+def readable_tail(output: bytes, limit: int = TAIL_BYTES) -> str:
+    """The last lines of `output` for people: UTF-8, no escape sequences, at most `limit` bytes."""
+    text = _ESCAPES.sub("", output.decode("utf-8", "replace"))
+    # What a progress bar wrote over stands before the last carriage return of its line.
+    lines = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+    cleaned = _CONTROLS.sub("", "\n".join(lines)).strip("\n")
+    encoded = cleaned.encode()
+    if len(encoded) <= limit:
+        return cleaned
+    kept = encoded[-limit:].decode("utf-8", "ignore")
+    _, newline, whole_lines = kept.partition("\n")
+    return whole_lines if newline and whole_lines else kept
