@@ -8,6 +8,9 @@ from models.base import Frozen
 from models.jobs import AttemptNote, Observation
 from models.records import Rig
 
+DONE_INTENT = "done.json"
+"""a done intent that carries no identity"""
+
 
 class StartAttempt(Frozen):
     """Worktree, session folder and tmux session for one attempt of a bead's job."""
