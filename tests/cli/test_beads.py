@@ -20,12 +20,12 @@ def create(here: Here, title: str = "Fix it", *extra: str) -> str:
     return str(here.json("bd", "create", title, "--rig", "shop", *extra)["id"])
 
 
-def start_job(ledger: Ledger, bead: str, state: JobState = JobState.WORKING) -> None:
+def start_job(ledger: Ledger, bead: str, state: JobState = JobState.WORKING, rig: str = "shop") -> None:
     """Record what a job that works on `bead` would record."""
     write = JobWrite(
         bead=bead,
-        rig="shop",
-        workflow_id=f"polecat/shop/{bead}",
+        rig=rig,
+        workflow_id=f"polecat/{rig}/{bead}",
         attempt=1,
         sequence=1,
         at=datetime.now(UTC),

@@ -1,0 +1,123 @@
+"""A dispatcher and a job whose course the test decides: the agent command's last word is the end."""
+
+from __future__ import annotations
+
+import asyncio
+
+from temporalio import activity, workflow
+from temporalio.exceptions import ApplicationError
+
+with workflow.unsafe.imports_passed_through():
+    from models import names
+    from models.jobs import (
+        DispatchJob,
+        DispatchStatus,
+        EscalationStatus,
+        JobOrder,
+        JobResult,
+        JobStatus,
+        RigFacts,
+        RigName,
+        SlingRequest,
+        SlingResult,
+    )
+    from models.names import WorkflowType
+    from models.records import JobState
+    from workflows.labels import attributes
+
+
+@workflow.defn(name=WorkflowType.DISPATCH)
+class Dispatcher:
+    """Starts what it is asked to; refuses an agent that ends in `refuse`."""
+
+    @workflow.init
+    def __init__(self, state: RigName) -> None:
+        self._rig = state.rig
+        self._jobs: list[str] = []
+
+    @workflow.run
+    async def run(self, state: RigName) -> None:
+        await workflow.wait_condition(lambda: False)
+
+    @workflow.update
+    async def sling(self, request: SlingRequest) -> SlingResult:
+        if (request.agent or "").endswith("refuse"):
+            raise ApplicationError("no agent for it", "L2", "gt sling ID RIG --agent CMD", type="agent_not_found")
+        workflow_id = names.polecat_id(self._rig, request.bead)
+        if request.bead not in self._jobs:
+            self._jobs.append(request.bead)
+            await workflow.start_child_workflow(
+                WorkflowType.POLECAT,
+                request,
+                id=workflow_id,
+                parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+                search_attributes=attributes(role="polecat", state="waiting", rig=self._rig, bead=request.bead),
+            )
+        return SlingResult(bead=request.bead, workflow_id=workflow_id, state=JobState.WAITING)
+
+    @workflow.update
+    async def cancel(self, order: JobOrder) -> None:
+        if order.bead not in self._jobs:
+            raise ApplicationError("there is no such job", "L1", "gt job list", type="not_found")
+        await workflow.get_external_workflow_handle(names.polecat_id(self._rig, order.bead)).signal("stop")
+
+    @workflow.query
+    def status(self) -> DispatchStatus:
+        jobs = tuple(DispatchJob(bead=bead, polecat="nux", host="h1", waits_for="a person") for bead in self._jobs)
+        return DispatchStatus(rig=self._rig, paused=False, max_polecats=10, jobs=jobs)
+
+
+@workflow.defn(name=WorkflowType.POLECAT)
+class Job:
+    """Ends, blocks or hangs as the agent command says."""
+
+    @workflow.init
+    def __init__(self, request: SlingRequest) -> None:
+        self._request = request
+        self._stopped = False
+
+    @workflow.run
+    async def run(self, request: SlingRequest) -> JobResult:
+        course = (request.agent or "hang").split()[-1]
+        if course in {"merged", "abandoned"}:
+            await asyncio.sleep(0.5)
+            return JobResult(bead=request.bead, state=JobState(course), attempt=1)
+        if course == "blocked":
+            shown = attributes(role="polecat", state="blocked", rig=request.rig, bead=request.bead)
+            workflow.upsert_search_attributes(shown)
+        if course == "fail":
+            raise ApplicationError("a bug", non_retryable=True)
+        await workflow.wait_condition(lambda: self._stopped)
+        return JobResult(bead=request.bead, state=JobState.ABANDONED, attempt=1)
+
+    @workflow.signal
+    def stop(self) -> None:
+        self._stopped = True
+
+    @workflow.query
+    def status(self) -> JobStatus:
+        return JobStatus(
+            bead=self._request.bead,
+            rig=self._request.rig,
+            state=JobState.WORKING,
+            attempt=2,
+            polecat="nux",
+            host="h1",
+            branch=names.job_branch(self._request.bead),
+            head_sha=None,
+            merged_sha=None,
+            restarts=1,
+            reworks=0,
+            waits_for="the agent",
+            unrecorded=0,
+        )
+
+
+@activity.defn(name="load_rig")
+async def load_rig(rig: RigName) -> RigFacts:
+    raise ApplicationError("no facts", type="not_found", non_retryable=True)
+
+
+@activity.defn(name="record_escalation")
+async def record_escalation(status: EscalationStatus) -> None:
+    return None
