@@ -116,8 +116,8 @@ def test_a_second_telling_of_the_same_bead_is_one_job(town: LivingTown) -> None:
 
 def test_the_record_of_a_server_town_tells_the_story_to_dolt_itself(town: LivingTown) -> None:
     if town.store != "server":
-        log = [e["message"] for e in town.json("bd", "log", town.bead("alone"))]
-        assert log
+        messages = [entry["message"] for entry in town.json("bd", "log", town.bead("alone"))]
+        assert messages
         return
     bead = town.bead("told by dolt")
     town.sling(bead, shell_agent(file="a.py"))
