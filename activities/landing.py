@@ -8,7 +8,7 @@ and looks again, so a repeated landing finds what the first one did.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from temporalio import activity
@@ -18,6 +18,7 @@ from activities.clones import land_clone
 from activities.crash_points import crash_point
 from activities.git import Answer, GitRepo, ls_remote, push_failure, remote_failure
 from activities.locks import exclusive
+from activities.stale_locks import clear_stale_locks
 from models import names
 from models.errors import ErrorCode, GtError
 from models.merging import BuildChain, Chain, LandChain, LandOutcome, LandResult
@@ -98,7 +99,7 @@ class LandingActivities:
             Those of `heads` that the remote has.
         """
         wanted = list(dict.fromkeys(heads))
-        with self._fetching(rig):
+        with self._fetching(rig, target):
             answer = repo.try_fetch(rig.url, [_tracking(base, target), *wanted])
             if answer.exit_code == 0:
                 return set(wanted)
@@ -124,7 +125,7 @@ class LandingActivities:
         if there == request.base_sha:
             return None
         if there != tip:
-            with self._fetching(request.rig):
+            with self._fetching(request.rig, request.target):
                 repo.fetch(request.rig.url, [_tracking(there, request.target)])
         if there == tip or repo.is_ancestor(tip, there):
             return LandResult(outcome=LandOutcome.LANDED, target_sha=there)
@@ -141,7 +142,7 @@ class LandingActivities:
             return ""
         known = repo.attempt("rev-parse", "--verify", "--quiet", names.EPOCH_REF)
         if known.exit_code != 0:
-            with self._fetching(request.rig):
+            with self._fetching(request.rig, request.target):
                 repo.fetch(request.rig.url, [f"{on_remote}:{names.EPOCH_REF}"])
         elif known.word != on_remote:
             return LandResult(
@@ -151,9 +152,14 @@ class LandingActivities:
             )
         return on_remote
 
-    def _fetching(self, rig: Rig) -> contextlib.AbstractContextManager[None]:
-        """Two fetches into one ref of one clone would trip over each other."""
-        return exclusive(self._paths.rig(rig.name) / "land.lock")
+    @contextlib.contextmanager
+    def _fetching(self, rig: Rig, target: str) -> Iterator[None]:
+        """Write refs of the clone alone, and without the locks of a fetch that was killed."""
+        clone = self._paths.land_clone(rig.name)
+        refs = (f"refs/gastown/target/{target}", names.EPOCH_REF, "packed-refs", "shallow")
+        with exclusive(self._paths.rig(rig.name) / "land.lock"):
+            clear_stale_locks([clone / f"{name}.lock" for name in refs], [clone])
+            yield
 
 
 def _branch_ref(branch: str) -> str:

@@ -53,7 +53,6 @@ _MEANINGS: Final[tuple[tuple[ErrorCode, re.Pattern[str]], ...]] = tuple(
                 r"early eof",
                 r"rpc failed",
                 r"unexpected disconnect",
-                r"did not complete in \S+ secs",
             ),
         ),
     )
@@ -61,6 +60,8 @@ _MEANINGS: Final[tuple[tuple[ErrorCode, re.Pattern[str]], ...]] = tuple(
 """Tried in order: git follows a precise sentence with a general one («Could not read from remote
 repository»), so the precise meanings come first. git must run with LC_ALL=C."""
 
+_OVER_TIME = re.compile(r"did not complete in \S+ secs")
+"""GitPython's words for a command that it killed; only commands that talk to a remote have a limit"""
 _USERINFO = re.compile(r"(?<=://)[^/\s@]+@")
 
 
@@ -70,6 +71,8 @@ def classify(stderr: str, exit_code: int) -> ErrorCode:
     A git that was killed (negative, or above 128 by a shell's convention) failed for no reason
     of its own: GIT_FAILED, which is tried again.
     """
+    if _OVER_TIME.search(stderr):
+        return ErrorCode.REMOTE_UNREACHABLE
     if exit_code < 0:
         return ErrorCode.GIT_FAILED
     for code, words in _MEANINGS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,24 @@ class TestHostileMessages:
         (link,) = build(town_paths, rig, workshop.submit("sh-1")).links
         author = git(town_paths.land_clone("shop"), "show", "-s", "--format=%an <%ae>", link.sha)
         assert author == "toast <toast@shop.gastown.invalid>"
+
+
+class TestKilledGit:
+    def test_the_lock_of_a_fetch_that_was_killed_is_removed(
+        self, workshop: Workshop, rig: Rig, town_paths: TownPaths
+    ) -> None:
+        build(town_paths, rig, workshop.change("sh-1", {"a.txt": "a"}))
+        (town_paths.land_clone("shop") / "refs" / "gastown" / "target" / "main.lock").touch()
+        workshop.advance_main({"b.txt": "b"})
+        assert len(build(town_paths, rig, workshop.change("sh-2", {"c.txt": "c"})).links) == 1
+
+    def test_two_builds_at_once_in_a_new_clone_both_succeed(
+        self, workshop: Workshop, rig: Rig, town_paths: TownPaths
+    ) -> None:
+        request = workshop.change("sh-1", {"a.txt": "a"})
+        with ThreadPoolExecutor(4) as pool:
+            chains = list(pool.map(lambda _: build(town_paths, rig, request), range(4)))
+        assert len({chain.model_dump_json() for chain in chains}) == 1
 
 
 class TestDrops:
