@@ -34,7 +34,8 @@ class ActivityConduct(Interceptor):
 
 class _Conduct(ActivityInboundInterceptor):
     async def execute_activity(self, input: ExecuteActivityInput) -> Any:
-        beating = asyncio.create_task(_beat()) if activity.info().heartbeat_timeout else None
+        threaded = input.executor is not None
+        beating = asyncio.create_task(_beat(threaded)) if activity.info().heartbeat_timeout else None
         try:
             return await super().execute_activity(input)
         except GtError as error:
@@ -46,9 +47,13 @@ class _Conduct(ActivityInboundInterceptor):
                     await beating
 
 
-async def _beat() -> None:
+async def _beat(threaded: bool) -> None:
+    """Beat until cancelled. A threaded activity's heartbeat blocks on the event loop, so it must not run on it."""
     while True:
-        activity.heartbeat()
+        if threaded:
+            await asyncio.to_thread(activity.heartbeat)
+        else:
+            activity.heartbeat()
         await asyncio.sleep(BEAT_S)
 
 

@@ -1,0 +1,96 @@
+"""What every activity shares, on a real server: it beats by itself, threaded or not, and its failures are typed."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from temporalio import activity, workflow
+from temporalio.client import WorkflowFailureError
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from activities.interceptor import ActivityConduct
+from models.errors import ErrorCode, GtError
+
+LONG_S = 4.0
+"""longer than the heartbeat timeout of the workflow below"""
+
+
+@activity.defn
+def work_in_a_thread() -> str:
+    time.sleep(LONG_S)
+    return "done"
+
+
+@activity.defn
+async def work_in_the_loop() -> str:
+    await asyncio.sleep(LONG_S)
+    return "done"
+
+
+@activity.defn
+def refuse() -> str:
+    raise GtError(ErrorCode.NOT_FOUND, "there is no such rig", "gt rig list")
+
+
+@workflow.defn
+class OneActivityWorkflow:
+    @workflow.run
+    async def run(self, name: str) -> str:
+        result: str = await workflow.execute_activity(
+            name,
+            start_to_close_timeout=timedelta(seconds=30),
+            heartbeat_timeout=timedelta(seconds=2),
+            retry_policy=RetryPolicy(maximum_attempts=1),
+            result_type=str,
+        )
+        return result
+
+
+@pytest.fixture
+async def environment() -> AsyncIterator[WorkflowEnvironment]:
+    temporal = shutil.which("temporal", path=str(Path(sys.executable).parent))
+    async with await WorkflowEnvironment.start_local(dev_server_existing_path=temporal) as started:
+        yield started
+
+
+async def run_one(environment: WorkflowEnvironment, name: str) -> str:
+    queue = str(uuid.uuid4())
+    with ThreadPoolExecutor(2) as threads:
+        async with Worker(
+            environment.client,
+            task_queue=queue,
+            workflows=[OneActivityWorkflow],
+            activities=[work_in_a_thread, work_in_the_loop, refuse],
+            activity_executor=threads,
+            interceptors=[ActivityConduct()],
+            workflow_runner=UnsandboxedWorkflowRunner(),
+        ):
+            return await environment.client.execute_workflow(OneActivityWorkflow.run, name, id=queue, task_queue=queue)
+
+
+@pytest.mark.parametrize("name", ["work_in_a_thread", "work_in_the_loop"])
+async def test_an_activity_that_outlasts_its_heartbeat_timeout_lives(
+    environment: WorkflowEnvironment, name: str
+) -> None:
+    assert await run_one(environment, name) == "done"
+
+
+async def test_a_failure_reaches_the_workflow_with_code_level_and_hint(environment: WorkflowEnvironment) -> None:
+    with pytest.raises(WorkflowFailureError) as failed:
+        await run_one(environment, "refuse")
+    assert isinstance(failed.value.cause, ActivityError)
+    cause = failed.value.cause.cause
+    assert isinstance(cause, ApplicationError)
+    assert (cause.type, cause.details, cause.non_retryable) == ("not_found", ("L1", "gt rig list"), True)
