@@ -123,7 +123,7 @@ def test_the_record_of_a_server_town_tells_the_story_to_dolt_itself(town: Living
     town.sling(bead, shell_agent(file="a.py"))
     assert_landed_once(town, bead)
     town.run("gt", "down")
-    data = next(p for p in (town.root / "data" / "dolt").iterdir() if (p / ".dolt").is_dir())
+    data = town.root / "data" / "dolt" / "databases" / "gastown"
     log = subprocess.run(
         [os.environ["GT_DOLT"], "log"], cwd=data, env=town.env, capture_output=True, text=True, check=True
     ).stdout
