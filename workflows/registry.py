@@ -6,8 +6,10 @@ from typing import Final
 
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from workflows.dispatch import DispatchWorkflow
 from workflows.mayor import MayorWorkflow
 from workflows.merge import MergeWorkflow
+from workflows.polecat import PolecatWorkflow
 from workflows.refinery import RefineryWorkflow
 from workflows.witness import WitnessWorkflow
 
@@ -17,6 +19,8 @@ PASSED_THROUGH: Final = (
     "activities",
     "pydantic",
     "pydantic_core",
+    "workflows.job_state",
+    "workflows.dispatch_state",
     "workflows.options",
     "workflows.labels",
 )
@@ -24,7 +28,14 @@ PASSED_THROUGH: Final = (
 no state of one leaks into another; data classes and pure functions cannot leak and are costly to
 rebuild."""
 
-WORKFLOWS: Final[list[type]] = [MayorWorkflow, MergeWorkflow, RefineryWorkflow, WitnessWorkflow]
+WORKFLOWS: Final[list[type]] = [
+    DispatchWorkflow,
+    MayorWorkflow,
+    MergeWorkflow,
+    PolecatWorkflow,
+    RefineryWorkflow,
+    WitnessWorkflow,
+]
 
 
 def workflow_runner() -> SandboxedWorkflowRunner:

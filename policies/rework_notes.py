@@ -1,0 +1,44 @@
+"""What the next attempt is told about the last one, in words that an agent can act on."""
+
+from __future__ import annotations
+
+from models.jobs import Observation, Verdict, VerdictKind
+
+FILES_LISTED = 50
+
+
+def death_note(seen: Observation, refusal: str) -> str:
+    """The agent died: how, its last words, and why its work was not taken."""
+    how = "its session is gone" if seen.exit_code is None else f"it ended with exit code {seen.exit_code}"
+    parts = [f"The agent of attempt {seen.attempt} died: {how}."]
+    if refusal:
+        parts.append(f"Its work could not be taken: {refusal}")
+    if seen.detail.strip():
+        parts.append(f"Its last lines were:\n\n{seen.detail.strip()}")
+    parts.append("Look at what is there in the worktree and go on from it; run `gt done` when all is committed.")
+    return "\n\n".join(parts)
+
+
+def verdict_note(verdict: Verdict, target: str) -> tuple[str, str]:
+    """The Refinery sent the work back: the note's kind and its text."""
+    base = f" (at {verdict.base_sha})" if verdict.base_sha else ""
+    if verdict.kind is VerdictKind.CONFLICT:
+        files = "\n".join(f"- {name}" for name in verdict.files[:FILES_LISTED])
+        more = len(verdict.files) - FILES_LISTED
+        parts = [
+            f"REWORK_REQUEST: the change does not apply to {target}{base}.",
+            f"Conflicting files:\n{files}" + (f"\n- and {more} more" if more > 0 else "") if files else "",
+            verdict.detail.strip(),
+            f"Run `git fetch origin`, rebase your branch onto origin/{target}, resolve the conflicts, commit, "
+            "and run `gt done` again.",
+        ]
+        return "rework_request", "\n\n".join(part for part in parts if part)
+    parts = [
+        f"MERGE_FAILED: gate {verdict.gate} failed with the change applied to {target}{base}."
+        if verdict.gate
+        else f"MERGE_FAILED: the change could not be merged into {target}{base}.",
+        f"The last lines of its log:\n\n{verdict.detail.strip()}" if verdict.detail.strip() else "",
+        f"Run `git fetch origin`, rebase your branch onto origin/{target}, repair the cause, commit, "
+        "and run `gt done` again. The raw log is in the file named by GT_FAILURE_LOG.",
+    ]
+    return "merge_failed", "\n\n".join(part for part in parts if part)

@@ -1,0 +1,396 @@
+"""The dispatcher: which bead of a rig is worked on, by which polecat, on which host."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import islice
+
+from temporalio import workflow
+from temporalio.common import Priority
+from temporalio.exceptions import ActivityError, ApplicationError, WorkflowAlreadyStartedError
+from temporalio.workflow import ParentClosePolicy
+
+from activities.ledger import LedgerActivities
+from activities.town import TownActivities
+from models import names
+from models.errors import ErrorCode, GtError, Level
+from models.jobs import (
+    Admission,
+    Decision,
+    DecisionKind,
+    DispatchFactsRequest,
+    DispatchStatus,
+    JobEnded,
+    JobOrder,
+    SlingRequest,
+    SlingResult,
+    SlotGrant,
+    SlotReleased,
+    SlotRequest,
+    WorkflowIds,
+)
+from models.merging import PauseRequest
+from models.names import WorkflowType
+from models.records import JobState
+from policies.slots import Allocation, allocate
+from workflows import options
+from workflows.dispatch_state import DispatchedJob, DispatchState
+from workflows.job_state import PolecatState
+from workflows.labels import Labels, attributes, details
+from workflows.messages import tell
+from workflows.patience import Patience
+from workflows.polecat import PolecatWorkflow
+
+CYCLE = timedelta(seconds=60)
+CHECKED_A_CYCLE = 100
+"""jobs that are looked after each cycle; with more of them they take turns"""
+ENDING_TRIES = 10
+"""seconds to wait for the bead's last job to end, when it has said that it does"""
+DESCRIPTION_LENGTH = 200_000
+"""characters that a job carries; Temporal takes no payload above 2 MB"""
+SUMMARY_BYTES = 200
+
+
+@workflow.defn(name=WorkflowType.DISPATCH)
+class DispatchWorkflow:
+    """One per rig, for ever: the single allocator of its polecats. All of its state is in DispatchState."""
+
+    @workflow.init
+    def __init__(self, state: DispatchState) -> None:
+        self._state = state
+        self._patience = Patience(state.patience)
+        self._labels = Labels()
+        self._changed = True
+        self._facts_wanted = True
+        self._ended: list[str] = []
+        """beads whose job has said that it ends, in this run"""
+        self._checked = 0
+        """where in the jobs the next cycle goes on to look"""
+
+    @workflow.run
+    async def run(self, state: DispatchState) -> None:
+        """Grant slots whenever something changes; hand over to a fresh run between handlers."""
+        looking = asyncio.create_task(self._look_around())
+        while not self._patience.exhausted:
+            self._changed = False
+            await self._grant()
+            self._show()
+            await workflow.wait_condition(lambda: self._changed or self._patience.exhausted or looking.done())
+            if looking.done():
+                looking.result()
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        workflow.continue_as_new(state)
+
+    # --- orders of people -----------------------------------------------------------------------
+
+    @workflow.update(description="Work on a bead; the same bead twice is one job")
+    async def sling(self, request: SlingRequest) -> SlingResult:
+        """Admit a bead and start its job.
+
+        Raises:
+            ApplicationError: what the ledger says against it, under the ledger's own code.
+        """
+        self._count()
+        if request.bead not in self._state.jobs:
+            admission = await self._admit(request)
+            if request.bead not in self._state.jobs:
+                await self._start_job(admission)
+        return self._answer(request.bead)
+
+    @sling.validator
+    def _can_sling(self, request: SlingRequest) -> None:
+        _valid(request.bead)
+        if request.rig != self._state.rig:
+            raise _refusal(
+                ErrorCode.INVALID_VALUE, f"this is the dispatcher of {self._state.rig}, not of {request.rig}"
+            )
+
+    @workflow.update(description="Give a job up; what is done is parked")
+    async def cancel(self, order: JobOrder) -> SlingResult:
+        return await self._decide(order, DecisionKind.ABANDON)
+
+    @cancel.validator
+    def _can_cancel(self, order: JobOrder) -> None:
+        _valid(order.bead)
+
+    @workflow.update(description="Try a job again, with a new attempt")
+    async def retry(self, order: JobOrder) -> SlingResult:
+        return await self._decide(order, DecisionKind.RETRY)
+
+    @retry.validator
+    def _can_retry(self, order: JobOrder) -> None:
+        _valid(order.bead)
+
+    @workflow.update(description="Give a job to another polecat")
+    async def reassign(self, order: JobOrder) -> SlingResult:
+        return await self._decide(order, DecisionKind.REASSIGN)
+
+    @reassign.validator
+    def _can_reassign(self, order: JobOrder) -> None:
+        _valid(order.bead)
+
+    @workflow.signal(description="Grant no slot until `resume`")
+    def pause(self, request: PauseRequest) -> None:
+        self._count()
+        self._state.paused, self._state.pause_reason = True, request.reason
+
+    @workflow.signal(description="Grant slots again")
+    def resume(self) -> None:
+        self._count()
+        self._state.paused, self._state.pause_reason = False, ""
+
+    @workflow.signal(description="The record has changed: look now")
+    def wake(self) -> None:
+        self._count()
+        self._facts_wanted = True
+
+    @workflow.query(description="Jobs, their polecats and what they wait for")
+    def status(self) -> DispatchStatus:
+        return self._state.status()
+
+    # --- messages of jobs -----------------------------------------------------------------------
+
+    @workflow.signal(description="A job asks for a living session")
+    def slot_wanted(self, request: SlotRequest) -> None:
+        self._count()
+        job = self._state.job(request.bead)
+        job.state, job.priority, job.request, job.holds_slot = JobState.WAITING, request.priority, request, False
+        job.polecat, job.host = request.polecat, request.host
+        self._facts_wanted = self._facts_wanted or job.open_dependencies is None
+
+    @workflow.signal(description="A job has a living session, whoever granted it")
+    def slot_held(self, request: SlotRequest) -> None:
+        self._count()
+        job = self._state.job(request.bead)
+        job.state, job.priority, job.request, job.holds_slot = JobState.WORKING, request.priority, None, True
+        job.polecat, job.host, job.attempt = request.polecat, request.host, request.attempt
+
+    @workflow.signal(description="A job's session is over for now")
+    def slot_released(self, released: SlotReleased) -> None:
+        self._count()
+        job = self._state.jobs.get(released.bead)
+        if job is not None and released.attempt >= job.attempt:
+            job.state, job.holds_slot = released.state, False
+
+    @workflow.signal(description="A job is over")
+    def job_ended(self, ended: JobEnded) -> None:
+        self._count()
+        self._state.jobs.pop(ended.bead, None)
+        self._ended.append(ended.bead)
+        if ended.state is JobState.MERGED:
+            self._state.merge(ended.bead)
+
+    def _count(self) -> None:
+        self._patience.count()
+        self._changed = True
+
+    # --- starting and steering jobs -------------------------------------------------------------
+
+    async def _admit(self, request: SlingRequest) -> Admission:
+        try:
+            return await workflow.execute_activity_method(
+                LedgerActivities.admit_bead,
+                request,
+                summary=f"may {request.bead} be worked on?",
+                **options.ledger_ask(),
+            )
+        except ActivityError as error:
+            raise _cause(error) from error
+
+    async def _start_job(self, admission: Admission) -> None:
+        """Start the job's workflow, or adopt the one that runs already."""
+        bead = admission.bead
+        job = self._state.job(bead.id)
+        job.started, job.priority = False, bead.priority
+        self._state.depend(bead.id, admission.open_dependencies)
+        try:
+            await self._start_workflow(admission)
+        except BaseException:
+            self._state.jobs.pop(bead.id, None)
+            raise
+        job.started = True
+
+    async def _start_workflow(self, admission: Admission) -> None:
+        bead = admission.bead
+        carried = bead.model_copy(update={"description": _clipped(bead.description, bead.id)})
+        for _ in range(ENDING_TRIES):
+            try:
+                await workflow.start_child_workflow(
+                    PolecatWorkflow.run,
+                    PolecatState(admission=admission.model_copy(update={"bead": carried})),
+                    id=names.polecat_id(self._state.rig, bead.id),
+                    parent_close_policy=ParentClosePolicy.ABANDON,
+                    static_summary=f"{bead.id} {bead.title}".encode()[:SUMMARY_BYTES].decode(errors="ignore"),
+                    search_attributes=attributes(
+                        role="polecat", state=JobState.WAITING.value, rig=self._state.rig, bead=bead.id
+                    ),
+                    priority=Priority(fairness_key=self._state.rig),
+                )
+            except WorkflowAlreadyStartedError:
+                if bead.id not in self._ended:
+                    return
+                await workflow.sleep(1, summary=f"the last job of {bead.id} is ending")
+            else:
+                return
+        raise _refusal(
+            ErrorCode.REFUSED, f"the last job of {bead.id} has ended but is not recorded yet", f"gt job show {bead.id}"
+        )
+
+    async def _decide(self, order: JobOrder, kind: DecisionKind) -> SlingResult:
+        self._count()
+        job_id = names.polecat_id(self._state.rig, order.bead)
+        if not await tell(job_id, "decision", Decision(kind=kind, reason=order.reason)):
+            self._state.jobs.pop(order.bead, None)
+            raise _refusal(
+                ErrorCode.NOT_FOUND, f"{order.bead} has no running job", f"gt sling {order.bead} {self._state.rig}"
+            )
+        return self._answer(order.bead)
+
+    def _answer(self, bead: str) -> SlingResult:
+        job = self._state.jobs.get(bead)
+        return SlingResult(
+            bead=bead,
+            workflow_id=names.polecat_id(self._state.rig, bead),
+            state=job.state if job else JobState.WAITING,
+        )
+
+    # --- slots ----------------------------------------------------------------------------------
+
+    async def _grant(self) -> None:
+        """Fill free slots. What was granted is noted before the job hears of it, so it is never granted twice."""
+        facts = self._state.facts
+        if facts is None or self._state.paused:
+            return
+        jobs = self._state.jobs.values()
+        granted = allocate(
+            tuple(waiting for job in jobs if (waiting := job.waiting())),
+            tuple(held for job in jobs if (held := job.held())),
+            facts.rig.max_polecats,
+            facts.hosts,
+        )
+        telling = [self._grant_one(self._state.jobs[allocation.bead], allocation) for allocation in granted]
+        await asyncio.gather(*telling)
+
+    def _grant_one(self, job: DispatchedJob, allocation: Allocation) -> asyncio.Task[None]:
+        assert job.request is not None
+        job.attempt, job.request, job.holds_slot, job.state = job.request.attempt, None, True, JobState.STARTING
+        job.polecat, job.host = allocation.polecat, allocation.host
+        return asyncio.create_task(self._tell_granted(job))
+
+    async def _tell_granted(self, job: DispatchedJob) -> None:
+        assert job.polecat is not None
+        assert job.host is not None
+        grant = SlotGrant(polecat=job.polecat, host=job.host, attempt=job.attempt)
+        told = await tell(names.polecat_id(self._state.rig, job.bead), "slot_granted", grant)
+        if not told and self._state.jobs.get(job.bead) is job:
+            self._forget(job.bead)
+
+    def _forget(self, bead: str) -> None:
+        """Its workflow runs no more: its slot and its polecat's name are free."""
+        self._state.jobs.pop(bead, None)
+        self._changed = True
+
+    # --- what the record and Temporal say -------------------------------------------------------
+
+    async def _look_around(self) -> None:
+        """Each cycle while there are jobs, and when asked: read the record, and see which jobs run."""
+        while True:
+            await self._due()
+            self._facts_wanted = False
+            await self._read_facts()
+            await self._check_jobs()
+
+    async def _due(self) -> None:
+        idle = not self._state.jobs
+        holds: Callable[[], bool] = lambda: self._facts_wanted or (idle and bool(self._state.jobs))  # noqa: E731
+        try:
+            await workflow.wait_condition(
+                holds, timeout=None if idle else CYCLE, timeout_summary="the record is read each cycle"
+            )
+        except TimeoutError:
+            return
+
+    async def _read_facts(self) -> None:
+        """Hosts, capacity and dependencies; with the record unreadable the last ones hold."""
+        asked = tuple(job.bead for job in self._state.jobs.values() if job.request is not None or not job.started)
+        try:
+            facts = await workflow.execute_activity_method(
+                LedgerActivities.dispatch_facts,
+                DispatchFactsRequest(rig=self._state.rig, beads=asked),
+                summary=f"settings of {self._state.rig}, dependencies of {len(asked)} beads",
+                **options.ledger_ask(),
+            )
+        except ActivityError as error:
+            workflow.logger.warning("the record of %s is unreadable: %s", self._state.rig, error.cause)
+            return
+        for bead in asked:
+            self._state.depend(bead, facts.open_dependencies.get(bead, ()))
+        self._state.facts = facts.model_copy(update={"open_dependencies": {}})
+        self._changed = True
+
+    async def _check_jobs(self) -> None:
+        """Forget jobs whose workflow is gone without a word, so that their slots come back."""
+        known = [job for job in self._state.jobs.values() if job.started]
+        if not known:
+            return
+        start = self._checked % len(known)
+        some = list(islice(known[start:] + known[:start], CHECKED_A_CYCLE))
+        self._checked = start + len(some)
+        asked = {names.polecat_id(self._state.rig, job.bead): job for job in some}
+        running = await workflow.execute_activity_method(
+            TownActivities.running_workflows,
+            WorkflowIds(ids=tuple(asked)),
+            summary=f"do {len(asked)} jobs run?",
+            **options.control(),
+        )
+        for workflow_id, job in asked.items():
+            # A job that was slung anew meanwhile is another one.
+            if workflow_id not in running.ids and self._state.jobs.get(job.bead) is job:
+                workflow.logger.warning("%s ended without a word", workflow_id)
+                self._forget(job.bead)
+
+    def _show(self) -> None:
+        status = self._state.status()
+        living = [job for job in status.jobs if job.holds_slot]
+        waiting = [job for job in status.jobs if not job.holds_slot]
+        self._labels.show(role="dispatch", state="paused" if status.paused else "dispatching", rig=status.rig)
+        rows: dict[str, str | int | None] = {
+            "paused": self._state.pause_reason or ("yes" if status.paused else None),
+            "sessions": f"{len(living)} of {status.max_polecats}",
+            "working": ", ".join(f"{job.bead} ({job.polecat})" for job in living[:20]),
+            "others": ", ".join(f"{job.bead} ({job.waits_for})" for job in waiting[:20]),
+        }
+        workflow.set_current_details(details(f"Dispatcher of {status.rig}", rows, "gt status"))
+
+
+def _valid(bead: str) -> None:
+    try:
+        names.valid_bead(bead)
+    except GtError as error:
+        raise _refusal(error.code, error.message, error.hint) from error
+
+
+def _refusal(code: ErrorCode, message: str, hint: str = "") -> ApplicationError:
+    return ApplicationError(message, GtError(code, message).level.value, hint, type=code.value, non_retryable=True)
+
+
+def _cause(error: ActivityError) -> ApplicationError:
+    """The failure of an update: the activity's own where it has one, else the ledger did not answer."""
+    cause = error.cause
+    if isinstance(cause, ApplicationError):
+        return ApplicationError(cause.message, *cause.details, type=cause.type, non_retryable=True)
+    return ApplicationError(
+        "the ledger does not answer",
+        Level.L3.value,
+        "gt status",
+        type=ErrorCode.LEDGER_UNREACHABLE.value,
+        non_retryable=True,
+    )
+
+
+def _clipped(description: str, bead: str) -> str:
+    if len(description) <= DESCRIPTION_LENGTH:
+        return description
+    return f"{description[:DESCRIPTION_LENGTH]}…\n\n(cut here; `bd show {bead}` has all of it)"

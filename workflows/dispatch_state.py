@@ -1,0 +1,128 @@
+"""What a rig's dispatcher carries from run to run."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.jobs import DispatchFacts, DispatchJob, DispatchStatus, SlotRequest
+from models.records import JobState
+from policies.slots import HeldPolecat, WaitingJob
+
+REMEMBERED = 200
+"""merged beads that are known as closed here before the record may say so"""
+
+
+class DispatchedJob(BaseModel):
+    """One unfinished job, as its dispatcher knows it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    bead: str
+    arrival: int
+    priority: int = 2
+    started: bool = True
+    """False while its workflow is being started"""
+    state: JobState = JobState.WAITING
+    polecat: str | None = None
+    host: str | None = None
+    holds_slot: bool = False
+    attempt: int = 0
+    """the newest attempt that a slot was granted for"""
+    request: SlotRequest | None = None
+    """set while it asks for a slot"""
+    open_dependencies: tuple[str, ...] | None = None
+    """None: not known yet"""
+
+    def waiting(self) -> WaitingJob | None:
+        """As the allocation sees it; None while it asks for nothing."""
+        request = self.request
+        if request is None:
+            return None
+        return WaitingJob(
+            bead=self.bead,
+            priority=request.priority,
+            rework=request.rework,
+            arrival=self.arrival,
+            ready=self.open_dependencies == (),
+            polecat=request.polecat,
+            host=request.host,
+            avoid_polecat=request.avoid_polecat,
+            avoid_host=request.avoid_host,
+        )
+
+    def held(self) -> HeldPolecat | None:
+        """The polecat that is this job's; None before its first slot."""
+        if self.polecat is None or self.host is None:
+            return None
+        return HeldPolecat(bead=self.bead, polecat=self.polecat, host=self.host, living=self.holds_slot)
+
+    def waits_for(self, paused: bool) -> str:
+        """For people: what keeps it from working."""
+        if self.request is None:
+            return "" if self.holds_slot else self.state.value
+        if self.open_dependencies is None:
+            return "its dependencies are being read"
+        if self.open_dependencies:
+            return "dependencies: " + ", ".join(self.open_dependencies)
+        return "dispatch is paused" if paused else "a slot"
+
+
+class DispatchState(BaseModel):
+    """All that a DispatchWorkflow knows. A bare `{"rig": …}` is a fresh one.
+
+    Changed in place by its only holder, the workflow.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    rig: str
+    facts: DispatchFacts | None = None
+    """the last that could be read; its dependencies are kept with the jobs instead"""
+    paused: bool = False
+    pause_reason: str = ""
+    arrivals: int = 0
+    jobs: dict[str, DispatchedJob] = Field(default_factory=dict)
+    """by bead"""
+    merged: list[str] = Field(default_factory=list)
+    """beads merged lately"""
+    patience: int = 1000
+    """messages after which a run hands over"""
+
+    def job(self, bead: str) -> DispatchedJob:
+        """The job of a bead; one that was not known is known from here on."""
+        if bead not in self.jobs:
+            self.arrivals += 1
+            self.jobs[bead] = DispatchedJob(bead=bead, arrival=self.arrivals)
+        return self.jobs[bead]
+
+    def depend(self, bead: str, open_dependencies: tuple[str, ...]) -> None:
+        """The record names these dependencies as open; what was merged since is not."""
+        if bead in self.jobs:
+            still = tuple(other for other in open_dependencies if other not in self.merged)
+            self.jobs[bead].open_dependencies = still
+
+    def merge(self, bead: str) -> None:
+        """A bead was merged: nobody waits for it any more."""
+        self.merged.append(bead)
+        del self.merged[:-REMEMBERED]
+        for job in self.jobs.values():
+            if job.open_dependencies is not None:
+                job.open_dependencies = tuple(other for other in job.open_dependencies if other != bead)
+
+    def status(self) -> DispatchStatus:
+        """Answer of the query `status`."""
+        return DispatchStatus(
+            rig=self.rig,
+            paused=self.paused,
+            max_polecats=self.facts.rig.max_polecats if self.facts else 0,
+            jobs=tuple(
+                DispatchJob(
+                    bead=job.bead,
+                    polecat=job.polecat,
+                    host=job.host,
+                    holds_slot=job.holds_slot,
+                    waits_for=job.waits_for(self.paused),
+                )
+                for job in self.jobs.values()
+            ),
+        )

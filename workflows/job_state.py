@@ -1,0 +1,156 @@
+"""What a job carries from run to run."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models import names
+from models.jobs import Admission, AttemptNote, Decision, JobStatus, Observation, SlotGrant, Verdict
+from models.records import JobState, JobWrite, MergeRequest
+from policies.restarts import RestartBudget
+
+NOTES_KEPT = 10
+NOTE_LENGTH = 4000
+"""characters of what was said about one attempt; more is in the evidence and the logs on disk"""
+
+
+class PolecatState(BaseModel):
+    """Everything that a PolecatWorkflow knows. Given `admission` alone it is a new job.
+
+    Unlike what crosses a boundary it is changed in place: its workflow is its only holder, and so
+    the type checker sees every change.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    admission: Admission
+    state: JobState = JobState.WAITING
+    waits_for: str = ""
+    started_at: datetime | None = None
+    """None: nothing has been recorded yet"""
+
+    attempt: int | None = None
+    """the running or last attempt; None: none of this job yet"""
+    sequence: int | None = None
+    """of the last write under this attempt"""
+    working_since: datetime | None = None
+    polecat: str | None = None
+    host: str | None = None
+    holds_slot: bool = False
+    avoid_polecat: str | None = None
+    avoid_host: str | None = None
+    start_not_before: datetime | None = None
+    """a restart's delay"""
+
+    budget: RestartBudget = RestartBudget()
+    restarts: int = 0
+    reworks: int = 0
+    reworks_forgiven: int = 0
+    """those before a person last asked for another try"""
+    reassigned: bool = False
+    """the one reassignment that needs no person has been used"""
+
+    notes: list[AttemptNote] = Field(default_factory=list)
+    failure_log: str | None = None
+    last_failure: str = ""
+    refusal: str = ""
+    """why this attempt's work was not taken, until it is"""
+    heard: list[str] = Field(default_factory=list)
+    """intents of this attempt that were dealt with; each has an identity of its own"""
+    session_lives: bool = False
+    """a session of this attempt may exist"""
+    worktree_held: bool = False
+    """the polecat's worktree may hold work of this job"""
+
+    head_sha: str | None = None
+    rejected_sha: str | None = None
+    """the head that the Refinery sent back last"""
+    merged_sha: str | None = None
+    merge_request: MergeRequest | None = None
+    offer_due: datetime | None = None
+    """when the Refinery is told again what is wanted of it; None: now"""
+    refinery_reported: bool = False
+    """the Mayor knows that the Refinery does not answer"""
+    withdrawing: str | None = None
+    """the reason, once a submitted job was cancelled and waits for the Refinery's answer"""
+
+    grant: SlotGrant | None = None
+    observations: list[Observation] = Field(default_factory=list)
+    verdicts: list[Verdict] = Field(default_factory=list)
+    decisions: list[Decision] = Field(default_factory=list)
+    outbox: list[JobWrite] = Field(default_factory=list)
+
+    patience: int = 1000
+    """messages after which a run hands over"""
+
+    @property
+    def bead(self) -> str:
+        return self.admission.bead.id
+
+    @property
+    def rig(self) -> str:
+        return self.admission.rig.name
+
+    @property
+    def current_attempt(self) -> int:
+        """The attempt that writes are made under: before the first one, the highest of earlier jobs."""
+        return self.admission.highest_attempt if self.attempt is None else self.attempt
+
+    def next_sequence(self) -> int:
+        """The next number under the current attempt; never used before in the bead's life."""
+        last = self.admission.highest_sequence if self.sequence is None else self.sequence
+        self.sequence = last + 1
+        return self.sequence
+
+    def begin_attempt(self) -> int:
+        """Number the next attempt; what was known of the last one's session is over."""
+        self.attempt = self.current_attempt + 1
+        self.sequence = 0
+        self.refusal = ""
+        self.heard = []
+        self.observations = []
+        self.working_since = None
+        self.start_not_before = None
+        self.session_lives = self.worktree_held = True
+        return self.attempt
+
+    def note(self, kind: str, text: str) -> None:
+        """Remember what was said about the current attempt, for the next one's task file."""
+        self.last_failure = text.strip().splitlines()[0] if text.strip() else kind
+        clipped = text if len(text) <= NOTE_LENGTH else "…" + text[-NOTE_LENGTH:]
+        self.notes.append(AttemptNote(attempt=self.current_attempt, kind=kind, text=clipped))
+        del self.notes[:-NOTES_KEPT]
+
+    def accepts(self, seen: Observation) -> bool:
+        """Only a starting or working attempt can be observed; all else is late news of an older one."""
+        return self.state in {JobState.STARTING, JobState.WORKING} and seen.attempt == self.attempt
+
+    def awaits(self, verdict: Verdict) -> bool:
+        """The verdict is about the merge request that this job waits for."""
+        request = self.merge_request
+        return self.state is JobState.SUBMITTED and request is not None and verdict.merge_request == request.id
+
+    def wants(self, grant: SlotGrant) -> bool:
+        """The grant answers the current request, not an earlier one."""
+        current = self.state is JobState.WAITING and grant.attempt == self.current_attempt + 1
+        return current and grant.polecat != self.avoid_polecat
+
+    def status(self) -> JobStatus:
+        """Answer of the query `status`."""
+        return JobStatus(
+            bead=self.bead,
+            rig=self.rig,
+            state=self.state,
+            attempt=self.current_attempt,
+            polecat=self.polecat,
+            host=self.host,
+            branch=names.job_branch(self.bead),
+            head_sha=self.head_sha,
+            merged_sha=self.merged_sha,
+            restarts=self.restarts,
+            reworks=self.reworks,
+            waits_for=self.waits_for,
+            unrecorded=len(self.outbox),
+        )

@@ -1,0 +1,179 @@
+"""One bead's job: attempt after attempt, until its work is merged or the job is given up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, is_cancelled_exception
+
+from models.jobs import (
+    Decision,
+    DecisionKind,
+    JobResult,
+    JobStatus,
+    Observation,
+    ObservationKind,
+    SlotGrant,
+    Verdict,
+)
+from models.names import WorkflowType
+from models.records import JobState, MergeRequestState
+from workflows.job import Job
+from workflows.job_course import REPEAT, SOON, Course
+from workflows.job_state import PolecatState
+from workflows.patience import Patience
+
+_ORDER = (ObservationKind.HELP, ObservationKind.DONE, ObservationKind.DIED)
+"""when several wait: what the agent said counts before its death"""
+
+
+@workflow.defn(name=WorkflowType.POLECAT)
+class PolecatWorkflow:
+    """Started by the dispatcher. Handlers only put messages into the state; `run` acts on them, one at a time."""
+
+    @workflow.init
+    def __init__(self, state: PolecatState) -> None:
+        self._state = state
+        self._job = Job(state)
+        self._course = Course(state, self._job, self._interrupted)
+        self._patience = Patience(state.patience)
+
+    @workflow.run
+    async def run(self, state: PolecatState) -> JobResult:
+        """Work the job to its end. Returns once the record holds all of it."""
+        self._job.outbox.start()
+        if state.started_at is None:
+            state.started_at = workflow.now()
+            self._job.enter(JobState.WAITING, "a slot")
+            self._job.record("hooked", state.admission.bead.title)
+        elif state.state is JobState.WORKING:
+            await self._job.announce()
+        while not state.state.final:
+            if self._patience.exhausted:
+                await workflow.wait_condition(workflow.all_handlers_finished)
+                workflow.continue_as_new(state)
+            await self._step()
+        await self._course.release_worktree()
+        await self._job.say_ended()
+        await self._job.outbox.drained()
+        return JobResult(bead=state.bead, state=state.state, merged_sha=state.merged_sha, attempt=state.current_attempt)
+
+    # --- messages -------------------------------------------------------------------------------
+
+    @workflow.signal(description="The dispatcher: a living session may be started")
+    def slot_granted(self, grant: SlotGrant) -> None:
+        self._patience.count()
+        if self._state.wants(grant):
+            self._state.grant = grant
+
+    @workflow.signal(description="The Witness: a fact about the running attempt; older ones are dropped")
+    def observed(self, seen: Observation) -> None:
+        self._patience.count()
+        if self._state.accepts(seen) and seen not in self._state.observations:
+            self._state.observations.append(seen)
+
+    @workflow.signal(description="The Refinery: what became of the merge request")
+    def verdict(self, verdict: Verdict) -> None:
+        self._patience.count()
+        if self._state.awaits(verdict):
+            self._state.verdicts.append(verdict)
+
+    @workflow.signal(description="The Mayor or a person: retry, reassign, abandon or ignore")
+    def decision(self, decision: Decision) -> None:
+        self._patience.count()
+        if not self._state.state.final:
+            self._state.decisions.append(decision)
+
+    @workflow.query(description="Where the job stands")
+    def status(self) -> JobStatus:
+        return self._state.status()
+
+    # --- the loop -------------------------------------------------------------------------------
+
+    async def _step(self) -> None:
+        """Do the next thing: a decision first, else what the state calls for."""
+        try:
+            if self._state.decisions:
+                await self._course.follow(self._state.decisions.pop(0))
+                return
+            match self._state.state:
+                case JobState.WAITING:
+                    await self._wait_for_slot()
+                case JobState.STARTING:
+                    await self._course.start()
+                case JobState.WORKING:
+                    await self._work()
+                case JobState.SUBMITTED:
+                    await self._await_verdict()
+                case _:
+                    await self._heard(lambda: False)
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            await self._course.stumble(error)
+
+    async def _heard(self, holds: Callable[[], bool], at_most: timedelta | None = None, why: str = "") -> bool:
+        """Wait until `holds`, a decision comes or the run should end; False once `at_most` is over."""
+        try:
+            await workflow.wait_condition(
+                lambda: holds() or bool(self._state.decisions) or self._patience.exhausted,
+                timeout=at_most,
+                timeout_summary=why or None,
+            )
+        except TimeoutError:
+            return False
+        return True
+
+    def _interrupted(self) -> bool:
+        return any(decision.kind is not DecisionKind.IGNORE for decision in self._state.decisions)
+
+    async def _wait_for_slot(self) -> None:
+        job = self._state
+        if job.start_not_before is not None:
+            delay = job.start_not_before - workflow.now()
+            if delay > timedelta(0):
+                self._job.show(f"its restart at {job.start_not_before:%H:%M:%S} UTC")
+                await self._heard(lambda: False, delay, "delay before the restart")
+                return
+            job.start_not_before = None
+        if job.grant is None:
+            self._job.show("a slot")
+            asked = await self._job.ask_slot()
+            await self._heard(lambda: job.grant is not None, REPEAT if asked else SOON, "ask for a slot again")
+        if job.grant is not None and not job.decisions:
+            grant, job.grant = job.grant, None
+            self._course.granted(grant)
+
+    async def _work(self) -> None:
+        job = self._state
+        if not await self._heard(lambda: bool(job.observations), REPEAT, "announce the work again"):
+            await self._job.announce()
+        if not job.observations or job.decisions:
+            return
+        seen = min(job.observations, key=lambda seen: _ORDER.index(seen.kind))
+        match seen.kind:
+            case ObservationKind.HELP:
+                await self._course.help(seen)
+            case ObservationKind.DONE:
+                await self._course.done(seen)
+            case ObservationKind.DIED:
+                await self._course.died(seen)
+        # What was told again meanwhile is the same fact.
+        job.observations[:] = [other for other in job.observations if other != seen]
+
+    async def _await_verdict(self) -> None:
+        job = self._state
+        if not job.verdicts and (job.offer_due is None or job.offer_due <= workflow.now()):
+            offered = await self._course.offer()
+            if not offered and job.withdrawing is not None:
+                # No Refinery, no landing.
+                await self._course.abandon(job.withdrawing, MergeRequestState.WITHDRAWN)
+                return
+        if not job.verdicts and job.offer_due is not None:
+            await self._heard(lambda: bool(job.verdicts), job.offer_due - workflow.now(), "tell the Refinery again")
+        if job.verdicts and not job.decisions:
+            verdict = job.verdicts[0]
+            job.verdicts.clear()
+            await self._course.judged(verdict)
