@@ -28,7 +28,7 @@ TIMEOUT_S: Final = 10.0
 ARRIVAL_TIMEOUT_S: Final = 5.0
 
 _COLUMNS, _ROWS = 200, 50
-_NO_SERVER: Final = ("no server running", "error connecting to", "lost server", "server exited")
+_NO_SERVER: Final = ("no server running", "error connecting to", "lost server", "server exited", "no current target")
 _SETTINGS: Final[tuple[tuple[str, ...], ...]] = (
     ("set", "-s", "exit-empty", "off"),
     ("set", "-g", "remain-on-exit", "on"),
@@ -84,7 +84,7 @@ class Tmux:
     """
 
     def __init__(self, socket: str) -> None:
-        self._socket = socket
+        self.socket = socket
         self._starting = threading.Lock()
 
     def panes(self) -> dict[str, PaneFacts]:
@@ -126,7 +126,8 @@ class Tmux:
 
     def capture(self, name: str, lines: int) -> str:
         """The last `lines` lines of the agent's pane, without the blank ones below; "" without a session."""
-        answer = self._run(["capture-pane", "-p", "-J", "-S", f"-{lines}", "-t", f"{_target(name)}^.{{top-left}}"])
+        command = ["capture-pane", "-p", "-J", "-S", f"-{lines}", "-t", f"{_target(name)}^.{{top-left}}"]
+        answer = self._run(command, may_fail=True)
         return "\n".join((answer or "").rstrip().splitlines()[-lines:])
 
     def send_text(self, name: str, text: str) -> None:
@@ -153,10 +154,8 @@ class Tmux:
         Args:
             mark: see `end_processes`; finds daemons that outlived their pane.
         """
-        pids = self._living_pids(name)
-        end_processes(pids, mark)
-        if self._run(["has-session", "-t", _target(name)], may_fail=True) is not None:
-            self._run(["kill-session", "-t", _target(name)], may_fail=True)
+        end_processes(self._living_pids(name), mark)
+        self._run(["kill-session", "-t", _target(name)], may_fail=True)
 
     def kill_leftovers(self, mark: tuple[str, str]) -> None:
         """End processes that outlived their session (a killed tmux server leaves such)."""
@@ -192,7 +191,7 @@ class Tmux:
     ) -> str | None:
         """Standard output; None where no server runs (or, with `may_fail`, where tmux refuses)."""
         # -u: without it tmux writes what is not ASCII as underscores.
-        argv = ["tmux", "-u", "-L", self._socket, "-f", "/dev/null", *command]
+        argv = ["tmux", "-u", "-L", self.socket, "-f", "/dev/null", *command]
         try:
             answer = subprocess.run(
                 argv,

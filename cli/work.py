@@ -56,7 +56,6 @@ def sling(
     result = connect.converse(town, lambda client: _sling(client, town, request))
     state, code = result.state.value, ExitCode.DONE
     if wait:
-        output.say(f"{bead}: {state}; waiting")
         state = _wait(town, result, deadline) or state
         code = _EXIT_CODES.get(state, ExitCode.TIMED_OUT)
     web_url = town.web_url(result.workflow_id)
@@ -91,6 +90,7 @@ def _require_rig(town: Town, rig: str) -> None:
 def _wait(town: Town, result: SlingResult, deadline: float) -> str | None:
     """The state that ended the wait, or the last one seen (None: none was seen) at the deadline."""
     try:
+        output.say(f"{result.bead}: {result.state}; waiting")
         return connect.converse(town, lambda client: _watch(client, result.workflow_id, deadline))
     except KeyboardInterrupt:
         output.say(f"{result.bead}: the job goes on; see gt job show {result.bead}")

@@ -46,7 +46,7 @@ class Workshop:
         git(folder.parent, "clone", "--quiet", str(remote), str(folder))
 
     def git(self, *arguments: str, **environment: str) -> str:
-        return git(self.folder, *arguments, **environment)
+        return git(self.folder, *arguments, stdin=None, **environment)
 
     def at_remote(self, ref: str) -> str | None:
         """The object that the remote holds under the full name `ref`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from temporalio import activity, workflow
+from temporalio.common import SearchAttributeKey
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
@@ -24,6 +25,8 @@ with workflow.unsafe.imports_passed_through():
     from models.names import WorkflowType
     from models.records import JobState
     from workflows.labels import attributes
+
+STATE = SearchAttributeKey.for_keyword("GtState")
 
 
 @workflow.defn(name=WorkflowType.DISPATCH)
@@ -83,8 +86,7 @@ class Job:
             await asyncio.sleep(0.5)
             return JobResult(bead=request.bead, state=JobState(course), attempt=1)
         if course == "blocked":
-            shown = attributes(role="polecat", state="blocked", rig=request.rig, bead=request.bead)
-            workflow.upsert_search_attributes(shown)
+            workflow.upsert_search_attributes([STATE.value_set("blocked")])
         if course == "fail":
             raise ApplicationError("a bug", non_retryable=True)
         await workflow.wait_condition(lambda: self._stopped)

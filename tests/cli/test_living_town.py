@@ -61,8 +61,8 @@ def town(tmp_path: Path, server: int) -> Town:
     """A town whose Temporal is the module's server."""
     made = create_town(tmp_path / "town", "test", "embedded").town
     text = tomlkit.parse(made.paths.config.read_text())
-    text["temporal"]["port"] = server  # type: ignore[index]
-    text["temporal"]["namespace"] = "default"  # type: ignore[index]
+    text["temporal"]["port"] = server
+    text["temporal"]["namespace"] = "default"
     made.paths.config.write_text(tomlkit.dumps(text))
     return load_town(made.root)
 
@@ -87,7 +87,7 @@ def worker(server: int) -> Iterator[None]:
     async def work() -> None:
         client = await _client(server)
         workflows = [standins.Dispatcher, standins.Job, MayorWorkflow, RefineryWorkflow, WitnessWorkflow]
-        activities = [standins.load_rig, standins.record_escalation]
+        activities: list[Any] = [standins.load_rig, standins.record_escalation]
         async with contextlib.AsyncExitStack() as stack:
             for queue in (names.TOWN_QUEUE, names.CONTROL_QUEUE):
                 hosted: list[Any] = workflows if queue == names.TOWN_QUEUE else []

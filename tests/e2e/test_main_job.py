@@ -41,6 +41,11 @@ def assert_nothing_half_done_is_left(town: LivingTown) -> None:
     assert town.json("gt", "refinery", "queue", "--rig", "shop")["items"] == []
 
 
+def kill_and_see_it_back(town: LivingTown, service: str) -> None:
+    died = town.kill_service(service)
+    wait_until(f"{service} to be back", lambda: town.service(service)["pid"] not in (None, died), 60)
+
+
 def test_two_beads_are_merged_and_the_job_tells_its_story(town: LivingTown) -> None:
     first, second = town.bead("add a"), town.bead("add b")
     town.sling(first, shell_agent(file="a.py"))
@@ -63,8 +68,7 @@ def test_every_service_and_the_agent_killed_in_mid_job_still_merges_exactly_once
     wait_for_file(working)
     services = ["worker", "temporal"] + (["dolt"] if town.store == "server" else [])
     for name in services:
-        died = town.kill_service(name)
-        wait_until(f"{name} to be back", lambda n=name, d=died: town.service(n)["pid"] not in (None, d), 60)
+        kill_and_see_it_back(town, name)
     pid = int(working.read_text())
     working.unlink()
     os.kill(pid, signal.SIGKILL)

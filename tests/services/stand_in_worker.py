@@ -28,6 +28,9 @@ class SlowActivities:
         return attempt
 
 
+worker_life.RIGS_EVERY_S = 0.5
+
+
 async def serve(town: Town) -> None:
     identity = worker_life.worker_identity(town)
     client = await worker_life.connect_patiently(town, identity, worker_life.metrics_runtime(town))

@@ -12,6 +12,7 @@ import pytest
 
 from models.errors import ErrorCode, GtError
 from services import programs, supervision
+from services.readiness import ready_path
 from services.supervision import UpReport, down, service_states, up
 from services.supervisor import State
 from services.town import Town, create_town
@@ -39,6 +40,7 @@ def test_down_leaves_no_process_and_the_next_up_goes_on(town: Town) -> None:
     assert down(town).stopped
     assert living(town) == {}
     assert {state.state for state in service_states(town)} == {State.STOPPED}
+    assert not ready_path(town).exists(), "the worker drained and left nothing to clear up"
     assert not down(town).stopped
     again = up(town)
     assert again.started

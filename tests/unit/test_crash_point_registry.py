@@ -7,14 +7,16 @@ from pathlib import Path
 
 from activities.crash_points import CRASH_POINTS
 
-ACTIVITIES = Path(__file__).parents[2] / "activities"
+ROOT = Path(__file__).parents[2]
+ANNOUNCED = re.compile(r"(?:crash_point|_tell)\(\s*\"([^\"]+)\"")
+"""the ledger, which stands below the activities, tells its points to whom it is given"""
 
 
 def test_every_registered_point_is_announced_in_the_code_and_no_other() -> None:
     announced: set[str] = set()
-    for module in ACTIVITIES.rglob("*.py"):
-        if module.name != "crash_points.py":
-            announced |= set(re.findall(r"crash_point\(\s*\"([^\"]+)\"", module.read_text()))
+    for folder in ("activities", "ledger"):
+        for module in (ROOT / folder).rglob("*.py"):
+            announced |= set(ANNOUNCED.findall(module.read_text()))
     assert announced == set(CRASH_POINTS)
 
 

@@ -139,8 +139,8 @@ async def test_a_refinery_starts_from_the_bare_name_of_its_rig(env: WorkflowEnvi
             id=names.refinery_id("depot"),
             task_queue=names.TOWN_QUEUE,
         )
-        handle = env.client.get_workflow_handle_for(RefineryWorkflow.run, names.refinery_id("depot"))
-        assert (await handle.query(RefineryWorkflow.queue)).rig == "depot"
+        depot = env.client.get_workflow_handle(names.refinery_id("depot"))
+        assert (await depot.query(RefineryWorkflow.queue)).rig == "depot"
         assert (await town.queue()).rig == "shop"
 
 

@@ -1,0 +1,134 @@
+"""Asks for attempts the way a job does, and looks at what became of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from activities.attempts import AttemptActivities
+from activities.tmux import PaneFacts, Tmux
+from activities.worktrees import Worktrees
+from agents import session_folder
+from models.attempts import AttemptStarted, EndSession, SettleIntent, StartAttempt, TakeWork, WorkTaken
+from models.records import Rig
+from models.town import TownPaths
+
+IDLE = "echo ready; exec sleep 600"
+"""An agent that lives and does nothing."""
+
+WORKS = "echo work > work.txt && git add -A && git commit -qm Work && gt done; exec sleep 600"
+
+
+def eventually(condition: Callable[[], Any], within_s: float = 10.0) -> Any:
+    """The first true answer of `condition`, which must come in time."""
+    deadline = time.monotonic() + within_s
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+class Desk:
+    def __init__(self, paths: TownPaths, tmux: Tmux, rig: Rig, environment: dict[str, str]) -> None:
+        self.paths = paths
+        self.tmux = tmux
+        self.rig = rig
+        self.environment = environment
+        self.worktrees = Worktrees(paths)
+        self.attempts = AttemptActivities(paths, tmux, self.worktrees, environment)
+        self._used: set[tuple[str, str, int]] = set()
+
+    def request(self, agent: str = IDLE, bead: str = "sh-1", attempt: int = 1, **more: Any) -> StartAttempt:
+        fields: dict[str, Any] = {"title": "Fix the till", "description": "It is broken.", "polecat": "toast"}
+        return StartAttempt(rig=self.rig, bead=bead, attempt=attempt, agent=agent, **(fields | more))
+
+    def start(self, agent: str = IDLE, bead: str = "sh-1", attempt: int = 1, **more: Any) -> AttemptStarted:
+        request = self.request(agent, bead, attempt, **more)
+        self._used.add((request.polecat, bead, attempt))
+        return self.attempts.start_attempt(request)
+
+    def take(self, bead: str = "sh-1", attempt: int = 1, polecat: str = "toast") -> WorkTaken:
+        return self.attempts.take_work(TakeWork(rig=self.rig, bead=bead, polecat=polecat, attempt=attempt))
+
+    def settle(self, intent: str, refused: str = "", attempt: int = 1, bead: str = "sh-1") -> None:
+        self.attempts.settle_intent(
+            SettleIntent(rig="shop", bead=bead, polecat="toast", attempt=attempt, intent=intent, refused=refused)
+        )
+
+    def end(self, attempt: int = 1, bead: str = "sh-1", polecat: str = "toast", grace_s: float = 0.0) -> None:
+        request = EndSession(rig="shop", bead=bead, polecat=polecat, attempt=attempt, grace_s=grace_s, cause="a test")
+        self.attempts.end_session(request)
+
+    def end_all(self) -> None:
+        for polecat, bead, attempt in self._used:
+            self.end(attempt, bead, polecat)
+
+    def folder(self, attempt: int = 1, bead: str = "sh-1", polecat: str = "toast") -> Path:
+        return self.paths.session("shop", polecat, bead, attempt)
+
+    def pane(self, polecat: str = "toast") -> PaneFacts | None:
+        return self.tmux.panes().get(f"shop--{polecat}")
+
+    def shown(self, text: str) -> str:
+        """The agent's pane, once it shows `text`."""
+
+        def capture() -> str:
+            shown = self.tmux.capture("shop--toast", 200)
+            return shown if text in shown else ""
+
+        answer: str = eventually(capture)
+        return answer
+
+    def gt(self, *argv: str, attempt: int = 1, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """`gt` as the agent of that attempt would run it."""
+        folder = self.folder(attempt)
+        return subprocess.run(
+            [str(self.paths.bin / "gt"), *argv],
+            cwd=cwd or self.paths.worktree("shop", "toast"),
+            env={**self.environment, "GT_TASK_FILE": str(folder / session_folder.TASK)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def evidence(self, attempt: int = 1, bead: str = "sh-1") -> dict[str, str]:
+        folder = self.paths.evidence / bead / str(attempt)
+        return {path.name: path.read_text() for path in folder.iterdir()} if folder.is_dir() else {}
+
+    def killed_at(self, point: str, activity: str, request: StartAttempt | TakeWork | EndSession | Any) -> None:
+        """Run one activity in a process of its own that dies by SIGKILL at the crash point."""
+        script = (
+            "import sys; from pathlib import Path\n"
+            "from activities.attempts import AttemptActivities; from activities.tmux import Tmux\n"
+            "from activities.worktrees import Worktrees\n"
+            "from models import attempts; from models.town import TownPaths\n"
+            "root, socket, activity, model, document = sys.argv[1:]; paths = TownPaths(Path(root))\n"
+            "desk = AttemptActivities(paths, Tmux(socket), Worktrees(paths))\n"
+            "getattr(desk, activity)(getattr(attempts, model).model_validate_json(document))\n"
+        )
+        mark = self.paths.root / f"killed-{point}"
+        arguments = [
+            str(self.paths.root),
+            self.tmux.socket,
+            activity,
+            type(request).__name__,
+            request.model_dump_json(),
+        ]
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments],
+            cwd=Path(__file__).parents[3],
+            env={**os.environ, "GT_CRASH_POINT": point, "GT_CRASH_MARK": str(mark)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == -9, f"{point} was not reached: {done.stderr}"
+        if isinstance(request, StartAttempt):
+            self._used.add((request.polecat, request.bead, request.attempt))

@@ -1,0 +1,131 @@
+"""The worker: everything is registered, one per town directory, and its sudden death costs little time."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import os
+import pkgutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+from temporalio import workflow
+from temporalio.client import Client
+from temporalio.common import RetryPolicy
+from temporalio.service import RPCError
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+import activities
+import worker
+from ledger.store import Ledger
+from models import names
+from models.names import WorkflowType
+from models.records import Rig
+from services.programs import WORKER
+from services.supervision import service_states
+from services.temporal import connect
+from services.town import Town
+from workflows.registry import WORKFLOWS
+
+
+def registered(workers: list[Worker]) -> Counter[str]:
+    return Counter(method.__qualname__ for each in workers for method in each.config(active_config=True)["activities"])
+
+
+def written() -> set[str]:
+    """Every activity that the activities package defines."""
+    found: set[str] = set()
+    for module in pkgutil.iter_modules(activities.__path__, "activities."):
+        for _, owner in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+            if owner.__module__ == module.name:
+                functions = inspect.getmembers(owner, inspect.isfunction)
+                found |= {f.__qualname__ for _, f in functions if hasattr(f, "__temporal_activity_definition")}
+    return found
+
+
+async def test_every_activity_is_registered_on_exactly_one_queue(running_town: Town) -> None:
+    workers = worker.build_workers(await connect(running_town), running_town, host_only=False)
+    names_of = registered(workers)
+    assert set(names_of) == written()
+    assert set(names_of.values()) == {1}
+
+
+async def test_a_host_only_worker_leaves_the_towns_queues_alone(running_town: Town) -> None:
+    host = running_town.file.host
+    workers = worker.build_workers(await connect(running_town), running_town, host_only=True)
+    assert {each.task_queue for each in workers} == {names.host_queue(host), names.watch_queue(host)}
+
+
+def test_every_workflow_that_has_a_name_is_registered() -> None:
+    defined = {workflow._Definition.must_from_class(each).name for each in WORKFLOWS}
+    assert set(WorkflowType) <= defined
+
+
+def test_a_second_worker_in_the_same_town_refuses_to_start(running_town: Town) -> None:
+    argv = [sys.executable, "-P", "-m", "worker", "--town", str(running_town.root)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 5
+    assert "error: another process" in done.stderr
+
+
+async def test_a_rig_that_is_added_later_gets_its_workflows(running_town: Town) -> None:
+    client = await connect(running_town)
+    ledger = await asyncio.to_thread(Ledger.open, running_town.ledger_url())
+    try:
+        rig = Rig(name="late", url="file:///nowhere", prefix="lt", branch="main", created_at=datetime.now(UTC))
+        await asyncio.to_thread(ledger.add_rig, rig)
+        assert [host.name for host in await asyncio.to_thread(ledger.hosts)] == [running_town.file.host]
+    finally:
+        await asyncio.to_thread(ledger.close)
+    async with asyncio.timeout(20):
+        while not await exists(client, names.dispatch_id("late")):
+            await asyncio.sleep(0.1)
+
+
+async def exists(client: Client, workflow_id: str) -> bool:
+    try:
+        await client.get_workflow_handle(workflow_id).describe()
+    except RPCError:
+        return False
+    return True
+
+
+@workflow.defn
+class CountWorkflow:
+    """Waits for an activity that only a second attempt finishes."""
+
+    @workflow.run
+    async def run(self, queue: str) -> int:
+        counted: int = await workflow.execute_activity(
+            "count_slowly",
+            task_queue=queue,
+            result_type=int,
+            start_to_close_timeout=timedelta(minutes=5),
+            retry_policy=RetryPolicy(initial_interval=timedelta(seconds=0.1)),
+        )
+        return counted
+
+
+async def test_what_a_killed_worker_was_doing_is_retried_long_before_its_timeout(running_town: Town) -> None:
+    client = await connect(running_town)
+    async with Worker(
+        client, task_queue="count", workflows=[CountWorkflow], workflow_runner=UnsandboxedWorkflowRunner()
+    ):
+        queue = names.host_queue(running_town.file.host)
+        handle = await client.start_workflow(CountWorkflow.run, queue, id="count", task_queue="count")
+        async with asyncio.timeout(20):
+            while not await has_started_activity(client):
+                await asyncio.sleep(0.05)
+        pid = next(state.pid for state in service_states(running_town) if state.name == WORKER)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        assert await asyncio.wait_for(handle.result(), 30) == 2
+
+
+async def has_started_activity(client: Client) -> bool:
+    described = await client.get_workflow_handle("count").describe()
+    return any(each.HasField("last_started_time") for each in described.raw_description.pending_activities)
