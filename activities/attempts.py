@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -105,8 +106,12 @@ class AttemptActivities:
         if over:
             return WorkTaken(accepted=False, reason=f"attempt {request.attempt} is over: {over}")
         rejected = (record_of(folder) or {}).get("rejected", [])
+        announced = (session_folder.read_json(folder / session_folder.DONE) or {}).get("head_sha")
         for _ in range(_MOVED_LIMIT):
             status = self._worktrees.status(rig, polecat, bead)
+            if status.head_sha == announced:
+                # `gt done` found the tree clean; what was left behind since is parked with the worktree.
+                status = replace(status, dirty=False)
             reason = unfit(status, names.job_branch(bead), rig.branch, rejected)
             if reason:
                 return WorkTaken(accepted=False, head_sha=status.head_sha or None, reason=reason)
