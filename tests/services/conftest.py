@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,6 +33,14 @@ def wait_until(what: str, look: Callable[[], T], timeout_s: float = 30.0) -> T:
             return found
         assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s for {what}"
         time.sleep(0.05)
+
+
+async def eventually(what: str, look: Callable[[], Awaitable[bool]], timeout_s: float = 30.0) -> None:
+    """Ask `look` until it says True; AssertionError after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not await look():
+        assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s for {what}"
+        await asyncio.sleep(0.05)
 
 
 def living(town: Town) -> dict[int, str]:

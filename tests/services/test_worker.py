@@ -29,6 +29,7 @@ from services.programs import WORKER
 from services.supervision import service_states
 from services.temporal import connect
 from services.town import Town
+from tests.services.conftest import eventually
 from workflows.registry import WORKFLOWS
 
 
@@ -81,9 +82,7 @@ async def test_a_rig_that_is_added_later_gets_its_workflows(running_town: Town) 
         assert [host.name for host in await asyncio.to_thread(ledger.hosts)] == [running_town.file.host]
     finally:
         await asyncio.to_thread(ledger.close)
-    async with asyncio.timeout(20):
-        while not await exists(client, names.dispatch_id("late")):
-            await asyncio.sleep(0.1)
+    await eventually("the rig's dispatcher", lambda: exists(client, names.dispatch_id("late")))
 
 
 async def exists(client: Client, workflow_id: str) -> bool:
@@ -117,9 +116,7 @@ async def test_what_a_killed_worker_was_doing_is_retried_long_before_its_timeout
     ):
         queue = names.host_queue(running_town.file.host)
         handle = await client.start_workflow(CountWorkflow.run, queue, id="count", task_queue="count")
-        async with asyncio.timeout(20):
-            while not await has_started_activity(client):
-                await asyncio.sleep(0.05)
+        await eventually("the activity to run", lambda: has_started_activity(client))
         pid = next(state.pid for state in service_states(running_town) if state.name == WORKER)
         assert pid is not None
         os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,262 @@
+"""A rig for jobs under test: the record and the host are stand-ins, the test plays Witness and Refinery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from temporalio import activity, workflow
+from temporalio.client import WorkflowHandle
+from temporalio.common import RawValue
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import WorkflowEnvironment
+
+from models import names
+from models.attempts import (
+    AttemptStarted,
+    EndSession,
+    ReleaseWorktree,
+    SettleIntent,
+    StartAttempt,
+    TakeWork,
+    WorkTaken,
+    WorktreeReleased,
+)
+from models.errors import ErrorCode
+from models.jobs import (
+    Admission,
+    Decision,
+    DispatchFacts,
+    DispatchFactsRequest,
+    DoneStatus,
+    Escalation,
+    JobStatus,
+    Observation,
+    ObservationKind,
+    SlingRequest,
+    SlingResult,
+    Verdict,
+    VerdictKind,
+    WorkflowIds,
+)
+from models.records import Bead, BeadRef, BeadStatus, BeadStatusReply, GateSpec, JobState, JobWrite, JobWrites, Rig
+from models.settings import Settings
+from tests.workflows.conftest import HOST
+from tests.workflows.probes import eventually
+from workflows.dispatch import DispatchWorkflow
+from workflows.dispatch_state import DispatchState
+from workflows.polecat import PolecatWorkflow
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def rig(max_polecats: int = 10) -> Rig:
+    return Rig(
+        name="shop",
+        url="/srv/shop.git",
+        prefix="sh",
+        branch="main",
+        gates=(GateSpec(name="test", command="true"),),
+        max_polecats=max_polecats,
+        created_at=NOW,
+    )
+
+
+@workflow.defn
+class PostBox:
+    """Runs under a Refinery's or Witness's id and takes every signal."""
+
+    def __init__(self) -> None:
+        self._signals: list[str] = []
+
+    @workflow.run
+    async def run(self) -> None:
+        await workflow.wait_condition(lambda: False)
+
+    @workflow.signal(dynamic=True)
+    def any(self, name: str, _message: Sequence[RawValue]) -> None:
+        self._signals.append(name)
+
+    @workflow.query
+    def signals(self) -> list[str]:
+        return self._signals
+
+
+@dataclass
+class JobWorld:
+    """Mocked activities and what they were asked; knobs a test turns."""
+
+    rig: Rig = field(default_factory=rig)
+    settings: Settings = field(default_factory=Settings)
+    priorities: dict[str, int] = field(default_factory=dict)
+    dependencies: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    ledger_down: bool = False
+    refuse_work: str = ""
+    closed: BeadStatusReply | None = None
+
+    started: list[StartAttempt] = field(default_factory=list)
+    ended: list[EndSession] = field(default_factory=list)
+    settled: list[SettleIntent] = field(default_factory=list)
+    released: list[ReleaseWorktree] = field(default_factory=list)
+    writes: list[JobWrite] = field(default_factory=list)
+    letters: list[Escalation] = field(default_factory=list)
+
+    @activity.defn
+    async def admit_bead(self, request: SlingRequest) -> Admission:
+        self._reach_ledger()
+        if request.bead == "sh-404":
+            raise ApplicationError("there is no bead sh-404", type=ErrorCode.NOT_FOUND.value, non_retryable=True)
+        bead = Bead(
+            id=request.bead,
+            rig="shop",
+            title=f"work on {request.bead}",
+            priority=self.priorities.get(request.bead, 2),
+            created_at=NOW,
+            updated_at=NOW,
+        )
+        return Admission(
+            bead=bead,
+            rig=self.rig,
+            agent=request.agent or "true",
+            settings=self.settings,
+            highest_attempt=0,
+            open_dependencies=self.dependencies.get(request.bead, ()),
+        )
+
+    @activity.defn
+    async def dispatch_facts(self, request: DispatchFactsRequest) -> DispatchFacts:
+        self._reach_ledger()
+        opened = {bead: self.dependencies.get(bead, ()) for bead in request.beads}
+        return DispatchFacts(rig=self.rig, settings=self.settings, hosts=(HOST,), open_dependencies=opened)
+
+    @activity.defn
+    async def record_job(self, writes: JobWrites) -> None:
+        self._reach_ledger()
+        known = {(write.bead, write.attempt, write.sequence) for write in self.writes}
+        self.writes += [w for w in writes.writes if (w.bead, w.attempt, w.sequence) not in known]
+
+    @activity.defn
+    async def bead_status(self, _bead: BeadRef) -> BeadStatusReply:
+        self._reach_ledger()
+        return self.closed or BeadStatusReply(status=BeadStatus.IN_PROGRESS)
+
+    @activity.defn
+    async def start_attempt(self, request: StartAttempt) -> AttemptStarted:
+        self.started.append(request)
+        return AttemptStarted(session="shop--x", worktree="/w", base_sha="b" * 40, adopted=False)
+
+    @activity.defn
+    async def take_work(self, request: TakeWork) -> WorkTaken:
+        if self.refuse_work:
+            return WorkTaken(accepted=False, reason=self.refuse_work)
+        return WorkTaken(accepted=True, head_sha=f"{request.attempt:040x}")
+
+    @activity.defn
+    async def settle_intent(self, request: SettleIntent) -> None:
+        self.settled.append(request)
+
+    @activity.defn
+    async def end_session(self, request: EndSession) -> None:
+        self.ended.append(request)
+
+    @activity.defn
+    async def release_worktree(self, request: ReleaseWorktree) -> WorktreeReleased:
+        self.released.append(request)
+        return WorktreeReleased()
+
+    @activity.defn
+    async def tell_mayor(self, escalation: Escalation) -> None:
+        self.letters.append(escalation)
+
+    @activity.defn
+    async def running_workflows(self, asked: WorkflowIds) -> WorkflowIds:
+        return asked
+
+    def _reach_ledger(self) -> None:
+        if self.ledger_down:
+            raise ApplicationError("the ledger is down", type=ErrorCode.LEDGER_UNREACHABLE.value)
+
+    @property
+    def activities(self) -> list[object]:
+        return [
+            self.admit_bead, self.dispatch_facts, self.record_job, self.bead_status, self.start_attempt,
+            self.take_work, self.settle_intent, self.end_session, self.release_worktree, self.tell_mayor,
+            self.running_workflows,
+        ]  # fmt: skip
+
+    def events(self, bead: str) -> list[str]:
+        return [write.event for write in self.writes if write.bead == bead]
+
+
+@dataclass
+class Town:
+    """The running workflows, as a test speaks to them."""
+
+    env: WorkflowEnvironment
+    world: JobWorld
+    dispatch: WorkflowHandle[DispatchWorkflow, None]
+
+    @classmethod
+    async def open(cls, env: WorkflowEnvironment, world: JobWorld, patience: int = 1000) -> Town:
+        for place in (names.refinery_id("shop"), names.witness_id("shop")):
+            await env.client.start_workflow(PostBox.run, id=place, task_queue=names.TOWN_QUEUE)
+        dispatch = await env.client.start_workflow(
+            DispatchWorkflow.run,
+            DispatchState(rig="shop", patience=patience),
+            id=names.dispatch_id("shop"),
+            task_queue=names.TOWN_QUEUE,
+        )
+        return cls(env, world, dispatch)
+
+    async def sling(self, bead: str) -> SlingResult:
+        result: SlingResult = await self.dispatch.execute_update(
+            "sling", SlingRequest(bead=bead, rig="shop"), result_type=SlingResult
+        )
+        return result
+
+    def job(self, bead: str) -> WorkflowHandle[PolecatWorkflow, object]:
+        return self.env.client.get_workflow_handle_for(PolecatWorkflow.run, names.polecat_id("shop", bead))
+
+    async def status(self, bead: str) -> JobStatus:
+        return await self.job(bead).query(PolecatWorkflow.status)
+
+    async def reach(self, bead: str, state: JobState, attempt: int | None = None) -> JobStatus:
+        """Wait until the job is in `state` (of that attempt)."""
+
+        async def there() -> JobStatus | None:
+            status = await self.status(bead)
+            return status if status.state is state and attempt in {None, status.attempt} else None
+
+        found: JobStatus = await eventually(there, what=f"{bead} to be {state} ({attempt})")
+        return found
+
+    async def observe(self, bead: str, kind: ObservationKind, **facts: object) -> None:
+        status = await self.status(bead)
+        seen: dict[str, object] = {
+            "bead": bead, "polecat": status.polecat or "toast", "host": HOST, "attempt": status.attempt, "kind": kind,
+        }  # fmt: skip
+        if kind is ObservationKind.DONE:
+            seen |= {"done_status": DoneStatus.COMPLETED, "intent": "done.json"}
+        await self.job(bead).signal("observed", Observation.model_validate(seen | facts))
+
+    async def judge(self, bead: str, kind: VerdictKind, **facts: object) -> None:
+        status = await self.status(bead)
+        verdict = {
+            "merge_request": names.merge_request_id(bead, status.attempt), "bead": bead,
+            "attempt": status.attempt, "kind": kind, "base_sha": "b" * 40,
+        }  # fmt: skip
+        await self.job(bead).signal("verdict", Verdict.model_validate(verdict | facts))
+
+    async def decide(self, bead: str, decision: Decision) -> None:
+        await self.job(bead).signal("decision", decision)
+
+    async def submit_work(self, bead: str, attempt: int = 1) -> None:
+        """From the slot to the merge queue."""
+        await self.reach(bead, JobState.WORKING, attempt)
+        await self.observe(bead, ObservationKind.DONE)
+        await self.reach(bead, JobState.SUBMITTED, attempt)
+
+    async def merge(self, bead: str) -> None:
+        await self.judge(bead, VerdictKind.MERGED, merged_sha="c" * 40)
+        await self.job(bead).result()

@@ -1,0 +1,247 @@
+"""A job from sling to merge, and each way in which it goes wrong and recovers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+
+import pytest
+from temporalio.testing import WorkflowEnvironment
+
+from agents import session_folder
+from models.jobs import Decision, DecisionKind, DoneStatus, ObservationKind, SlingRequest, VerdictKind
+from models.records import BeadStatus, BeadStatusReply, JobState
+from models.settings import PolecatSettings, Settings
+from tests.workflows.conftest import WorkerBuilder
+from tests.workflows.job_world import JobWorld, PostBox, Town
+from tests.workflows.probes import eventually, runs_of
+from workflows.dispatch import DispatchWorkflow
+from workflows.job_state import PolecatState
+from workflows.polecat import PolecatWorkflow
+
+Open = Callable[..., contextlib.AbstractAsyncContextManager[Town]]
+
+
+@pytest.fixture
+def town(env: WorkflowEnvironment, workers: WorkerBuilder) -> Open:
+    @contextlib.asynccontextmanager
+    async def start(world: JobWorld | None = None, patience: int = 1000) -> AsyncIterator[Town]:
+        world = world or JobWorld()
+        async with workers(workflows=[DispatchWorkflow, PolecatWorkflow, PostBox], activities=world.activities):
+            yield await Town.open(env, world, patience)
+
+    return start
+
+
+async def test_a_job_runs_from_sling_to_merge_and_the_record_tells_it_in_order(town: Open) -> None:
+    async with town() as shop:
+        await shop.sling("sh-1")
+        await shop.submit_work("sh-1")
+        await shop.merge("sh-1")
+        assert shop.world.events("sh-1") == ["hooked", "starting", "working", "submitted", "merged"]
+        last = shop.world.writes[-1]
+        assert (last.bead_status, last.close_reason, last.merged_sha) == (BeadStatus.CLOSED, "merged", "c" * 40)
+        assert [request.landed_sha for request in shop.world.released] == ["c" * 40]
+
+
+@pytest.mark.parametrize(
+    ("kind", "event", "facts"),
+    [
+        (VerdictKind.FAILED, "merge_failed", {"gate": "test", "detail": "1 failed", "log_path": "/logs/x"}),
+        (VerdictKind.CONFLICT, "rework_request", {"files": ("a.py",), "detail": "both changed it"}),
+    ],
+)
+async def test_sent_back_work_goes_to_the_same_polecat_with_the_reason(
+    town: Open, kind: VerdictKind, event: str, facts: dict[str, object]
+) -> None:
+    async with town() as shop:
+        await shop.sling("sh-1")
+        await shop.submit_work("sh-1")
+        await shop.judge("sh-1", kind, **facts)
+        await shop.submit_work("sh-1", attempt=2)
+        first, second = shop.world.started
+        assert second.polecat == first.polecat
+        assert [note.kind for note in second.notes] == [event]
+        expected = "1 failed" if kind is VerdictKind.FAILED else "a.py"
+        assert expected in second.notes[0].text
+        assert second.failure_log == facts.get("log_path")
+        await shop.merge("sh-1")
+        assert event in shop.world.events("sh-1")
+        assert shop.world.writes[-1].reworks == 1
+
+
+async def test_work_that_is_sent_back_too_often_waits_for_a_person(town: Open) -> None:
+    async with town(JobWorld(settings=Settings(polecat=PolecatSettings(max_reworks=1)))) as shop:
+        await shop.sling("sh-1")
+        await shop.submit_work("sh-1")
+        await shop.judge("sh-1", VerdictKind.FAILED, gate="test")
+        await shop.submit_work("sh-1", attempt=2)
+        await shop.judge("sh-1", VerdictKind.FAILED, gate="test")
+        await shop.reach("sh-1", JobState.BLOCKED)
+        assert [letter.kind for letter in shop.world.letters] == ["polecat_exhausted"]
+        await shop.decide("sh-1", Decision(kind=DecisionKind.RETRY))
+        await shop.submit_work("sh-1", attempt=3)
+        await shop.merge("sh-1")
+
+
+async def test_a_dead_agent_is_restarted_at_once_with_its_attempt_raised(town: Open) -> None:
+    async with town() as shop:
+        await shop.sling("sh-1")
+        await shop.reach("sh-1", JobState.WORKING, 1)
+        await shop.observe("sh-1", ObservationKind.DIED, exit_code=137, detail="Killed")
+        await shop.submit_work("sh-1", attempt=2)
+        assert shop.world.ended[0].attempt == 1
+        assert [note.kind for note in shop.world.started[1].notes] == ["agent_died"]
+        await shop.merge("sh-1")
+        assert shop.world.writes[-1].restarts == 1
+
+
+async def test_an_agent_that_dies_again_and_again_is_reassigned_once_then_a_person_is_called(town: Open) -> None:
+    async with town() as shop:
+        await shop.sling("sh-1")
+        attempt = 0
+        while (await shop.status("sh-1")).state is not JobState.BLOCKED:
+            attempt += 1
+            status = await shop.status("sh-1")
+            if status.state is JobState.WORKING and status.attempt == len(shop.world.started):
+                await shop.observe("sh-1", ObservationKind.DIED, exit_code=1)
+            await shop.env.sleep(timedelta(seconds=30))
+            assert attempt < 200, "the budget never ended"
+        polecats = [request.polecat for request in shop.world.started]
+        # Once and three restarts in place, then the same with another polecat.
+        assert len(polecats) == 8
+        assert len(set(polecats)) == 2
+        assert polecats == sorted(polecats, key=polecats.index)
+        assert [letter.kind for letter in shop.world.letters] == ["polecat_exhausted"]
+        assert [r.attempt for r in shop.world.started] == list(range(1, 9))
+
+
+async def test_a_dead_agent_of_a_closed_bead_is_not_restarted(town: Open) -> None:
+    world = JobWorld(closed=BeadStatusReply(status=BeadStatus.CLOSED, close_reason="not needed"))
+    async with town(world) as shop:
+        await shop.sling("sh-1")
+        await shop.reach("sh-1", JobState.WORKING, 1)
+        await shop.observe("sh-1", ObservationKind.DIED)
+        await shop.job("sh-1").result()
+        assert len(world.started) == 1
+        assert world.writes[-1].bead_status is BeadStatus.CLOSED
+
+
+async def test_refused_work_is_told_to_the_agent_which_lives_on(town: Open) -> None:
+    async with town(JobWorld(refuse_work="no commits")) as shop:
+        await shop.sling("sh-1")
+        await shop.reach("sh-1", JobState.WORKING, 1)
+        await shop.observe("sh-1", ObservationKind.DONE)
+
+        async def told() -> bool:
+            return [request.refused for request in shop.world.settled] == ["no commits"]
+
+        await eventually(told, what="the refusal")
+        assert (await shop.status("sh-1")).state is JobState.WORKING
+        shop.world.refuse_work = ""
+        await shop.observe("sh-1", ObservationKind.DONE, intent=f"{session_folder.DONE}{session_folder.ID_MARK}2")
+        await shop.reach("sh-1", JobState.SUBMITTED)
+        await shop.merge("sh-1")
+
+
+async def test_news_of_an_older_attempt_is_dropped(town: Open) -> None:
+    async with town() as shop:
+        await shop.sling("sh-1")
+        await shop.reach("sh-1", JobState.WORKING, 1)
+        await shop.observe("sh-1", ObservationKind.DIED)
+        await shop.reach("sh-1", JobState.WORKING, 2)
+        await shop.observe("sh-1", ObservationKind.DONE, attempt=1)
+        await shop.observe("sh-1", ObservationKind.DIED, attempt=1)
+        await shop.submit_work("sh-1", attempt=2)
+        await shop.judge("sh-1", VerdictKind.FAILED, merge_request="sh-1.1", attempt=1)
+        await shop.merge("sh-1")
+        assert [request.attempt for request in shop.world.started] == [1, 2]
+
+
+async def test_a_cry_for_help_reaches_the_mayor_once_and_the_work_goes_on(town: Open) -> None:
+    async with town() as shop:
+        await shop.sling("sh-1")
+        await shop.reach("sh-1", JobState.WORKING, 1)
+        for _ in range(2):
+            await shop.observe("sh-1", ObservationKind.HELP, detail="which database?", intent="help/1.json")
+        await shop.submit_work("sh-1")
+        await shop.merge("sh-1")
+        assert [(letter.kind, letter.message) for letter in shop.world.letters] == [("help", "which database?")]
+
+
+async def test_a_blocked_agent_waits_for_a_person_who_sends_it_on(town: Open) -> None:
+    async with town() as shop:
+        await shop.sling("sh-1")
+        await shop.reach("sh-1", JobState.WORKING, 1)
+        await shop.observe("sh-1", ObservationKind.DONE, done_status=DoneStatus.BLOCKED, detail="no access")
+        await shop.reach("sh-1", JobState.BLOCKED)
+        await shop.decide("sh-1", Decision(kind=DecisionKind.REASSIGN))
+        await shop.submit_work("sh-1", attempt=2)
+        assert shop.world.started[0].polecat != shop.world.started[1].polecat
+        await shop.merge("sh-1")
+
+
+async def test_a_job_cancelled_at_work_parks_its_work_and_defers_the_bead(town: Open) -> None:
+    async with town() as shop:
+        await shop.sling("sh-1")
+        await shop.reach("sh-1", JobState.WORKING, 1)
+        await shop.decide("sh-1", Decision(kind=DecisionKind.ABANDON, reason="not now"))
+        await shop.job("sh-1").result()
+        assert shop.world.writes[-1].bead_status is BeadStatus.DEFERRED
+        assert [request.landed_sha for request in shop.world.released] == [None]
+
+
+async def test_a_merge_that_happened_before_the_cancel_wins(town: Open) -> None:
+    async with town() as shop:
+        await shop.sling("sh-1")
+        await shop.submit_work("sh-1")
+        await shop.decide("sh-1", Decision(kind=DecisionKind.ABANDON, reason="too late"))
+        await shop.merge("sh-1")
+        assert shop.world.writes[-1].bead_status is BeadStatus.CLOSED
+
+
+async def test_with_the_ledger_down_the_job_goes_on_and_its_record_arrives_in_order(town: Open) -> None:
+    async with town() as shop:
+        await shop.sling("sh-1")
+        await shop.reach("sh-1", JobState.WORKING, 1)
+        shop.world.ledger_down = True
+        written = len(shop.world.writes)
+        await shop.observe("sh-1", ObservationKind.DONE)
+        await shop.reach("sh-1", JobState.SUBMITTED)
+        await shop.judge("sh-1", VerdictKind.MERGED, merged_sha="c" * 40)
+        status = await shop.reach("sh-1", JobState.MERGED)
+        assert status.unrecorded >= 2
+        await shop.env.sleep(timedelta(hours=1))
+        assert len(shop.world.writes) == written
+        shop.world.ledger_down = False
+        await shop.job("sh-1").result()
+        assert shop.world.events("sh-1") == ["hooked", "starting", "working", "submitted", "merged"]
+        order = [(write.attempt, write.sequence) for write in shop.world.writes]
+        assert order == sorted(set(order))
+
+
+async def test_a_job_goes_on_over_two_continue_as_new(town: Open, env: WorkflowEnvironment) -> None:
+    async with town() as shop:
+        admission = await shop.world.admit_bead(SlingRequest(bead="sh-1", rig="shop"))
+        handle = await env.client.start_workflow(
+            PolecatWorkflow.run,
+            PolecatState(admission=admission, patience=2),
+            id="polecat/shop/sh-1",
+            task_queue="town",
+        )
+        runs = {await runs_of(handle)}
+        await shop.dispatch.signal("wake")
+        await shop.reach("sh-1", JobState.WORKING, 1)
+        for attempt in (1, 2):
+            runs.add(await runs_of(handle))
+            await shop.observe("sh-1", ObservationKind.HELP, detail="?", intent=f"help/{attempt}.json")
+            await shop.observe("sh-1", ObservationKind.DIED)
+            await shop.env.sleep(timedelta(minutes=2))
+            await shop.reach("sh-1", JobState.WORKING, attempt + 1)
+        runs.add(await runs_of(handle))
+        await shop.submit_work("sh-1", attempt=3)
+        await shop.merge("sh-1")
+        assert len(runs) >= 3
+        assert shop.world.writes[-1].restarts == 2
+        assert [request.attempt for request in shop.world.started] == [1, 2, 3]
