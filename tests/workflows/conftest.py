@@ -30,9 +30,9 @@ def installed(program: str) -> str:
     return found
 
 
-@pytest.fixture
-async def env() -> AsyncIterator[WorkflowEnvironment]:
-    """One server per test: its clock may end years ahead, and one broken workflow freezes it."""
+@contextlib.asynccontextmanager
+async def time_skipping() -> AsyncIterator[WorkflowEnvironment]:
+    """A server with its search attributes."""
     async with await WorkflowEnvironment.start_time_skipping(
         test_server_existing_path=installed("temporal-test-server"),
         data_converter=pydantic_data_converter,
@@ -46,11 +46,23 @@ async def env() -> AsyncIterator[WorkflowEnvironment]:
         yield environment
 
 
+@pytest.fixture
+async def env() -> AsyncIterator[WorkflowEnvironment]:
+    """One server per test: its clock may end years ahead, and one broken workflow freezes it."""
+    async with time_skipping() as environment:
+        yield environment
+
+
 WorkerBuilder = Callable[..., contextlib.AbstractAsyncContextManager[None]]
 
 
 @pytest.fixture
 def workers(env: WorkflowEnvironment) -> WorkerBuilder:
+    """See `workers_of`."""
+    return workers_of(env)
+
+
+def workers_of(env: WorkflowEnvironment) -> WorkerBuilder:
     """`async with workers(workflows=[…], activities=[…]):` — the town, control and host queues.
 
     Every activity is offered on every queue; the code's options choose. A bug in workflow code

@@ -198,8 +198,11 @@ class Town:
     dispatch: WorkflowHandle[DispatchWorkflow, None]
 
     @classmethod
-    async def open(cls, env: WorkflowEnvironment, world: JobWorld, patience: int = 1000) -> Town:
-        for place in (names.refinery_id("shop"), names.witness_id("shop")):
+    async def open(
+        cls, env: WorkflowEnvironment, world: JobWorld, patience: int = 1000, post_boxes: bool = True
+    ) -> Town:
+        """Start the dispatcher and, in place of Refinery and Witness, post boxes."""
+        for place in (names.refinery_id("shop"), names.witness_id("shop")) if post_boxes else ():
             await env.client.start_workflow(PostBox.run, id=place, task_queue=names.TOWN_QUEUE)
         dispatch = await env.client.start_workflow(
             DispatchWorkflow.run,

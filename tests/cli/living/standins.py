@@ -59,10 +59,12 @@ class Dispatcher:
         return SlingResult(bead=request.bead, workflow_id=workflow_id, state=JobState.WAITING)
 
     @workflow.update
-    async def cancel(self, order: JobOrder) -> None:
+    async def cancel(self, order: JobOrder) -> SlingResult:
         if order.bead not in self._jobs:
             raise ApplicationError("there is no such job", "L1", "gt job list", type="not_found")
-        await workflow.get_external_workflow_handle(names.polecat_id(self._rig, order.bead)).signal("stop")
+        workflow_id = names.polecat_id(self._rig, order.bead)
+        await workflow.get_external_workflow_handle(workflow_id).signal("stop")
+        return SlingResult(bead=order.bead, workflow_id=workflow_id, state=JobState.WORKING)
 
     @workflow.query
     def status(self) -> DispatchStatus:

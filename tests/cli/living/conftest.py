@@ -1,0 +1,152 @@
+"""A town whose Temporal is a real server; the Mayor, the Refinery and the Witness are the real ones."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomlkit
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Worker
+
+from ledger.store import Ledger
+from models import names
+from models.records import Bead, NewBead, Rig
+from services.programs import SEARCH_ATTRIBUTES
+from services.town import Town, create_town, load_town
+from tests.cli.conftest import BIN, Commands
+from tests.cli.living import standins
+from workflows.mayor import MayorWorkflow
+from workflows.refinery import RefineryWorkflow
+from workflows.registry import workflow_runner
+from workflows.witness import WitnessWorkflow
+
+START_S = 30.0
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a Temporal server of this process's own."""
+    port = _free_port()
+    argv = [str(BIN / "temporal"), "server", "start-dev", "--headless", "--port", str(port), "--log-level", "error"]
+    for attribute in SEARCH_ATTRIBUTES:
+        argv += ["--search-attribute", f"{attribute}=Keyword"]
+    log = tmp_path_factory.mktemp("temporal") / "log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(argv, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL)
+    try:
+        asyncio.run(_wait_for_server(port))
+        yield port
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture
+def town(tmp_path: Path, server: int) -> Town:
+    """A town whose Temporal is this process's server."""
+    made = create_town(tmp_path / "town", "test", "embedded").town
+    text = tomlkit.parse(made.paths.config.read_text())
+    text["temporal"]["port"] = server
+    text["temporal"]["namespace"] = "default"
+    made.paths.config.write_text(tomlkit.dumps(text))
+    return load_town(made.root)
+
+
+@pytest.fixture
+def rig(ledger: Ledger, tmp_path: Path) -> Rig:
+    """A rig that no other test of this server has."""
+    name = f"shop-{os.urandom(4).hex()}"
+    return ledger.add_rig(Rig(name=name, url="/nowhere", prefix="sh", branch="main", created_at=datetime.now(UTC)))
+
+
+@pytest.fixture
+def bead(ledger: Ledger, rig: Rig) -> Bead:
+    return ledger.create_bead(NewBead(rig=rig.name, title="Fix the login"))
+
+
+@pytest.fixture
+def worker(server: int) -> Iterator[None]:
+    """A worker in a thread: the commands are processes of their own and the tests wait for them."""
+    started, stop = threading.Event(), threading.Event()
+
+    async def work() -> None:
+        client = await _client(server)
+        workflows = [standins.Dispatcher, standins.Job, MayorWorkflow, RefineryWorkflow, WitnessWorkflow]
+        activities: list[Any] = [standins.load_rig, standins.record_escalation]
+        async with contextlib.AsyncExitStack() as stack:
+            for queue in (names.TOWN_QUEUE, names.CONTROL_QUEUE):
+                hosted: list[Any] = workflows if queue == names.TOWN_QUEUE else []
+                await stack.enter_async_context(
+                    Worker(
+                        client,
+                        task_queue=queue,
+                        workflows=hosted,
+                        activities=activities,
+                        workflow_runner=workflow_runner(),
+                        max_cached_workflows=0,
+                    )
+                )
+            started.set()
+            await asyncio.to_thread(stop.wait)
+
+    thread = threading.Thread(target=lambda: asyncio.run(work()))
+    thread.start()
+    assert started.wait(START_S)
+    yield
+    stop.set()
+    thread.join(START_S)
+    assert not thread.is_alive()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def _client(port: int) -> Client:
+    return await Client.connect(f"127.0.0.1:{port}", data_converter=pydantic_data_converter)
+
+
+async def _wait_for_server(port: int) -> None:
+    deadline = time.monotonic() + START_S
+    while True:
+        with contextlib.suppress(Exception):
+            client = await _client(port)
+            async for _ in client.list_workflows("GtBead = 'sh-1'", limit=1):
+                pass
+            return
+        assert time.monotonic() < deadline, "the Temporal server does not start"
+        await asyncio.sleep(0.1)
+
+
+def on_server(port: int, conversation: Any) -> Any:
+    async def talk() -> Any:
+        return await conversation(await _client(port))
+
+    return asyncio.run(talk())
+
+
+def wait_until_listed(commands: Commands, bead: str) -> None:
+    """Visibility lags behind by up to a second."""
+    from services.temporal import connect
+
+    async def listed() -> bool:
+        client = await connect(load_town(commands.cwd))
+        return [found.id async for found in client.list_workflows(f"GtBead = '{bead}'")] != []
+
+    deadline = time.monotonic() + START_S
+    while not asyncio.run(listed()):
+        assert time.monotonic() < deadline, f"{bead} is not listed"

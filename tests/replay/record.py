@@ -1,0 +1,118 @@
+"""Record one history per workflow: `python -m tests.replay.record`.
+
+Run it when a workflow is changed on purpose in a way that cannot replay what ran before; until a
+release is out the old histories are replaced, afterwards they stay and new ones join them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
+
+from models import names
+from models.attempts import WatchReport, WatchRig
+from models.jobs import (
+    DecisionKind,
+    Escalation,
+    EscalationResolve,
+    EscalationStatus,
+    ObservationKind,
+    RigFacts,
+    RigName,
+)
+from models.merging import PauseRequest
+from models.records import JobState
+from tests.workflows.conftest import HOST, time_skipping, workers_of
+from tests.workflows.job_world import NOW, JobWorld, Town
+from tests.workflows.merge_world import FAILED, PASSED, MergeWorld
+from tests.workflows.probes import eventually
+from workflows.merge_queue import RefineryState
+from workflows.refinery import RefineryWorkflow
+from workflows.registry import WORKFLOWS
+from workflows.witness import WitnessState, WitnessWorkflow
+
+HISTORIES = Path(__file__).with_name("histories")
+
+
+class ReplayWorld(JobWorld):
+    """A job's world and a merge's in one, with a quiet watch and a Mayor that can be told."""
+
+    @activity.defn
+    async def load_rig(self, _asked: RigName) -> RigFacts:
+        return RigFacts(rig=self.rig, settings=self.settings, hosts=(HOST,))
+
+    @activity.defn
+    async def watch_rig(self, _request: WatchRig) -> WatchReport:
+        return WatchReport()
+
+    @activity.defn
+    async def record_escalation(self, _status: EscalationStatus) -> None:
+        return None
+
+
+async def record() -> None:
+    """Run one bead through every workflow and write down what happened."""
+    world, merges = ReplayWorld(), MergeWorld()
+    runs = iter([FAILED, PASSED])
+    merges.gates = lambda *_seen: next(runs, PASSED)
+    ours = [*world.activities, world.load_rig, world.watch_rig, world.record_escalation]
+    theirs = [merges.build_chain, merges.run_gates, merges.land_chain]
+    async with time_skipping() as env, workers_of(env)(workflows=WORKFLOWS, activities=[*ours, *theirs]):
+        await tell_the_story(env, world)
+        HISTORIES.mkdir(exist_ok=True)
+        for workflow_id in (
+            names.dispatch_id("shop"), names.polecat_id("shop", "sh-1"), names.refinery_id("shop"),
+            names.merge_id("shop", 1), names.witness_id("shop"), names.MAYOR_ID,
+        ):  # fmt: skip
+            await save(env.client, workflow_id)
+
+
+async def tell_the_story(env: WorkflowEnvironment, world: JobWorld) -> None:
+    """Help, a death, a gate failure, a rework, a merge."""
+    shop = await Town.open(env, world, post_boxes=False)
+    queue = names.TOWN_QUEUE
+    refinery = await env.client.start_workflow(
+        RefineryWorkflow.run, RefineryState(rig="shop"), id=names.refinery_id("shop"), task_queue=queue
+    )
+    await env.client.start_workflow(
+        WitnessWorkflow.run, WitnessState(rig="shop"), id=names.witness_id("shop"), task_queue=queue
+    )
+    cry = Escalation(
+        id="e1", kind="help", level="L2", source="a person", rig="shop", bead="sh-1", message="which?", opened_at=NOW
+    )
+    mayor = await env.client.start_workflow(
+        names.WorkflowType.MAYOR.value, id=names.MAYOR_ID, task_queue=queue, start_signal="escalate",
+        start_signal_args=[cry],
+    )  # fmt: skip
+    await shop.sling("sh-1")
+    await shop.reach("sh-1", JobState.WORKING, 1)
+    await mayor.execute_update("resolve", EscalationResolve(id="e1", action=DecisionKind.IGNORE))
+    await shop.observe("sh-1", ObservationKind.HELP, detail="which?", intent="help/1.json")
+    await shop.observe("sh-1", ObservationKind.DIED, exit_code=1, detail="Killed")
+    await shop.reach("sh-1", JobState.WORKING, 2)
+    await shop.observe("sh-1", ObservationKind.DONE)
+    await shop.reach("sh-1", JobState.WORKING, 3)
+    await refinery.execute_update("pause", PauseRequest(by="ada"))
+    await shop.observe("sh-1", ObservationKind.DONE)
+    await shop.reach("sh-1", JobState.SUBMITTED, 3)
+    await refinery.execute_update("resume")
+
+    async def merged() -> bool:
+        return "merged" in world.events("sh-1")
+
+    await eventually(merged, what="the merge")
+    await env.sleep(timedelta(minutes=5))
+
+
+async def save(client: Client, workflow_id: str) -> None:
+    history = await client.get_workflow_handle(workflow_id).fetch_history()
+    (HISTORIES / f"{workflow_id.replace('/', '.')}.json").write_text(history.to_json() + "\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(record())
