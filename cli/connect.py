@@ -101,7 +101,7 @@ async def ask(handle: WorkflowHandle[Any, Any], query: str, answer: type[T]) -> 
     return await asyncio.wait_for(handle.query(query, result_type=answer), QUERY_S)
 
 
-async def request(handle: WorkflowHandle[Any, Any], update: str, argument: Any, answer: type[T] | None) -> T:
+async def request(handle: WorkflowHandle[Any, Any], update: str, argument: Any, answer: type[T]) -> T:
     """Send an update and wait for its answer; `argument` None: it takes none.
 
     An update is durable only once a worker has accepted it, so acceptance has its own short limit.

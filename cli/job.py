@@ -89,18 +89,18 @@ def reassign(call: Call, bead: BeadArgument, reason: ReasonOption = "") -> None:
 def _order(call: Call, order: str, bead: str, reason: str) -> None:
     names.valid_bead(bead)
     town = connect.open_town(call)
-    from models.jobs import JobOrder
+    from models.jobs import JobOrder, SlingResult
 
     rig = _rig_of(town, bead)
 
-    async def send(client: Client) -> dict[str, Any] | None:
+    async def send(client: Client) -> SlingResult:
         handle = client.get_workflow_handle(names.dispatch_id(rig))
         job_order = JobOrder(bead=bead, reason=reason or f"asked for by {connect.person()}")
-        return await connect.request(handle, order, job_order, None)
+        return await connect.request(handle, order, job_order, SlingResult)
 
-    answer = connect.converse(town, send)
-    document = {"bead": bead, "rig": rig, "order": order, "workflow_id": names.polecat_id(rig, bead)}
-    output.emit(call, {**document, **(answer or {})}, f"{bead}: {order} was passed on to its job; gt job show {bead}")
+    answer = output.document(connect.converse(town, send))
+    text = f"{bead}: {order} was passed on to its job, which was {answer['state']}; see gt job show {bead}"
+    output.emit(call, {**answer, "rig": rig, "order": order}, text)
 
 
 def _recorded(town: Town, bead: str) -> tuple[JobRow | None, list[JobEvent], GtError | None]:

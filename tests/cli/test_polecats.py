@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tomlkit
 
 from ledger.store import Ledger
 from models.records import Bead, JobState, NewBead, Rig
@@ -172,7 +173,9 @@ class TestJobsOfTheRecord:
         assert "warning: Temporal does not answer" in outcome.err
 
     def test_with_both_stores_down_it_is_unreachable(self, here: Here, town: Town) -> None:
-        town.paths.doltlite_file.write_bytes(b"no ledger")
-        outcome = here.run("gt", "job", "show", "sh-1a2", expect=None)
-        assert outcome.code in {1, 4}
+        text = tomlkit.parse(town.paths.config.read_text())
+        text["store"] = {"engine": "external", "url": "mysql+pymysql://root@127.0.0.1:9/gastown"}
+        town.paths.config.write_text(tomlkit.dumps(text))
+        outcome = here.run("gt", "job", "show", "sh-1a2", "-o", "json", expect=4)
         assert outcome.out == ""
+        assert outcome.err.startswith("error: ")

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,13 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
+from activities.interceptor import ActivityConduct
 from ledger.store import Ledger
 from models import names
 from models.records import Bead, NewBead, Rig
 from services.programs import SEARCH_ATTRIBUTES
 from services.town import Town, create_town, load_town
-from tests.cli.conftest import BIN, Commands
+from tests.cli.conftest import BIN
 from tests.cli.living import standins
 from workflows.mayor import MayorWorkflow
 from workflows.refinery import RefineryWorkflow
@@ -78,35 +80,45 @@ def bead(ledger: Ledger, rig: Rig) -> Bead:
 
 @pytest.fixture
 def worker(server: int) -> Iterator[None]:
+    """A worker whose dispatchers and jobs are stand-ins."""
+    workflows = [standins.Dispatcher, standins.Job, MayorWorkflow, RefineryWorkflow, WitnessWorkflow]
+    with working(server, workflows, [standins.load_rig, standins.record_escalation]):
+        yield
+
+
+@contextlib.contextmanager
+def working(port: int, workflows: list[type], activities: list[Any]) -> Iterator[None]:
     """A worker in a thread: the commands are processes of their own and the tests wait for them."""
     started, stop = threading.Event(), threading.Event()
 
     async def work() -> None:
-        client = await _client(server)
-        workflows = [standins.Dispatcher, standins.Job, MayorWorkflow, RefineryWorkflow, WitnessWorkflow]
-        activities: list[Any] = [standins.load_rig, standins.record_escalation]
+        client = await _client(port)
         async with contextlib.AsyncExitStack() as stack:
             for queue in (names.TOWN_QUEUE, names.CONTROL_QUEUE):
-                hosted: list[Any] = workflows if queue == names.TOWN_QUEUE else []
-                await stack.enter_async_context(
-                    Worker(
-                        client,
-                        task_queue=queue,
-                        workflows=hosted,
-                        activities=activities,
-                        workflow_runner=workflow_runner(),
-                        max_cached_workflows=0,
-                    )
+                worker = Worker(
+                    client,
+                    task_queue=queue,
+                    workflows=workflows if queue == names.TOWN_QUEUE else [],
+                    activities=activities,
+                    activity_executor=stack.enter_context(ThreadPoolExecutor(4)),
+                    max_concurrent_activities=4,
+                    interceptors=[ActivityConduct()],
+                    workflow_runner=workflow_runner(),
+                    # The workflows of earlier tests are on this server too: a stale cache would confuse.
+                    max_cached_workflows=0,
                 )
+                await stack.enter_async_context(worker)
             started.set()
             await asyncio.to_thread(stop.wait)
 
     thread = threading.Thread(target=lambda: asyncio.run(work()))
     thread.start()
-    assert started.wait(START_S)
-    yield
-    stop.set()
-    thread.join(START_S)
+    try:
+        assert started.wait(START_S)
+        yield
+    finally:
+        stop.set()
+        thread.join(START_S)
     assert not thread.is_alive()
 
 
@@ -139,12 +151,12 @@ def on_server(port: int, conversation: Any) -> Any:
     return asyncio.run(talk())
 
 
-def wait_until_listed(commands: Commands, bead: str) -> None:
+def wait_until_listed(town: Town, bead: str) -> None:
     """Visibility lags behind by up to a second."""
     from services.temporal import connect
 
     async def listed() -> bool:
-        client = await connect(load_town(commands.cwd))
+        client = await connect(town)
         return [found.id async for found in client.list_workflows(f"GtBead = '{bead}'")] != []
 
     deadline = time.monotonic() + START_S

@@ -12,18 +12,16 @@ from ledger.store import Ledger
 from models import names
 from models.records import Bead, Rig
 from services.town import Town
-from tests.cli.conftest import Commands
+from tests.cli.conftest import Here
 from tests.cli.living.conftest import on_server, wait_until_listed
 
 
 @pytest.mark.usefixtures("worker")
 class TestStatus:
-    def test_it_has_the_keys_that_scripts_rely_on(
-        self, commands: Commands, rig: Rig, bead: Bead, ledger: Ledger
-    ) -> None:
-        commands.run("gt", "sling", bead.id, rig.name, "--agent", "true hang")
-        commands.run("gt", "escalate", "x")
-        shown = commands.json("gt", "status")
+    def test_it_has_the_keys_that_scripts_rely_on(self, here: Here, rig: Rig, bead: Bead, ledger: Ledger) -> None:
+        here.run("gt", "sling", bead.id, rig.name, "--agent", "true hang")
+        here.run("gt", "escalate", "x")
+        shown = here.json("gt", "status")
         assert {"town", "healthy", "services", "rigs", "jobs", "escalations", "web_url"} <= set(shown)
         assert {"name", "state", "pid", "restarts"} <= set(shown["services"][0])
         (row,) = shown["rigs"]
@@ -35,19 +33,19 @@ class TestStatus:
         assert (polecat["name"], polecat["bead"], polecat["host"]) == ("nux", bead.id, "h1")
         assert shown["jobs"][0]["waits_for"] == "a person"
 
-    def test_text_fits_80_columns(self, commands: Commands, rig: Rig, bead: Bead) -> None:
-        commands.run("gt", "sling", bead.id, rig.name, "--agent", "true hang")
-        commands.run("gt", "escalate", "a long story " * 20)
-        lines = commands.run("gt", "status").out.splitlines()
+    def test_text_fits_80_columns(self, here: Here, rig: Rig, bead: Bead) -> None:
+        here.run("gt", "sling", bead.id, rig.name, "--agent", "true hang")
+        here.run("gt", "escalate", "a long story " * 20)
+        lines = here.run("gt", "status").out.splitlines()
         assert max(len(line) for line in lines[1:]) <= 80
 
     def test_with_the_ledger_gone_the_living_rigs_are_still_shown(
-        self, commands: Commands, rig: Rig, bead: Bead, town: Town
+        self, here: Here, rig: Rig, bead: Bead, town: Town
     ) -> None:
-        commands.run("gt", "sling", bead.id, rig.name, "--agent", "true hang")
-        wait_until_listed(commands, bead.id)
+        here.run("gt", "sling", bead.id, rig.name, "--agent", "true hang")
+        wait_until_listed(town, bead.id)
         town.paths.doltlite_file.write_bytes(b"no ledger")
-        outcome = commands.run("gt", "status", "-o", "json")
+        outcome = here.run("gt", "status", "-o", "json")
         assert "the ledger cannot be read" in outcome.err
         assert outcome.json["healthy"] is False
         assert rig.name in {row["name"] for row in outcome.json["rigs"]}
@@ -56,13 +54,13 @@ class TestStatus:
 
 @pytest.mark.usefixtures("worker")
 class TestRigWorkflows:
-    def test_adding_starts_them_and_removing_ends_them(self, commands: Commands, remote: Path, server: int) -> None:
+    def test_adding_starts_them_and_removing_ends_them(self, here: Here, remote: Path, server: int) -> None:
         name = f"rig-{os.urandom(4).hex()}"
-        commands.run("gt", "rig", "add", name, str(remote), "--gate", "test=true")
+        here.run("gt", "rig", "add", name, str(remote), "--gate", "test=true")
         assert _running(server, name) == {f"dispatch/{name}", f"witness/{name}", f"refinery/{name}"}
-        commands.run("gt", "rig", "remove", name, "--yes")
+        here.run("gt", "rig", "remove", name, "--yes")
         assert _running(server, name) == set()
-        assert commands.json("gt", "rig", "list") == []
+        assert here.json("gt", "rig", "list") == []
 
 
 def _running(server: int, rig: str) -> set[str]:
