@@ -128,7 +128,9 @@ def test_a_missing_program_is_named(tmp_path: Path) -> None:
 
 def test_restarts_of_a_failing_program_are_paced_but_never_far_apart(tmp_path: Path) -> None:
     lock = tmp_path / "server.lock"
-    now = time.time()
+    born = Birth.of(os.getpid())
+    assert born is not None
+    now = born.started
     delays = [guard.settle_in(lock, now) for _ in range(200)]
     assert delays[:2] == [0.0, 0.0]
     assert delays == sorted(delays)
