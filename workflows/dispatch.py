@@ -233,6 +233,7 @@ class DispatchWorkflow:
                     return
                 await workflow.sleep(1, summary=f"the last job of {bead.id} is ending")
             else:
+                self._ended = [ended for ended in self._ended if ended != bead.id]
                 return
         raise _refusal(
             ErrorCode.REFUSED, f"the last job of {bead.id} has ended but is not recorded yet", f"gt job show {bead.id}"
