@@ -12,7 +12,6 @@ import shlex
 import shutil
 import stat
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +26,8 @@ SEARCH_ATTRIBUTES = ("GtRig", "GtBead", "GtPolecat", "GtRole", "GtState")
 """Keywords that a namespace must know before any workflow starts; workflows/labels.py sets them."""
 
 WORKER_MODULE = "worker"
+PRIVATE_PARENT = Path("/tmp")  # noqa: S108 - the folder in it is checked to be private
+"""Not TMPDIR or XDG_RUNTIME_DIR: those differ between logins, and the latter goes away at logout."""
 
 _MAX_SOCKET_PATH = 90
 """Bytes. The kernel allows 107; supervisord appends a dot and a pid while it creates the socket."""
@@ -175,8 +176,7 @@ def supervisor_socket(town: Town) -> Path:
     # A ';' after a space would start a comment in supervisord's configuration.
     if len(os.fsencode(inside)) <= _MAX_SOCKET_PATH and ";" not in str(inside):
         return inside
-    runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
-    folder = runtime / f"gastown-{os.getuid()}"
+    folder = PRIVATE_PARENT / f"gastown-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     facts = folder.lstat()
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:

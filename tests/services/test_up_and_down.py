@@ -91,7 +91,7 @@ def test_without_waiting_up_returns_before_the_services_are_healthy(town: Town) 
 
 def test_a_long_and_odd_path_still_gets_a_supervisor(light_worker: None, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path(tempfile.mkdtemp(prefix="gt-"))
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    monkeypatch.setattr(programs, "PRIVATE_PARENT", folder)
     town = create_town(folder / ("long" * 20) / "an odd ;'%(x)s town", store="embedded").town
     try:
         assert programs.supervisor_socket(town).is_relative_to(folder / f"gastown-{folder.stat().st_uid}")
@@ -104,7 +104,7 @@ def test_a_long_and_odd_path_still_gets_a_supervisor(light_worker: None, monkeyp
 
 
 def test_a_private_folder_that_others_can_enter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(programs, "PRIVATE_PARENT", tmp_path)
     (tmp_path / f"gastown-{tmp_path.stat().st_uid}").mkdir(mode=0o777)
     (tmp_path / f"gastown-{tmp_path.stat().st_uid}").chmod(0o777)
     town = create_town(tmp_path / ("long" * 25), store="embedded").town
