@@ -7,10 +7,8 @@ from typing import Final
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from workflows.dispatch import DispatchWorkflow
-from workflows.dispatch import DispatchWorkflow
 from workflows.mayor import MayorWorkflow
 from workflows.merge import MergeWorkflow
-from workflows.polecat import PolecatWorkflow
 from workflows.polecat import PolecatWorkflow
 from workflows.refinery import RefineryWorkflow
 from workflows.witness import WitnessWorkflow
