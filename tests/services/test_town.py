@@ -13,6 +13,7 @@ import pytest
 
 from models.errors import ErrorCode, GtError
 from models.town import StoreEngine
+from services.programs import program_names
 from services.town import TownCreated, create_town, find_town, load_town
 
 
@@ -183,3 +184,12 @@ def test_finding_a_town_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_town_of_the_compose_file_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "town.toml").write_text((Path(__file__).parents[2] / "docker" / "town.toml").read_text())
+    monkeypatch.setenv("GT_LEDGER_PASSWORD", "secret")
+    town = load_town(tmp_path)
+    assert town.ledger_url() == "mysql+pymysql://root:secret@dolt:3306/gastown"
+    assert town.web_url() == "http://127.0.0.1:8233/namespaces/gastown/workflows"
+    assert program_names(town) == ("worker",)
