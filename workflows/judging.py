@@ -7,6 +7,7 @@ from datetime import timedelta
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
+    from activities.gates import GateActivities
     from models.base import Frozen
     from models.merging import Chain, ChainLink, GateOutcome, GateReport, MergeBatch, RunGates
     from policies.merge_search import Knowledge, learn, next_probe
@@ -90,15 +91,14 @@ class ChainJudge:
         self.runs += 1
         times = self._runs_at[sha] = self._runs_at.get(sha, 0) + 1
         rig = self._batch.rig
-        report: GateReport = await workflow.execute_activity(
-            "run_gates",
+        report = await workflow.execute_activity_method(
+            GateActivities.run_gates,
             RunGates(
                 rig=rig.name,
                 sha=sha,
                 gates=rig.gates,
                 label=f"{workflow.info().workflow_id}/{sha[:12]}-{times}",
             ),
-            result_type=GateReport,
             summary=f"gates at {sha[:12]} ({what})",
             **options.gates(self._batch.host, timedelta(seconds=sum(gate.timeout_s for gate in rig.gates))),
         )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
+    from activities.ledger import LedgerActivities
     from models import names
     from models.base import Frozen
     from models.errors import ErrorCode, Level
@@ -31,6 +33,7 @@ OPEN_KEPT = 1000
 """with these texts and RESOLVED_KEPT the carried state stays below Temporal's 2 MB"""
 TEXT_KEPT = 300
 """characters of a message"""
+CATCH_UP = timedelta(minutes=1)
 DRAINS = 8
 """records written at once"""
 
@@ -76,7 +79,9 @@ class MayorWorkflow:
         while not self._patience.exhausted:
             self._show()
             await workflow.wait_condition(lambda: self._patience.exhausted or self._summary() != self._shown)
+        await self._let_the_record_catch_up()
         await workflow.wait_condition(workflow.all_handlers_finished)
+        self._shed(also_unrecorded=True)
         # A record that is under way now is written again by the next run: writing it twice is one.
         # Its activity is left alone, since cancelling one that has just ended fails the whole task.
         assert drains
@@ -155,17 +160,32 @@ class MayorWorkflow:
     def _keep(self, case: Case) -> None:
         self._cases[case.status.id] = case
         self._unrecorded[case.status.id] = None
-        self._shed([case for case in self._cases.values() if case.status.resolved], RESOLVED_KEPT)
-        self._shed([case for case in self._cases.values() if not case.status.resolved], OPEN_KEPT)
 
-    def _shed(self, cases: list[Case], limit: int) -> None:
-        """Forget the oldest past `limit`, first those that the record holds; there they remain."""
-        surplus = len(cases) - limit
-        if surplus > 0:
-            recorded_first = sorted(cases, key=lambda case: case.status.id in self._unrecorded)
-            for case in recorded_first[:surplus]:
-                self._cases.pop(case.status.id)
-                self._unrecorded.pop(case.status.id, None)
+    def _shed(self, *, also_unrecorded: bool = False) -> None:
+        """Forget the oldest past what is kept, once the record holds them: there they remain as they are."""
+        for resolved, limit in ((True, RESOLVED_KEPT), (False, OPEN_KEPT)):
+            keys = [key for key, case in self._cases.items() if case.status.resolved is resolved]
+            surplus = max(len(keys) - limit, 0)
+            for key in sorted(keys, key=lambda key: key in self._unrecorded)[:surplus]:
+                if also_unrecorded or key not in self._unrecorded:
+                    del self._cases[key]
+                    self._unrecorded.pop(key, None)
+
+    async def _let_the_record_catch_up(self) -> None:
+        """Before handing over, give a flood of escalations a while to reach the record.
+
+        What the next run gets must fit one payload. In a flood with the ledger down for longer
+        the oldest are given up, since no person reads thousands and a Mayor that cannot hand
+        over hears nothing any more.
+        """
+        try:
+            await workflow.wait_condition(
+                lambda: len(self._unrecorded) <= OPEN_KEPT,
+                timeout=CATCH_UP,
+                timeout_summary="the record catches up before the run hands over",
+            )
+        except TimeoutError:
+            workflow.logger.error("%s escalations are not recorded; the oldest are given up", len(self._unrecorded))
 
     def _next_unrecorded(self) -> str | None:
         return next((key for key in self._unrecorded if key not in self._recording), None)
@@ -185,8 +205,11 @@ class MayorWorkflow:
     async def _record(self, key: str) -> None:
         status = self._cases[key].status
         try:
-            await workflow.execute_activity(
-                "record_escalation", status, summary=f"record {status.kind} {key}"[:200], **options.ledger_write()
+            await workflow.execute_activity_method(
+                LedgerActivities.record_escalation,
+                status,
+                summary=f"record {status.kind} {key}"[:200],
+                **options.ledger_write(),
             )
         except ActivityError as error:
             if is_cancelled_exception(error):
@@ -196,6 +219,7 @@ class MayorWorkflow:
         now = self._cases.get(key)
         if now is None or now.status == status:
             self._unrecorded.pop(key, None)
+        self._shed()
 
     # --- what people see ----------------------------------------------------------------------
 

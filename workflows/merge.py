@@ -8,6 +8,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
+    from activities.landing import LandingActivities
     from models.jobs import Verdict, VerdictKind
     from models.merging import (
         BuildChain,
@@ -98,10 +99,9 @@ class MergeWorkflow:
 
     async def _build(self) -> Chain:
         self._show("building the chain", "merging")
-        self._chain = await workflow.execute_activity(
-            "build_chain",
+        self._chain = await workflow.execute_activity_method(
+            LandingActivities.build_chain,
             BuildChain(rig=self._batch.rig, target=self._batch.target, changes=tuple(self._open.values())),
-            result_type=Chain,
             summary=f"chain of {len(self._open)} on {self._batch.target}",
             **options.host_work(self._batch.host),
         )
@@ -120,10 +120,9 @@ class MergeWorkflow:
                     summary=f"the remote refused: retry {retry} of {self._batch.settings.retry_count}",
                 )
             self._show(f"landing {len(links)} on {self._batch.target}", "merging")
-            result = await workflow.execute_activity(
-                "land_chain",
+            result = await workflow.execute_activity_method(
+                LandingActivities.land_chain,
                 LandChain(rig=self._batch.rig, target=self._batch.target, base_sha=chain.base_sha, links=links),
-                result_type=LandResult,
                 summary=f"land {len(links)} on {self._batch.target}",
                 **options.host_work(self._batch.host),
             )

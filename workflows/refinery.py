@@ -8,6 +8,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, ChildWorkflowError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
+    from activities.ledger import LedgerActivities
     from activities.town import TownActivities
     from models import names
     from models.errors import ErrorCode, Level
@@ -185,10 +186,9 @@ class RefineryWorkflow:
             return
         self._facts_at = now
         try:
-            facts = await workflow.execute_activity(
-                "load_rig",
+            facts = await workflow.execute_activity_method(
+                LedgerActivities.load_rig,
                 RigName(rig=self._state.rig),
-                result_type=RigFacts,
                 summary=f"settings of {self._state.rig}",
                 **options.ledger_ask(),
             )

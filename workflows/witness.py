@@ -10,10 +10,12 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
+    from activities.ledger import LedgerActivities
+    from activities.watching import WatchActivities
     from models import names
     from models.attempts import WatchReport, WatchRig, observation_key
     from models.base import Frozen
-    from models.jobs import Observation, RigFacts, RigName, WitnessStatus, WorkEnded, WorkStarted
+    from models.jobs import Observation, RigName, WitnessStatus, WorkEnded, WorkStarted
     from models.names import WorkflowType
     from models.settings import Settings
     from workflows import options
@@ -159,10 +161,9 @@ class WitnessWorkflow:
             return
         self._settings_at = now
         try:
-            facts: RigFacts = await workflow.execute_activity(
-                "load_rig",
+            facts = await workflow.execute_activity_method(
+                LedgerActivities.load_rig,
                 RigName(rig=self._rig),
-                result_type=RigFacts,
                 summary=f"settings of {self._rig}",
                 **options.ledger_ask(),
             )
@@ -194,10 +195,9 @@ class WitnessWorkflow:
         repeat = watch.repeat_at is None or watch.repeat_at <= now
         known = () if repeat else watch.known
         try:
-            report: WatchReport = await workflow.execute_activity(
-                "watch_rig",
+            report = await workflow.execute_activity_method(
+                WatchActivities.watch_rig,
                 WatchRig(rig=self._rig, host=host, interval_s=self._interval.total_seconds(), known=known),
-                result_type=WatchReport,
                 summary=f"watch {self._rig} on {host}",
                 **options.watch(host, self._interval),
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -38,12 +39,15 @@ class EscalationRecord:
 
     readable: bool = True
     refuses: str = ""
+    slow: bool = False
     rows: dict[str, EscalationStatus] = field(default_factory=dict)
     tries: int = 0
 
     @activity.defn
     async def record_escalation(self, status: EscalationStatus) -> None:
         self.tries += 1
+        while self.slow:
+            await asyncio.sleep(0.05)
         if status.id == self.refuses:
             raise ApplicationError("not a row", type=ErrorCode.INVALID_VALUE.value, non_retryable=True)
         if not self.readable:
@@ -250,6 +254,38 @@ async def test_thousands_of_escalations_pass_through_many_runs_and_all_are_recor
         assert listed[-1].id == "e1199"
         assert all(not row.resolved for row in town.record.rows.values()), "what the Mayor forgot stays open there"
         assert len(runs) >= 3
+
+
+async def test_a_flood_with_the_ledger_down_does_not_stop_the_mayor(env: WorkflowEnvironment, hall: Open) -> None:
+    def old(number: int) -> Case:
+        told = help_for(f"old-{number}", bead=None)
+        known = told.model_dump(include={"id", "severity", "kind", "source", "bead", "opened_at", "message"})
+        return Case(status=EscalationStatus(acked=False, **known))
+
+    cases = tuple(old(number) for number in range(OPEN_KEPT))
+    full = MayorState(cases=cases, unrecorded=tuple(case.status.id for case in cases), patience=3)
+    async with hall(EscalationRecord(readable=False), full) as town:
+        runs = {await runs_of(town.mayor)}
+        await town.escalate(*(help_for(f"e{number}") for number in range(3)))
+        await env.sleep(timedelta(minutes=2))
+        await town.next_run(runs)
+        listed = await town.listed()
+        assert len(listed) == OPEN_KEPT
+        assert [status.id for status in listed[-3:]] == ["e0", "e1", "e2"]
+
+
+async def test_a_flood_faster_than_the_ledger_is_recorded_whole(hall: Open) -> None:
+    async with hall(EscalationRecord(slow=True), MayorState(patience=OPEN_KEPT + 200)) as town:
+        count = OPEN_KEPT + 100
+        await town.escalate(*(help_for(f"e{number}") for number in range(count)))
+        assert len(await town.listed()) == count, "nothing is forgotten before the record holds it"
+        town.record.slow = False
+        await town.recorded(lambda rows: len(rows) == count)
+
+        async def only_the_newest() -> bool:
+            return len(await town.listed()) == OPEN_KEPT
+
+        await eventually(only_the_newest)
 
 
 def test_the_fullest_state_stays_below_two_megabytes() -> None:
