@@ -15,15 +15,8 @@ from temporalio import activity
 from activities.crash_points import crash_point
 from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
-from models.jobs import (
-    Admission,
-    DispatchFacts,
-    DispatchFactsRequest,
-    EscalationStatus,
-    RigFacts,
-    RigName,
-    SlingRequest,
-)
+from models.escalations import EscalationStatus
+from models.jobs import Admission, DispatchFacts, DispatchFactsRequest, RigFacts, RigName, SlingRequest
 from models.records import BeadRef, BeadStatusReply, JobWrites
 
 _OPEN_ANEW = frozenset({ErrorCode.LEDGER_UNREACHABLE, ErrorCode.LEDGER_DAMAGED, ErrorCode.LEDGER_NEWER})

@@ -8,6 +8,7 @@ no key of the user is ever an argument that `ps` shows.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import threading
 import time
@@ -37,6 +38,8 @@ _SETTINGS: Final[tuple[tuple[str, ...], ...]] = (
     ("set", "-g", "automatic-rename", "off"),
     ("set", "-g", "allow-rename", "off"),
 )
+_DEATH_NOTICE: Final = re.compile(r"^Pane is dead \([^\n]*\)\Z", re.MULTILINE)
+"""tmux writes it on the last row, below as many blank ones as the pane has left: what was said stands above."""
 _PANE_FORMAT: Final = "|".join(
     (
         "#{pane_id}",
@@ -125,10 +128,11 @@ class Tmux:
             self._demand(_joined(copied, make, *tags, ["set", "-s", "exit-empty", "on"]), environment)
 
     def capture(self, name: str, lines: int) -> str:
-        """The last `lines` lines of the agent's pane, without the blank ones below; "" without a session."""
+        """The last `lines` lines of the agent's pane, without what tmux adds below them; "" without a session."""
         command = ["capture-pane", "-p", "-J", "-S", f"-{lines}", "-t", f"{_target(name)}^.{{top-left}}"]
         answer = self._run(command, may_fail=True)
-        return "\n".join((answer or "").rstrip().splitlines()[-lines:])
+        text = _DEATH_NOTICE.sub("", (answer or "").rstrip()).rstrip()
+        return "\n".join(text.splitlines()[-lines:])
 
     def send_text(self, name: str, text: str) -> None:
         """Paste `text` into the agent's pane and press Enter, each once what came before has arrived.

@@ -12,7 +12,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.crash_points import crash_point
 from models import names
-from models.jobs import Escalation, WorkflowIds
+from models.escalations import Escalation
+from models.jobs import WorkflowIds
 
 ASKED_AT_ONCE = 20
 TASK_TIMEOUT = timedelta(seconds=3)

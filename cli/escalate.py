@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from temporalio.client import Client, WorkflowHandle
 
-    from models.jobs import Escalation, EscalationStatus
+    from models.escalations import Escalation, EscalationStatus
     from services.town import Town
 
 
@@ -70,7 +70,7 @@ def list_escalations(
 @command(_group, "ack")
 def ack(call: Call, id: IdArgument) -> None:
     """Say that somebody has seen it."""
-    from models.jobs import EscalationAck
+    from models.escalations import EscalationAck
 
     _decide(call, "acknowledge", EscalationAck(id=id, by=connect.person()))
 
@@ -82,7 +82,8 @@ def resolve(
     action: Annotated[Action, typer.Option("--action", help="What the job shall do, where there is one.")],
 ) -> None:
     """Decide; the decision goes to the job where there is one."""
-    from models.jobs import DecisionKind, EscalationResolve
+    from models.escalations import EscalationResolve
+    from models.jobs import DecisionKind
 
     _decide(call, "resolve", EscalationResolve(id=id, action=DecisionKind(action), by=connect.person()))
 
@@ -105,7 +106,7 @@ def _escalation(problem: str, rig: str | None, bead: str | None, severity: str) 
     import secrets
     from datetime import UTC, datetime
 
-    from models.jobs import Escalation
+    from models.escalations import Escalation
 
     return Escalation(
         id=f"help-{secrets.token_hex(4)}",
@@ -136,7 +137,7 @@ async def _tell(client: Client, escalation: Escalation) -> None:
 
 def _read(town: Town) -> list[EscalationStatus]:
     """The Mayor's answer; the record's where he cannot be asked."""
-    from models.jobs import EscalationStatus
+    from models.escalations import EscalationStatus
 
     async def ask(client: Client) -> list[EscalationStatus]:
         handle = client.get_workflow_handle(names.MAYOR_ID)
@@ -154,7 +155,7 @@ def _read(town: Town) -> list[EscalationStatus]:
 
 
 def _decide(call: Call, update: str, argument: Any) -> None:
-    from models.jobs import EscalationStatus
+    from models.escalations import EscalationStatus
 
     def send(handle: WorkflowHandle[Any, Any]) -> Awaitable[EscalationStatus]:
         return connect.request(handle, update, argument, EscalationStatus)

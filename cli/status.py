@@ -14,7 +14,8 @@ from models.errors import GtError
 if TYPE_CHECKING:
     from temporalio.client import Client
 
-    from models.jobs import DispatchStatus, EscalationStatus, WitnessStatus
+    from models.escalations import EscalationStatus
+    from models.jobs import DispatchStatus, WitnessStatus
     from models.merging import QueueStatus
     from models.records import JobRow, PolecatRow, Rig
     from services.town import Town
@@ -96,7 +97,7 @@ async def _running_rigs(client: Client) -> list[str]:
 
 
 async def _ask_mayor(client: Client, living: Living) -> None:
-    from models.jobs import EscalationStatus
+    from models.escalations import EscalationStatus
 
     told = await _ask(client, names.MAYOR_ID, "escalations", list[EscalationStatus])
     if told is not None:

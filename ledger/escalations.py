@@ -10,7 +10,7 @@ from sqlalchemy import Connection, RowMapping, insert, select
 from ledger import schema
 from ledger.rows import now_stamp, printable, stamp, upsert
 from ledger.transactions import Transactions
-from models.jobs import EscalationStatus
+from models.escalations import EscalationStatus
 
 
 class EscalationRecords(Transactions):

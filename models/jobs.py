@@ -157,6 +157,14 @@ class ObservationKind(StrEnum):
     """`gt done` was run"""
     HELP = "help"
     """`gt escalate` was run in the session"""
+    STALE = "stale"
+    """heartbeat too old: marked, nothing else yet"""
+    RECOVERED = "recovered"
+    """was stale or stuck and works again"""
+    UNRESPONSIVE = "unresponsive"
+    """stale beyond the grace, or too long a session: to be restarted"""
+    STUCK = "stuck"
+    """no progress, or waiting for input: HELP for a person"""
 
 
 class DoneStatus(StrEnum):
@@ -273,51 +281,3 @@ class WitnessStatus(Frozen):
     heartbeat_age_s: dict[str, float] = Field(default_factory=dict)
     progress_age_s: dict[str, float] = Field(default_factory=dict)
     surveyed_at: datetime | None = None
-
-
-# --- the Mayor --------------------------------------------------------------------------------
-
-
-class Escalation(Frozen):
-    """A fault that somebody above must know of. The id is the key: telling it twice is one."""
-
-    id: str
-    kind: str
-    """an alert type of product.md section 9, or `help`"""
-    level: str
-    severity: str = "high"
-    """low, medium, high or critical"""
-    source: str
-    """workflow id or person"""
-    rig: str | None = None
-    bead: str | None = None
-    message: str
-    evidence: str = ""
-    tried: str = ""
-    opened_at: datetime
-
-
-class EscalationStatus(Frozen):
-    """interface.md's row of `gt escalate list`."""
-
-    id: str
-    severity: str
-    kind: str
-    source: str
-    bead: str | None
-    opened_at: datetime
-    acked: bool
-    message: str
-    resolved: bool = False
-    action: str | None = None
-
-
-class EscalationAck(Frozen):
-    id: str
-    by: str = ""
-
-
-class EscalationResolve(Frozen):
-    id: str
-    action: DecisionKind
-    by: str = ""

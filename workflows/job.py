@@ -28,14 +28,8 @@ from models.attempts import (
     WorktreeReleased,
 )
 from models.errors import Level
-from models.jobs import (
-    Escalation,
-    JobEnded,
-    SlotReleased,
-    SlotRequest,
-    WorkEnded,
-    WorkStarted,
-)
+from models.escalations import Escalation
+from models.jobs import JobEnded, SlotReleased, SlotRequest, WorkEnded, WorkStarted
 from models.merging import Withdraw
 from models.records import BeadRef, BeadStatus, BeadStatusReply, JobState, JobWrite, MergeRequestState
 from workflows import options

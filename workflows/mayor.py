@@ -13,14 +13,8 @@ with workflow.unsafe.imports_passed_through():
     from models import names
     from models.base import Frozen
     from models.errors import ErrorCode, Level
-    from models.jobs import (
-        Decision,
-        DecisionKind,
-        Escalation,
-        EscalationAck,
-        EscalationResolve,
-        EscalationStatus,
-    )
+    from models.escalations import Escalation, EscalationAck, EscalationResolve, EscalationStatus
+    from models.jobs import Decision, DecisionKind
     from models.names import WorkflowType
     from workflows import options
     from workflows.labels import Labels, details

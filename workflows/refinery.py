@@ -12,7 +12,8 @@ with workflow.unsafe.imports_passed_through():
     from activities.town import TownActivities
     from models import names
     from models.errors import ErrorCode, Level
-    from models.jobs import Escalation, RigFacts, RigName, Verdict
+    from models.escalations import Escalation
+    from models.jobs import RigFacts, RigName, Verdict
     from models.merging import (
         MergeBatch,
         MergeOutcome,

@@ -77,11 +77,9 @@ class WitnessWorkflow:
             await self._refresh()
             await self._wait_for_change()
         self._leaving = True
-        for patrol in self._patrols.values():
-            # What a cancelled round saw is seen again by the next run's first one.
-            patrol.cancel()
-        await asyncio.gather(*self._patrols.values(), return_exceptions=True)
         await workflow.wait_condition(workflow.all_handlers_finished)
+        # A round that is under way ends with this run, and the next one's first round sees the same.
+        # Its activity is left alone, since cancelling one that has just ended fails the whole task.
         workflow.continue_as_new(
             WitnessState(
                 rig=self._rig,

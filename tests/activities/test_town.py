@@ -19,7 +19,8 @@ from temporalio.worker import Worker
 from activities.town import TownActivities
 from models import names
 from models.errors import Level
-from models.jobs import Escalation, EscalationStatus, WorkflowIds
+from models.escalations import Escalation, EscalationStatus
+from models.jobs import WorkflowIds
 from workflows.labels import SEARCH_ATTRIBUTES
 from workflows.mayor import MayorWorkflow
 from workflows.registry import workflow_runner

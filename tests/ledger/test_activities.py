@@ -12,7 +12,8 @@ from temporalio.testing import ActivityEnvironment
 from activities.ledger import LedgerActivities
 from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
-from models.jobs import DispatchFactsRequest, EscalationStatus, RigName, SlingRequest
+from models.escalations import EscalationStatus
+from models.jobs import DispatchFactsRequest, RigName, SlingRequest
 from models.records import BeadRef, BeadStatus, JobWrites
 from tests.ledger.conftest import DoltServer
 from tests.ledger.records import SHA, START, a_bead, a_merge, a_rig, a_write

@@ -11,7 +11,7 @@ from sqlalchemy import insert
 from ledger import schema
 from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
-from models.jobs import EscalationStatus
+from models.escalations import EscalationStatus
 from models.settings import Settings
 from tests.ledger.records import START, a_rig
 

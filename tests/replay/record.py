@@ -16,15 +16,8 @@ from temporalio.testing import WorkflowEnvironment
 
 from models import names
 from models.attempts import WatchReport, WatchRig
-from models.jobs import (
-    DecisionKind,
-    Escalation,
-    EscalationResolve,
-    EscalationStatus,
-    ObservationKind,
-    RigFacts,
-    RigName,
-)
+from models.escalations import Escalation, EscalationResolve, EscalationStatus
+from models.jobs import DecisionKind, ObservationKind, RigFacts, RigName
 from models.merging import PauseRequest
 from models.records import JobState
 from tests.workflows.conftest import HOST, time_skipping, workers_of

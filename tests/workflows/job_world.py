@@ -24,13 +24,13 @@ from models.attempts import (
     WorktreeReleased,
 )
 from models.errors import ErrorCode
+from models.escalations import Escalation
 from models.jobs import (
     Admission,
     Decision,
     DispatchFacts,
     DispatchFactsRequest,
     DoneStatus,
-    Escalation,
     JobStatus,
     Observation,
     ObservationKind,

@@ -16,7 +16,8 @@ from temporalio.testing import WorkflowEnvironment
 from models import names
 from models.base import Frozen
 from models.errors import ErrorCode
-from models.jobs import Decision, Escalation, Observation, RigFacts, RigName, Verdict
+from models.escalations import Escalation
+from models.jobs import Decision, Observation, RigFacts, RigName, Verdict
 from models.records import Rig
 from models.settings import Settings
 

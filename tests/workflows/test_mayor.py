@@ -17,14 +17,8 @@ from temporalio.testing import WorkflowEnvironment
 
 from models import names
 from models.errors import ErrorCode, Level
-from models.jobs import (
-    Decision,
-    DecisionKind,
-    Escalation,
-    EscalationAck,
-    EscalationResolve,
-    EscalationStatus,
-)
+from models.escalations import Escalation, EscalationAck, EscalationResolve, EscalationStatus
+from models.jobs import Decision, DecisionKind
 from tests.workflows.conftest import WorkerBuilder
 from tests.workflows.merge_world import START
 from tests.workflows.probes import JobProbe, eventually, runs_of, start_job

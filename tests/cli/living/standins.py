@@ -10,10 +10,10 @@ from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from models import names
+    from models.escalations import EscalationStatus
     from models.jobs import (
         DispatchJob,
         DispatchStatus,
-        EscalationStatus,
         JobOrder,
         JobResult,
         JobStatus,

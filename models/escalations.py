@@ -1,0 +1,60 @@
+"""Messages of the Mayor: what is escalated, and what becomes of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from models.base import Frozen
+from models.jobs import DecisionKind
+
+
+class Escalation(Frozen):
+    """A fault that somebody above must know of. The id is the key: telling it twice is one."""
+
+    id: str
+    kind: str
+    """an alert type of product.md section 9, or `help`"""
+    level: str
+    severity: str = "high"
+    """low, medium, high or critical"""
+    source: str
+    """workflow id or person"""
+    rig: str | None = None
+    bead: str | None = None
+    message: str
+    evidence: str = ""
+    tried: str = ""
+    opened_at: datetime
+
+
+class EscalationStatus(Frozen):
+    """interface.md's row of `gt escalate list`."""
+
+    id: str
+    severity: str
+    kind: str
+    source: str
+    bead: str | None
+    opened_at: datetime
+    acked: bool
+    message: str
+    resolved: bool = False
+    action: str | None = None
+
+
+class EscalationAck(Frozen):
+    id: str
+    by: str = ""
+
+
+class EscalationResolve(Frozen):
+    id: str
+    action: DecisionKind
+    by: str = ""
+
+
+class EscalationCleared(Frozen):
+    """The condition behind an escalation is over by itself (signal `cleared`); unknown ids are ignored."""
+
+    id: str
+    reason: str = ""
