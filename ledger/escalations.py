@@ -67,7 +67,7 @@ def _find(connection: Connection, escalation: str) -> RowMapping | None:
 
 
 def _row(escalation: EscalationStatus) -> dict[str, Any]:
-    row = escalation.model_dump()
+    row = escalation.model_dump(include=set(schema.escalations.columns.keys()))
     return row | {"opened_at": stamp(escalation.opened_at), "message": printable(escalation.message)}
 
 

@@ -40,6 +40,14 @@ class EscalationStatus(Frozen):
     message: str
     resolved: bool = False
     action: str | None = None
+    """what was decided: a DecisionKind, or `cleared`"""
+    level: str = "L3"
+    rig: str | None = None
+    evidence: str = ""
+    tried: str = ""
+    repeats: int = 0
+    """how often nobody had answered in time"""
+    resolved_at: datetime | None = None
 
 
 class EscalationAck(Frozen):

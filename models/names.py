@@ -73,6 +73,11 @@ def valid_gate(value: str) -> str:
     return _word("gate name", value)
 
 
+def valid_channel(value: str) -> str:
+    """Return `value` if it may name an alert channel; raise GtError(INVALID_NAME) otherwise."""
+    return _word("channel name", value)
+
+
 def valid_prefix(value: str) -> str:
     """Return `value` if it may be a bead prefix; raise GtError(INVALID_NAME) otherwise."""
     if not _PREFIX.fullmatch(value):

@@ -1,0 +1,81 @@
+"""Alerts: what is told to people, by which rule, under which priority."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from models.base import Frozen
+
+
+class AlertType(StrEnum):
+    """What an alert is about; an escalation of another kind (`help`, a person's word) is `escalation`."""
+
+    POLECAT_STUCK = "polecat_stuck"
+    POLECAT_UNRESPONSIVE = "polecat_unresponsive"
+    POLECAT_EXHAUSTED = "polecat_exhausted"
+    POLECAT_ZOMBIE = "polecat_zombie"
+    WITNESS_DOWN = "witness_down"
+    DEACON_DOWN = "deacon_down"
+    REFINERY_STALLED = "refinery_stalled"
+    MERGE_FAILED = "merge_failed"
+    GATE_BROKEN = "gate_broken"
+    DOLT_DOWN = "dolt_down"
+    DISK_FULL = "disk_full"
+    HOST_LOST = "host_lost"
+    BACKUP_FAILED = "backup_failed"
+    ESCALATION = "escalation"
+
+
+class Priority(StrEnum):
+    """How urgent an alert is; also the severity of an escalation."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        """0 for the least urgent."""
+        return list(Priority).index(self)
+
+    def raised(self) -> Priority:
+        """The next higher one; the highest stays."""
+        steps = list(Priority)
+        return steps[min(self.rank + 1, len(steps) - 1)]
+
+
+class AlertRule(Frozen):
+    """A person's word about one type of alert. Its key is (type, channel)."""
+
+    type: AlertType
+    channel: str | None = None
+    """a channel's name; None: the rule says nothing about channels"""
+    priority: Priority | None = None
+    """None: the rule says nothing about priority"""
+    created_at: datetime
+
+
+class Edge(StrEnum):
+    START = "start"
+    END = "end"
+    REPEAT = "repeat"
+    """still unanswered"""
+
+
+class Notice(Frozen):
+    """One thing to be told to people. The id is the key: telling it twice is one."""
+
+    id: str
+    type: AlertType
+    priority: Priority
+    edge: Edge
+    title: str
+    """one line"""
+    body: str = ""
+    source: str
+    """workflow id, service or person"""
+    command: str = ""
+    """what a person can run about it"""
+    at: datetime
