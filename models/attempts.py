@@ -5,8 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from models.base import Frozen
+from models.health import HealthReport, Thresholds, Zombie
 from models.jobs import AttemptNote, Observation
 from models.records import Rig
+from models.settings import HealthSettings
 
 DONE_INTENT = "done.json"
 """a done intent that carries no identity"""
@@ -100,6 +102,13 @@ class WatchRig(Frozen):
     """return at the latest after this long"""
     known: tuple[str, ...] = ()
     """keys of observations already passed on and not yet settled (`observation_key`)"""
+    thresholds: Thresholds = Thresholds.of(HealthSettings())
+    policy: str = ""
+    """`recovery.policy` of the rig; "" is the built-in diagnosis"""
+    carried: dict[str, HealthReport] = Field(default_factory=dict)
+    """by bead: `health` of this host's last report, so that a restarted watcher goes on counting"""
+    superseded: dict[str, int] = Field(default_factory=dict)
+    """by bead: attempts up to this number are over"""
 
 
 class WatchReport(Frozen):
@@ -117,8 +126,16 @@ class WatchReport(Frozen):
     """by bead"""
     progress_age_s: dict[str, float] = Field(default_factory=dict)
     """by bead"""
+    health: dict[str, HealthReport] = Field(default_factory=dict)
+    """by bead, of its newest open attempt"""
+    thresholds: Thresholds = Thresholds.of(HealthSettings())
+    """what `health` was judged by"""
+    zombies: tuple[Zombie, ...] = ()
+    """all that are there now; they end no round early"""
+    policy_error: str = ""
+    """why the rig's own `recovery.policy` did not judge and the built-in did; worth one escalation"""
 
 
 def observation_key(seen: Observation) -> str:
-    """Identifies one fact: bead, attempt, kind and, for help, which intent."""
-    return f"{seen.bead}/{seen.attempt}/{seen.kind}/{seen.intent}"
+    """Identifies one fact: bead, attempt, kind and, where a kind may come again, which intent or episode."""
+    return f"{seen.bead}/{seen.attempt}/{seen.kind}/{seen.intent or seen.episode}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from models.base import Frozen
 from models.settings import HealthSettings
@@ -49,7 +51,17 @@ class Thresholds(Frozen):
         )
 
 
-class Sighting(Frozen):
+class Sparse(Frozen):
+    """Written without what has its default: one of these per session travels with each report, both ways."""
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        fields = type(self).model_fields
+        return {name: value for name, value in written.items() if getattr(self, name) != fields[name].default}
+
+
+class Sighting(Sparse):
     """What one look at one attempt's session shows. Ages are seconds, counted only while somebody watched."""
 
     started: bool
@@ -74,10 +86,47 @@ class Sighting(Frozen):
     """last lines of the pane; read only where the verdict may depend on them"""
 
 
-class Diagnosis(Frozen):
+class Diagnosis(Sparse):
     """A verdict and how it came about; `gt why` shows it."""
 
     kind: HealthKind
     rule: str
     """name of the rule that fired"""
     reason: str = Field("", description="one line for people, with the figures that decided")
+
+
+class HealthReport(Sparse):
+    """What the last look made of one attempt, and all that a fresh watcher needs to go on from there.
+
+    `diagnose(sighting, thresholds, earlier)` gave `diagnosis`.
+    """
+
+    polecat: str
+    attempt: int
+    sighting: Sighting
+    """its tail is short, and empty unless the verdict depended on it"""
+    earlier: HealthKind | None = None
+    """the verdict before; None: this was the first look"""
+    diagnosis: Diagnosis
+    episode: str = ""
+    """of the current or last accusation; goes into the keys of what was reported of it"""
+    beat: int = 0
+    """of the heartbeat file: modification time in ns; 0: has never beaten"""
+    output_at: int = 0
+    """Unix time that tmux gives for the last output; only compared, never subtracted"""
+    progress: str = ""
+    """fingerprint; only compared"""
+
+
+class Zombie(Frozen):
+    """A session or an open attempt whose job is over, or that a newer attempt has superseded."""
+
+    rig: str
+    polecat: str
+    bead: str
+    attempt: int
+    session_lives: bool
+    """False: only its folder and worktree are left"""
+    age_s: float
+    """seen as such for this long; an end that is under way is seen as one for a moment"""
+    reason: str = ""

@@ -188,6 +188,8 @@ class Observation(Frozen):
     head_sha: str | None = None
     intent: str = ""
     """help: the name of the intent file, so that it can be removed once taken"""
+    episode: str = ""
+    """stale, recovered, unresponsive, stuck: which accusation; a verdict that recurs has another"""
 
 
 class VerdictKind(StrEnum):
