@@ -67,14 +67,16 @@ def _find(connection: Connection, escalation: str) -> RowMapping | None:
 
 
 def _row(escalation: EscalationStatus) -> dict[str, Any]:
-    row = escalation.model_dump(include=set(schema.escalations.columns.keys()))
-    return row | {"opened_at": stamp(escalation.opened_at), "message": printable(escalation.message)}
+    row = escalation.model_dump()
+    told = {name: printable(row[name]) for name in ("message", "evidence", "tried")}
+    resolved_at = None if escalation.resolved_at is None else stamp(escalation.resolved_at)
+    return row | told | {"opened_at": stamp(escalation.opened_at), "resolved_at": resolved_at}
 
 
-def _rank(row: Any) -> tuple[str, bool, bool]:
+def _rank(row: Any) -> tuple[str, bool, bool, int]:
     """A condition that comes back opens later; within one opening nothing is taken back."""
     opened_at: str | datetime = row["opened_at"]
-    return str(opened_at), bool(row["resolved"]), bool(row["acked"])
+    return str(opened_at), bool(row["resolved"]), bool(row["acked"]), row["repeats"]
 
 
 def _standing(escalation: EscalationStatus) -> str:

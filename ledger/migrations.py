@@ -6,9 +6,10 @@ import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, inspect, select, text
+from sqlalchemy import Connection, Engine, Table, inspect, select, text, update
+from sqlalchemy.schema import CreateColumn
 
 from ledger import schema
 from ledger.engines import embedded_url, open_engine
@@ -19,12 +20,31 @@ from ledger.versioning import Versioning
 from models.errors import ErrorCode, GtError
 
 
-def _first_schema(connection: Connection) -> None:
+def _tables(connection: Connection) -> None:
+    """Make the tables that are missing; a new ledger gets all of today's, and later steps find nothing to do."""
     schema.metadata.create_all(connection)
 
 
-_STEPS: Final[dict[int, Callable[[Connection], None]]] = {1: _first_schema}
+def _alerts(connection: Connection) -> None:
+    """Alert rules; what the Mayor knows of an escalation."""
+    _tables(connection)
+    _add_columns(connection, schema.escalations, {"level": "L3", "evidence": "", "tried": "", "repeats": 0})
+    _add_columns(connection, schema.escalations, {"rig": None, "resolved_at": None, "resolved_by": None})
+
+
+_STEPS: Final[dict[int, Callable[[Connection], None]]] = {1: _tables, 2: _alerts}
 """Step n leads from schema n - 1 to n and may run again after it was interrupted."""
+
+
+def _add_columns(connection: Connection, table: Table, fills: dict[str, Any]) -> None:
+    """Add the columns that the table lacks; rows that were there get the value given, NULL for None."""
+    known = {column["name"] for column in inspect(connection).get_columns(table.name)}
+    for name, value in fills.items():
+        if name not in known:
+            added = CreateColumn(table.c[name]).compile(dialect=connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {added}")
+        if value is not None:
+            connection.execute(update(table).where(table.c[name].is_(None)).values({name: value}))
 
 
 def stored_version(connection: Connection) -> int:
@@ -39,7 +59,8 @@ def require_current(version: int) -> None:
     """Refuse to work on a ledger of another schema.
 
     Raises:
-        GtError: LEDGER_NEWER where a newer program wrote it; LEDGER_DAMAGED where none has set it up.
+        GtError: LEDGER_NEWER where a newer program wrote it; REFUSED where an older one did;
+            LEDGER_DAMAGED where none has set it up.
     """
     if version > schema.SCHEMA_VERSION:
         raise GtError(
@@ -47,8 +68,12 @@ def require_current(version: int) -> None:
             f"the ledger has schema {version}, this program knows up to {schema.SCHEMA_VERSION}",
             "install the newer release of gt",
         )
+    if version == 0:
+        raise GtError(ErrorCode.LEDGER_DAMAGED, "the ledger was never set up", "gt up")
     if version < schema.SCHEMA_VERSION:
-        raise GtError(ErrorCode.LEDGER_DAMAGED, f"the ledger has schema {version}: it was never set up", "gt up")
+        raise GtError(
+            ErrorCode.REFUSED, f"the ledger has schema {version}, this program needs {schema.SCHEMA_VERSION}", "gt up"
+        )
 
 
 def migrate(transactions: Transactions, versioning: Versioning, *, empty_is_new: bool) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Boolean, Column, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.dialects.mysql import LONGTEXT
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 _LONG_TEXT = Text().with_variant(LONGTEXT(), "mysql")
 _TIME = String(27)
@@ -170,4 +170,20 @@ escalations = _table(
     Column("message", _LONG_TEXT, nullable=False),
     Column("resolved", Boolean, nullable=False),
     Column("action", String(64)),
+    Column("level", String(8)),
+    Column("rig", _NAME),
+    Column("evidence", _LONG_TEXT),
+    Column("tried", _LONG_TEXT),
+    Column("repeats", Integer),
+    Column("resolved_at", _TIME),
+    Column("resolved_by", String(255)),
 )
+
+alert_rules = _table(
+    "alert_rules",
+    Column("type", String(64), primary_key=True),
+    Column("channel", _NAME, primary_key=True),
+    Column("priority", String(16)),
+    Column("created_at", _TIME, nullable=False),
+)
+"""The channel is "" in the rule that names none: a primary key holds no NULL."""

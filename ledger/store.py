@@ -7,6 +7,7 @@ from typing import Self
 from sqlalchemy import select
 
 from ledger import migrations, schema
+from ledger.alerts import AlertRecords
 from ledger.beads import BeadRecords
 from ledger.dependencies import DependencyRecords
 from ledger.engines import embedded_file, open_engine, server_without_database
@@ -29,6 +30,7 @@ class Ledger(
     OutboxRecords,
     SettingRecords,
     EscalationRecords,
+    AlertRecords,
 ):
     """The record of a town. Thread-safe; every write is idempotent, retried, and one Dolt commit."""
 
@@ -41,7 +43,8 @@ class Ledger(
             migrate: also make what is missing: the file or database, and the tables.
 
         Raises:
-            GtError: INVALID_VALUE, PROGRAM_MISSING, LEDGER_UNREACHABLE, LEDGER_DAMAGED, LEDGER_NEWER.
+            GtError: INVALID_VALUE, PROGRAM_MISSING, LEDGER_UNREACHABLE, LEDGER_DAMAGED, LEDGER_NEWER;
+                REFUSED for an older schema without `migrate`.
         """
         file = embedded_file(url)
         if migrate and file is None:

@@ -48,6 +48,7 @@ class EscalationStatus(Frozen):
     repeats: int = 0
     """how often nobody had answered in time"""
     resolved_at: datetime | None = None
+    resolved_by: str | None = None
 
 
 class EscalationAck(Frozen):

@@ -123,3 +123,20 @@ def test_a_keyed_write_is_applied_once_however_late_it_is_repeated(ledger: Ledge
     ledger.record_escalation(an_escalation(), key="mayor/run/1")
     assert ledger.applied("mayor/run/1")
     assert ledger.escalations() == [an_escalation(severity="critical")]
+
+
+def test_everything_that_is_known_of_an_escalation_is_kept(ledger: Ledger) -> None:
+    whole = an_escalation(
+        level="L2", rig="shop", evidence="$ pytest\n😀", tried="3 restarts", repeats=2, acked=True, resolved=True,
+        action="retry", resolved_at=START + timedelta(hours=2), resolved_by="ada",
+    )  # fmt: skip
+    ledger.record_escalation(whole)
+    assert ledger.escalations(open_only=False) == [whole]
+    ledger.record_escalation(an_escalation(repeats=2, evidence="half \ud83d\x00", opened_at=START + timedelta(days=1)))
+    assert ledger.escalations()[0].evidence == "half \ufffd\ufffd"
+
+
+def test_a_late_write_does_not_take_back_a_repetition(ledger: Ledger) -> None:
+    ledger.record_escalation(an_escalation(repeats=2, severity="critical"))
+    ledger.record_escalation(an_escalation(repeats=1))
+    assert ledger.escalations() == [an_escalation(repeats=2, severity="critical")]
