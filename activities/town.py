@@ -12,7 +12,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.crash_points import crash_point
 from models import names
-from models.escalations import Escalation
+from models.escalations import Escalation, EscalationCleared
 from models.jobs import WorkflowIds
 
 ASKED_AT_ONCE = 20
@@ -33,17 +33,29 @@ class TownActivities:
         Raises:
             RPCError: Temporal is unreachable; retrying helps.
         """
+        await self._signal_mayor("escalate", escalation)
+        crash_point("mayor.told")
+
+    @activity.defn
+    async def clear_escalation(self, cleared: EscalationCleared) -> None:
+        """Tell the Mayor that what was escalated is over by itself. Telling twice is one.
+
+        Raises:
+            RPCError: Temporal is unreachable; retrying helps.
+        """
+        await self._signal_mayor("cleared", cleared)
+
+    async def _signal_mayor(self, signal: str, message: Escalation | EscalationCleared) -> None:
         await self._client.start_workflow(
             names.WorkflowType.MAYOR.value,
             id=names.MAYOR_ID,
             task_queue=names.TOWN_QUEUE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            start_signal="escalate",
-            start_signal_args=[escalation],
+            start_signal=signal,
+            start_signal_args=[message],
             task_timeout=TASK_TIMEOUT,
             static_summary="Mayor: open escalations and their decisions",
         )
-        crash_point("mayor.told")
 
     @activity.defn
     async def running_workflows(self, asked: WorkflowIds) -> WorkflowIds:

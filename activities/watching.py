@@ -170,7 +170,8 @@ class Scanner:
             if watched.last_words is None:
                 watched.last_words = self._tmux.capture(watched.session, LAST_LINES)
             detail = f"{how}\n{watched.last_words}".strip()[:DETAIL_LIMIT]
-        return self._observation(watched, ObservationKind.DIED, detail=detail, exit_code=code)
+        alone = server_runs or pane is not None
+        return self._observation(watched, ObservationKind.DIED, detail=detail, exit_code=code, shared_cause=not alone)
 
     def _done(self, watched: _Watched) -> Observation:
         told = session_folder.read_json(watched.folder / session_folder.DONE) or {}

@@ -61,6 +61,8 @@ class Admission(Frozen):
     highest_sequence: int = 0
     """the highest sequence that the record holds for `highest_attempt`"""
     open_dependencies: tuple[str, ...] = ()
+    landed_before: str | None = None
+    """the commit that landed an earlier job of this bead, which was opened anew since"""
 
 
 # --- slots (between the Dispatcher and jobs) --------------------------------------------------
@@ -86,6 +88,26 @@ class SlotGrant(Frozen):
     polecat: str
     host: str
     attempt: int = 0
+
+
+class Restraint(Frozen):
+    """What a Witness holds its rig's dispatcher to (signal `restrain`).
+
+    Always the whole of it, so that a lost, late or doubled one cannot matter for long.
+    """
+
+    braked: str = ""
+    """why no session may be started; "": they may"""
+    probes: int = 0
+    """sessions that may be started all the same, counted from when the brake was pulled"""
+    lost_hosts: tuple[str, ...] = ()
+    """nothing is placed there, and jobs there move to another host where there is one"""
+
+
+class HostLost(Frozen):
+    """Signal `host_lost` of a job: its host is gone and there is another one to go on at."""
+
+    host: str
 
 
 class SlotReleased(Frozen):
@@ -188,6 +210,10 @@ class Observation(Frozen):
     head_sha: str | None = None
     intent: str = ""
     """help: the name of the intent file, so that it can be removed once taken"""
+    shared_cause: bool = False
+    """died: not alone, but with everything of its host, as when the tmux server ends or the host reboots"""
+    hold: bool = False
+    """died, unresponsive: restarts are paused, so the slot is given back and asked for again"""
     episode: str = ""
     """stale, recovered, unresponsive, stuck: which accusation; a verdict that recurs has another"""
 
@@ -250,6 +276,8 @@ class JobStatus(Frozen):
     waits_for: str
     unrecorded: int
     """writes that the ledger has not taken yet"""
+    health: str = ""
+    """`stale` or `stuck` while the running attempt is"""
 
 
 class JobResult(Frozen):
@@ -283,3 +311,12 @@ class WitnessStatus(Frozen):
     heartbeat_age_s: dict[str, float] = Field(default_factory=dict)
     progress_age_s: dict[str, float] = Field(default_factory=dict)
     surveyed_at: datetime | None = None
+    health: dict[str, str] = Field(default_factory=dict)
+    """by bead: the last verdict, a HealthKind"""
+    stopped: bool = False
+    """by a person's word; nothing is watched"""
+    braked: str = ""
+    """why restarts are paused; "": they are not"""
+    lost_hosts: tuple[str, ...] = ()
+    deacon_silent_s: float = 0.0
+    """how long the Deacon has left pings unanswered, counted while this Witness ran"""

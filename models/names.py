@@ -15,6 +15,7 @@ MAX_NAME = 40
 TOWN_QUEUE = "town"
 CONTROL_QUEUE = "control"
 MAYOR_ID = "mayor"
+DEACON_ID = "deacon"
 EPOCH_REF = "refs/gastown/epoch"
 
 _WORD = re.compile(r"[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*")

@@ -5,8 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
+from pydantic import Field
+
 from models.base import Frozen
 from models.errors import Level
+from models.health import HealthReport, Thresholds, Zombie
 
 
 class WitnessPing(Frozen):
@@ -26,6 +29,31 @@ class DeaconPong(Frozen):
     """The Deacon's answer (signal `deacon_pong` of the Witness)."""
 
     number: int
+
+
+class WitnessHealth(Frozen):
+    """Answer of the Witness's query `health`: what each verdict was made from; `gt why` shows it."""
+
+    rig: str
+    thresholds: Thresholds
+    reports: dict[str, HealthReport] = Field(default_factory=dict)
+    """by bead"""
+    zombies: tuple[Zombie, ...] = ()
+
+
+class WitnessRecovered(Frozen):
+    """Answer of the Witness's update `recover`: the four results of product.md section 5."""
+
+    settings_read: bool
+    """(1) False: the record cannot be read, and the last known settings hold"""
+    verdicts: dict[str, int] = Field(default_factory=dict)
+    """(2) how many polecats were found in which state of health"""
+    unchecked: tuple[str, ...] = ()
+    """(2) hosts that did not answer in time"""
+    patrols: tuple[str, ...] = ()
+    """(3) hosts whose patrol goes on; none where there is no work"""
+    backlog: int = 0
+    """(4) facts that were outstanding and have been told to their jobs again"""
 
 
 class ProbeResult(StrEnum):

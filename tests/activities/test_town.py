@@ -19,7 +19,7 @@ from temporalio.worker import Worker
 from activities.town import TownActivities
 from models import names
 from models.errors import Level
-from models.escalations import Escalation, EscalationStatus
+from models.escalations import Escalation, EscalationCleared, EscalationStatus
 from models.jobs import WorkflowIds
 from workflows.labels import SEARCH_ATTRIBUTES
 from workflows.mayor import MayorWorkflow
@@ -68,13 +68,22 @@ async def test_a_report_starts_an_absent_mayor_and_later_ones_find_the_same(clie
     assert [status.id for status in await escalations(client)] == ["one", "two"]
 
 
+async def test_that_a_fault_is_over_reaches_the_mayor_that_runs(client: Client) -> None:
+    town = TownActivities(client)
+    await ActivityEnvironment().run(town.tell_mayor, report("one"))
+    await ActivityEnvironment().run(town.clear_escalation, EscalationCleared(id="one", reason="it passes again"))
+    history = await client.get_workflow_handle(names.MAYOR_ID).fetch_history()
+    signals = [event.workflow_execution_signaled_event_attributes.signal_name for event in history.events]
+    assert [name for name in signals if name] == ["escalate", "cleared"]
+
+
 async def test_a_kill_after_the_report_and_its_retry_are_one_escalation(client: Client, tmp_path: Path) -> None:
     script = (
         "import asyncio, os, sys\n"
         "from temporalio.client import Client\n"
         "from temporalio.contrib.pydantic import pydantic_data_converter\n"
         "from activities.town import TownActivities\n"
-        "from models.jobs import Escalation\n"
+        "from models.escalations import Escalation\n"
         "async def main():\n"
         "    client = await Client.connect(sys.argv[1], data_converter=pydantic_data_converter)\n"
         "    await TownActivities(client).tell_mayor(Escalation.model_validate_json(sys.argv[2]))\n"
