@@ -37,6 +37,7 @@ class WorkflowType(StrEnum):
     REFINERY = "RefineryWorkflow"
     MERGE = "MergeWorkflow"
     MAYOR = "MayorWorkflow"
+    DEACON = "DeaconWorkflow"
 
 
 def _refuse(kind: str, value: str, rule: str) -> GtError:

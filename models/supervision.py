@@ -100,3 +100,19 @@ class CheckResult(Frozen):
     level: Level = Level.L3
     detail: str = ""
     hint: str = ""
+
+
+class WatchedStatus(Frozen):
+    """How one long-lived workflow stands in the Deacon's eyes."""
+
+    workflow_id: str
+    pinged_at: datetime | None = None
+    """a Witness's last ping"""
+    patrolled_at: datetime | None = None
+    """when its last survey ended, as it says"""
+
+
+class DeaconStatus(Frozen):
+    """Answer of the Deacon's query `status`."""
+
+    watched: tuple[WatchedStatus, ...] = ()

@@ -108,7 +108,10 @@ async def start_town_workflows(client: Client) -> None:
     Raises:
         GtError: TEMPORAL_UNREACHABLE when the server does not answer.
     """
-    await _start(client, WorkflowType.MAYOR, names.MAYOR_ID, None, "mayor", None)
+    await asyncio.gather(
+        _start(client, WorkflowType.MAYOR, names.MAYOR_ID, None, "mayor", None),
+        _start(client, WorkflowType.DEACON, names.DEACON_ID, None, "deacon", None),
+    )
 
 
 async def start_rig_workflows(client: Client, rig: str) -> None:

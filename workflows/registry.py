@@ -6,6 +6,7 @@ from typing import Final
 
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from workflows.deacon import DeaconWorkflow
 from workflows.dispatch import DispatchWorkflow
 from workflows.mayor import MayorWorkflow
 from workflows.merge import MergeWorkflow
@@ -19,6 +20,7 @@ PASSED_THROUGH: Final = (
     "activities",
     "pydantic",
     "pydantic_core",
+    "workflows.deacon_state",
     "workflows.job_state",
     "workflows.dispatch_state",
     "workflows.options",
@@ -29,6 +31,7 @@ no state of one leaks into another; data classes and pure functions cannot leak 
 rebuild."""
 
 WORKFLOWS: Final[list[type]] = [
+    DeaconWorkflow,
     DispatchWorkflow,
     MayorWorkflow,
     MergeWorkflow,

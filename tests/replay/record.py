@@ -20,6 +20,7 @@ from models.escalations import Escalation, EscalationResolve, EscalationStatus
 from models.jobs import DecisionKind, ObservationKind, RigFacts, RigName
 from models.merging import PauseRequest
 from models.records import JobState
+from models.supervision import WitnessPing
 from tests.workflows.conftest import HOST, time_skipping, workers_of
 from tests.workflows.job_world import NOW, JobWorld, Town
 from tests.workflows.merge_world import FAILED, PASSED, MergeWorld
@@ -60,7 +61,7 @@ async def record() -> None:
         HISTORIES.mkdir(exist_ok=True)
         for workflow_id in (
             names.dispatch_id("shop"), names.polecat_id("shop", "sh-1"), names.refinery_id("shop"),
-            names.merge_id("shop", 1), names.witness_id("shop"), names.MAYOR_ID,
+            names.merge_id("shop", 1), names.witness_id("shop"), names.MAYOR_ID, names.DEACON_ID,
         ):  # fmt: skip
             await save(env.client, workflow_id)
 
@@ -82,6 +83,8 @@ async def tell_the_story(env: WorkflowEnvironment, world: JobWorld) -> None:
         names.WorkflowType.MAYOR.value, id=names.MAYOR_ID, task_queue=queue, start_signal="escalate",
         start_signal_args=[cry],
     )  # fmt: skip
+    deacon = await env.client.start_workflow(names.WorkflowType.DEACON.value, id=names.DEACON_ID, task_queue=queue)
+    await deacon.signal("witness_ping", WitnessPing(rig="shop", witness=names.witness_id("shop"), number=1))
     await shop.sling("sh-1")
     await shop.reach("sh-1", JobState.WORKING, 1)
     await mayor.execute_update("resolve", EscalationResolve(id="e1", action=DecisionKind.IGNORE))

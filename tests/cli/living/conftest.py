@@ -1,4 +1,4 @@
-"""A town whose Temporal is a real server; the Mayor, the Refinery and the Witness are the real ones."""
+"""A town whose Temporal is a real server; the Deacon, the Mayor, the Refinery and the Witness are the real ones."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from services.programs import SEARCH_ATTRIBUTES
 from services.town import Town, create_town, load_town
 from tests.cli.conftest import BIN
 from tests.cli.living import standins
+from workflows.deacon import DeaconWorkflow
 from workflows.mayor import MayorWorkflow
 from workflows.refinery import RefineryWorkflow
 from workflows.registry import workflow_runner
@@ -81,7 +82,7 @@ def bead(ledger: Ledger, rig: Rig) -> Bead:
 @pytest.fixture
 def worker(server: int) -> Iterator[None]:
     """A worker whose dispatchers and jobs are stand-ins."""
-    workflows = [standins.Dispatcher, standins.Job, MayorWorkflow, RefineryWorkflow, WitnessWorkflow]
+    workflows = [standins.Dispatcher, standins.Job, DeaconWorkflow, MayorWorkflow, RefineryWorkflow, WitnessWorkflow]
     with working(server, workflows, [standins.load_rig, standins.record_escalation]):
         yield
 
