@@ -12,6 +12,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.attempts import AttemptActivities
+from activities.cleanup import CleanupActivities
 from activities.gates import GateActivities
 from activities.interceptor import ActivityConduct
 from activities.landing import LandingActivities
@@ -38,7 +39,12 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
     """One worker a task queue, all on one client."""
     paths, conduct = town.paths, ActivityConduct()
     tmux, worktrees = Tmux(town.tmux_socket), Worktrees(paths)
-    on_host = (AttemptActivities(paths, tmux, worktrees), LandingActivities(paths), GateActivities(paths))
+    on_host = (
+        AttemptActivities(paths, tmux, worktrees),
+        CleanupActivities(paths, tmux, worktrees),
+        LandingActivities(paths),
+        GateActivities(paths),
+    )
     work = [method for owner in on_host for method in activities_of(owner)]
     watch = activities_of(WatchActivities(Scanner(paths, tmux, town.file.host)))
     host_queue, watch_queue = names.host_queue(town.file.host), names.watch_queue(town.file.host)

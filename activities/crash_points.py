@@ -12,7 +12,7 @@ import signal
 from pathlib import Path
 from typing import Final
 
-CRASH_POINTS: Final[tuple[str, ...]] = (
+JOB_POINTS: Final[tuple[str, ...]] = (
     "attempt.worktree_ready",
     "attempt.folder_written",
     "attempt.session_started",
@@ -36,6 +36,18 @@ CRASH_POINTS: Final[tuple[str, ...]] = (
     "ledger.committed",
     "mayor.told",
 )
+"""On the way of every job; each is killed at in tests/e2e/test_crash_points.py."""
+
+CLEANUP_POINTS: Final[tuple[str, ...]] = (
+    "cleanup.evidence_saved",
+    "cleanup.parked",
+    "cleanup.sessions_ended",
+    "cleanup.parked_again",
+    "cleanup.freed",
+)
+"""Each is killed at in tests/activities/sessions/test_cleanup_killed.py."""
+
+CRASH_POINTS: Final = (*JOB_POINTS, *CLEANUP_POINTS)
 """Every registered point; a test fails when code names another, or when one is never reached."""
 
 

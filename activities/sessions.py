@@ -33,6 +33,8 @@ from models.town import TownPaths
 
 EVIDENCE_LINES: Final = 2_000
 """How much of a pane is kept."""
+EVIDENCE_FILES: Final = 500
+"""How many changed files a diff stat names."""
 
 REJECTING: Final = frozenset({"merge_failed", "rework_request"})
 """Kinds of notes after which the same commit may not be handed in again."""
@@ -68,8 +70,14 @@ class Sessions:
         """(bead, attempt) of every attempt of this polecat that nobody has ended."""
         for record in (self._paths.sessions / rig / polecat).glob(f"*/*/{session_folder.SESSION}"):
             folder = record.parent
-            if folder.name.isdecimal() and not (folder / session_folder.ENDED).exists():
+            if _is_attempt(record) and not (folder / session_folder.ENDED).exists():
                 yield folder.parent.name, int(folder.name)
+
+    def newest_attempt(self, rig: str, polecat: str, bead: str) -> int:
+        """The highest attempt of `bead` that this polecat ever had here; 0 for none."""
+        folder = self._paths.sessions / names.valid_rig(rig) / names.valid_polecat(polecat) / names.valid_bead(bead)
+        attempts = [int(one.parent.name) for one in folder.glob(f"*/{session_folder.SESSION}") if _is_attempt(one)]
+        return max(attempts, default=0)
 
     def write_folder(self, request: StartAttempt, worktree: PreparedWorktree) -> Path:
         """Everything the agent's commands and the patrol need; `session.json` comes last.
@@ -177,7 +185,7 @@ class Sessions:
         mine = _is_for(self.pane(rig, polecat), bead, attempt)
         ended = folder / session_folder.ENDED
         if mine or not ended.exists():
-            self._save_evidence(rig, polecat, bead, attempt, session if mine else None)
+            self.save_evidence(rig, polecat, bead, attempt)
         crash_point("session.evidence_saved")
         if folder.is_dir() and not ended.exists():
             session_folder.write_synced(ended, f"{one_line(cause) or 'ended'}\n")
@@ -194,26 +202,35 @@ class Sessions:
         session_folder.write_synced(self._paths.evidence / pane.session / f"{pane.pane_pid}.txt", text + "\n")
         self._tmux.kill_session(pane.session)
 
-    def _save_evidence(self, rig: str, polecat: str, bead: str, attempt: int, session: str | None) -> None:
-        """Pane text and git status under evidence/<bead>/<attempt>/; what a killed call saved first stays."""
+    def save_evidence(self, rig: str, polecat: str, bead: str, attempt: int) -> Path | None:
+        """Pane text and state of the worktree under evidence/<bead>/<attempt>/; what was saved first stays.
+
+        Returns:
+            The folder; None where there is nothing to see, now and before.
+        """
         place = self._paths.evidence / names.valid_bead(bead) / str(attempt)
+        session = names.session_name(rig, polecat)
+        mine = _is_for(self.pane(rig, polecat), bead, attempt)
         texts = {
-            "pane.txt": self._tmux.capture(session, EVIDENCE_LINES) if session else "",
-            "git-status.txt": self._git_status(rig, polecat, bead),
+            "pane.txt": self._tmux.capture(session, EVIDENCE_LINES) if mine else "",
+            **self._state_of_worktree(rig, polecat, bead),
         }
         for name, text in texts.items():
             if text.strip() and not (place / name).exists():
                 session_folder.write_synced(place / name, text.rstrip() + "\n")
+        return place if place.is_dir() else None
 
-    def _git_status(self, rig: str, polecat: str, bead: str) -> str:
-        """State of the worktree while it is this bead's; "" otherwise. Evidence never stands in the way of an end."""
+    def _state_of_worktree(self, rig: str, polecat: str, bead: str) -> dict[str, str]:
+        """While the worktree is this bead's; nothing otherwise. Evidence never stands in the way of an end."""
         folder = WorktreeFolder(self._paths.clone(rig), self._paths.worktree(rig, polecat))
         note = folder.note
         if note is None or note.bead != bead:
-            return ""
+            return {}
+        repo = folder.repo()
+        changes = repo.attempt("diff", "--stat=120", f"--stat-count={EVIDENCE_FILES}", "HEAD", "--").text
         with contextlib.suppress(GtError):
-            return _described(folder.repo())
-        return ""
+            return {"git-status.txt": _described(repo), "diff-stat.txt": changes}
+        return {"diff-stat.txt": changes}
 
     def _rejected(self, request: StartAttempt) -> list[str]:
         """Heads that were handed in before and sent back: handing them in again cannot end otherwise."""
@@ -253,6 +270,10 @@ def record_of(folder: Path) -> dict[str, Any] | None:
 
 def _is_for(pane: PaneFacts | None, bead: str, attempt: int) -> bool:
     return pane is not None and (pane.bead, pane.attempt) == (bead, attempt)
+
+
+def _is_attempt(record: Path) -> bool:
+    return record.parent.name.isdecimal()
 
 
 def _described(repo: GitRepo) -> str:

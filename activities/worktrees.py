@@ -112,6 +112,11 @@ class Worktrees:
             ahead = int(repo.run("rev-list", "--count", head, f"^{target_ref}", "--").word)
         return WorkStatus(head, base, branch, bool(files), files, ahead, folder.in_progress)
 
+    def owner(self, rig: Rig, polecat: str) -> str | None:
+        """The bead whose work stands in the polecat's worktree, finished or not; None for none."""
+        note = self._folder(rig, polecat).note
+        return note.bead if note is not None else None
+
     def publish(self, rig: Rig, polecat: str, bead: str) -> str:
         """Put the bead's branch on the remote, over whatever this bead had there before.
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from activities.crash_points import CRASH_POINTS
+from activities.crash_points import JOB_POINTS
 from tests.e2e.living_town import BIN, LivingTown, git, shell_agent, wait_until
 
 pytestmark = pytest.mark.timeout(900)
@@ -77,7 +77,7 @@ def agent_of(point: str, number: int) -> str:
 def test_a_worker_killed_at_any_durable_step_still_lands_the_job_exactly_once(
     bare_town: BareTown, half: int, record_property: Callable[[str, object], None]
 ) -> None:
-    points = CRASH_POINTS[half::2]
+    points = JOB_POINTS[half::2]
     passed = 0
     for number, point in enumerate(points):
         crash_here(bare_town, point, number)

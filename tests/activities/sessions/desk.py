@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from activities.attempts import AttemptActivities
+from activities.cleanup import CleanupActivities
 from activities.tmux import PaneFacts, Tmux
 from activities.worktrees import Worktrees
 from agents import session_folder
 from models.attempts import AttemptStarted, EndSession, SettleIntent, StartAttempt, TakeWork, WorkTaken
+from models.cleanup import CleanedUp, CleanUp
 from models.records import Rig
 from models.town import TownPaths
 
@@ -43,6 +45,7 @@ class Desk:
         self.environment = environment
         self.worktrees = Worktrees(paths)
         self.attempts = AttemptActivities(paths, tmux, self.worktrees, environment)
+        self.cleanup = CleanupActivities(paths, tmux, self.worktrees, environment)
         self._used: set[tuple[str, str, int]] = set()
 
     def request(self, agent: str = IDLE, bead: str = "sh-1", attempt: int = 1, **more: Any) -> StartAttempt:
@@ -65,6 +68,14 @@ class Desk:
     def end(self, attempt: int = 1, bead: str = "sh-1", polecat: str = "toast", grace_s: float = 0.0) -> None:
         request = EndSession(rig="shop", bead=bead, polecat=polecat, attempt=attempt, grace_s=grace_s, cause="a test")
         self.attempts.end_session(request)
+
+    def clean_up(self, attempt: int = 1, bead: str = "sh-1", polecat: str = "toast", force: bool = False) -> CleanedUp:
+        return self.cleanup.clean_up(self.cleanup_request(attempt, bead, polecat, force))
+
+    def cleanup_request(
+        self, attempt: int = 1, bead: str = "sh-1", polecat: str = "toast", force: bool = False
+    ) -> CleanUp:
+        return CleanUp(rig=self.rig, polecat=polecat, bead=bead, attempt=attempt, cause="a test", force=force)
 
     def end_all(self) -> None:
         for polecat, bead, attempt in self._used:
@@ -107,11 +118,13 @@ class Desk:
         script = (
             "import sys; from pathlib import Path\n"
             "from activities.attempts import AttemptActivities; from activities.tmux import Tmux\n"
-            "from activities.worktrees import Worktrees\n"
-            "from models import attempts; from models.town import TownPaths\n"
+            "from activities.cleanup import CleanupActivities; from activities.worktrees import Worktrees\n"
+            "from models import attempts, cleanup; from models.town import TownPaths\n"
             "root, socket, activity, model, document = sys.argv[1:]; paths = TownPaths(Path(root))\n"
-            "desk = AttemptActivities(paths, Tmux(socket), Worktrees(paths))\n"
-            "getattr(desk, activity)(getattr(attempts, model).model_validate_json(document))\n"
+            "owner = AttemptActivities if hasattr(AttemptActivities, activity) else CleanupActivities\n"
+            "desk = owner(paths, Tmux(socket), Worktrees(paths))\n"
+            "models = {**vars(attempts), **vars(cleanup)}\n"
+            "getattr(desk, activity)(models[model].model_validate_json(document))\n"
         )
         mark = self.paths.root / f"killed-{point}"
         arguments = [
