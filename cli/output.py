@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cli.command import Call
 
 NARROW = 80
-"""columns that a table is cut to when standard output is no terminal"""
+"""columns of a terminal that does not say how wide it is"""
 _SHOWN_AS_IS = {"\n", "\t"}
 
 
@@ -88,14 +88,15 @@ def _escaped(character: str) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, indent: str = "") -> str:
-    """Columns padded to their widest cell; the last one is cut so that a line fits the terminal."""
+    """Columns padded to their widest cell; on a terminal the last one is cut so that a line fits."""
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(len(row[column]) for row in [list(header), *cells]) for column in range(len(header))]
-    room = _columns() - len(indent)
+    columns = _columns()
+    room = None if columns is None else columns - len(indent)
     lines = []
     for row in [list(header), *cells]:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        lines.append(indent + (line if len(line) <= room else line[: room - 1] + "…"))
+        lines.append(indent + (line if room is None or len(line) <= room else line[: room - 1] + "…"))
     return "\n".join(lines)
 
 
@@ -131,7 +132,8 @@ def _cell(value: object) -> str:
     return " ".join(printable(str(value)).split())
 
 
-def _columns() -> int:
+def _columns() -> int | None:
+    """None: whoever reads (a pager, a filter, a file) takes lines of any length."""
     if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
-        return NARROW
+        return None
     return max(shutil.get_terminal_size((NARROW, 24)).columns, 40)

@@ -78,7 +78,8 @@ def _ls_remote(url: str) -> str:
         raise GtError(ErrorCode.REMOTE_UNREACHABLE, f"{url} did not answer within {LOOK_S:.0f} s") from None
     words = done.stderr.decode("utf-8", "replace")
     if done.returncode != 0:
-        raise GtError(classify(words, done.returncode), f"{url}: {plain_words(words) or 'git ls-remote failed'}")
+        reason = plain_words(words) or "git ls-remote failed"
+        raise GtError(classify(words, done.returncode), f"{url}: {reason}", f"see it answer first: git ls-remote {url}")
     return done.stdout.decode("utf-8", "replace")
 
 

@@ -33,6 +33,7 @@ _MEANINGS: Final[tuple[tuple[ErrorCode, re.Pattern[str]], ...]] = tuple(
                 r"does not appear to be a git repository",
                 r"repository '?\S* ?not found",
                 r"dubious ownership",
+                r"invalid gitfile format",
             ),
         ),
         (

@@ -7,6 +7,7 @@ die with it (services.guard), so whatever was killed, the next `gt up` leaves on
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -94,6 +95,7 @@ def up(town: Town, wait: bool = True, timeout_s: float = 60.0) -> UpReport:
         condition = supervisor.condition()
         started = condition is not State.RUNNING
         if started:
+            _require_programs()
             _start_supervisor(town, supervisor, deadline, _STOP_S if condition is State.STOPPING else _HUNG_S)
         else:
             started = _start_stopped(supervisor)
@@ -118,6 +120,17 @@ def down(town: Town, sessions: bool = False) -> DownReport:
                 leftover.end(guard.LEFTOVER_GRACE_S)
                 stopped = True
     return DownReport(stopped=stopped, sessions_ended=_end_sessions(town) if sessions else False)
+
+
+def _require_programs() -> None:
+    """What the worker runs for every job; found out before anything is started.
+
+    Raises:
+        GtError: PROGRAM_MISSING.
+    """
+    for program in ("git", "tmux"):
+        if shutil.which(program) is None:
+            raise GtError(ErrorCode.PROGRAM_MISSING, f"{program} is not installed", f"apt-get install {program}")
 
 
 def service_states(town: Town) -> list[ServiceState]:

@@ -95,11 +95,19 @@ class TestRead:
         here.run("bd", "close", first)
         assert [bead["id"] for bead in here.json("bd", "ready", "--rig", "shop")] == [second]
 
-    def test_text_shows_a_line_for_each_bead_within_80_columns(self, here: Here, rig: Rig) -> None:
+    def test_text_shows_a_line_for_each_bead_within_the_terminal(
+        self, here: Here, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         create(here, "a long title " * 10)
+        monkeypatch.setenv("COLUMNS", "80")
         shown = here.run("bd", "list").out.splitlines()
         assert len(shown) == 2
         assert max(map(len, shown)) <= 80
+
+    def test_text_that_is_piped_is_whole(self, here: Here, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("COLUMNS", raising=False)
+        create(here, "a long title " * 10)
+        assert here.run("bd", "list").out.rstrip().endswith("a long title")
 
     def test_an_unknown_bead_is_not_found(self, here: Here, rig: Rig) -> None:
         for command in ("show", "log", "close"):

@@ -34,6 +34,20 @@ def test_a_taken_port_is_named_and_nothing_is_started(town: Town) -> None:
     assert living(town) == {}
 
 
+@pytest.mark.parametrize("missing", ["git", "tmux"])
+def test_without_a_program_that_every_job_needs_nothing_is_started(
+    town: Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    for name in {"git", "tmux"} - {missing}:
+        (tmp_path / name).symlink_to(shutil.which(name) or name)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(GtError) as caught:
+        up(town)
+    assert caught.value.code is ErrorCode.PROGRAM_MISSING
+    assert caught.value.message == f"{missing} is not installed"
+    assert living(town) == {}
+
+
 def test_down_leaves_no_process_and_the_next_up_goes_on(town: Town) -> None:
     first = up(town)
     assert first.started

@@ -23,6 +23,7 @@ AWAY = "fatal: Could not read from remote repository.\n\nPlease make sure you ha
         (f"ERROR: Repository not found.\n{AWAY}", ErrorCode.NOT_A_REPOSITORY),
         ("fatal: repository 'https://x/y.git/' not found", ErrorCode.NOT_A_REPOSITORY),
         ("fatal: detected dubious ownership in repository at '/x'", ErrorCode.NOT_A_REPOSITORY),
+        (f"fatal: invalid gitfile format: /tmp/x\n{AWAY}", ErrorCode.NOT_A_REPOSITORY),
         ("fatal: couldn't find remote ref refs/heads/x", ErrorCode.NO_SUCH_BRANCH),
         ("error: src refspec x does not match any", ErrorCode.NO_SUCH_BRANCH),
         (f"git@x: Permission denied (publickey).\n{AWAY}", ErrorCode.REMOTE_REFUSED),

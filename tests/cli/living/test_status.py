@@ -33,7 +33,8 @@ class TestStatus:
         assert (polecat["name"], polecat["bead"], polecat["host"]) == ("nux", bead.id, "h1")
         assert shown["jobs"][0]["waits_for"] == "a person"
 
-    def test_text_fits_80_columns(self, here: Here, rig: Rig, bead: Bead) -> None:
+    def test_text_fits_the_terminal(self, here: Here, rig: Rig, bead: Bead, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "80")
         here.run("gt", "sling", bead.id, rig.name, "--agent", "true hang")
         here.run("gt", "escalate", "a long story " * 20)
         lines = here.run("gt", "status").out.splitlines()
