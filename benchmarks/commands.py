@@ -26,6 +26,17 @@ def measure() -> dict[str, float]:
     return figures
 
 
+def measure_talking(cwd: Path, env: dict[str, str], bead: str) -> dict[str, float]:
+    """Milliseconds, by command, of those that ask a living town's Temporal; `cwd` is the town."""
+    asked = {
+        "gt status": ["status"],
+        "gt job show": ["job", "show", bead],
+        "gt refinery queue": ["refinery", "queue", "--rig", "shop"],
+        "gt escalate list": ["escalate", "list"],
+    }
+    return {name: median_ms([str(BIN / "gt"), *words], cwd, env) for name, words in asked.items()}
+
+
 def median_ms(argv: list[str], cwd: Path, env: dict[str, str]) -> float:
     """Median wall time of `REPEATS` runs, after one that warms the caches."""
     times: list[float] = []

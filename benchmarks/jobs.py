@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from benchmarks import commands
 from tests.e2e.living_town import LivingTown, git, shell_agent
 
 POLL_S = 0.25
@@ -54,6 +55,7 @@ def _through_the_town(town: LivingTown, beads: int, bare_s: float) -> dict[str, 
         "bare_loop_seconds": round(bare_s, 1),
         "ratio_to_bare_loop": round(took / bare_s, 2),
         "seconds_by_phase_p50": _phases(stories),
+        "milliseconds_of_commands_in_that_town": commands.measure_talking(town.root, town.env, ids[0]),
     }
 
 
