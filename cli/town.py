@@ -30,7 +30,7 @@ def init(
     store: Annotated[Store, typer.Option("--store", help="auto: a Dolt server where `dolt` is found.")] = Store.AUTO,
 ) -> None:
     """Make a town directory; a second time changes nothing."""
-    from services.town import create_town
+    from services.founding import create_town
 
     town, created = create_town(directory, name, store.value)
     output.say(

@@ -1,17 +1,68 @@
-"""What a new town's town.toml says."""
+"""Making a town: its directory, the ports and the store in its town.toml, its first secret."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 import secrets
+import socket
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
 
 import tomlkit
 
+from models import names
 from models.errors import ErrorCode, GtError
-from models.town import StoreEngine
+from models.town import StoreEngine, TownPaths
 from services.dolt import INSTALL_HINT, find_dolt, require_dolt
 from services.ports import pick_free
+from services.town import DOLT_PASSWORD, Town, has_town, load_town
+
+
+class TownCreated(NamedTuple):
+    town: Town
+    created: bool
+    """False: it was there already and nothing was changed"""
+
+
+def create_town(directory: Path, name: str | None = None, store: str = "auto") -> TownCreated:
+    """Make `directory` a town; a second time changes nothing.
+
+    Args:
+        directory: made if absent.
+        name: default: out of the directory's name.
+        store: `embedded`, `server`, or `auto`: the server where a usable `dolt` is found.
+
+    Raises:
+        GtError: INVALID_NAME, INVALID_VALUE (no such store), REFUSED (a file is in the way, not writable,
+            inside another town), ALREADY_EXISTS (a town with another name or store), PROGRAM_MISSING
+            (`server` without a `dolt`).
+    """
+    root = directory.expanduser().absolute()
+    wanted = names.valid_town(name) if name is not None else None
+    if store not in {"auto", StoreEngine.EMBEDDED, StoreEngine.SERVER}:
+        raise GtError(ErrorCode.INVALID_VALUE, f"{store!r} is no store: auto, embedded or server")
+    if has_town(root):
+        return TownCreated(_same_town(load_town(root), wanted, store), False)
+    _refuse_place(root)
+    engine = choose_store(store)
+    file = describe(wanted or _name_from(root), engine, _short_hostname())
+    paths = TownPaths(root)
+    made = _make_folder(root)
+    try:
+        for folder in (paths.data, paths.logs, paths.run):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        if engine is StoreEngine.SERVER:
+            _write_once(paths.secrets, f'{DOLT_PASSWORD} = "{secrets.token_hex(24)}"\n')
+        created = _write_once(paths.config, file)
+    except OSError as error:
+        _remove_if_made(root, made)
+        raise GtError(ErrorCode.REFUSED, f"cannot write to {root}: {error.strerror}") from None
+    return TownCreated(_same_town(load_town(root), wanted, store), created)
 
 
 def choose_store(wanted: str) -> StoreEngine:
@@ -74,3 +125,66 @@ def describe(name: str, engine: StoreEngine, host: str) -> str:
     temporal.add("metrics_port", ports[2])
     document.add("temporal", temporal)
     return tomlkit.dumps(document)
+
+
+def _same_town(town: Town, name: str | None, store: str) -> Town:
+    if name is not None and name != town.file.name:
+        raise GtError(ErrorCode.ALREADY_EXISTS, f"{town.root} is the town {town.file.name!r} already")
+    if store not in {"auto", town.file.store.engine}:
+        raise GtError(ErrorCode.ALREADY_EXISTS, f"{town.root} keeps its ledger as {town.file.store.engine} already")
+    return town
+
+
+def _refuse_place(root: Path) -> None:
+    if any(ord(character) < 32 for character in str(root)):
+        raise GtError(ErrorCode.INVALID_VALUE, f"{str(root)!r} has control characters in it")
+    above = next((folder for folder in root.parents if has_town(folder)), None)
+    if above is not None:
+        raise GtError(ErrorCode.REFUSED, f"{root} is inside the town {above}", "choose a place outside of it")
+
+
+def _make_folder(root: Path) -> bool:
+    try:
+        root.mkdir(parents=True)
+    except FileExistsError:
+        if not root.is_dir():
+            raise GtError(ErrorCode.REFUSED, f"{root} is a file") from None
+        return False
+    except NotADirectoryError:
+        raise GtError(ErrorCode.REFUSED, f"a parent of {root} is a file") from None
+    except OSError as error:
+        raise GtError(ErrorCode.REFUSED, f"cannot make {root}: {error.strerror}") from None
+    return True
+
+
+def _remove_if_made(root: Path, made: bool) -> None:
+    folders = (root / "data", root / "logs", root / "run", *((root,) if made else ()))
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _write_once(path: Path, text: str) -> bool:
+    """Write a 0600 file whole or not at all, and only where there is none; False: there was one."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(temporary)
+    return True
+
+
+def _name_from(root: Path) -> str:
+    cleaned = re.sub(r"[^A-Za-z0-9]+", "-", root.name).strip("-")[: names.MAX_NAME].strip("-")
+    return cleaned or "town"
+
+
+def _short_hostname() -> str:
+    cleaned = re.sub(r"[^A-Za-z0-9-]+", "-", socket.gethostname().split(".")[0]).strip("-")
+    return re.sub(r"-+", "-", cleaned) or "localhost"

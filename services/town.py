@@ -1,21 +1,16 @@
-"""A town on disk: making its directory, finding it again, and where its servers are.
+"""A town on disk: finding its directory, and where its servers are. services/founding.py makes one.
 
 Cheap to import: every command starts here.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
-import secrets
-import socket
-import tempfile
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import ValidationError
@@ -86,12 +81,6 @@ class Town:
         return url
 
 
-class TownCreated(NamedTuple):
-    town: Town
-    created: bool
-    """False: it was there already and nothing was changed"""
-
-
 def find_town(explicit: Path | None = None) -> Town:
     """The town that a command is about: `explicit`, else GT_TOWN, else the nearest parent with a town.toml.
 
@@ -101,14 +90,14 @@ def find_town(explicit: Path | None = None) -> Town:
     named = explicit or (Path(os.environ["GT_TOWN"]) if os.environ.get("GT_TOWN") else None)
     if named is not None:
         root = named.expanduser().absolute()
-        if not _has_town(root):
+        if not has_town(root):
             raise GtError(ErrorCode.NOT_FOUND, f"{root} is not a town", f"gt init {root}")
         return load_town(root)
     try:
         here = Path.cwd()
     except FileNotFoundError:
         raise GtError(ErrorCode.NOT_FOUND, "the current directory is gone", "gt --town DIR …") from None
-    root_or_none = next((folder for folder in (here, *here.parents) if _has_town(folder)), None)
+    root_or_none = next((folder for folder in (here, *here.parents) if has_town(folder)), None)
     if root_or_none is None:
         raise GtError(ErrorCode.NOT_FOUND, f"no town here: neither {here} nor a parent has a town.toml", "gt init DIR")
     return load_town(root_or_none)
@@ -135,103 +124,12 @@ def load_town(root: Path) -> Town:
     return Town(paths, file, {key: value for key, value in known.items() if isinstance(value, str)})
 
 
-def create_town(directory: Path, name: str | None = None, store: str = "auto") -> TownCreated:
-    """Make `directory` a town; a second time changes nothing.
-
-    Args:
-        directory: made if absent.
-        name: default: out of the directory's name.
-        store: `embedded`, `server`, or `auto`: the server where a usable `dolt` is found.
-
-    Raises:
-        GtError: INVALID_NAME, INVALID_VALUE (no such store), REFUSED (a file is in the way, not writable,
-            inside another town), ALREADY_EXISTS (a town with another name or store), PROGRAM_MISSING
-            (`server` without a `dolt`).
-    """
-    # Only `gt init` pays for these; services.dolt itself stands on this module.
-    from services.founding import choose_store, describe  # noqa: PLC0415
-
-    root = directory.expanduser().absolute()
-    wanted = names.valid_town(name) if name is not None else None
-    if store not in {"auto", StoreEngine.EMBEDDED, StoreEngine.SERVER}:
-        raise GtError(ErrorCode.INVALID_VALUE, f"{store!r} is no store: auto, embedded or server")
-    if _has_town(root):
-        return TownCreated(_same_town(load_town(root), wanted, store), False)
-    _refuse_place(root)
-    engine = choose_store(store)
-    file = describe(wanted or _name_from(root), engine, _short_hostname())
-    paths = TownPaths(root)
-    made = _make_folder(root)
-    try:
-        for folder in (paths.data, paths.logs, paths.run):
-            folder.mkdir(mode=0o700, exist_ok=True)
-        if engine is StoreEngine.SERVER:
-            _write_once(paths.secrets, f'{DOLT_PASSWORD} = "{secrets.token_hex(24)}"\n')
-        created = _write_once(paths.config, file)
-    except OSError as error:
-        _remove_if_made(root, made)
-        raise GtError(ErrorCode.REFUSED, f"cannot write to {root}: {error.strerror}") from None
-    return TownCreated(_same_town(load_town(root), wanted, store), created)
-
-
-def _has_town(folder: Path) -> bool:
+def has_town(folder: Path) -> bool:
+    """Whether `folder` is a town; a folder that cannot be read is none."""
     try:
         return (folder / "town.toml").is_file()
     except OSError:
         return False
-
-
-def _same_town(town: Town, name: str | None, store: str) -> Town:
-    if name is not None and name != town.file.name:
-        raise GtError(ErrorCode.ALREADY_EXISTS, f"{town.root} is the town {town.file.name!r} already")
-    if store not in {"auto", town.file.store.engine}:
-        raise GtError(ErrorCode.ALREADY_EXISTS, f"{town.root} keeps its ledger as {town.file.store.engine} already")
-    return town
-
-
-def _refuse_place(root: Path) -> None:
-    if any(ord(character) < 32 for character in str(root)):
-        raise GtError(ErrorCode.INVALID_VALUE, f"{str(root)!r} has control characters in it")
-    above = next((folder for folder in root.parents if _has_town(folder)), None)
-    if above is not None:
-        raise GtError(ErrorCode.REFUSED, f"{root} is inside the town {above}", "choose a place outside of it")
-
-
-def _make_folder(root: Path) -> bool:
-    try:
-        root.mkdir(parents=True)
-    except FileExistsError:
-        if not root.is_dir():
-            raise GtError(ErrorCode.REFUSED, f"{root} is a file") from None
-        return False
-    except NotADirectoryError:
-        raise GtError(ErrorCode.REFUSED, f"a parent of {root} is a file") from None
-    except OSError as error:
-        raise GtError(ErrorCode.REFUSED, f"cannot make {root}: {error.strerror}") from None
-    return True
-
-
-def _remove_if_made(root: Path, made: bool) -> None:
-    folders = (root / "data", root / "logs", root / "run", *((root,) if made else ()))
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-
-
-def _write_once(path: Path, text: str) -> bool:
-    """Write a 0600 file whole or not at all, and only where there is none; False: there was one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    finally:
-        os.unlink(temporary)
-    return True
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -250,13 +148,3 @@ def _with_password(url: str, password: str | None) -> str:
         return url
     user, _, address = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{address}"))
-
-
-def _name_from(root: Path) -> str:
-    cleaned = re.sub(r"[^A-Za-z0-9]+", "-", root.name).strip("-")[: names.MAX_NAME].strip("-")
-    return cleaned or "town"
-
-
-def _short_hostname() -> str:
-    cleaned = re.sub(r"[^A-Za-z0-9-]+", "-", socket.gethostname().split(".")[0]).strip("-")
-    return re.sub(r"-+", "-", cleaned) or "localhost"

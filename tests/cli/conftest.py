@@ -17,7 +17,8 @@ import pytest
 from ledger.embedded import load_doltlite
 from ledger.store import Ledger
 from models.records import Bead, GateSpec, NewBead, Rig
-from services.town import Town, create_town
+from services.founding import create_town
+from services.town import Town
 
 # Before any test module imports sqlite3: afterwards doltlite cannot take its place.
 load_doltlite()

@@ -17,8 +17,9 @@ import psutil
 import pytest
 
 from services import programs
+from services.founding import create_town
 from services.supervision import down
-from services.town import Town, create_town
+from services.town import Town
 
 T = TypeVar("T")
 STAND_IN = "tests.services.stand_in_worker"

@@ -13,9 +13,10 @@ from temporalio.client import Client
 
 from models import names
 from models.errors import ErrorCode, GtError
+from services.founding import create_town
 from services.programs import SEARCH_ATTRIBUTES
 from services.temporal import connect, register_search_attributes, start_rig_workflows, start_town_workflows
-from services.town import Town, create_town, load_town
+from services.town import Town, load_town
 
 
 @pytest.fixture

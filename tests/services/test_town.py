@@ -13,8 +13,9 @@ import pytest
 
 from models.errors import ErrorCode, GtError
 from models.town import StoreEngine
+from services.founding import TownCreated, create_town
 from services.programs import program_names
-from services.town import TownCreated, create_town, find_town, load_town
+from services.town import find_town, load_town
 
 
 def ports_of(created: TownCreated) -> list[int | None]:

@@ -12,10 +12,11 @@ import pytest
 
 from models.errors import ErrorCode, GtError
 from services import programs, supervision
+from services.founding import create_town
 from services.readiness import ready_path
 from services.supervision import UpReport, down, service_states, up
 from services.supervisor import State
-from services.town import Town, create_town
+from services.town import Town
 from tests.services.conftest import end_all, living, scratch_town, wait_until
 
 

@@ -25,8 +25,9 @@ from activities.interceptor import ActivityConduct
 from ledger.store import Ledger
 from models import names
 from models.records import Bead, NewBead, Rig
+from services.founding import create_town
 from services.programs import SEARCH_ATTRIBUTES
-from services.town import Town, create_town, load_town
+from services.town import Town, load_town
 from tests.cli.conftest import BIN
 from tests.cli.living import standins
 from workflows.deacon import DeaconWorkflow
