@@ -17,6 +17,7 @@ from activities.gates import GateActivities
 from activities.interceptor import ActivityConduct
 from activities.landing import LandingActivities
 from activities.ledger import LedgerActivities
+from activities.notices import NoticeActivities
 from activities.tmux import Tmux
 from activities.town import TownActivities
 from activities.watching import Scanner, WatchActivities
@@ -55,7 +56,8 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
     if host_only:
         return workers
     record = activities_of(LedgerActivities(lambda: Ledger.open(town.ledger_url()), town.file.agent))
-    control = activities_of(TownActivities(client))
+    notices = NoticeActivities(town.root, town.tmux_socket)
+    control = [*activities_of(TownActivities(client)), *activities_of(notices)]
     town_worker = new_worker(
         client, names.TOWN_QUEUE, record, THREADS,
         interceptor=conduct, workflows=WORKFLOWS, runner=workflow_runner(),

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from models.base import Frozen
+from models.settings import AlertSettings, DeadmanSettings
 
 
 class AlertType(StrEnum):
@@ -68,6 +69,8 @@ class Notice(Frozen):
     """One thing to be told to people. The id is the key: telling it twice is one."""
 
     id: str
+    condition: str = ""
+    """the key of what it is about: start and end of one condition share it"""
     type: AlertType
     priority: Priority
     edge: Edge
@@ -79,3 +82,53 @@ class Notice(Frozen):
     command: str = ""
     """what a person can run about it"""
     at: datetime
+
+
+class Notices(Frozen):
+    """Notices to be written down here, whatever becomes of them elsewhere."""
+
+    notices: tuple[Notice, ...]
+
+
+class Message(Frozen):
+    """What one channel is sent at one time. The id is the key: sending it twice is one."""
+
+    id: str
+    channel: str
+    notices: tuple[Notice, ...]
+    """in the order in which they happened"""
+    more: int = 0
+    """notices that are counted here only; the log has them"""
+
+
+class AlertMirror(Frozen):
+    """What the record says about alerts, in a file of the town: it is read while the ledger is down."""
+
+    rules: tuple[AlertRule, ...] = ()
+    alerts: AlertSettings = AlertSettings()
+    deadman: DeadmanSettings = DeadmanSettings()
+
+
+class Alerting(AlertMirror):
+    """Everything that decides who hears of an alert."""
+
+    channels: tuple[str, ...] = ()
+    """names of the channels that have a URL"""
+    utc_offset_s: int = 0
+    """of this machine's time, for quiet hours"""
+
+
+class ChannelFailure(Frozen):
+    """A channel that does not take what it is sent."""
+
+    channel: str
+    since: datetime
+    tries: int
+    error: str
+    """as the service put it, without secrets"""
+    title: str
+    """of the message that waits"""
+
+
+class ChannelName(Frozen):
+    channel: str

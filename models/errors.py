@@ -62,6 +62,7 @@ class ErrorCode(StrEnum):
     PORT_TAKEN = "port_taken"
     SERVICE_FAILED = "service_failed"
     DISK_FULL = "disk_full"
+    CHANNEL_FAILED = "channel_failed"
     INTERNAL = "internal"
 
 
@@ -98,6 +99,7 @@ _TRAITS: dict[ErrorCode, ErrorTraits] = {
     ErrorCode.PORT_TAKEN: ErrorTraits(Level.L3, ExitCode.FAILED, False),
     ErrorCode.SERVICE_FAILED: ErrorTraits(Level.L3, ExitCode.FAILED, True),
     ErrorCode.DISK_FULL: ErrorTraits(Level.L3, ExitCode.FAILED, True),
+    ErrorCode.CHANNEL_FAILED: ErrorTraits(Level.L1, ExitCode.FAILED, True),
     ErrorCode.INTERNAL: ErrorTraits(Level.L3, ExitCode.FAILED, False),
 }
 

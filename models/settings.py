@@ -69,6 +69,25 @@ class EscalationSettings(Frozen):
     max_repeats: int = Field(2, ge=0, le=20, description="how often severity is raised")
 
 
+class AlertSettings(Frozen):
+    rate: int = Field(20, ge=1, le=1000, description="messages an hour to one channel; what is more is bundled")
+    quiet_hours: str = Field(
+        "",
+        pattern=r"^(|([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9])$",
+        description="like 22:00-07:00, this machine's time: only critical alerts are sent; empty = none",
+    )
+
+
+class DeadmanSettings(Frozen):
+    url: str = Field(
+        "",
+        pattern=r"^(|https?://\S+)$",
+        max_length=1000,
+        description="pinged while the town lives, so that its absence is noticed elsewhere; empty = none",
+    )
+    interval: int = Field(300, ge=10, le=86400, description="seconds between those pings")
+
+
 class DiskSettings(Frozen):
     warn_percent: int = Field(85, ge=1, le=100, description="disk use that alerts")
     stop_percent: int = Field(95, ge=1, le=100, description="disk use that pauses work")
@@ -92,6 +111,8 @@ class Settings(Frozen):
     checkpoint: CheckpointSettings = CheckpointSettings()
     merge_queue: MergeQueueSettings = MergeQueueSettings()
     escalation: EscalationSettings = EscalationSettings()
+    alerts: AlertSettings = AlertSettings()
+    deadman: DeadmanSettings = DeadmanSettings()
     disk: DiskSettings = DiskSettings()
     hosts: HostSettings = HostSettings()
     logs: KeepSettings = KeepSettings()

@@ -72,6 +72,8 @@ class TownPaths:
         self.root = root
         self.config = root / "town.toml"
         self.secrets = root / "secrets.toml"
+        self.channels = root / "channels.toml"
+        """URLs of alert channels: as secret as passwords"""
         self.data = root / "data"
         self.logs = root / "logs"
         self.run = root / "run"
@@ -80,6 +82,9 @@ class TownPaths:
         self.doltlite_file = self.data / "ledger.doltlite"
         self.supervisor_config = self.run / "supervisord.conf"
         self.sessions = self.run / "sessions"
+        self.alerts = self.run / "alerts"
+        """the rules' mirror, and what is known of deliveries"""
+        self.alerts_log = self.logs / "alerts.log"
         self.evidence = root / "evidence"
         self.bin = self.run / "bin"
         """holds `gt` and `bd` for the PATH of agents"""

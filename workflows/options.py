@@ -25,6 +25,11 @@ BRIEFLY = RetryPolicy(
     maximum_interval=timedelta(seconds=2),
     maximum_attempts=4,
 )
+PATIENTLY = RetryPolicy(
+    initial_interval=timedelta(seconds=1),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=60),
+)
 HEARTBEAT_TIMEOUT = timedelta(seconds=5)
 
 
@@ -62,6 +67,15 @@ def control() -> ActivityOptions:
         "task_queue": names.CONTROL_QUEUE,
         "start_to_close_timeout": timedelta(seconds=10),
         "retry_policy": FOREVER,
+    }
+
+
+def sending() -> ActivityOptions:
+    """What people are sent: waits out any outage of their services, and asks them no more than once a minute."""
+    return {
+        "task_queue": names.CONTROL_QUEUE,
+        "start_to_close_timeout": timedelta(seconds=90),
+        "retry_policy": PATIENTLY,
     }
 
 
