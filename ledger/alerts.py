@@ -10,7 +10,7 @@ from ledger import schema
 from ledger.rows import stamp, upsert
 from ledger.transactions import Transactions
 from models.alerts import AlertRule, AlertType
-from models.records import storable_text
+from models.texts import storable_text
 
 
 class AlertRecords(Transactions):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,30 +11,40 @@ from sqlalchemy import Connection, Select, exists, insert, select, update
 
 from ledger import schema
 from ledger.dependencies import dependencies_of, open_dependencies, require_bead
+from ledger.edges import values_of
+from ledger.labels import put_labels
 from ledger.rigs import FINAL_STATES, find_rig
 from ledger.rows import now_stamp, stamp
 from ledger.transactions import Transactions, new_token
 from models import names
 from models.errors import ErrorCode, GtError
-from models.records import Bead, BeadChanges, BeadStatus, NewBead, storable_text
+from models.records import Bead, BeadChanges, BeadStatus, NewBead
+from models.texts import storable_text
 
 MERGED = "merged"
 """The close reason of a bead whose commit was seen on the target: no person may give it."""
+OF_JOBS = frozenset({BeadStatus.HOOKED, BeadStatus.SUBMITTED})
+"""States that only a job can be in."""
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _SHORTEST_ID = 3
 _LONGEST_ID = 16
 _TRIES_PER_LENGTH = 3
+_REOPENED = {"closed_at": None, "close_reason": None, "merged_sha": None}
+"""It is no longer closed as anything. The history keeps what it was."""
 
 
 class BeadRecords(Transactions):
     """Units of work."""
 
-    def create_bead(self, new: NewBead) -> Bead:
+    def create_bead(self, new: NewBead, also: Callable[[Connection, str], None] | None = None) -> Bead:
         """Record a unit of work under a new short id.
 
+        Args:
+            also: writes what belongs to the bead, in the same transaction; gets the new id.
+
         Raises:
-            GtError: NOT_FOUND for the rig or for a dependency.
+            GtError: NOT_FOUND for the rig or for a dependency; INVALID_VALUE for a label.
         """
         # The token tells our own row, committed before a connection broke, from another's.
         creation = new_token()
@@ -47,16 +57,12 @@ class BeadRecords(Transactions):
             for bead in made.scalars():
                 if _creation(connection, bead) == creation:
                     return bead, None
-            needed = tuple(dict.fromkeys(new.dependencies))
-            for need in needed:
-                require_bead(connection, need)
             bead = _free_id(connection, prefix, candidates)
             tried.append(bead)
-            now = stamp(datetime.now(UTC))
-            connection.execute(insert(schema.beads).values(**_new_row(bead, new, creation, now)))
-            for need in needed:
-                connection.execute(insert(schema.dependencies).values(bead=bead, needs=need))
-            return bead, f"{bead}: created"
+            insert_bead(connection, bead, new, creation)
+            if also is not None:
+                also(connection, bead)
+            return bead, f"{bead}: created ({new.title})"
 
         return self.bead(self.write(change))
 
@@ -71,7 +77,7 @@ class BeadRecords(Transactions):
             query = query.where(schema.beads.c.rig == rig)
         if status is not None:
             query = query.where(schema.beads.c.status == status.value)
-        return self.read(lambda connection: _beads(connection, query.limit(limit)))
+        return self.read(lambda connection: beads_of(connection, query.limit(limit)))
 
     def ready(self, rig: str | None = None, limit: int | None = None) -> list[Bead]:
         """Open beads whose dependencies are all closed: urgent first, then oldest first."""
@@ -85,14 +91,14 @@ class BeadRecords(Transactions):
         if rig is not None:
             query = query.where(beads.c.rig == rig)
         ordered = query.order_by(beads.c.priority, beads.c.created_at, beads.c.id).limit(limit)
-        return self.read(lambda connection: _beads(connection, ordered))
+        return self.read(lambda connection: beads_of(connection, ordered))
 
     def update_bead(self, bead: str, changes: BeadChanges) -> Bead:
         """Change what a person may change; only the fields given are written.
 
         Raises:
             GtError: NOT_FOUND; INVALID_VALUE for the status `closed`, which is `close_bead`'s;
-                REFUSED for a status while a job decides it.
+                REFUSED for a status while a job decides it, and for one that only a job can give.
         """
         values = _values(bead, changes)
 
@@ -103,8 +109,10 @@ class BeadRecords(Transactions):
                 return None, None
             if "status" in different:
                 _refuse_while_working(connection, bead, "its status follows its job")
-                # Reopened: it is no longer closed as anything. The history keeps what it was.
-                different |= {"closed_at": None, "close_reason": None, "merged_sha": None}
+                if different["status"] in OF_JOBS:
+                    why = f"{bead}: only a job makes a bead {different['status']}"
+                    raise GtError(ErrorCode.REFUSED, why, f"gt sling {bead} {known.rig}")
+                different |= _REOPENED
             where = schema.beads.c.id == bead
             connection.execute(update(schema.beads).where(where).values(**different, updated_at=now_stamp()))
             return None, f"{bead}: changed {', '.join(key for key in different if key in values)}"
@@ -134,6 +142,25 @@ class BeadRecords(Transactions):
         self.write(change)
         return self.bead(bead)
 
+    def reopen_bead(self, bead: str, reason: str = "") -> Bead:
+        """Open a closed bead again; one that is not closed stays as it is.
+
+        Raises:
+            GtError: NOT_FOUND; INVALID_VALUE; REFUSED with an unfinished job.
+        """
+        storable_text("reason", reason)
+
+        def change(connection: Connection) -> tuple[None, str | None]:
+            if find_bead(connection, bead).status is not BeadStatus.CLOSED:
+                return None, None
+            _refuse_while_working(connection, bead, "it has a running job")
+            values = _REOPENED | {"status": BeadStatus.OPEN.value, "assignee": None, "updated_at": now_stamp()}
+            connection.execute(update(schema.beads).where(schema.beads.c.id == bead).values(**values))
+            return None, f"{bead}: reopened ({reason})" if reason else f"{bead}: reopened"
+
+        self.write(change)
+        return self.bead(bead)
+
     def open_dependencies(self, bead: str) -> tuple[str, ...]:
         """Those of a bead's dependencies that are not closed."""
         return self.read(lambda connection: open_dependencies(connection, (bead,))[bead])
@@ -141,16 +168,44 @@ class BeadRecords(Transactions):
 
 def find_bead(connection: Connection, bead: str) -> Bead:
     """One bead; GtError(NOT_FOUND) where there is none."""
-    found = _beads(connection, select(schema.beads).where(schema.beads.c.id == bead))
+    found = beads_of(connection, select(schema.beads).where(schema.beads.c.id == bead))
     if not found:
         raise GtError(ErrorCode.NOT_FOUND, f"there is no bead {bead!r}", "bd list")
     return found[0]
 
 
-def _beads(connection: Connection, query: Select[Any]) -> list[Bead]:
+def beads_of(connection: Connection, query: Select[Any]) -> list[Bead]:
+    """The beads that a query of their table finds, with what they need and how they are labelled."""
     rows = connection.execute(query).mappings().all()
-    needs = dependencies_of(connection, [row["id"] for row in rows])
-    return [Bead.model_validate(dict(row) | {"dependencies": needs.get(row["id"], ())}) for row in rows]
+    ids = [row["id"] for row in rows]
+    needs, labels = dependencies_of(connection, ids), values_of(connection, schema.labels, "label", ids)
+    return [
+        Bead.model_validate(dict(row) | {"dependencies": needs.get(row["id"], ()), "labels": labels.get(row["id"], ())})
+        for row in rows
+    ]
+
+
+def insert_bead(connection: Connection, bead: str, new: NewBead, creation: str, **more: Any) -> None:
+    """Insert a new bead with what it needs and its labels; `more` are columns that a person does not give.
+
+    Raises:
+        GtError: NOT_FOUND for a dependency; INVALID_VALUE for a label.
+    """
+    needed = tuple(dict.fromkeys(new.dependencies))
+    for need in needed:
+        require_bead(connection, need)
+    now = stamp(datetime.now(UTC))
+    row = new.model_dump(mode="json", exclude={"dependencies", "labels"}) | {
+        "id": bead,
+        "status": BeadStatus.OPEN.value,
+        "creation": creation,
+        "created_at": now,
+        "updated_at": now,
+    }
+    connection.execute(insert(schema.beads).values(**row | more))
+    for need in needed:
+        connection.execute(insert(schema.dependencies).values(bead=bead, needs=need))
+    put_labels(connection, bead, new.labels)
 
 
 def _refuse_while_working(connection: Connection, bead: str, why: str) -> None:
@@ -167,17 +222,6 @@ def _values(bead: str, changes: BeadChanges) -> dict[str, Any]:
     if changes.assignee == "":
         values["assignee"] = None
     return values
-
-
-def _new_row(bead: str, new: NewBead, creation: str, now: str) -> dict[str, Any]:
-    row = new.model_dump(mode="json", exclude={"dependencies"})
-    return row | {
-        "id": bead,
-        "status": BeadStatus.OPEN.value,
-        "creation": creation,
-        "created_at": now,
-        "updated_at": now,
-    }
 
 
 def _creation(connection: Connection, bead: str) -> str | None:

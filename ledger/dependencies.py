@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import Connection, delete, insert, select, update
 
 from ledger import schema
+from ledger.edges import values_of
 from ledger.rows import now_stamp
 from ledger.transactions import Transactions, take_turn
 from models.errors import ErrorCode, GtError
@@ -67,13 +67,7 @@ class DependencyRecords(Transactions):
 
 def dependencies_of(connection: Connection, beads: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """What each of `beads` needs; a bead that needs nothing has no entry."""
-    needs: dict[str, list[str]] = defaultdict(list)
-    for start in range(0, len(beads), _IDS_PER_QUERY):
-        some = beads[start : start + _IDS_PER_QUERY]
-        query = select(schema.dependencies).where(schema.dependencies.c.bead.in_(some))
-        for edge in connection.execute(query.order_by(schema.dependencies.c.bead, schema.dependencies.c.needs)):
-            needs[edge.bead].append(edge.needs)
-    return {bead: tuple(found) for bead, found in needs.items()}
+    return values_of(connection, schema.dependencies, "needs", beads)
 
 
 def open_dependencies(connection: Connection, beads: Sequence[str]) -> dict[str, tuple[str, ...]]:

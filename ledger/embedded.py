@@ -91,10 +91,16 @@ def connect(sqlite3: Any, file: Path, *, busy_timeout_s: float) -> Any:
                 f"{file} is a plain SQLite file, not a ledger",
                 "gt dolt reset --force",
             )
+        # SQLite's own knows ASCII alone; a search must find the same on both engines.
+        connection.create_function("lower", 1, _lower, deterministic=True)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
 
 
 def _uri_path(file: Path) -> str:

@@ -35,8 +35,8 @@ class HistoryRecords(Transactions):
             for commit, change in _dependency_changes(connection, bead).items():
                 changes[commit]["dependencies"] = change
             return [
-                HistoryEntry(at=at, commit=commit, message=message, changes=changes[commit])
-                for commit, at, message in self._versioning.log(connection, changes)
+                HistoryEntry(at=at, commit=commit, by=by, message=message, changes=changes[commit])
+                for commit, at, by, message in self._versioning.log(connection, changes)
             ]
 
         return self.read(ask)

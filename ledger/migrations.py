@@ -32,7 +32,13 @@ def _alerts(connection: Connection) -> None:
     _add_columns(connection, schema.escalations, {"rig": None, "resolved_at": None, "resolved_by": None})
 
 
-_STEPS: Final[dict[int, Callable[[Connection], None]]] = {1: _tables, 2: _alerts}
+def _talk(connection: Connection) -> None:
+    """Comments, labels, molecules, mail, the town's epoch; where an imported bead came from."""
+    _tables(connection)
+    _add_columns(connection, schema.beads, {"origin": None, "extra": None})
+
+
+_STEPS: Final[dict[int, Callable[[Connection], None]]] = {1: _tables, 2: _alerts, 3: _talk}
 """Step n leads from schema n - 1 to n and may run again after it was interrupted."""
 
 
@@ -99,7 +105,7 @@ def migrate(transactions: Transactions, versioning: Versioning, *, empty_is_new:
                 _STEPS[step](connection)
                 upsert(connection, schema.schema_version, {"id": 1}, {"version": step})
             if version < schema.SCHEMA_VERSION:
-                versioning.commit(connection, f"schema {schema.SCHEMA_VERSION}")
+                versioning.commit(connection, f"schema {schema.SCHEMA_VERSION}", transactions.author)
         return None, None
 
     transactions.write(steps)

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from ledger import schema
 from ledger.beads import MERGED
+from ledger.mail import put_message
 from ledger.rigs import FINAL_STATES
 from ledger.rows import printable, stamp, upsert
 from ledger.transactions import Transactions, new_token
@@ -52,9 +53,11 @@ class OutboxRecords(Transactions):
             _write_bead(connection, write)
             _write_merge_request(connection, write)
             _write_polecat(connection, write)
+            for message in write.mail:
+                put_message(connection, message)
             return None, _message(write)
 
-        self.write(change)
+        self.write(change, by=write.workflow_id)
         stored = self.read(lambda connection: _job_row(connection, write.bead))
         if stored is None or _newer(write, stored):
             raise GtError(ErrorCode.LEDGER_CONFLICT, f"{write.bead}: a write was not found again after its commit")
@@ -168,4 +171,5 @@ def _message(write: JobWrite) -> str:
     what = write.event.replace("_", " ")
     if write.state.value == MERGED and write.merged_sha:
         what = f"merged as {write.merged_sha[:8]}"
-    return f"{write.bead}: {printable(what)} (attempt {write.attempt})"
+    cause = printable(write.detail).strip()
+    return f"{write.bead}: {printable(what)} (attempt {write.attempt})" + (f": {cause}" if cause else "")

@@ -12,7 +12,8 @@ from ledger.rows import stamp
 from ledger.transactions import Transactions, take_turn
 from models import names
 from models.errors import ErrorCode, GtError
-from models.records import Host, JobState, Rig, storable_text
+from models.records import Host, JobState, Rig
+from models.texts import storable_text
 
 TOWN_SCOPE = "town"
 """The scope of settings that is no rig; so no rig may have this name."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Boolean, Column, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.dialects.mysql import LONGTEXT
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 _LONG_TEXT = Text().with_variant(LONGTEXT(), "mysql")
 _TIME = String(27)
@@ -22,6 +22,7 @@ _ID = String(64)
 _NAME = String(64)
 _HOST = String(255)
 _SHA = String(64)
+_ADDRESS = String(100)
 
 metadata = MetaData()
 
@@ -83,6 +84,8 @@ beads = _table(
     Column("updated_at", _TIME, nullable=False),
     Column("closed_at", _TIME),
     Column("creation", _ID, nullable=False),
+    Column("origin", String(255)),
+    Column("extra", _LONG_TEXT),
     Index("beads_by_rig", "rig", "status"),
 )
 
@@ -90,6 +93,41 @@ dependencies = _table(
     "dependencies",
     Column("bead", _ID, primary_key=True),
     Column("needs", _ID, primary_key=True),
+)
+
+labels = _table(
+    "labels",
+    Column("bead", _ID, primary_key=True),
+    Column("label", String(100), primary_key=True),
+)
+
+comments = _table(
+    "comments",
+    Column("id", _ID, primary_key=True),
+    Column("bead", _ID, nullable=False),
+    Column("author", String(255), nullable=False),
+    Column("at", _TIME, nullable=False),
+    Column("text", _LONG_TEXT, nullable=False),
+    Index("comments_by_bead", "bead"),
+)
+
+molecules = _table(
+    "molecules",
+    Column("bead", _ID, primary_key=True),
+    Column("template", String(255), nullable=False),
+    Column("created_at", _TIME, nullable=False),
+)
+
+steps = _table(
+    "steps",
+    Column("bead", _ID, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("name", _NAME, nullable=False),
+    Column("title", _LONG_TEXT, nullable=False),
+    Column("description", _LONG_TEXT, nullable=False),
+    Column("needs", _LONG_TEXT, nullable=False),
+    Column("done_at", _TIME),
+    Column("done_by", String(255)),
 )
 
 jobs = _table(
@@ -187,3 +225,28 @@ alert_rules = _table(
     Column("created_at", _TIME, nullable=False),
 )
 """The channel is "" in the rule that names none: a primary key holds no NULL."""
+
+messages = _table(
+    "messages",
+    Column("id", String(128), primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("sender", _ADDRESS, nullable=False),
+    Column("recipient", _ADDRESS, nullable=False),
+    Column("subject", _LONG_TEXT, nullable=False),
+    Column("body", _LONG_TEXT, nullable=False),
+    Column("protocol", _LONG_TEXT),
+    Column("reply_to", String(128)),
+    Column("sent_at", _TIME, nullable=False),
+    Column("read_at", _TIME),
+    Index("messages_by_recipient", "recipient", "sent_at"),
+)
+
+town = _table(
+    "town",
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, nullable=False),
+    Column("raised_at", _TIME, nullable=False),
+    Column("raised_by", String(255), nullable=False),
+    Column("cause", _LONG_TEXT, nullable=False),
+)
+"""One row. The epoch tells a town that was failed over from the one that took its place."""

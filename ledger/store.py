@@ -8,29 +8,37 @@ from sqlalchemy import select
 
 from ledger import migrations, schema
 from ledger.alerts import AlertRecords
-from ledger.beads import BeadRecords
 from ledger.dependencies import DependencyRecords
 from ledger.engines import embedded_file, open_engine, server_without_database
 from ledger.escalations import EscalationRecords
+from ledger.finding import FindingRecords
 from ledger.history import HistoryRecords
 from ledger.jobs import JobRecords
+from ledger.labels import LabelRecords
+from ledger.mail import MailRecords
 from ledger.migrations import create_database, found_file, stored_version
+from ledger.molecules import MoleculeRecords
 from ledger.outbox import OutboxRecords
 from ledger.rigs import RigRecords
 from ledger.settings import SettingRecords
+from ledger.town import TownRecords
 from ledger.transactions import retried
 
 
 class Ledger(
     RigRecords,
-    BeadRecords,
+    MoleculeRecords,
     DependencyRecords,
+    LabelRecords,
+    FindingRecords,
     HistoryRecords,
     JobRecords,
     OutboxRecords,
     SettingRecords,
     EscalationRecords,
     AlertRecords,
+    MailRecords,
+    TownRecords,
 ):
     """The record of a town. Thread-safe; every write is idempotent, retried, and one Dolt commit."""
 

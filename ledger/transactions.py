@@ -38,6 +38,8 @@ class Transactions:
     def __init__(self, engine: Engine, versioning: Versioning) -> None:
         self._engine = engine
         self._versioning = versioning
+        self.author = "gt"
+        """who writes, for Dolt's log: a person or a workflow"""
         self.announce: Callable[[str], None] | None = None
         """told "ledger.before_commit" and "ledger.committed": where tests kill"""
 
@@ -55,12 +57,13 @@ class Transactions:
 
         return retried(once)
 
-    def write(self, change: Callable[[Connection], tuple[T, str | None]]) -> T:
+    def write(self, change: Callable[[Connection], tuple[T, str | None]], by: str | None = None) -> T:
         """Run `change` in a transaction of its own and commit it to Dolt.
 
         Args:
             change: does the writing; returns its result and the message of the Dolt commit, or
                 None for the message when there was nothing to change. It may run more than once.
+            by: who is named in Dolt's log, if not `author`.
 
         Raises:
             GtError: as `read`, and what `change` raises; then nothing was changed.
@@ -73,7 +76,7 @@ class Transactions:
                 if message is None:
                     return result
                 self._tell("ledger.before_commit")
-                self._versioning.commit(connection, one_line(message))
+                self._versioning.commit(connection, one_line(message), by or self.author)
                 connection.commit()
                 self._tell("ledger.committed")
                 return result

@@ -6,15 +6,18 @@ commit in one atomic step on both engines, so there is no change without its com
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection, bindparam, text
 
-AUTHOR = "Gas Town <gastown@localhost>"
+from models.errors import ErrorCode, GtError
+
+_EMAIL_DOMAIN = "gastown"
 _MIGRATION_LOCK_S = 30
+_LOG = "SELECT commit_hash, date, committer, message FROM dolt_log"
 
 
 class LoggedCommit(NamedTuple):
@@ -22,6 +25,7 @@ class LoggedCommit(NamedTuple):
 
     commit: str
     at: datetime
+    by: str
     message: str
 
 
@@ -34,7 +38,7 @@ class Versioning(Protocol):
     def begin_read(self, connection: Connection) -> None:
         """Start a transaction whose reads all see one state."""
 
-    def commit(self, connection: Connection, message: str) -> None:
+    def commit(self, connection: Connection, message: str, by: str) -> None:
         """Commit the transaction and record it in Dolt's log, in one step."""
 
     def log(self, connection: Connection, hashes: Collection[str]) -> list[LoggedCommit]:
@@ -55,21 +59,23 @@ class ServerVersioning:
     def begin_read(self, connection: Connection) -> None:
         connection.exec_driver_sql("START TRANSACTION")
 
-    def commit(self, connection: Connection, message: str) -> None:
+    def commit(self, connection: Connection, message: str, by: str) -> None:
         statement = text("CALL DOLT_COMMIT('--skip-empty', '-A', '-m', :message, '--author', :author)")
-        connection.execute(statement, {"message": message, "author": AUTHOR})
+        connection.execute(statement, {"message": message, "author": _author(by)})
 
     def log(self, connection: Connection, hashes: Collection[str]) -> list[LoggedCommit]:
-        query = text(
-            "SELECT commit_hash, date, message FROM dolt_log WHERE commit_hash IN :hashes ORDER BY commit_order"
-        ).bindparams(bindparam("hashes", expanding=True))
+        query = text(f"{_LOG} WHERE commit_hash IN :hashes ORDER BY commit_order").bindparams(
+            bindparam("hashes", expanding=True)
+        )
         rows = connection.execute(query, {"hashes": sorted(hashes)}) if hashes else ()
-        return [LoggedCommit(row[0], _as_time(row[1]), row[2]) for row in rows]
+        return [_logged(row) for row in rows]
 
     @contextmanager
     def migration(self, connection: Connection) -> Iterator[None]:
         # DDL commits implicitly on the server, so the transaction alone does not keep others out.
-        connection.execute(text("SELECT GET_LOCK('gastown.migration', :wait)"), {"wait": _MIGRATION_LOCK_S}).all()
+        got = connection.execute(text("SELECT GET_LOCK('gastown.migration', :wait)"), {"wait": _MIGRATION_LOCK_S})
+        if got.scalar() != 1:
+            raise GtError(ErrorCode.LEDGER_CONFLICT, "another program is bringing the ledger to a new schema")
         # The transaction's view is older than the lock: look again at what others did meanwhile.
         connection.exec_driver_sql("ROLLBACK")
         self.begin_write(connection)
@@ -88,14 +94,14 @@ class EmbeddedVersioning:
     def begin_read(self, connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN")
 
-    def commit(self, connection: Connection, message: str) -> None:
+    def commit(self, connection: Connection, message: str, by: str) -> None:
         statement = text("SELECT dolt_commit('--skip-empty', '-A', '-m', :message, '--author', :author)")
-        connection.execute(statement, {"message": message, "author": AUTHOR}).all()
+        connection.execute(statement, {"message": message, "author": _author(by)}).all()
 
     def log(self, connection: Connection, hashes: Collection[str]) -> list[LoggedCommit]:
         # A condition on the hash would make doltlite look each one up and lose the log's order.
-        rows = connection.execute(text("SELECT commit_hash, date, message FROM dolt_log")).all()
-        return [LoggedCommit(row[0], _as_time(row[1]), row[2]) for row in reversed(rows) if row[0] in hashes]
+        rows = connection.execute(text(_LOG)).all()
+        return [_logged(row) for row in reversed(rows) if row[0] in hashes]
 
     @contextmanager
     def migration(self, connection: Connection) -> Iterator[None]:
@@ -109,6 +115,16 @@ def changes_of_row(connection: Connection, table: str, key: str, value: str) -> 
         {"value": value},
     )
     return [dict(row._mapping) for row in rows]
+
+
+def _author(by: str) -> str:
+    """`by` in git's form. Angle brackets and line ends would break it."""
+    name = " ".join("".join(character for character in by if character not in "<>\x00").split()) or "gt"
+    return f"{name} <{name.replace(' ', '.')}@{_EMAIL_DOMAIN}>"
+
+
+def _logged(row: Sequence[Any]) -> LoggedCommit:
+    return LoggedCommit(row[0], _as_time(row[1]), row[2], row[3])
 
 
 def _as_time(value: datetime | str) -> datetime:

@@ -22,6 +22,7 @@ _WORD = re.compile(r"[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*")
 _PREFIX = re.compile(r"[a-z][a-z0-9]{0,9}")
 _BEAD = re.compile(r"([a-z][a-z0-9]{0,9})-([0-9a-z]{1,16})")
 _HOST = re.compile(r"[A-Za-z0-9]+(?:[.-][A-Za-z0-9]+)*")
+_ADDRESS = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*(?:/[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*)?")
 _REMOTE_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f]")
 _REMOTE_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.-]*::")
 _REMOTE_SCHEMES = frozenset({"file", "ssh", "git+ssh", "ssh+git", "git", "http", "https"})
@@ -199,6 +200,13 @@ def session_name(rig: str, polecat: str) -> str:
 def merge_request_id(bead: str, attempt: int) -> str:
     """One merge request per attempt that was taken: a second telling is the same request."""
     return f"{valid_bead(bead)}.{attempt}"
+
+
+def valid_address(value: str) -> str:
+    """Return `value` if mail may be sent to it: a name, or `<rig>/<name>`; raise GtError(INVALID_NAME) otherwise."""
+    if len(value) > 2 * MAX_NAME or not _ADDRESS.fullmatch(value):
+        raise _refuse("mail address", value, "it looks like shop/toast, shop/refinery, mayor or a person's name")
+    return value
 
 
 def polecat_address(rig: str, polecat: str) -> str:

@@ -11,6 +11,8 @@ from pydantic import Field, field_validator
 from models import names
 from models.base import Frozen
 from models.errors import ErrorCode, GtError
+from models.mail import Message
+from models.texts import storable_text
 
 MAX_TITLE = 1_000
 """characters"""
@@ -91,22 +93,14 @@ class Bead(Frozen):
     type: BeadType = BeadType.TASK
     assignee: str | None = None
     dependencies: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
     close_reason: str | None = None
     merged_sha: str | None = None
+    origin: str | None = None
+    """the id that an imported bead had where it came from"""
     created_at: datetime
     updated_at: datetime
     closed_at: datetime | None = None
-
-
-def storable_text(field: str, value: Any) -> Any:
-    """Return `value` if a ledger can keep it faithfully; strings with NUL or lone surrogates it cannot.
-
-    Raises:
-        GtError: INVALID_VALUE, naming the field.
-    """
-    if isinstance(value, str) and ("\x00" in value or any("\ud800" <= char <= "\udfff" for char in value)):
-        raise GtError(ErrorCode.INVALID_VALUE, f"the {field} holds a NUL or half a surrogate pair, which no text may")
-    return value
 
 
 def _titled(value: Any) -> Any:
@@ -131,7 +125,9 @@ class NewBead(Frozen):
     description: str = ""
     priority: int = Field(2, ge=0, le=4)
     type: BeadType = BeadType.TASK
+    assignee: str | None = Field(None, max_length=200)
     dependencies: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     _title = field_validator("title", mode="before")(_titled)
     _description = field_validator("description", mode="before")(_described)
@@ -156,6 +152,8 @@ class HistoryEntry(Frozen):
 
     at: datetime
     commit: str
+    by: str = ""
+    """who: a person, or the workflow that wrote it"""
     message: str
     changes: dict[str, tuple[Any, Any]]
     """field: (old, new)"""
@@ -259,6 +257,8 @@ class JobWrite(Frozen):
     close_reason: str | None = None
     merge_request: MergeRequest | None = None
     merge_request_state: MergeRequestState | None = None
+    mail: tuple[Message, ...] = ()
+    """what this transition tells others; recorded with it"""
 
 
 class JobWrites(Frozen):

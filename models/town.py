@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -63,6 +64,18 @@ class TownFile(_Section):
     temporal: TemporalSection
     worker: WorkerSection = WorkerSection()
     format: int = Field(1, ge=1)
+
+
+class TownEpoch(BaseModel):
+    """Which incarnation of the town counts: raised when another town takes over."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    epoch: int
+    raised_at: datetime | None = None
+    """None: never raised"""
+    raised_by: str = ""
+    cause: str = ""
 
 
 class TownPaths:

@@ -12,7 +12,7 @@ from tests.cli.conftest import Here
 
 BEAD_KEYS = {
     *("id", "rig", "title", "description", "status", "priority", "type", "assignee", "dependencies"),
-    *("close_reason", "merged_sha", "created_at", "updated_at", "closed_at"),
+    *("labels", "origin", "close_reason", "merged_sha", "created_at", "updated_at", "closed_at"),
 }
 
 
@@ -49,6 +49,7 @@ class TestCreate:
             **dict.fromkeys(BEAD_KEYS, None),
             **{"id": "", "created_at": "", "updated_at": "", "rig": "shop", "title": "Fix the login"},
             **{"description": "It fails.", "status": "open", "priority": 0, "type": "bug", "dependencies": []},
+            "labels": [],
         }
 
     def test_times_are_iso_8601_in_utc(self, here: Here, rig: Rig) -> None:
@@ -165,7 +166,7 @@ class TestLog:
         here.run("bd", "update", bead.id, "--title", "Another")
         here.run("bd", "close", bead.id)
         entries = here.json("bd", "log", bead.id)
-        assert [set(entry) for entry in entries] == [{"at", "commit", "message", "changes"}] * 3
+        assert [set(entry) for entry in entries] == [{"at", "commit", "by", "message", "changes"}] * 3
         changed = next(entry for entry in entries if "title" in entry["changes"] and entry["changes"]["title"][0])
         assert changed["changes"]["title"] == ["Fix the login", "Another"]
         assert len(here.run("bd", "log", bead.id).out.splitlines()) == 3

@@ -190,13 +190,13 @@ def test_the_history_of_a_bead_names_each_change_and_its_cause(ledger: Ledger) -
     bead, other = a_bead(ledger).id, a_bead(ledger).id
     ledger.update_bead(bead, BeadChanges(title="New words", priority=1))
     ledger.add_dependency(bead, other)
-    ledger.record_job([a_write(bead, 1, 1), a_write(bead, 1, 1), a_merge(bead, 1, 2)])
+    ledger.record_job([a_write(bead, 1, 1, detail="as toast\non mill"), a_write(bead, 1, 1), a_merge(bead, 1, 2)])
     history = ledger.bead_history(bead)
     assert [entry.message for entry in history] == [
-        f"{bead}: created",
+        f"{bead}: created (Fix the login page)",
         f"{bead}: changed title, priority",
         f"{bead}: needs {other}",
-        f"{bead}: attempt started (attempt 1)",
+        f"{bead}: attempt started (attempt 1): as toast on mill",
         f"{bead}: merged as {SHA[:8]} (attempt 1)",
     ]
     assert history[1].changes == {"title": ("Fix the login page", "New words"), "priority": (2, 1)}
@@ -204,8 +204,37 @@ def test_the_history_of_a_bead_names_each_change_and_its_cause(ledger: Ledger) -
     assert history[3].changes == {"status": ("open", "in_progress"), "assignee": (None, "shop/toast")}
     assert history[4].changes["merged_sha"] == (None, SHA)
     assert len({entry.commit for entry in history}) == len(history)
-    assert [entry.message for entry in ledger.bead_history(other)] == [f"{other}: created"]
+    assert [entry.message for entry in ledger.bead_history(other)] == [f"{other}: created (Fix the login page)"]
 
 
 def test_the_words_of_ids_are_base_36() -> None:
     assert all(names.valid_bead(f"sh-{random_word(5)}") for _ in range(100))
+
+
+def test_the_history_names_who_wrote(ledger: Ledger) -> None:
+    ledger.author = "Ada <b> Lovelace\n"
+    bead = a_bead(ledger).id
+    ledger.record_job([a_write(bead, 1, 1)])
+    assert [entry.by for entry in ledger.bead_history(bead)] == ["Ada b Lovelace", f"polecat/shop/{bead}"]
+
+
+def test_a_reopened_bead_is_no_longer_closed_as_anything_and_says_why(ledger: Ledger) -> None:
+    bead = a_bead(ledger).id
+    ledger.record_job([a_write(bead, 1, 1), a_merge(bead, 1, 2)])
+    for _ in range(2):
+        opened = ledger.reopen_bead(bead, "it came back")
+        assert (opened.status, opened.close_reason, opened.merged_sha) == (BeadStatus.OPEN, None, None)
+        assert (opened.closed_at, opened.assignee) == (None, None)
+    assert [entry.message for entry in ledger.bead_history(bead)][-1] == f"{bead}: reopened (it came back)"
+    with pytest.raises(GtError) as failure:
+        ledger.reopen_bead("sh-zzz")
+    assert failure.value.code is ErrorCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("status", [BeadStatus.HOOKED, BeadStatus.SUBMITTED])
+def test_a_state_that_only_a_job_can_give_is_not_given_by_hand(ledger: Ledger, status: BeadStatus) -> None:
+    bead = a_bead(ledger)
+    with pytest.raises(GtError) as failure:
+        ledger.update_bead(bead.id, BeadChanges(status=status))
+    assert (failure.value.code, failure.value.hint) == (ErrorCode.REFUSED, f"gt sling {bead.id} shop")
+    assert ledger.bead(bead.id) == bead

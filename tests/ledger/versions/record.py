@@ -17,6 +17,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from ledger import schema
 from ledger.store import Ledger
+from models.alerts import AlertRule, AlertType, Priority
 from models.escalations import EscalationStatus
 from models.records import BeadChanges
 from tests.ledger.records import START, a_bead, a_host, a_merge, a_request, a_write
@@ -36,6 +37,8 @@ def fill(ledger: Ledger) -> None:
     ledger.update_bead(third.id, BeadChanges(assignee="ada"))
     ledger.close_bead(third.id, "wontfix")
     ledger.set_setting("town", "health.grace", 7)
+    ledger.set_alert_rule(AlertRule(type=AlertType.WITNESS_DOWN, channel="email", created_at=START))
+    ledger.set_alert_rule(AlertRule(type=AlertType.DISK_FULL, priority=Priority.CRITICAL, created_at=START))
     standings: list[dict[str, Any]] = [{}, {"acked": True}, {"acked": True, "resolved": True, "action": "retry"}]
     for number, standing in enumerate(standings):
         escalation = EscalationStatus(
