@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from activities.git import GitRepo
-from policies.merge_message import CHANGE_TRAILER, lands
+from policies.merge_message import BEAD_TRAILER, CHANGE_TRAILER, landed_change, lands
 
 _RAW_DATE: Final = re.compile(r"\d{1,11} [+-]\d{4}")
 
@@ -63,6 +64,20 @@ def landed_as(repo: GitRepo, bead: str, head_sha: str, target_sha: str, *, here:
         if lands(message, bead, head_sha):
             return sha.strip()
     return None
+
+
+def last_landing(repo: GitRepo, bead: str, target_sha: str, known: Iterable[str] = ()) -> str | None:
+    """The newest commit in the target's history that landed a change of `bead`, or None.
+
+    Args:
+        known: commits whose history holds no landing that is asked for; those not here are passed over.
+    """
+    without = [f"^{sha}" for sha in known if repo.resolve(sha) is not None]
+    grep = ("--fixed-strings", f"--grep={BEAD_TRAILER}: {bead}")
+    listed = repo.run("log", "--topo-order", *grep, "--format=%H%x00%B%x00", target_sha, *without, "--").text
+    fields = listed.split("\0")
+    found = zip(fields[0::2], fields[1::2], strict=False)
+    return next((sha.strip() for sha, message in found if landed_change(message, bead)), None)
 
 
 def _records(listed: str) -> list[list[str]]:

@@ -14,6 +14,7 @@ from typing import Final
 from temporalio import activity
 
 from activities.chain import ChainBuilder
+from activities.changes import last_landing
 from activities.clones import land_clone
 from activities.crash_points import crash_point
 from activities.git import Answer, GitRepo, ls_remote, push_failure, remote_failure
@@ -21,7 +22,7 @@ from activities.locks import exclusive
 from activities.stale_locks import clear_stale_locks
 from models import names
 from models.errors import ErrorCode, GtError
-from models.merging import BuildChain, Chain, LandChain, LandOutcome, LandResult
+from models.merging import BuildChain, Chain, FindLanded, LandChain, Landed, LandOutcome, LandResult
 from models.records import Rig
 from models.town import TownPaths
 
@@ -91,6 +92,23 @@ class LandingActivities:
             _delete_branches(repo, request, refs)
             crash_point("land.branches_deleted")
         return result
+
+    @activity.defn
+    def find_landed(self, request: FindLanded) -> Landed:
+        """Look in the target's history on the remote for a landing of the bead, by the town's own trailers.
+
+        Raises:
+            GtError: REMOTE_UNREACHABLE, NO_SUCH_BRANCH (the target), DISK_FULL, GIT_FAILED.
+        """
+        rig, target_ref = request.rig, _branch_ref(request.rig.branch)
+        repo = land_clone(self._paths, rig)
+        there = ls_remote(rig.url, [target_ref]).get(target_ref)
+        if there is None:
+            raise GtError(ErrorCode.NO_SUCH_BRANCH, f"the remote of {rig.name} has no branch {rig.branch}")
+        if repo.resolve(there) is None:
+            with self._fetching(rig, rig.branch):
+                repo.fetch(rig.url, [_tracking(there, rig.branch)])
+        return Landed(sha=last_landing(repo, names.valid_bead(request.bead), there, request.known))
 
     def _fetch(self, repo: GitRepo, rig: Rig, target: str, base: str, heads: Iterable[str]) -> set[str]:
         """Fetch the target's tip and submitted heads by name, whatever their branches hold by now.

@@ -88,6 +88,7 @@ class JobRecords(Transactions):
                 highest_attempt=attempt,
                 highest_sequence=sequence,
                 open_dependencies=open_dependencies(connection, (bead.id,))[bead.id],
+                landed_before=_last_landing(connection, bead.id),
             )
 
         return self.read(ask)
@@ -164,3 +165,10 @@ def _highest(connection: Connection, bead: str) -> tuple[int, int]:
         for row in connection.execute(select(jobs.c.attempt, jobs.c.sequence).where(jobs.c.bead == bead))
     ]
     return max(pairs, default=(0, 0))
+
+
+def _last_landing(connection: Connection, bead: str) -> str | None:
+    """The commit that the bead's last merge landed as; only the story remembers it once the bead is opened anew."""
+    events = schema.job_events
+    merges = select(events.c.detail).where(events.c.bead == bead, events.c.event == MERGED)
+    return connection.scalar(merges.order_by(events.c.attempt.desc(), events.c.sequence.desc()).limit(1)) or None

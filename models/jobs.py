@@ -111,11 +111,13 @@ class HostLost(Frozen):
 
 
 class SlotReleased(Frozen):
-    """A job's session is over for now; the job keeps its polecat."""
+    """A job's session is over for now."""
 
     bead: str
     attempt: int
     state: JobState
+    polecat_kept: bool = True
+    """False: its host was lost, so that name and worktree there are no longer the job's"""
 
 
 class JobEnded(Frozen):
@@ -168,7 +170,7 @@ class AttemptNote(Frozen):
 
     attempt: int
     kind: str
-    """agent_died, merge_failed, rework_request, work_refused, reassigned, told"""
+    """agent_died, agent_unresponsive, merge_failed, rework_request, work_refused, reassigned, told"""
     text: str
 
 

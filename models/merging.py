@@ -162,6 +162,20 @@ class LandResult(Frozen):
     detail: str = ""
 
 
+class FindLanded(Frozen):
+    """Whether the target on the remote holds work of `bead` that its job does not know to be landed."""
+
+    rig: Rig
+    bead: str
+    known: tuple[str, ...] = ()
+    """commits whose history need not be searched: earlier landings, and where the job's work began"""
+
+
+class Landed(Frozen):
+    sha: str | None = None
+    """the newest landing commit of the bead; None: there is none"""
+
+
 # --- host work: gates -------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ CHANGE_TRAILER: Final = "Change"
 BEAD_TRAILER: Final = "Bead"
 _OURS: Final = re.compile(r"(bead|polecat|change)[ \t]*:", re.IGNORECASE)
 _TRAILER: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]*[ \t]*:[ \t]*\S")
+_CHANGE: Final = re.compile(rf"{CHANGE_TRAILER}: ([0-9a-f]{{40,64}})")
 SUBJECT_LIMIT: Final = 200
 """Longest subject taken from a bead's title, in characters."""
 
@@ -50,6 +51,13 @@ def lands(message: str, bead: str, head_sha: str) -> bool:
     """Whether `message` is that of the commit which landed `head_sha` for `bead`."""
     last = message.rstrip().rpartition("\n\n")[2].split("\n")
     return f"{CHANGE_TRAILER}: {head_sha}" in last and f"{BEAD_TRAILER}: {bead}" in last
+
+
+def landed_change(message: str, bead: str) -> str | None:
+    """The submitted commit that a landing commit's `message` names for `bead`; None for any other commit."""
+    last = message.rstrip().rpartition("\n\n")[2].split("\n")
+    changes = [found[1] for line in last if (found := _CHANGE.fullmatch(line))]
+    return changes[-1] if changes and f"{BEAD_TRAILER}: {bead}" in last else None
 
 
 def _part(message: str) -> tuple[str, str, tuple[str, ...]]:

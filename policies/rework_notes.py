@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from models.jobs import Observation, Verdict, VerdictKind
+from models.jobs import Observation, ObservationKind, Verdict, VerdictKind
 
 FILES_LISTED = 50
 
 
 def death_note(seen: Observation, refusal: str) -> str:
-    """The agent died: how, its last words, and why its work was not taken."""
+    """The agent died or did not respond: how, its last words, and why its work was not taken."""
     how = "its session is gone" if seen.exit_code is None else f"it ended with exit code {seen.exit_code}"
     parts = [f"The agent of attempt {seen.attempt} died: {how}."]
+    if seen.kind is ObservationKind.UNRESPONSIVE:
+        parts = [f"The agent of attempt {seen.attempt} did not respond any more, and was ended."]
     if refusal:
         parts.append(f"Its work could not be taken: {refusal}")
     if seen.detail.strip():

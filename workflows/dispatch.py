@@ -173,6 +173,8 @@ class DispatchWorkflow:
         job = self._state.jobs.get(released.bead)
         if job is not None and released.attempt >= job.attempt:
             job.state, job.holds_slot = released.state, False
+            if not released.polecat_kept:
+                job.polecat = job.host = None
 
     @workflow.signal(description="A job is over")
     def job_ended(self, ended: JobEnded) -> None:

@@ -1,35 +1,19 @@
-"""What a job can do: record, show itself, speak to others, work on its host.
+"""What a job can do away from its host: record, show itself, speak to other workflows.
 
 workflows/polecat.py decides what is done and when; nothing here waits for messages.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from typing import TypeVar
-
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
-from temporalio.workflow import ActivityCancellationType, ActivityHandle
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 
-from activities.attempts import AttemptActivities
 from activities.ledger import LedgerActivities
 from activities.town import TownActivities
 from models import names
-from models.attempts import (
-    AttemptStarted,
-    EndSession,
-    ReleaseWorktree,
-    SettleIntent,
-    StartAttempt,
-    TakeWork,
-    WorkTaken,
-    WorktreeReleased,
-)
 from models.errors import Level
-from models.escalations import Escalation
-from models.jobs import JobEnded, SlotReleased, SlotRequest, WorkEnded, WorkStarted
+from models.escalations import Escalation, EscalationCleared
+from models.jobs import JobEnded, SlotReleased, SlotRequest, WorkStarted
 from models.merging import Withdraw
 from models.records import BeadRef, BeadStatus, BeadStatusReply, JobState, JobWrite, MergeRequestState
 from workflows import options
@@ -57,8 +41,6 @@ _NEXT_COMMAND = {
     JobState.ABANDONED: "gt sling {bead} {rig}",
 }
 
-Result = TypeVar("Result")
-
 
 class Job:
     """The verbs of one job over its carried state."""
@@ -84,6 +66,7 @@ class Job:
         rows: dict[str, str | int | None] = {
             "state": job.state.value,
             "waits for": waits_for,
+            "health": job.health,
             "attempt": job.attempt,
             "polecat": f"{job.polecat} on {job.host}" if job.polecat else None,
             "restarts": job.restarts,
@@ -161,14 +144,15 @@ class Job:
         """Ask the dispatcher for a living session; False when no dispatcher runs."""
         return await self._tell_dispatcher("slot_wanted", self._slot(self._state.current_attempt + 1))
 
-    async def free_slot(self) -> None:
-        """Give the slot back; the polecat's name and worktree stay with the job."""
+    async def free_slot(self, *, polecat_kept: bool = True) -> None:
+        """Give the slot back; the polecat's name and worktree stay with the job unless told otherwise."""
         job = self._state
-        if not job.holds_slot and job.grant is None:
+        if polecat_kept and not job.holds_slot and job.grant is None:
             return
         attempt = job.grant.attempt if job.grant else job.current_attempt
         job.holds_slot, job.grant = False, None
-        await self._tell_dispatcher("slot_released", SlotReleased(bead=job.bead, attempt=attempt, state=job.state))
+        released = SlotReleased(bead=job.bead, attempt=attempt, state=job.state, polecat_kept=polecat_kept)
+        await self._tell_dispatcher("slot_released", released)
 
     async def announce(self) -> None:
         """Tell dispatcher and Witness of the running attempt; again is harmless, and heals one that forgot."""
@@ -193,26 +177,59 @@ class Job:
         """Tell the dispatcher that the job is over."""
         await self._tell_dispatcher("job_ended", JobEnded(bead=self._state.bead, state=self._state.state))
 
-    async def escalate(self, kind: str, message: str, *, about: str = "", level: Level = Level.L2) -> None:
+    async def raise_fault(self, kind: str, message: str, *, evidence: str = "", level: Level = Level.L2) -> None:
+        """Escalate a fault that lasts until `end_faults`; raised again before that it is the same one."""
+        job = self._state
+        if kind in job.faults:
+            return
+        about = job.number_fault(kind)
+        job.faults[kind] = self._escalation_id(kind, about)
+        await self.escalate(kind, message, about=about, evidence=evidence, level=level)
+
+    async def end_faults(self, reason: str, *kinds: str, resolved: str | None = None) -> None:
+        """Tell the Mayor that faults are over by themselves.
+
+        Args:
+            kinds: which; none named means every one.
+            resolved: the escalation that was decided upon, which the Mayor knows to be over.
+        """
+        job = self._state
+        for kind in [kind for kind in job.faults if not kinds or kind in kinds]:
+            escalation = job.faults.pop(kind)
+            if escalation != resolved:
+                await workflow.execute_activity_method(
+                    TownActivities.clear_escalation,
+                    EscalationCleared(id=escalation, reason=reason),
+                    summary=f"tell the Mayor: {kind} is over",
+                    **options.control(),
+                )
+
+    async def escalate(
+        self, kind: str, message: str, *, about: str = "", evidence: str = "", level: Level = Level.L2
+    ) -> None:
         """Tell the Mayor. One escalation per attempt and kind; `about` tells several apart."""
         job = self._state
         await workflow.execute_activity_method(
             TownActivities.tell_mayor,
             Escalation(
-                id=".".join(part for part in (job.bead, str(job.current_attempt), kind, about) if part),
+                id=self._escalation_id(kind, about),
                 kind=kind,
                 level=level.value,
                 source=workflow.info().workflow_id,
                 rig=job.rig,
                 bead=job.bead,
                 message=message,
-                evidence=job.notes[-1].text if job.notes else "",
+                evidence=evidence or (job.notes[-1].text if job.notes else ""),
                 tried=f"{job.restarts} restarts, {job.reworks} reworks" + (", another polecat" * job.reassigned),
                 opened_at=workflow.now(),
             ),
             summary=f"tell the Mayor: {kind}",
             **options.control(),
         )
+
+    def _escalation_id(self, kind: str, about: str) -> str:
+        job = self._state
+        return ".".join(part for part in (job.bead, str(job.current_attempt), kind, about) if part)
 
     def _slot(self, attempt: int) -> SlotRequest:
         job = self._state
@@ -229,127 +246,3 @@ class Job:
 
     async def _tell_dispatcher(self, signal: str, message: object) -> bool:
         return await tell(names.dispatch_id(self._state.rig), signal, message)
-
-    # --- work on the host -----------------------------------------------------------------------
-
-    async def start_attempt(self, interrupted: Callable[[], bool]) -> AttemptStarted | None:
-        """Bring the attempt's session to life. None: interrupted; raises ActivityError where retrying cannot help."""
-        job = self._state
-        bead = job.admission.bead
-        return await _unless(
-            interrupted,
-            workflow.start_activity_method(
-                AttemptActivities.start_attempt,
-                StartAttempt(
-                    rig=job.admission.rig,
-                    bead=job.bead,
-                    title=bead.title,
-                    description=bead.description,
-                    polecat=self._polecat,
-                    attempt=job.current_attempt,
-                    agent=job.admission.agent,
-                    notes=tuple(job.notes),
-                    failure_log=job.failure_log,
-                ),
-                summary=f"start attempt {job.current_attempt} as {job.polecat}",
-                cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-                **options.host_work(self._host),
-            ),
-        )
-
-    async def take_work(self, interrupted: Callable[[], bool]) -> WorkTaken | None:
-        """Verify and publish the attempt's work. None: interrupted; raises ActivityError as `start_attempt` does."""
-        job = self._state
-        return await _unless(
-            interrupted,
-            workflow.start_activity_method(
-                AttemptActivities.take_work,
-                TakeWork(rig=job.admission.rig, bead=job.bead, polecat=self._polecat, attempt=job.current_attempt),
-                summary=f"take the work of attempt {job.current_attempt}",
-                cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-                **options.host_work(self._host),
-            ),
-        )
-
-    async def settle(self, intent: str, refused: str = "") -> None:
-        """An intent was dealt with: its file goes, and the agent learns of a refusal."""
-        job = self._state
-        await workflow.execute_activity_method(
-            AttemptActivities.settle_intent,
-            SettleIntent(
-                rig=job.rig,
-                bead=job.bead,
-                polecat=self._polecat,
-                attempt=job.current_attempt,
-                intent=intent,
-                refused=refused,
-            ),
-            summary=f"settle {intent}",
-            **options.host_work(self._host),
-        )
-
-    async def end_session(self, cause: str, grace_s: float = 0.0) -> None:
-        """Save evidence, end the session, and let the Witness forget it."""
-        job = self._state
-        await workflow.execute_activity_method(
-            AttemptActivities.end_session,
-            EndSession(
-                rig=job.rig,
-                bead=job.bead,
-                polecat=self._polecat,
-                attempt=job.current_attempt,
-                grace_s=grace_s,
-                cause=cause[:DETAIL_LENGTH],
-            ),
-            summary=f"end the session of attempt {job.current_attempt}",
-            **options.host_work(self._host),
-        )
-        job.session_lives = False
-        await tell(names.witness_id(job.rig), "work_ended", WorkEnded(bead=job.bead, attempt=job.current_attempt))
-
-    async def release_worktree(self) -> WorktreeReleased:
-        """Park what is not landed and free the worktree; the polecat's name is no longer the job's."""
-        job = self._state
-        if job.polecat is None:
-            return WorktreeReleased()
-        return await workflow.execute_activity_method(
-            AttemptActivities.release_worktree,
-            ReleaseWorktree(
-                rig=job.admission.rig,
-                bead=job.bead,
-                polecat=self._polecat,
-                attempt=job.current_attempt,
-                landed_sha=job.merged_sha,
-            ),
-            summary=f"free the worktree of {job.polecat}",
-            **options.host_work(self._host),
-        )
-
-    @property
-    def _polecat(self) -> str:
-        assert self._state.polecat is not None, "host work before a slot was granted"
-        return self._state.polecat
-
-    @property
-    def _host(self) -> str:
-        assert self._state.host is not None, "host work before a slot was granted"
-        return self._state.host
-
-
-async def _unless(interrupted: Callable[[], bool], step: ActivityHandle[Result]) -> Result | None:
-    """The step's result, or None once `interrupted` holds; then the step has ended on its host too."""
-    await workflow.wait_condition(lambda: step.done() or interrupted())
-    if step.done():
-        return await step
-    step.cancel()
-    await asyncio.gather(step, return_exceptions=True)
-    return None
-
-
-def failure_of(error: ActivityError) -> tuple[str, Level]:
-    """What to tell a person of a step that failed for good: message and level."""
-    cause = error.cause
-    if isinstance(cause, ApplicationError):
-        level = cause.details[0] if cause.details else None
-        return cause.message, Level(level) if level in set(Level) else Level.L3
-    return str(cause or error), Level.L3

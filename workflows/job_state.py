@@ -52,6 +52,15 @@ class PolecatState(BaseModel):
     reassigned: bool = False
     """the one reassignment that needs no person has been used"""
 
+    stale_since: datetime | None = None
+    """None: the running attempt is not marked stale"""
+    host_lost: bool = False
+    """the host was given up; the job moves on without it"""
+    faults: dict[str, str] = Field(default_factory=dict)
+    """escalations that end when their cause does: ids by kind"""
+    faults_raised: dict[str, int] = Field(default_factory=dict)
+    """how often each kind was raised in this attempt"""
+
     notes: list[AttemptNote] = Field(default_factory=list)
     failure_log: str | None = None
     last_failure: str = ""
@@ -64,6 +73,8 @@ class PolecatState(BaseModel):
     worktree_held: bool = False
     """the polecat's worktree may hold work of this job"""
 
+    base_sha: str | None = None
+    """where this job's work began: nothing of it landed before that commit"""
     head_sha: str | None = None
     rejected_sha: str | None = None
     """the head that the Refinery sent back last"""
@@ -71,8 +82,6 @@ class PolecatState(BaseModel):
     merge_request: MergeRequest | None = None
     offer_due: datetime | None = None
     """when the Refinery is told again what is wanted of it; None: now"""
-    refinery_reported: bool = False
-    """the Mayor knows that the Refinery does not answer"""
     withdrawing: str | None = None
     """the reason, once a submitted job was cancelled and waits for the Refinery's answer"""
 
@@ -111,6 +120,8 @@ class PolecatState(BaseModel):
         self.refusal = ""
         self.heard = []
         self.observations = []
+        self.faults_raised = {}
+        self.stale_since = None
         self.working_since = None
         self.start_not_before = None
         self.session_lives = self.worktree_held = True
@@ -122,6 +133,26 @@ class PolecatState(BaseModel):
         clipped = text if len(text) <= NOTE_LENGTH else "…" + text[-NOTE_LENGTH:]
         self.notes.append(AttemptNote(attempt=self.current_attempt, kind=kind, text=clipped))
         del self.notes[:-NOTES_KEPT]
+
+    def number_fault(self, kind: str) -> str:
+        """What tells this fault from earlier ones of its kind in this attempt: "", 2, 3, …"""
+        self.faults_raised[kind] = self.faults_raised.get(kind, 0) + 1
+        return str(self.faults_raised[kind]) if self.faults_raised[kind] > 1 else ""
+
+    def forget_host(self) -> None:
+        """What was on the host is out of reach; polecat and worktree there are no longer this job's."""
+        self.avoid_host = self.host
+        self.polecat = self.host = None
+        self.session_lives = self.worktree_held = self.host_lost = False
+
+    @property
+    def health(self) -> str:
+        """`stale` or `stuck` while the running attempt is; else ""."""
+        if self.state is not JobState.WORKING:
+            return ""
+        if "polecat_stuck" in self.faults:
+            return "stuck"
+        return "stale" if self.stale_since else ""
 
     def accepts(self, seen: Observation) -> bool:
         """Only a starting or working attempt can be observed; all else is late news of an older one."""
@@ -153,4 +184,5 @@ class PolecatState(BaseModel):
             reworks=self.reworks,
             waits_for=self.waits_for,
             unrecorded=len(self.outbox),
+            health=self.health,
         )

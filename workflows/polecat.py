@@ -11,6 +11,7 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 from models.jobs import (
     Decision,
     DecisionKind,
+    HostLost,
     JobResult,
     JobStatus,
     Observation,
@@ -21,12 +22,14 @@ from models.jobs import (
 from models.names import WorkflowType
 from models.records import JobState, MergeRequestState
 from workflows.job import Job
-from workflows.job_course import REPEAT, SOON, Course
+from workflows.job_course import Course
+from workflows.job_host import HostGone, HostWork
+from workflows.job_merge import REPEAT, SOON
 from workflows.job_state import PolecatState
 from workflows.patience import Patience
 
-_ORDER = (ObservationKind.HELP, ObservationKind.DONE, ObservationKind.DIED)
-"""when several wait: what the agent said counts before its death"""
+_BEFORE_MARKS = (ObservationKind.HELP, ObservationKind.DONE, ObservationKind.DIED, ObservationKind.UNRESPONSIVE)
+"""when several wait: what the agent said counts before its death, and that before marks of its health"""
 
 
 @workflow.defn(name=WorkflowType.POLECAT)
@@ -37,7 +40,7 @@ class PolecatWorkflow:
     def __init__(self, state: PolecatState) -> None:
         self._state = state
         self._job = Job(state)
-        self._course = Course(state, self._job, self._interrupted)
+        self._course = Course(state, self._job, HostWork(state, self._interrupted))
         self._patience = Patience(state.patience)
 
     @workflow.run
@@ -55,7 +58,8 @@ class PolecatWorkflow:
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 workflow.continue_as_new(state)
             await self._step()
-        await self._course.release_worktree()
+        await self._course.endings.release_worktree()
+        await self._job.end_faults("the job is over")
         await self._job.say_ended()
         await self._job.outbox.drained()
         return JobResult(bead=state.bead, state=state.state, merged_sha=state.merged_sha, attempt=state.current_attempt)
@@ -86,6 +90,13 @@ class PolecatWorkflow:
         if not self._state.state.final:
             self._state.decisions.append(decision)
 
+    @workflow.signal(description="The dispatcher: this host is gone, and there is another one")
+    def host_lost(self, lost: HostLost) -> None:
+        self._patience.count()
+        grant = self._state.grant
+        if lost.host == self._state.host or (grant is not None and grant.host == lost.host):
+            self._state.host_lost = True
+
     @workflow.query(description="Where the job stands")
     def status(self) -> JobStatus:
         return self._state.status()
@@ -95,6 +106,9 @@ class PolecatWorkflow:
     async def _step(self) -> None:
         """Do the next thing: a decision first, else what the state calls for."""
         try:
+            if self._state.host_lost:
+                await self._course.endings.leave_host()
+                return
             if self._state.decisions:
                 await self._course.follow(self._state.decisions.pop(0))
                 return
@@ -112,13 +126,15 @@ class PolecatWorkflow:
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            await self._course.stumble(error)
+            await self._course.endings.stumble(error)
+        except HostGone:
+            await self._course.endings.leave_host()
 
     async def _heard(self, holds: Callable[[], bool], at_most: timedelta | None = None, why: str = "") -> bool:
         """Wait until `holds`, a decision comes or the run should end; False once `at_most` is over."""
         try:
             await workflow.wait_condition(
-                lambda: holds() or bool(self._state.decisions) or self._patience.exhausted,
+                lambda: holds() or bool(self._state.decisions) or self._state.host_lost or self._patience.exhausted,
                 timeout=at_most,
                 timeout_summary=why or None,
             )
@@ -142,9 +158,9 @@ class PolecatWorkflow:
             self._job.show("a slot")
             asked = await self._job.ask_slot()
             await self._heard(lambda: job.grant is not None, REPEAT if asked else SOON, "ask for a slot again")
-        if job.grant is not None and not job.decisions:
+        if job.grant is not None and not job.decisions and not job.host_lost:
             grant, job.grant = job.grant, None
-            self._course.granted(grant)
+            await self._course.granted(grant)
 
     async def _work(self) -> None:
         job = self._state
@@ -152,28 +168,39 @@ class PolecatWorkflow:
             await self._job.announce()
         if not job.observations or job.decisions:
             return
-        seen = min(job.observations, key=lambda seen: _ORDER.index(seen.kind))
+        seen = min(job.observations, key=_rank)
         match seen.kind:
             case ObservationKind.HELP:
                 await self._course.help(seen)
             case ObservationKind.DONE:
                 await self._course.done(seen)
-            case ObservationKind.DIED:
+            case ObservationKind.DIED | ObservationKind.UNRESPONSIVE:
                 await self._course.died(seen)
+            case ObservationKind.STALE:
+                self._course.health.stale(seen)
+            case ObservationKind.STUCK:
+                await self._course.health.stuck(seen)
+            case ObservationKind.RECOVERED:
+                await self._course.health.recovered(seen)
         # What was told again meanwhile is the same fact.
         job.observations[:] = [other for other in job.observations if other != seen]
 
     async def _await_verdict(self) -> None:
         job = self._state
         if not job.verdicts and (job.offer_due is None or job.offer_due <= workflow.now()):
-            offered = await self._course.offer()
+            offered = await self._course.merge.offer()
             if not offered and job.withdrawing is not None:
                 # No Refinery, no landing.
-                await self._course.abandon(job.withdrawing, MergeRequestState.WITHDRAWN)
+                await self._course.endings.abandon(job.withdrawing, MergeRequestState.WITHDRAWN)
                 return
         if not job.verdicts and job.offer_due is not None:
             await self._heard(lambda: bool(job.verdicts), job.offer_due - workflow.now(), "tell the Refinery again")
         if job.verdicts and not job.decisions:
             verdict = job.verdicts[0]
             job.verdicts.clear()
-            await self._course.judged(verdict)
+            await self._course.merge.judged(verdict)
+
+
+def _rank(seen: Observation) -> int:
+    """Which of several observations is dealt with first: the smallest, and of equals the earliest."""
+    return _BEFORE_MARKS.index(seen.kind) if seen.kind in _BEFORE_MARKS else len(_BEFORE_MARKS)

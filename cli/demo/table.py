@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _TROUBLE = {
     "agent_died": ("agent killed", "restarted in its worktree"),
+    "agent_unresponsive": ("agent hung", "restarted in its worktree"),
     "merge_failed": ("tests failed", "told why, repaired"),
     "rework_request": ("conflict", "rebased"),
 }

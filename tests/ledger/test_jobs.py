@@ -179,6 +179,16 @@ def test_an_admission_counts_on_from_earlier_jobs(ledger: Ledger) -> None:
     assert (admission.highest_attempt, admission.highest_sequence) == (4, 18)
 
 
+def test_the_landing_of_an_earlier_job_is_known_also_after_a_new_job_has_begun(ledger: Ledger) -> None:
+    bead = a_bead(ledger).id
+    ask = SlingRequest(bead=bead, rig="shop")
+    ledger.record_job([a_merge(bead, 1, 1, detail=SHA)])
+    ledger.update_bead(bead, BeadChanges(status=BeadStatus.OPEN))
+    assert ledger.admission(ask, "claude").landed_before == SHA
+    ledger.record_job([a_write(bead, 2, 1)])
+    assert ledger.admission(ask, "claude").landed_before == SHA
+
+
 def test_the_agent_of_the_sling_wins_over_the_rig_and_the_town(ledger: Ledger) -> None:
     ledger.add_rig(a_rig(agent="codex"))
     bead = a_bead(ledger, rig="market").id

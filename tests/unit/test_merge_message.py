@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.merge_message import landing_message, lands
+from policies.merge_message import landed_change, landing_message, lands
 
 HEAD = "ab" * 20
 OTHER = "cd" * 20
@@ -25,6 +25,8 @@ def test_any_authors_words_land_under_exactly_the_towns_trailers(title: str, wri
     assert lands(message, "sh-1", HEAD)
     assert not lands(message, "sh-9", OTHER)
     assert not lands(message, "sh-1", OTHER)
+    assert landed_change(message, "sh-1") == HEAD
+    assert landed_change(message, "sh-9") is None
     assert message.split("\n")[0].strip()
 
 

@@ -24,7 +24,7 @@ from models.attempts import (
     WorktreeReleased,
 )
 from models.errors import ErrorCode
-from models.escalations import Escalation
+from models.escalations import Escalation, EscalationCleared
 from models.jobs import (
     Admission,
     Decision,
@@ -40,6 +40,7 @@ from models.jobs import (
     VerdictKind,
     WorkflowIds,
 )
+from models.merging import FindLanded, Landed
 from models.records import Bead, BeadRef, BeadStatus, BeadStatusReply, GateSpec, JobState, JobWrite, JobWrites, Rig
 from models.settings import Settings
 from tests.workflows.conftest import HOST
@@ -94,6 +95,10 @@ class JobWorld:
     ledger_down: bool = False
     refuse_work: str = ""
     closed: BeadStatusReply | None = None
+    landed: str | None = None
+    """what is found on the target when somebody asks"""
+    hosts: tuple[str, ...] = (HOST,)
+    highest_attempt: int = 0
 
     started: list[StartAttempt] = field(default_factory=list)
     ended: list[EndSession] = field(default_factory=list)
@@ -101,6 +106,8 @@ class JobWorld:
     released: list[ReleaseWorktree] = field(default_factory=list)
     writes: list[JobWrite] = field(default_factory=list)
     letters: list[Escalation] = field(default_factory=list)
+    cleared: list[EscalationCleared] = field(default_factory=list)
+    landed_asked: list[FindLanded] = field(default_factory=list)
 
     @activity.defn
     async def admit_bead(self, request: SlingRequest) -> Admission:
@@ -120,7 +127,7 @@ class JobWorld:
             rig=self.rig,
             agent=request.agent or "true",
             settings=self.settings,
-            highest_attempt=0,
+            highest_attempt=self.highest_attempt,
             open_dependencies=self.dependencies.get(request.bead, ()),
         )
 
@@ -128,7 +135,7 @@ class JobWorld:
     async def dispatch_facts(self, request: DispatchFactsRequest) -> DispatchFacts:
         self._reach_ledger()
         opened = {bead: self.dependencies.get(bead, ()) for bead in request.beads}
-        return DispatchFacts(rig=self.rig, settings=self.settings, hosts=(HOST,), open_dependencies=opened)
+        return DispatchFacts(rig=self.rig, settings=self.settings, hosts=self.hosts, open_dependencies=opened)
 
     @activity.defn
     async def record_job(self, writes: JobWrites) -> None:
@@ -170,6 +177,15 @@ class JobWorld:
         self.letters.append(escalation)
 
     @activity.defn
+    async def clear_escalation(self, cleared: EscalationCleared) -> None:
+        self.cleared.append(cleared)
+
+    @activity.defn
+    async def find_landed(self, request: FindLanded) -> Landed:
+        self.landed_asked.append(request)
+        return Landed(sha=self.landed)
+
+    @activity.defn
     async def running_workflows(self, asked: WorkflowIds) -> WorkflowIds:
         return asked
 
@@ -182,7 +198,7 @@ class JobWorld:
         return [
             self.admit_bead, self.dispatch_facts, self.record_job, self.bead_status, self.start_attempt,
             self.take_work, self.settle_intent, self.end_session, self.release_worktree, self.tell_mayor,
-            self.running_workflows,
+            self.running_workflows, self.clear_escalation, self.find_landed,
         ]  # fmt: skip
 
     def events(self, bead: str) -> list[str]:
@@ -250,6 +266,14 @@ class Town:
             "attempt": status.attempt, "kind": kind, "base_sha": "b" * 40,
         }  # fmt: skip
         await self.job(bead).signal("verdict", Verdict.model_validate(verdict | facts))
+
+    async def escalated(self, *kinds: str) -> None:
+        """Wait until exactly these escalations, in order, have reached the Mayor."""
+
+        async def told() -> bool:
+            return [letter.kind for letter in self.world.letters] == list(kinds)
+
+        await eventually(told, what=f"escalations {kinds}")
 
     async def decide(self, bead: str, decision: Decision) -> None:
         await self.job(bead).signal("decision", decision)

@@ -79,7 +79,7 @@ async def test_work_that_is_sent_back_too_often_waits_for_a_person(town: Open) -
         await shop.submit_work("sh-1", attempt=2)
         await shop.judge("sh-1", VerdictKind.FAILED, gate="test")
         await shop.reach("sh-1", JobState.BLOCKED)
-        assert [letter.kind for letter in shop.world.letters] == ["polecat_exhausted"]
+        await shop.escalated("polecat_exhausted")
         await shop.decide("sh-1", Decision(kind=DecisionKind.RETRY))
         await shop.submit_work("sh-1", attempt=3)
         await shop.merge("sh-1")
@@ -113,7 +113,7 @@ async def test_an_agent_that_dies_again_and_again_is_reassigned_once_then_a_pers
         assert len(polecats) == 8
         assert len(set(polecats)) == 2
         assert polecats == sorted(polecats, key=polecats.index)
-        assert [letter.kind for letter in shop.world.letters] == ["polecat_exhausted"]
+        await shop.escalated("polecat_exhausted")
         assert [r.attempt for r in shop.world.started] == list(range(1, 9))
 
 

@@ -1,0 +1,224 @@
+"""A job's work on its polecat's host: start an attempt, take its work, end its session, free its worktree.
+
+Each step waits for the host as long as it takes, unless the host is given up: then it raises
+HostGone, and what was on that host is the patrol's to clean up once it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import TypeVar
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.workflow import ActivityCancellationType, ActivityHandle
+
+from activities.attempts import AttemptActivities
+from activities.landing import LandingActivities
+from models import names
+from models.attempts import (
+    AttemptStarted,
+    EndSession,
+    ReleaseWorktree,
+    SettleIntent,
+    StartAttempt,
+    TakeWork,
+    WorkTaken,
+    WorktreeReleased,
+)
+from models.errors import Level
+from models.jobs import WorkEnded
+from models.merging import FindLanded
+from workflows import options
+from workflows.job_state import PolecatState
+from workflows.messages import tell
+
+CAUSE_LENGTH = 1000
+"""characters of why a session was ended, kept with its evidence"""
+
+Result = TypeVar("Result")
+
+
+class HostGone(Exception):
+    """The polecat's host was given up while something had to be done there."""
+
+
+class HostWork:
+    """The steps of one job on its host.
+
+    Args:
+        interrupted: True while a decision waits that makes further work of the attempt pointless.
+    """
+
+    def __init__(self, state: PolecatState, interrupted: Callable[[], bool]) -> None:
+        self._state = state
+        self.interrupted = interrupted
+
+    async def start_attempt(self) -> AttemptStarted | None:
+        """Bring the attempt's session to life. None: interrupted; raises ActivityError where retrying cannot help."""
+        job = self._state
+        bead = job.admission.bead
+        return await self._unless_interrupted(
+            workflow.start_activity_method(
+                AttemptActivities.start_attempt,
+                StartAttempt(
+                    rig=job.admission.rig,
+                    bead=job.bead,
+                    title=bead.title,
+                    description=bead.description,
+                    polecat=self._polecat,
+                    attempt=job.current_attempt,
+                    agent=job.admission.agent,
+                    notes=tuple(job.notes),
+                    failure_log=job.failure_log,
+                ),
+                summary=f"start attempt {job.current_attempt} as {job.polecat}",
+                cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                **options.host_work(self._host),
+            ),
+        )
+
+    async def take_work(self) -> WorkTaken | None:
+        """Verify and publish the attempt's work. None: interrupted; raises ActivityError as `start_attempt` does."""
+        job = self._state
+        return await self._unless_interrupted(
+            workflow.start_activity_method(
+                AttemptActivities.take_work,
+                TakeWork(rig=job.admission.rig, bead=job.bead, polecat=self._polecat, attempt=job.current_attempt),
+                summary=f"take the work of attempt {job.current_attempt}",
+                cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                **options.host_work(self._host),
+            ),
+        )
+
+    async def find_landed(self) -> str | None:
+        """The commit on the target that holds this job's work already; None also when that was interrupted."""
+        job = self._state
+        known = tuple(sha for sha in (job.admission.landed_before, job.base_sha) if sha)
+        landed = await self._unless_interrupted(
+            workflow.start_activity_method(
+                LandingActivities.find_landed,
+                FindLanded(rig=job.admission.rig, bead=job.bead, known=known),
+                summary=f"is work of {job.bead} on {job.admission.rig.branch} already?",
+                **options.host_work(self._host),
+            )
+        )
+        return landed.sha if landed else None
+
+    async def settle(self, intent: str, refused: str = "") -> None:
+        """An intent was dealt with: its file goes, and the agent learns of a refusal; both went with a lost host."""
+        job = self._state
+        with contextlib.suppress(HostGone):
+            await self._here(
+                workflow.start_activity_method(
+                    AttemptActivities.settle_intent,
+                    SettleIntent(
+                        rig=job.rig,
+                        bead=job.bead,
+                        polecat=self._polecat,
+                        attempt=job.current_attempt,
+                        intent=intent,
+                        refused=refused,
+                    ),
+                    summary=f"settle {intent}",
+                    **options.host_work(self._host),
+                )
+            )
+
+    async def end_session(self, cause: str, grace_s: float = 0.0) -> None:
+        """Save evidence, end the session, and let the Witness forget it."""
+        job = self._state
+        await self._here(
+            workflow.start_activity_method(
+                AttemptActivities.end_session,
+                EndSession(
+                    rig=job.rig,
+                    bead=job.bead,
+                    polecat=self._polecat,
+                    attempt=job.current_attempt,
+                    grace_s=grace_s,
+                    cause=cause[:CAUSE_LENGTH],
+                ),
+                summary=f"end the session of attempt {job.current_attempt}",
+                **options.host_work(self._host),
+            )
+        )
+        job.session_lives = False
+        await self.say_ended()
+
+    async def say_ended(self) -> None:
+        """Tell the Witness that the attempt is over."""
+        job = self._state
+        await tell(names.witness_id(job.rig), "work_ended", WorkEnded(bead=job.bead, attempt=job.current_attempt))
+
+    async def release_worktree(self) -> WorktreeReleased:
+        """Park what is not landed and free the worktree; the polecat's name is no longer the job's."""
+        job = self._state
+        if job.polecat is None:
+            return WorktreeReleased()
+        return await self._here(
+            workflow.start_activity_method(
+                AttemptActivities.release_worktree,
+                ReleaseWorktree(
+                    rig=job.admission.rig,
+                    bead=job.bead,
+                    polecat=self._polecat,
+                    attempt=job.current_attempt,
+                    landed_sha=job.merged_sha,
+                ),
+                summary=f"free the worktree of {job.polecat}",
+                **options.host_work(self._host),
+            )
+        )
+
+    async def _here(self, step: ActivityHandle[Result]) -> Result:
+        """The step's result.
+
+        Raises:
+            HostGone: the host was given up first.
+        """
+        await workflow.wait_condition(lambda: step.done() or self._state.host_lost)
+        if step.done():
+            return await step
+        await _cancelled(step)
+        raise HostGone
+
+    async def _unless_interrupted(self, step: ActivityHandle[Result]) -> Result | None:
+        """The step's result, or None once it is interrupted; then the step has ended on its host too.
+
+        Raises:
+            HostGone: the host was given up first.
+        """
+        await workflow.wait_condition(lambda: step.done() or self._state.host_lost or self.interrupted())
+        if step.done():
+            return await step
+        await _cancelled(step)
+        if self._state.host_lost:
+            raise HostGone
+        return None
+
+    @property
+    def _polecat(self) -> str:
+        assert self._state.polecat is not None, "host work before a slot was granted"
+        return self._state.polecat
+
+    @property
+    def _host(self) -> str:
+        assert self._state.host is not None, "host work before a slot was granted"
+        return self._state.host
+
+
+async def _cancelled(step: ActivityHandle[Result]) -> None:
+    step.cancel()
+    await asyncio.gather(step, return_exceptions=True)
+
+
+def failure_of(error: ActivityError) -> tuple[str, Level]:
+    """What to tell a person of a step that failed for good: message and level."""
+    cause = error.cause
+    if isinstance(cause, ApplicationError):
+        level = cause.details[0] if cause.details else None
+        return cause.message, Level(level) if level in set(Level) else Level.L3
+    return str(cause or error), Level.L3

@@ -1,0 +1,95 @@
+"""A job between `gt done` and the Refinery's verdict."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+
+from models.alerts import AlertType
+from models.errors import Level
+from models.jobs import Verdict, VerdictKind
+from models.names import job_branch, merge_request_id
+from models.records import JobState, MergeRequest, MergeRequestState
+from policies.rework_notes import verdict_note
+from workflows.job import Job
+from workflows.job_endings import EXHAUSTED, Endings
+from workflows.job_state import PolecatState
+
+REPEAT = timedelta(minutes=10)
+"""after this long others are told again what they must know, so that nothing hangs on one message"""
+SOON = timedelta(seconds=30)
+"""the same, while there was nobody to tell, or while an answer is urgent"""
+STALLED = AlertType.REFINERY_STALLED.value
+
+
+class JobMerge:
+    """Hand work in, and follow what becomes of it."""
+
+    def __init__(self, state: PolecatState, job: Job, endings: Endings) -> None:
+        self._state = state
+        self._job = job
+        self._endings = endings
+
+    async def submit(self, head_sha: str) -> None:
+        """The work is on the remote: hand it to the Refinery and end the session."""
+        job = self._state
+        bead, rig = job.admission.bead, job.admission.rig
+        assert job.polecat is not None
+        job.head_sha = head_sha
+        job.merge_request = MergeRequest(
+            id=merge_request_id(job.bead, job.current_attempt),
+            rig=job.rig,
+            bead=job.bead,
+            title=bead.title,
+            polecat=job.polecat,
+            attempt=job.current_attempt,
+            branch=job_branch(job.bead),
+            head_sha=head_sha,
+            target=rig.branch,
+            priority=bead.priority,
+            submitted_at=workflow.now(),
+        )
+        job.withdrawing = None
+        self._job.enter(JobState.SUBMITTED, "the Refinery's verdict")
+        self._job.record("submitted", f"{head_sha[:12]} for {rig.branch}", merge_request=MergeRequestState.QUEUED)
+        # Before the session's grace, so that merging need not wait for it.
+        await self.offer()
+        await self._endings.stop_attempt("its work was taken", job.admission.settings.session.done_grace)
+
+    async def offer(self) -> bool:
+        """Tell the Refinery what is wanted of it, and the Mayor that there is none. False: there is none."""
+        job = self._state
+        offered = await self._job.offer()
+        job.offer_due = workflow.now() + (REPEAT if offered and job.withdrawing is None else SOON)
+        if offered:
+            await self._job.end_faults(f"the Refinery of {job.rig} runs", STALLED)
+        elif job.withdrawing is None:
+            message = f"no Refinery runs for {job.rig}: {job.bead} waits to be merged"
+            await self._job.raise_fault(STALLED, message, level=Level.L3)
+        return offered
+
+    async def judged(self, verdict: Verdict) -> None:
+        """The Refinery has decided. What is merged is merged, whatever was wanted meanwhile."""
+        job = self._state
+        if verdict.kind is VerdictKind.MERGED:
+            await self._endings.landed(verdict.merged_sha, verdict.merged_sha or "")
+        elif job.withdrawing is not None:
+            await self._endings.abandon(job.withdrawing, MergeRequestState.WITHDRAWN)
+        elif verdict.kind is VerdictKind.RETURNED:
+            await self._endings.abandon(verdict.detail or "returned by the Refinery", MergeRequestState.RETURNED)
+        else:
+            await self._rework(verdict)
+
+    async def _rework(self, verdict: Verdict) -> None:
+        job = self._state
+        kind, text = verdict_note(verdict, job.admission.rig.branch)
+        job.note(kind, text)
+        job.rejected_sha, job.failure_log = job.head_sha, verdict.log_path
+        if job.reworks - job.reworks_forgiven >= job.admission.settings.polecat.max_reworks:
+            message = f"{job.bead} was sent back once more after {job.reworks} reworks: {job.last_failure}"
+            await self._endings.block(EXHAUSTED, message, event=kind)
+            return
+        job.reworks += 1
+        self._job.enter(JobState.WAITING, "a slot for its rework")
+        self._job.record(kind, job.last_failure, merge_request=MergeRequestState.RETURNED)
