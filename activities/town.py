@@ -1,4 +1,4 @@
-"""Temporal itself as an outside system: reports to the Mayor, and which workflows run."""
+"""Temporal itself as an outside system: reports to the Mayor, and workflows: which run, which answer, restarts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from activities.crash_points import crash_point
 from models import names
 from models.escalations import Escalation, EscalationCleared
 from models.jobs import WorkflowIds
+from models.supervision import Probe, ProbeReport, RestartWorkflow
+from services import long_lived, restarting
 
 ASKED_AT_ONCE = 20
 TASK_TIMEOUT = timedelta(seconds=3)
@@ -72,6 +74,30 @@ class TownActivities:
 
         running = await asyncio.gather(*(runs(workflow_id) for workflow_id in asked.ids))
         return WorkflowIds(ids=tuple(name for name, runs_now in zip(asked.ids, running, strict=True) if runs_now))
+
+    @activity.defn
+    async def probe(self, asked: WorkflowIds) -> ProbeReport:
+        """Ping these long-lived workflows, each within seconds, in the order asked.
+
+        Raises:
+            RPCError, TimeoutError: Temporal itself does not answer; retrying helps.
+        """
+        turns = asyncio.Semaphore(ASKED_AT_ONCE)
+
+        async def ping(workflow_id: str) -> Probe:
+            async with turns:
+                return await long_lived.probe(self._client, workflow_id)
+
+        return ProbeReport(probes=tuple(await asyncio.gather(*(ping(workflow_id) for workflow_id in asked.ids))))
+
+    @activity.defn
+    async def restart(self, order: RestartWorkflow) -> None:
+        """Restart a long-lived workflow from what it knew; a second time changes nothing.
+
+        Raises:
+            RPCError, TimeoutError: Temporal itself does not answer; retrying helps.
+        """
+        await restarting.restart(self._client, order)
 
     async def _runs(self, workflow_id: str) -> bool:
         try:

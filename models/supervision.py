@@ -74,6 +74,12 @@ class Probe(Frozen):
     run_id: str = ""
     """of the run that was asked: the fence for a restart"""
     detail: str = ""
+    stopped: bool = False
+    """by a person's word: it answers, and does nothing else"""
+
+
+class ProbeReport(Frozen):
+    probes: tuple[Probe, ...] = ()
 
 
 class RestartWorkflow(Frozen):

@@ -6,18 +6,11 @@ The only place that names the data converter for clients.
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from typing import Any
 
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
-from temporalio.common import (
-    SearchAttributeKey,
-    SearchAttributePair,
-    TypedSearchAttributes,
-    WorkflowIDConflictPolicy,
-)
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfigProfile
 from temporalio.runtime import Runtime
@@ -25,13 +18,9 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from models import names
 from models.errors import ErrorCode, GtError
-from models.jobs import RigName
-from models.names import WorkflowType
+from services import long_lived
 from services.programs import SEARCH_ATTRIBUTES
 from services.town import Town
-
-TASK_TIMEOUT = timedelta(seconds=3)
-"""A worker killed inside a workflow task: taken over after this, instead of the server's 10 s."""
 
 
 async def connect(
@@ -108,10 +97,7 @@ async def start_town_workflows(client: Client) -> None:
     Raises:
         GtError: TEMPORAL_UNREACHABLE when the server does not answer.
     """
-    await asyncio.gather(
-        _start(client, WorkflowType.MAYOR, names.MAYOR_ID, None, "mayor", None),
-        _start(client, WorkflowType.DEACON, names.DEACON_ID, None, "deacon", None),
-    )
+    await _start(client, names.MAYOR_ID, names.DEACON_ID)
 
 
 async def start_rig_workflows(client: Client, rig: str) -> None:
@@ -120,30 +106,12 @@ async def start_rig_workflows(client: Client, rig: str) -> None:
     Raises:
         GtError: INVALID_NAME for a name that no rig can have, TEMPORAL_UNREACHABLE when the server does not answer.
     """
-    start = RigName(rig=names.valid_rig(rig))
-    await asyncio.gather(
-        _start(client, WorkflowType.DISPATCH, names.dispatch_id(rig), start, "dispatcher", rig),
-        _start(client, WorkflowType.REFINERY, names.refinery_id(rig), start, "refinery", rig),
-        _start(client, WorkflowType.WITNESS, names.witness_id(rig), start, "witness", rig),
-    )
+    await _start(client, names.dispatch_id(rig), names.refinery_id(rig), names.witness_id(rig))
 
 
-async def _start(
-    client: Client, kind: WorkflowType, workflow_id: str, start: RigName | None, role: str, rig: str | None
-) -> None:
-    labels = {"GtRole": role, **({"GtRig": rig} if rig else {})}
-    pairs = [SearchAttributePair(SearchAttributeKey.for_keyword(name), value) for name, value in labels.items()]
+async def _start(client: Client, *workflow_ids: str) -> None:
     try:
-        await client.start_workflow(
-            kind.value,
-            args=[] if start is None else [start],
-            id=workflow_id,
-            task_queue=names.TOWN_QUEUE,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            task_timeout=TASK_TIMEOUT,
-            static_summary=f"{role.capitalize()} of {rig}" if rig else role.capitalize(),
-            search_attributes=TypedSearchAttributes(pairs),
-        )
+        await asyncio.gather(*(long_lived.start(client, workflow_id) for workflow_id in workflow_ids))
     except RPCError as error:
         raise _unreachable(error) from error
 

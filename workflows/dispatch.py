@@ -150,6 +150,12 @@ class DispatchWorkflow:
     def status(self) -> DispatchStatus:
         return self._state.status()
 
+    @workflow.query(description="What a fresh run would go on from")
+    def state(self) -> DispatchState:
+        """Without jobs that are being started: whoever slung those hears that it failed, and slings again."""
+        started = {bead: job for bead, job in self._state.jobs.items() if job.started}
+        return self._state.model_copy(update={"jobs": started})
+
     # --- messages of jobs -----------------------------------------------------------------------
 
     @workflow.signal(description="A job asks for a living session")

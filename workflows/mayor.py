@@ -79,9 +79,7 @@ class MayorWorkflow:
         # A record that is under way now is written again by the next run: writing it twice is one.
         # Its activity is left alone, since cancelling one that has just ended fails the whole task.
         assert drains
-        workflow.continue_as_new(
-            MayorState(cases=tuple(self._cases.values()), unrecorded=tuple(self._unrecorded), patience=self._limit)
-        )
+        workflow.continue_as_new(self.state())
 
     # --- messages -----------------------------------------------------------------------------
 
@@ -133,6 +131,10 @@ class MayorWorkflow:
         statuses = [case.status for case in self._cases.values()]
         is_open = [status for status in statuses if not status.resolved]
         return is_open + [status for status in reversed(statuses) if status.resolved]
+
+    @workflow.query(description="What a fresh run would go on from")
+    def state(self) -> MayorState:
+        return MayorState(cases=tuple(self._cases.values()), unrecorded=tuple(self._unrecorded), patience=self._limit)
 
     def _known(self, escalation: str) -> EscalationStatus:
         case = self._cases.get(escalation)

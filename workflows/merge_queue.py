@@ -84,7 +84,8 @@ class MergeQueue:
     """Every change to the queue, each one harmless when it is told twice."""
 
     def __init__(self, entries: tuple[QueueEntry, ...] = (), decided: tuple[Decided, ...] = ()) -> None:
-        self._entries = {entry.request.id: entry for entry in entries}
+        # A run begins with no merge under way: what its predecessor was merging when it was restarted waits again.
+        self._entries = {entry.request.id: entry.model_copy(update={"merging": False}) for entry in entries}
         self._decided = {entry.verdict.merge_request: entry for entry in decided}
 
     @property

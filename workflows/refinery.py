@@ -143,6 +143,10 @@ class RefineryWorkflow:
             items=self._queue.listing(workflow.now()),
         )
 
+    @workflow.query(description="What a fresh run would go on from")
+    def state(self) -> RefineryState:
+        return self._carried()
+
     def _known(self, item: QueueItemRef) -> None:
         if item.id not in self._queue:
             raise ApplicationError(

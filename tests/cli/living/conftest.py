@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -17,8 +15,6 @@ from typing import Any
 
 import pytest
 import tomlkit
-from temporalio.client import Client
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
 from activities.interceptor import ActivityConduct
@@ -26,35 +22,21 @@ from ledger.store import Ledger
 from models import names
 from models.records import Bead, NewBead, Rig
 from services.founding import create_town
-from services.programs import SEARCH_ATTRIBUTES
 from services.town import Town, load_town
-from tests.cli.conftest import BIN
 from tests.cli.living import standins
+from tests.temporal_server import START_S, client_of, dev_server
 from workflows.deacon import DeaconWorkflow
 from workflows.mayor import MayorWorkflow
 from workflows.refinery import RefineryWorkflow
 from workflows.registry import workflow_runner
 from workflows.witness import WitnessWorkflow
 
-START_S = 30.0
-
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of a Temporal server of this process's own."""
-    port = _free_port()
-    argv = [str(BIN / "temporal"), "server", "start-dev", "--headless", "--port", str(port), "--log-level", "error"]
-    for attribute in SEARCH_ATTRIBUTES:
-        argv += ["--search-attribute", f"{attribute}=Keyword"]
-    log = tmp_path_factory.mktemp("temporal") / "log"
-    with log.open("wb") as stream:
-        process = subprocess.Popen(argv, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL)
-    try:
-        asyncio.run(_wait_for_server(port))
+    with dev_server(tmp_path_factory.mktemp("temporal")) as port:
         yield port
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 @pytest.fixture
@@ -94,7 +76,7 @@ def working(port: int, workflows: list[type], activities: list[Any]) -> Iterator
     started, stop = threading.Event(), threading.Event()
 
     async def work() -> None:
-        client = await _client(port)
+        client = await client_of(port)
         async with contextlib.AsyncExitStack() as stack:
             for queue in (names.TOWN_QUEUE, names.CONTROL_QUEUE):
                 worker = Worker(
@@ -124,31 +106,9 @@ def working(port: int, workflows: list[type], activities: list[Any]) -> Iterator
     assert not thread.is_alive()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-async def _client(port: int) -> Client:
-    return await Client.connect(f"127.0.0.1:{port}", data_converter=pydantic_data_converter)
-
-
-async def _wait_for_server(port: int) -> None:
-    deadline = time.monotonic() + START_S
-    while True:
-        with contextlib.suppress(Exception):
-            client = await _client(port)
-            async for _ in client.list_workflows("GtBead = 'sh-1'", limit=1):
-                pass
-            return
-        assert time.monotonic() < deadline, "the Temporal server does not start"
-        await asyncio.sleep(0.1)
-
-
 def on_server(port: int, conversation: Any) -> Any:
     async def talk() -> Any:
-        return await conversation(await _client(port))
+        return await conversation(await client_of(port))
 
     return asyncio.run(talk())
 
