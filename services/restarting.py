@@ -53,14 +53,18 @@ async def restart(client: Client, order: RestartWorkflow) -> None:
         return
     handle = client.get_workflow_handle(order.workflow_id, run_id=described.run_id)
     state = None if order.reset else await _carried(handle)
-    if state is None and not order.reset:
-        await _reset_to_beginning(client, handle, order.reason)
+    begun = None if order.reset or state is not None else await _first_task_end(handle)
+    if not order.reset and state is None and begun is None:
+        await start(client, handle.id)  # not even its first task was tried: there is nothing to restart
         return
-    if runs:
-        if not await _terminate(handle, order.reason):
-            return
-        state = None if order.reset else await _carried(handle) or state
-    await _start_in_place(client, handle, state)
+    if runs and not await _terminate(handle, order.reason):
+        return
+    if begun is not None:
+        await _reset_to_beginning(client, handle, begun, order.reason)
+        return
+    if state is not None:
+        state = await _carried(handle) or state
+    await _start_in_place(client, handle, state, ended_by_us=runs)
 
 
 async def _carried(handle: Handle) -> Any:
@@ -83,17 +87,19 @@ async def _terminate(handle: Handle, reason: str) -> bool:
     return True
 
 
-async def _start_in_place(client: Client, ended: Handle, state: Any) -> None:
+async def _start_in_place(client: Client, ended: Handle, state: Any, *, ended_by_us: bool) -> None:
     """Start the successor of a run that has ended, and hand on what that one has not taken any more."""
-    late = [await _untaken(ended)] if state is not None else []
+    late = await _untaken(ended) if state is not None else []
     try:
         await start(client, ended.id, state, WorkflowIDConflictPolicy.FAIL)
     except WorkflowAlreadyStartedError as error:
+        if not ended_by_us:
+            return
         # A message that starts whom it does not find came first; its run knows nothing else.
         usurper = client.get_workflow_handle(ended.id, run_id=error.run_id)
         await start(client, ended.id, state, WorkflowIDConflictPolicy.TERMINATE_EXISTING)
-        late.append([event async for event in usurper.fetch_history_events()])
-    for event in [event for events in late for event in events]:
+        late += [event async for event in usurper.fetch_history_events()]
+    for event in late:
         await _signal_again(client, ended.id, event)
 
 
@@ -120,32 +126,29 @@ async def _signal_again(client: Client, workflow_id: str, event: HistoryEvent) -
     )
 
 
-async def _reset_to_beginning(client: Client, handle: Handle, reason: str) -> None:
+async def _reset_to_beginning(client: Client, ended: Handle, first_task_end: int, reason: str) -> None:
     """Let Temporal run it again from what it was started from, with all messages since.
 
     The dispatcher's updates are left out: their orders are carried out, and a `sling` of a job
     that has ended would start another.
     """
-    assert handle.run_id is not None
-    first = await _first_task_end(handle)
-    if first is None:
-        await start(client, handle.id)  # it has not begun: nothing is known that could be lost
-        return
-    slings = kind_of(handle.id).type is WorkflowType.DISPATCH
+    assert ended.run_id is not None
+    slings = kind_of(ended.id).type is WorkflowType.DISPATCH
     await client.workflow_service.reset_workflow_execution(
         ResetWorkflowExecutionRequest(
             namespace=client.namespace,
-            workflow_execution=WorkflowExecution(workflow_id=handle.id, run_id=handle.run_id),
+            workflow_execution=WorkflowExecution(workflow_id=ended.id, run_id=ended.run_id),
             reason=reason or "restarted",
-            workflow_task_finish_event_id=first,
-            # The server knows a repeated request by its id: two restarters make one new run.
-            request_id=str(uuid.uuid5(uuid.NAMESPACE_URL, handle.run_id)),
+            workflow_task_finish_event_id=first_task_end,
+            # The server knows a repeated request by its id.
+            request_id=str(uuid.uuid5(uuid.NAMESPACE_URL, ended.run_id)),
             reset_reapply_exclude_types=[ResetReapplyExcludeType.RESET_REAPPLY_EXCLUDE_TYPE_UPDATE] if slings else [],
         )
     )
 
 
 async def _first_task_end(handle: Handle) -> int | None:
+    """The event that a reset to the beginning names; None: no workflow task was tried yet."""
     async for event in handle.fetch_history_events():
         if event.event_type in _TASK_ENDS:
             return event.event_id

