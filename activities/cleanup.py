@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from temporalio import activity
 
 from activities.crash_points import crash_point
 from activities.locks import exclusive
+from activities.parking import REMOTE_PROBLEMS
 from activities.sessions import Sessions
 from activities.tmux import PaneFacts, Tmux
 from activities.worktrees import Worktrees
@@ -17,9 +18,6 @@ from models import names
 from models.cleanup import CleanedUp, CleanUp
 from models.errors import ErrorCode, GtError
 from models.town import TownPaths
-
-NOT_SAVED: Final = frozenset({ErrorCode.REMOTE_UNREACHABLE, ErrorCode.REMOTE_REFUSED})
-"""After these the work is on this host alone, so the worktree stays."""
 
 
 class _Parked(NamedTuple):
@@ -116,7 +114,7 @@ class CleanupActivities:
         try:
             return _Parked(self._worktrees.park(request.rig, request.polecat, bead, attempt, None))
         except GtError as error:
-            if error.code not in NOT_SAVED:
+            if error.code not in REMOTE_PROBLEMS:
                 raise
             return _Parked(problem=f"what has not landed could not be parked: {error.message}")
 

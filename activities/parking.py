@@ -3,16 +3,50 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from activities.changes import landed_as
 from activities.git import GitRepo, ls_remote, push_failure
+from activities.inner_repositories import InnerRepositories, gitlinks
+from activities.loose_ends import loose_ends
+from activities.saved_commits import save_message
+from activities.saving import UNDATED, Besides, LeftOut, Saver
 from activities.worktree_folder import WorktreeFolder
 from models import names
 from models.errors import ErrorCode, GtError
 from models.records import Rig
+
+REMOTE_PROBLEMS: Final = frozenset({ErrorCode.REMOTE_UNREACHABLE, ErrorCode.REMOTE_REFUSED})
+"""The remote has not got the work; this host has."""
+_INDEX: Final = "parking.index"
+
+
+@dataclass(frozen=True)
+class _Remote:
+    """What the remote has, or, while it cannot be reached, what it had when it was last heard of."""
+
+    target: str
+    """"" where it was never heard of"""
+    parked: str
+    """under the ref in question; "" for nothing"""
+    wips: dict[str, str] = field(default_factory=dict)
+    """saves of unfinished work of this attempt and older ones: object name by ref"""
+    problem: GtError | None = None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What is to be parked."""
+
+    parents: list[str]
+    tree: str | None
+    """None: that of the first parent"""
+    whole: str | None = None
+    """the tree with the files that stay on this host; None: there are none"""
+    message: bytes = b""
 
 
 class Parking:
@@ -31,6 +65,9 @@ class Parking:
     def park(self, folder: WorktreeFolder | None, bead: str, attempt: int, landed_sha: str | None) -> str | None:
         """Save what is not landed of `bead`: in its worktree `folder` if it still has one, and on its branch.
 
+        While the remote cannot be reached the work is saved under the same ref on this host, and the error raised.
+        Saves of unfinished work (`refs/gastown/wip`) go once what they hold is parked or has landed.
+
         Returns:
             The ref on the remote, also where an earlier try saved everything under it; None where nothing was saved.
 
@@ -39,32 +76,99 @@ class Parking:
         """
         ref = names.parked_ref(bead, attempt)
         note = folder.note if folder is not None else None
-        target_sha, before = self._fetch(ref, note.target if note is not None else self._rig.branch)
+        remote = self._look(ref, bead, attempt, note.target if note is not None else self._rig.branch)
         head = folder.repo().resolve("HEAD") if folder is not None else None
-        tips = [tip for tip in (head, self._clone.resolve(f"refs/heads/{names.job_branch(bead)}")) if tip]
-        unlanded = self._unlanded(bead, tips, target_sha, landed_sha)
-        tree = self._tree_of(folder, head) if folder is not None else None
-        saved = None
-        if tree is not None or unlanded:
-            first = [head] if tree is not None and head else []
-            parents = [*first, *(tip for tip in unlanded if tip not in first)]
-            saved = self._save(ref, before, parents, tree, f"Parked work of {bead}, attempt {attempt}")
-        kept = ref if saved or before else None
+        found = self._find(folder, bead, attempt, head, remote, landed_sha)
+        saved = self._save_here(ref, remote.parked, found)
+        if remote.problem is not None:
+            raise remote.problem
+        if saved is not None and saved != remote.parked:
+            self._push(ref, saved, remote.parked)
+        kept = ref if saved or remote.parked else None
         if folder is not None:
             folder.amend_note(parked_head=head or "", parked_ref=kept)
+        self.forget_wips(remote.wips)
         return kept
 
-    def _fetch(self, ref: str, target: str) -> tuple[str, str]:
-        """Fetch the target and what is parked under `ref`: their objects on the remote, "" for nothing parked."""
+    def forget_wips(self, wips: dict[str, str]) -> None:
+        """Delete saves of unfinished work, here and on the remote, unless they have changed."""
+        if not wips:
+            return
+        answer = self._clone.push(self._rig.url, [f":{ref}" for ref in wips], wips)
+        if answer.exit_code != 0 and any(ref in wips for ref in ls_remote(self._rig.url, list(wips))):
+            raise push_failure(answer, "deleting saves of unfinished work")
+        for ref in wips:
+            self._clone.run("update-ref", "-d", ref)
+
+    # --- what there is --------------------------------------------------------------------------
+
+    def _look(self, ref: str, bead: str, attempt: int, target: str) -> _Remote:
+        """Fetch the target, what is parked under `ref`, and saves of unfinished work."""
         target_ref = f"refs/heads/{names.valid_branch(target)}"
-        on_remote = ls_remote(self._rig.url, [target_ref, ref])
-        if target_ref not in on_remote:
-            raise GtError(ErrorCode.NO_SUCH_BRANCH, f"the remote of {self._rig.name} has no branch {target}")
-        refspecs = [f"+{on_remote[target_ref]}:refs/remotes/origin/{target}"]
-        if ref in on_remote:
-            refspecs.append(f"+{on_remote[ref]}:{ref}")
-        self._clone.fetch(self._rig.url, refspecs)
-        return on_remote[target_ref], on_remote.get(ref, "")
+        try:
+            on_remote = ls_remote(self._rig.url, [target_ref, ref, names.wip_refs(bead)])
+            if target_ref not in on_remote:
+                raise GtError(ErrorCode.NO_SUCH_BRANCH, f"the remote of {self._rig.name} has no branch {target}")
+            saves = {name: sha for name, sha in on_remote.items() if name != target_ref}
+            # Without a place of their own here: under the same names this host may hold newer ones.
+            wanted = [name for name, sha in saves.items() if self._clone.resolve(sha) is None]
+            tracked = f"+{on_remote[target_ref]}:refs/remotes/origin/{target}"
+            self._clone.fetch(self._rig.url, [tracked, *wanted])
+        except GtError as error:
+            if error.code not in REMOTE_PROBLEMS:
+                raise
+            known = self._clone.resolve(f"refs/remotes/origin/{target}") or ""
+            return _Remote(known, self._clone.resolve(ref) or "", problem=error)
+        wips = {name: sha for name, sha in saves.items() if name != ref and (names.saved_attempt(name) or 0) <= attempt}
+        return _Remote(on_remote[target_ref], saves.get(ref, ""), wips)
+
+    def _find(
+        self,
+        folder: WorktreeFolder | None,
+        bead: str,
+        attempt: int,
+        head: str | None,
+        remote: _Remote,
+        landed_sha: str | None,
+    ) -> _Found:
+        """All that is not landed."""
+        branch = names.job_branch(bead)
+        tips = [tip for tip in (head, self._clone.resolve(f"refs/heads/{branch}")) if tip]
+        saves = [] if landed_sha else self._saves_of_others(folder, remote.wips)
+        if folder is None:
+            return _Found(self._unlanded(bead, [*tips, *saves], remote.target, landed_sha), None)
+        snapshot = Saver(folder.repo(), _INDEX, None).take()
+        inner, left_out = self._inner(folder, snapshot.inner)
+        staged = [Besides("staged", snapshot.staged)] if snapshot.staged else []
+        ends = loose_ends(folder, branch)
+        unlanded = self._unlanded(bead, [*tips, *(one.sha for one in ends), *saves], remote.target, landed_sha)
+        ends = [one for one in ends if one.sha in unlanded and one.sha not in tips]
+        besides = [*staged, *inner]
+        first = [head] if head and (snapshot.changed or besides) else []
+        parents = list(dict.fromkeys([*first, *unlanded, *(one.sha for one in besides)]))
+        message = save_message(
+            f"Parked work of {bead}, attempt {attempt}", bead, attempt, folder.path.name, bool(head),
+            [*besides, *ends], [*snapshot.left_out, *left_out],
+        )  # fmt: skip
+        plain = not snapshot.changed and not besides
+        whole = snapshot.whole if snapshot.whole != snapshot.tree else None
+        return _Found(parents, None if plain else snapshot.tree, whole, message)
+
+    def _saves_of_others(self, folder: WorktreeFolder | None, wips: dict[str, str]) -> list[str]:
+        """Saves of unfinished work whose content is not in a worktree of this host: nobody went on from them."""
+        note = folder.note if folder is not None else None
+        restored = note.restored if note is not None else None
+        return [sha for ref, sha in wips.items() if sha != restored and self._clone.resolve(ref) != sha]
+
+    def _inner(self, folder: WorktreeFolder, listed: Sequence[bytes]) -> tuple[list[Besides], list[LeftOut]]:
+        """Repositories inside the worktree: their files are saved; those that git cannot commit move to salvage."""
+        repo = folder.repo()
+        saved, left_out = InnerRepositories(self._clone, folder.path, None).save([*listed, *gitlinks(repo)])
+        untracked = repo.attempt("ls-files", "--others", "--exclude-standard", "-z").stdout.split(b"\0")
+        for name in untracked:
+            if name.endswith(b"/"):
+                WorktreeFolder(folder.clone, folder.path / os.fsdecode(name)).move_aside(self._salvage)
+        return saved, left_out
 
     def _unlanded(self, bead: str, tips: Sequence[str], target_sha: str, landed_sha: str | None) -> list[str]:
         """Those of `tips` that the target does not hold, each commit once and none that another one holds."""
@@ -73,61 +177,51 @@ class Parking:
             landed = (
                 tip == landed_sha
                 or self._clone.is_ancestor(tip, target_sha)
-                or landed_as(self._clone, bead, tip, target_sha, here=True) is not None
+                or (target_sha and landed_as(self._clone, bead, tip, target_sha, here=True) is not None)
             )
             if not landed and not any(self._clone.is_ancestor(tip, other) for other in kept):
                 kept.append(tip)
         return kept
 
-    def _tree_of(self, folder: WorktreeFolder, head: str | None) -> str | None:
-        """The tree of the files in `folder`, ignored ones left out; None where it is HEAD's. The index stays as is."""
-        repo = folder.repo()
-        self._move_repositories_aside(folder)
-        index = repo.git_dir / "parking.index"
-        given = {"GIT_INDEX_FILE": str(index)}
-        index.with_name(f"{index.name}.lock").unlink(missing_ok=True)
-        try:
-            # A copy of the agent's index knows which files are unchanged; a damaged one is rebuilt from HEAD.
-            if (repo.git_dir / "index").exists():
-                shutil.copyfile(repo.git_dir / "index", index)
-            if repo.attempt("add", "--all", environment=given).exit_code != 0:
-                index.unlink(missing_ok=True)
-                if head:
-                    repo.run("read-tree", head, environment=given)
-                repo.run("add", "--all", environment=given)
-            tree = repo.run("write-tree", environment=given).word
-        finally:
-            index.unlink(missing_ok=True)
-        clean = self._clone.run("rev-parse", "--verify", f"{head}^{{tree}}").word if head else ""
-        return None if tree == clean else tree
+    # --- saving it ------------------------------------------------------------------------------
 
-    def _move_repositories_aside(self, folder: WorktreeFolder) -> None:
-        listed = folder.repo().attempt("ls-files", "--others", "--exclude-standard", "-z")
-        for name in listed.stdout.split(b"\0"):
-            if name.endswith(b"/"):
-                inner = folder.path / os.fsdecode(name)
-                WorktreeFolder(folder.clone, inner).move_aside(self._salvage)
+    def _save_here(self, ref: str, before: str, found: _Found) -> str | None:
+        """A commit that holds all of it, and what was parked under `ref` before; on this host it is there for good."""
+        if found.tree is None and not found.parents:
+            return None
+        here = self._clone.resolve(ref) or ""
+        known = [one for one in dict.fromkeys((before, here)) if one]
+        saved = next((one for one in known if self._holds(one, found.parents, found.tree)), None)
+        if saved is None:
+            saved = self._commit(found, known)
+        if saved != here:
+            self._clone.run("update-ref", ref, saved)
+        if found.whole is not None:
+            self._keep_whole(ref, saved, found.whole)
+        return saved
 
-    def _save(self, ref: str, before: str, parents: list[str], tree: str | None, message: str) -> str:
-        """Push a commit that holds `tree` and all `parents`, and what was parked under `ref` before."""
-        if before and self._holds(before, parents, tree):
-            return before
-        others = [before] if before and not any(self._clone.is_ancestor(before, one) for one in parents) else []
-        if tree is None and len(parents) == 1 and not others:
-            saved = parents[0]
-        else:
-            tree = tree or self._clone.run("rev-parse", "--verify", f"{parents[0]}^{{tree}}").word
-            options = [part for parent in [*parents, *others] for part in ("-p", parent)]
-            saved = self._clone.run("commit-tree", *options, "-F", "-", tree, stdin=f"{message}\n".encode()).word
-        # Here too, so that the work stays when the remote loses the ref.
-        self._clone.run("update-ref", ref, saved)
+    def _commit(self, found: _Found, known: Sequence[str]) -> str:
+        others = [one for one in known if not any(self._clone.is_ancestor(one, parent) for parent in found.parents)]
+        if found.tree is None and len(found.parents) == 1 and not others:
+            return found.parents[0]
+        tree = found.tree or self._clone.run("rev-parse", "--verify", f"{found.parents[0]}^{{tree}}").word
+        options = [part for parent in [*found.parents, *others] for part in ("-p", parent)]
+        return self._clone.run("commit-tree", *options, "-F", "-", tree, stdin=found.message or b"Parked").word
+
+    def _keep_whole(self, ref: str, saved: str, whole: str) -> None:
+        """Keep the files that must not leave this host under a ref that is never pushed."""
+        bead = ref.split("/")[3]
+        message = "With the files that stay on this host"
+        commit = self._clone.run("commit-tree", "-p", saved, "-m", message, whole, environment=UNDATED).word
+        self._clone.run("update-ref", names.kept_ref(bead, commit), commit)
+
+    def _push(self, ref: str, saved: str, before: str) -> None:
         answer = self._clone.push(self._rig.url, [f"{saved}:{ref}"], {ref: before})
         if answer.exit_code != 0 and ls_remote(self._rig.url, [ref]).get(ref) != saved:
             raise push_failure(answer, f"parking under {ref}")
-        return saved
 
     def _holds(self, parked: str, parents: Sequence[str], tree: str | None) -> bool:
-        """Whether an earlier try, killed or not, has parked all of this already."""
+        """Whether an earlier try, killed or not, has saved all of this already."""
         if not all(self._clone.is_ancestor(parent, parked) for parent in parents):
             return False
         return tree is None or self._clone.run("rev-parse", "--verify", f"{parked}^{{tree}}").word == tree

@@ -28,6 +28,7 @@ _IN_PROGRESS: Final = (
     ("REVERT_HEAD", "revert"),
     ("BISECT_LOG", "bisect"),
 )
+_GITLINK: Final = b"160000 "
 _USER_CONFIG: Final = "[user]\n\tname = {polecat}\n\temail = {polecat}@{rig}.gastown.invalid\n"
 
 
@@ -41,6 +42,10 @@ class OwnerNote:
     """where HEAD stood when everything unlanded had been parked"""
     parked_ref: str | None = None
     """where it was parked on the remote; None where there was nothing to park"""
+    attempt: int = 0
+    """that was last started here; 0: not known"""
+    restored: str | None = None
+    """the save of unfinished work that the files were restored from"""
     releasing: bool = False
     """parked; being cleaned for the next bead"""
 
@@ -138,7 +143,17 @@ class WorktreeFolder:
             # A damaged index fails everything, and what it knew does not matter here.
             (repo.git_dir / "index").unlink(missing_ok=True)
             repo.run("checkout", "--quiet", "--force", *checkout, "--")
+        self._empty_submodules()
         repo.run("clean", "--quiet", "-ffdx")
+
+    def _empty_submodules(self) -> None:
+        """Neither checkout nor clean goes into a folder that the tree takes for a repository."""
+        for line in self.repo().run("ls-files", "--stage", "-z").stdout.split(b"\0"):
+            if line.startswith(_GITLINK):
+                place = self.path / os.fsdecode(line.partition(b"\t")[2])
+                if place.is_dir() and not place.is_symlink():
+                    shutil.rmtree(place)
+                    place.mkdir()
 
     def clear_stale_locks(self) -> None:
         git_dir = self.git_dir

@@ -21,6 +21,7 @@ EPOCH_REF = "refs/gastown/epoch"
 _WORD = re.compile(r"[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*")
 _PREFIX = re.compile(r"[a-z][a-z0-9]{0,9}")
 _BEAD = re.compile(r"([a-z][a-z0-9]{0,9})-([0-9a-z]{1,16})")
+_SAVED = re.compile(r"refs/gastown/(?:parked|wip)/([a-z][a-z0-9]{0,9}-[0-9a-z]{1,16})/([0-9]{1,9})")
 _HOST = re.compile(r"[A-Za-z0-9]+(?:[.-][A-Za-z0-9]+)*")
 _ADDRESS = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*(?:/[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*)?")
 _REMOTE_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f]")
@@ -190,6 +191,32 @@ def job_branch(bead: str) -> str:
 def parked_ref(bead: str, attempt: int) -> str:
     """The ref on the remote under which cleanup parks unlanded work."""
     return f"refs/gastown/parked/{valid_bead(bead)}/{attempt}"
+
+
+def parked_refs(bead: str) -> str:
+    """Pattern of every ref under which a bead's work is parked."""
+    return f"refs/gastown/parked/{valid_bead(bead)}/*"
+
+
+def wip_ref(bead: str, attempt: int) -> str:
+    """The ref under which an attempt's unfinished work is saved, here and on the remote."""
+    return f"refs/gastown/wip/{valid_bead(bead)}/{attempt}"
+
+
+def wip_refs(bead: str) -> str:
+    """Pattern of every ref under which a bead's unfinished work is saved."""
+    return f"refs/gastown/wip/{valid_bead(bead)}/*"
+
+
+def saved_attempt(ref: str) -> int | None:
+    """The attempt whose work is saved or parked under `ref`; None for any other ref."""
+    match = _SAVED.fullmatch(ref)
+    return int(match.group(2)) if match else None
+
+
+def kept_ref(bead: str, commit: str) -> str:
+    """The ref, on this host alone, that keeps a commit of a bead which no other ref may keep."""
+    return f"refs/gastown/kept/{valid_bead(bead)}/{commit}"
 
 
 def session_name(rig: str, polecat: str) -> str:

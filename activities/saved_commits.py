@@ -1,0 +1,86 @@
+"""The commits that the town makes of unfinished work, and how they are recognised again.
+
+The first parent is what was checked out; the tree is that of the files; further parents hold what
+has no other place. The message says all of it, for people and for the one who restores it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from activities.git import GitRepo
+from activities.saving import Besides, LeftOut
+from models import names
+
+LISTED: Final = 200
+"""How many files that stayed on the host a message names."""
+
+_MARK: Final = "Gastown-Save"
+_SAVE: Final = re.compile(rf"{_MARK}: (?P<bead>\S+)/(?P<attempt>[0-9]{{1,9}}) (?P<born>[01])")
+_LEFT: Final = "Left on the host "
+
+
+@dataclass(frozen=True)
+class SavedCommit:
+    """A commit that the town made of unfinished work."""
+
+    sha: str
+    attempt: int
+    parent: str | None
+    """what was checked out; None before the first commit"""
+    tree: str
+    at: datetime
+    left_out: str
+    """lines that name what stayed on the host and why; "" for nothing"""
+
+
+def save_message(
+    title: str, bead: str, attempt: int, place: str, born: bool, besides: Sequence[Besides], left_out: Sequence[LeftOut]
+) -> bytes:
+    """The message of a save.
+
+    Args:
+        place: polecat and host, for people.
+        born: there is a first parent that was checked out.
+    """
+    parts = [title, f"Saved by the town from the worktree of {place}."]
+    if besides:
+        parts.append("Beside the files:\n" + "\n".join(f"  {one.sha} {_shown(one.what)}" for one in besides))
+    if left_out:
+        lines = [f"  {_shown(one.path)}: {one.why}" for one in left_out[:LISTED]]
+        more = len(left_out) - LISTED
+        lines += [f"  and {more} more"] if more > 0 else []
+        parts.append(f"{_LEFT}alone:\n" + "\n".join(lines))
+    parts.append(f"{_MARK}: {names.valid_bead(bead)}/{attempt} {int(born)}")
+    return "\n\n".join(parts).encode("utf-8", "backslashreplace")
+
+
+def read_save(repo: GitRepo, sha: str, bead: str) -> SavedCommit | None:
+    """The save that `sha` is; None where it is a commit of the agent's own, or is not here."""
+    answer = repo.attempt("log", "-1", "--format=%T%x00%P%x00%ct%x00%B", sha, "--")
+    fields = answer.text.split("\0", 3)
+    if answer.exit_code != 0 or len(fields) != 4:
+        return None
+    tree, parents, at, message = fields
+    paragraphs = message.strip().split("\n\n")
+    mark = _SAVE.fullmatch(paragraphs[-1])
+    if mark is None or mark["bead"] != bead:
+        return None
+    left_out = next((one for one in paragraphs[:-1] if one.startswith(_LEFT)), "")
+    return SavedCommit(
+        sha=sha,
+        attempt=int(mark["attempt"]),
+        parent=parents.split(" ")[0] if mark["born"] == "1" and parents else None,
+        tree=tree.strip(),
+        at=datetime.fromtimestamp(int(at), UTC),
+        left_out="\n".join(left_out.splitlines()[1:]),
+    )
+
+
+def _shown(name: str) -> str:
+    """A file's name on one line, whatever is in it."""
+    return name if name.isprintable() else ascii(name)

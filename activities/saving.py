@@ -1,0 +1,312 @@
+"""What stands in a worktree, as git objects. With an index of our own, so that the agent's stays as it is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator, MutableMapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from activities.git import Answer, GitRepo
+from policies.secret_scan import SEARCHED_BYTES, secret_in, secret_in_name
+
+UNDATED: Final = {"GIT_AUTHOR_DATE": "@0 +0000", "GIT_COMMITTER_DATE": "@0 +0000"}
+"""The same content gives the same commit, whenever it is saved."""
+
+_GITLINK: Final = "160000"
+_READ_AT_ONCE: Final = 16_000_000
+"""bytes of file contents in memory"""
+_FIELDS_BEFORE_PATH: Final = {b"1": 7, b"u": 9}
+"""by kind of entry of `git status --porcelain=v2`, the kind itself not counted"""
+
+
+class LeftOut(NamedTuple):
+    """A file that stays on this host."""
+
+    path: str
+    why: str
+
+
+class Besides(NamedTuple):
+    """A commit that is saved along with the files."""
+
+    what: str
+    """`staged`, `repository <path>`, …"""
+    sha: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The files of a worktree, ignored ones left out."""
+
+    head: str
+    """the commit that is checked out; "" before the first one"""
+    tree: str
+    """all files that may leave the host"""
+    whole: str
+    """these and what was left out for its content"""
+    changed: bool
+    """`tree` is another than that of what was compared with"""
+    staged: str | None
+    """a commit with what stands in the agent's index and nowhere else"""
+    inner: tuple[bytes, ...]
+    """folders with a repository of their own, new or with changes in it"""
+    left_out: tuple[LeftOut, ...]
+
+
+class _Entry(NamedTuple):
+    """One line of `git status`."""
+
+    in_index: str
+    in_worktree: str
+    submodule: str
+    path: bytes
+
+    @property
+    def half_staged(self) -> bool:
+        """Its content in the index is neither HEAD's nor that of the file."""
+        return self.in_index in "AMT" and self.in_worktree in "MTD"
+
+    @property
+    def is_repository(self) -> bool:
+        return self.path.endswith(b"/")
+
+    @property
+    def is_submodule(self) -> bool:
+        return self.submodule.startswith("S")
+
+
+class _Changed(NamedTuple):
+    """One difference between two trees."""
+
+    old_mode: str
+    mode: str
+    old_blob: str
+    blob: str
+    path: bytes
+
+
+class Saver:
+    """Takes snapshots of one worktree.
+
+    Args:
+        repo: git on its files.
+        index_name: of the index that is used, in git's directory for the worktree; nobody else uses it meanwhile.
+        max_bytes: larger files are left out; None: none is too large.
+        judged: blobs that were searched for secrets, and what they hold; goes on from call to call.
+    """
+
+    def __init__(
+        self, repo: GitRepo, index_name: str, max_bytes: int | None, judged: MutableMapping[str, str] | None = None
+    ) -> None:
+        self._repo = repo
+        self._index = repo.git_dir / index_name
+        self._given = {"GIT_INDEX_FILE": str(self._index)}
+        self._max_bytes = max_bytes
+        self._judged = {} if judged is None else judged
+
+    def take(self, parent: str | None = None) -> Snapshot:
+        """The files as they stand.
+
+        Args:
+            parent: the commit whose content may leave the host as it is; HEAD by default, "" for none.
+
+        Raises:
+            GtError: DISK_FULL, GIT_FAILED.
+        """
+        repo = self._repo
+        head = repo.resolve("HEAD") or ""
+        base = self._tree_of(head if parent is None else parent)
+        try:
+            entries = self._begin(head)
+            staged = self._staged(head, base) if any(one.half_staged for one in entries) else None
+            left_out = self._add([one for one in entries if not one.is_repository])
+            whole = self._write_tree()
+            refused = self._refused(base, whole)
+            tree = self._without(refused)
+        finally:
+            self._forget_index()
+        return Snapshot(
+            head=head,
+            tree=tree,
+            whole=whole,
+            changed=tree != base,
+            staged=staged,
+            inner=tuple(one.path.rstrip(b"/") for one in entries if one.is_repository or one.is_submodule),
+            left_out=(*left_out, *(LeftOut(os.fsdecode(one.path), why) for one, why in refused)),
+        )
+
+    # --- the index ------------------------------------------------------------------------------
+
+    def _begin(self, head: str) -> list[_Entry]:
+        """Copy the agent's index, which knows which files are unchanged, and list what differs from HEAD."""
+        self._forget_index()
+        if (self._repo.git_dir / "index").exists():
+            shutil.copyfile(self._repo.git_dir / "index", self._index)
+        answer = self._repo.attempt(*_STATUS, environment=self._given)
+        if answer.exit_code != 0:
+            # The agent's index is damaged.
+            self._index.unlink(missing_ok=True)
+            if head:
+                self._git("read-tree", head)
+            answer = self._git(*_STATUS)
+        return list(_entries(answer.stdout))
+
+    def _forget_index(self) -> None:
+        self._index.unlink(missing_ok=True)
+        self._index.with_name(f"{self._index.name}.lock").unlink(missing_ok=True)
+
+    def _git(self, *arguments: str, stdin: bytes | None = None) -> Answer:
+        return self._repo.run(*arguments, stdin=stdin, environment=self._given)
+
+    def _write_tree(self) -> str:
+        return self._git("write-tree").word
+
+    def _tree_of(self, commit: str) -> str:
+        if commit:
+            return self._git("rev-parse", "--verify", f"{commit}^{{tree}}").word
+        return self._git("hash-object", "-w", "-t", "tree", "--stdin", stdin=b"").word
+
+    def _staged(self, head: str, base: str) -> str | None:
+        """What the index holds now, as a commit; None while it holds unmerged files: those came out of commits."""
+        answer = self._repo.attempt("write-tree", environment=self._given)
+        if answer.exit_code != 0:
+            return None
+        refused = self._refused(base, answer.word)
+        tree = self._without(refused)
+        if refused:
+            self._git("read-tree", "--reset", answer.word)
+        if tree == base:
+            return None
+        options = ["-p", head] if head else []
+        return self._repo.run("commit-tree", *options, "-m", "Staged", tree, environment=UNDATED).word
+
+    # --- files ----------------------------------------------------------------------------------
+
+    def _add(self, entries: Sequence[_Entry]) -> list[LeftOut]:
+        """Bring the index up to the files; those that are too large are not even read."""
+        left_out, paths = [], []
+        for entry in entries:
+            why = self._unfit(entry.path)
+            if why:
+                left_out.append(LeftOut(os.fsdecode(entry.path), why))
+            else:
+                paths.append(entry.path)
+        if paths and self._update(paths).exit_code != 0:
+            # One of them changes or goes while it is read: each for itself.
+            failed = [path for path in paths if self._update([path]).exit_code != 0]
+            left_out += [LeftOut(os.fsdecode(path), "it could not be read") for path in failed]
+        return left_out
+
+    def _update(self, paths: Sequence[bytes]) -> Answer:
+        command = ("update-index", "--add", "--remove", "--replace", "-z", "--stdin")
+        return self._repo.attempt(*command, stdin=b"\0".join(paths) + b"\0", environment=self._given)
+
+    def _unfit(self, path: bytes) -> str:
+        place = self._place(path)
+        try:
+            facts = place.lstat()
+        except OSError:
+            return ""
+        if not stat.S_ISREG(facts.st_mode):
+            return ""
+        return self._too_large(facts.st_size) or ("" if os.access(place, os.R_OK) else "it may not be read")
+
+    def _place(self, path: bytes) -> Path:
+        assert self._repo.work_tree is not None
+        return self._repo.work_tree / os.fsdecode(path)
+
+    def _too_large(self, size: int) -> str:
+        if self._max_bytes is None or size <= self._max_bytes:
+            return ""
+        return f"{size} bytes, above the limit of {self._max_bytes}"
+
+    # --- what may leave the host ----------------------------------------------------------------
+
+    def _refused(self, base: str, tree: str) -> list[tuple[_Changed, str]]:
+        """Files of `tree`, other than in `base`, that must stay here, and why."""
+        changed = [one for one in self._changes(base, tree) if one.mode not in {"000000", _GITLINK}]
+        sizes = self._sizes({one.blob for one in changed})
+        self._search({one.blob: one.path for one in changed if not self._too_large(sizes[one.blob])}, sizes)
+        refused = []
+        for one in changed:
+            why = self._too_large(sizes[one.blob]) or secret_in_name(os.fsdecode(one.path))
+            what = self._judged.get(one.blob, "")
+            if why or what:
+                refused.append((one, why or f"it seems to hold {what}"))
+        return refused
+
+    def _changes(self, base: str, tree: str) -> Iterator[_Changed]:
+        listed = self._git("diff-tree", "-r", "-z", "--no-renames", base, tree).stdout.split(b"\0")
+        for facts, path in zip(listed[0::2], listed[1::2], strict=False):
+            old_mode, mode, old_blob, blob, _ = facts.decode("ascii").removeprefix(":").split(" ")
+            yield _Changed(old_mode, mode, old_blob, blob, path)
+
+    def _sizes(self, blobs: set[str]) -> dict[str, int]:
+        if not blobs:
+            return {}
+        asked = "".join(f"{blob}\n" for blob in sorted(blobs)).encode()
+        answer = self._git("cat-file", "--batch-check=%(objectname) %(objectsize)", stdin=asked).text
+        rows = [line.split(" ") for line in answer.splitlines()]
+        return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdecimal()}
+
+    def _search(self, paths: dict[str, bytes], sizes: dict[str, int]) -> None:
+        """Search these blobs for secrets, some at a time. Of one that memory should not hold, its file's beginning."""
+        some: list[str] = []
+        for blob, path in paths.items():
+            if blob in self._judged:
+                continue
+            if sizes[blob] > 2 * SEARCHED_BYTES:
+                self._judged[blob] = secret_in(_beginning(self._place(path)))
+                continue
+            if some and sum(sizes[one] for one in some) + sizes[blob] > _READ_AT_ONCE:
+                self._search_these(some)
+                some = []
+            some.append(blob)
+        if some:
+            self._search_these(some)
+
+    def _search_these(self, blobs: Sequence[str]) -> None:
+        contents = self._git("cat-file", "--batch", stdin="".join(f"{blob}\n" for blob in blobs).encode()).stdout
+        position = 0
+        for blob in blobs:
+            end = contents.index(b"\n", position)
+            size = int(contents[position:end].rsplit(b" ", 1)[1])
+            self._judged[blob] = secret_in(contents[end + 1 : end + 1 + size])
+            position = end + size + 2
+
+    def _without(self, refused: Sequence[tuple[_Changed, str]]) -> str:
+        """The index's tree, with the refused files as they were before, or absent."""
+        if refused:
+            rows = [
+                b"%s %s\t%s\0" % (one.old_mode.lstrip("0").encode() or b"0", one.old_blob.encode(), one.path)
+                for one, _ in refused
+            ]
+            self._git("update-index", "-z", "--index-info", stdin=b"".join(rows))
+        return self._write_tree()
+
+
+_STATUS: Final = (
+    "status", "--porcelain=v2", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=none",
+)  # fmt: skip
+
+
+def _beginning(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(SEARCHED_BYTES)
+    except OSError:
+        return b""
+
+
+def _entries(shown: bytes) -> Iterator[_Entry]:
+    for line in shown.split(b"\0"):
+        kind, _, rest = line.partition(b" ")
+        if kind == b"?":
+            yield _Entry(".", "?", "N...", rest)
+        elif kind in _FIELDS_BEFORE_PATH:
+            fields = rest.split(b" ", _FIELDS_BEFORE_PATH[kind])
+            yield _Entry(chr(fields[0][0]), chr(fields[0][1]), fields[1].decode("ascii"), fields[-1])

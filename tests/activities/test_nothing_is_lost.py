@@ -1,0 +1,345 @@
+"""Whatever an agent leaves in its worktree, in the index or half way through a command is on the remote once parked.
+
+Each test reads what was parked from a clone that has nothing but the parked ref.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from activities.worktrees import Worktrees
+from models.errors import GtError
+from models.records import Rig
+from models.town import TownPaths
+from tests.activities.workshop import Workshop, git
+
+PARKED = "refs/gastown/parked/sh-1/3"
+
+
+class Bench:
+    """A worktree of sh-1, and what a stranger finds under the parked ref afterwards."""
+
+    def __init__(self, paths: TownPaths, rig: Rig, remote: Path, stranger: Path) -> None:
+        self.worktrees = Worktrees(paths)
+        self.rig = rig
+        self.remote = remote
+        self.path = self.worktrees.prepare(rig, "toast", "sh-1", "main").path
+        self._stranger = stranger
+
+    def write(self, name: str, content: str | bytes) -> None:
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+    def git(self, *arguments: str) -> str:
+        return git(self.path, *arguments)
+
+    def park_and_release(self) -> None:
+        assert self.worktrees.park(self.rig, "toast", "sh-1", 3, None) == PARKED
+        self.worktrees.release(self.rig, "toast", "sh-1")
+        assert git(self.path, "status", "--porcelain", "--ignored") == ""
+        git(self._stranger.parent, "init", "--quiet", str(self._stranger))
+        git(self._stranger, "fetch", "--quiet", str(self.remote), f"{PARKED}:parked")
+
+    def file(self, name: str, revision: str = "parked") -> str:
+        return git(self._stranger, "show", f"{revision}:{name}")
+
+    def everything(self) -> str:
+        """Every version of every file that can be reached from the parked ref."""
+        objects = [line.split(" ")[0] for line in git(self._stranger, "rev-list", "--objects", "parked").splitlines()]
+        asked = "".join(f"{one}\n" for one in objects).encode()
+        return git(self._stranger, "cat-file", "--batch", stdin=asked)
+
+    def message(self) -> str:
+        return git(self._stranger, "log", "-1", "--format=%B", "parked")
+
+    def holds(self, commit: str) -> bool:
+        return commit in git(self._stranger, "rev-list", "parked").splitlines()
+
+
+@pytest.fixture
+def bench(town_paths: TownPaths, rig: Rig, remote: Path, tmp_path: Path) -> Bench:
+    return Bench(town_paths, rig, remote, tmp_path / "stranger")
+
+
+class TestTheIndex:
+    def test_what_is_only_staged(self, bench: Bench) -> None:
+        bench.write("new.txt", "staged and then deleted\n")
+        bench.git("add", "new.txt")
+        (bench.path / "new.txt").unlink()
+        bench.park_and_release()
+        assert "staged and then deleted" in bench.everything()
+        assert "staged" in bench.message()
+
+    def test_what_was_staged_and_then_edited_again(self, bench: Bench) -> None:
+        bench.write("till.py", "as it was staged\n")
+        bench.git("add", "till.py")
+        bench.write("till.py", "as it stands now\n")
+        bench.park_and_release()
+        assert bench.file("till.py") == "as it stands now"
+        assert "as it was staged" in bench.everything()
+
+    def test_a_staged_deletion_of_a_file_that_still_stands_there(self, bench: Bench) -> None:
+        bench.git("rm", "--cached", "--quiet", "till.py")
+        bench.write("till.py", "not tracked any more\n")
+        bench.park_and_release()
+        assert bench.file("till.py") == "not tracked any more"
+
+    def test_a_file_that_was_renamed_a_mode_a_link_and_a_deletion(self, bench: Bench) -> None:
+        bench.git("mv", "till.py", "till2.py")
+        bench.write("run.sh", "true\n")
+        (bench.path / "run.sh").chmod(0o755)
+        (bench.path / "link").symlink_to("till2.py")
+        (bench.path / "README.md").unlink()
+        bench.park_and_release()
+        listed = git(bench._stranger, "ls-tree", "-r", "--format=%(objectmode) %(path)", "parked").splitlines()
+        assert listed == ["120000 link", "100755 run.sh", "100644 till2.py"]
+
+    def test_a_folder_where_there_was_a_file_and_the_other_way_round(self, bench: Bench) -> None:
+        bench.write("folder/one.txt", "one\n")
+        bench.git("add", ".")
+        bench.git("commit", "--quiet", "-m", "A folder")
+        (bench.path / "till.py").unlink()
+        bench.write("till.py/inside.txt", "inside\n")
+        (bench.path / "folder" / "one.txt").unlink()
+        (bench.path / "folder").rmdir()
+        bench.write("folder", "a file\n")
+        bench.park_and_release()
+        assert bench.file("till.py/inside.txt") == "inside"
+        assert bench.file("folder") == "a file"
+
+
+class TestCommits:
+    def test_on_a_detached_head_and_on_the_branch_it_left(self, bench: Bench) -> None:
+        bench.write("branch.txt", "on the branch\n")
+        bench.git("add", ".")
+        bench.git("commit", "--quiet", "-m", "On the branch")
+        tip = bench.git("rev-parse", "HEAD")
+        bench.git("checkout", "--quiet", "--detach", "HEAD^")
+        bench.write("detached.txt", "detached\n")
+        bench.git("add", ".")
+        bench.git("commit", "--quiet", "-m", "Detached")
+        bench.write("half.txt", "half\n")
+        bench.park_and_release()
+        assert bench.file("half.txt") == "half"
+        assert bench.file("detached.txt") == "detached"
+        assert bench.holds(tip)
+
+    def test_on_a_branch_of_the_agents_own(self, bench: Bench) -> None:
+        bench.git("checkout", "--quiet", "-b", "idea")
+        bench.write("idea.txt", "idea\n")
+        bench.git("add", ".")
+        bench.git("commit", "--quiet", "-m", "Idea")
+        bench.park_and_release()
+        assert bench.file("idea.txt") == "idea"
+
+    def test_before_the_first_commit_of_an_unborn_branch(self, bench: Bench) -> None:
+        bench.git("checkout", "--quiet", "--orphan", "alone")
+        bench.git("rm", "--cached", "-r", "--quiet", ".")
+        bench.write("half.txt", "half\n")
+        bench.park_and_release()
+        assert bench.file("half.txt") == "half"
+
+
+class TestHalfWayThroughACommand:
+    def conflict(self, bench: Bench, workshop: Workshop) -> str:
+        bench.write("till.py", "mine\n")
+        bench.git("commit", "--quiet", "-am", "Mine")
+        mine = bench.git("rev-parse", "HEAD")
+        workshop.advance_main({"till.py": "theirs\n"})
+        bench.git("fetch", "--quiet", "origin")
+        return mine
+
+    def test_a_rebase_with_changes_set_aside(self, bench: Bench, workshop: Workshop) -> None:
+        mine = self.conflict(bench, workshop)
+        bench.write("README.md", "set aside by --autostash\n")
+        with pytest.raises(AssertionError):
+            bench.git("rebase", "--autostash", "origin/main")
+        bench.write("half.txt", "half\n")
+        bench.park_and_release()
+        assert bench.file("half.txt") == "half"
+        assert "<<<<<<<" in bench.file("till.py")
+        assert bench.holds(mine)
+        assert "set aside by --autostash" in bench.everything()
+
+    def test_a_merge_of_a_branch_that_nobody_else_has(self, bench: Bench, workshop: Workshop) -> None:
+        bench.git("checkout", "--quiet", "-b", "side")
+        bench.write("side.txt", "side\n")
+        bench.write("till.py", "side\n")
+        bench.git("add", ".")
+        bench.git("commit", "--quiet", "-m", "Side")
+        side = bench.git("rev-parse", "HEAD")
+        bench.git("checkout", "--quiet", "polecat/sh-1")
+        self.conflict(bench, workshop)
+        with pytest.raises(AssertionError):
+            bench.git("merge", "side")
+        bench.park_and_release()
+        assert bench.holds(side)
+
+    def test_a_stash(self, bench: Bench) -> None:
+        bench.write("till.py", "stashed\n")
+        bench.write("untracked.txt", "stashed too\n")
+        bench.git("stash", "push", "--quiet", "--include-untracked", "-m", "later")
+        bench.park_and_release()
+        assert "stashed too" in bench.everything()
+        assert re.search("^stashed$", bench.everything(), re.MULTILINE)
+
+    def test_a_stash_of_another_polecat_stays_its_own(self, bench: Bench) -> None:
+        other = bench.worktrees.prepare(bench.rig, "nux", "sh-2", "main").path
+        (other / "till.py").write_text("of sh-2\n")
+        git(other, "stash", "push", "--quiet")
+        bench.write("half.txt", "half\n")
+        bench.park_and_release()
+        assert "of sh-2" not in bench.everything()
+        assert "of sh-2" in git(other, "stash", "show", "-p")
+
+    def test_a_lock_of_a_command_that_was_killed(self, bench: Bench) -> None:
+        bench.write("half.txt", "half\n")
+        Path(bench.git("rev-parse", "--absolute-git-dir"), "index.lock").touch()
+        bench.park_and_release()
+        assert bench.file("half.txt") == "half"
+
+
+class TestRepositoriesWithin:
+    def library(self, tmp_path: Path) -> Path:
+        path = tmp_path / "library"
+        git(tmp_path, "init", "--quiet", "-b", "main", str(path))
+        (path / "lib.py").write_text("lib\n")
+        git(path, "add", ".")
+        git(path, "commit", "--quiet", "-m", "Library")
+        return path
+
+    def submodule(self, bench: Bench, tmp_path: Path) -> Path:
+        bench.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(self.library(tmp_path)), "lib")
+        bench.git("commit", "--quiet", "-m", "A submodule")
+        return bench.path / "lib"
+
+    def test_changes_within_a_submodule(self, bench: Bench, tmp_path: Path) -> None:
+        lib = self.submodule(bench, tmp_path)
+        (lib / "lib.py").write_text("edited within\n")
+        (lib / "new.py").write_text("new within\n")
+        bench.park_and_release()
+        assert "edited within" in bench.everything()
+        assert "new within" in bench.everything()
+        assert "repository lib" in bench.message()
+
+    def test_a_commit_within_a_submodule_that_nobody_else_has(self, bench: Bench, tmp_path: Path) -> None:
+        lib = self.submodule(bench, tmp_path)
+        (lib / "new.py").write_text("committed within\n")
+        git(lib, "add", ".")
+        git(lib, "commit", "--quiet", "-m", "Within")
+        bench.park_and_release()
+        assert "committed within" in bench.everything()
+
+    def test_a_submodule_that_is_as_its_remote_has_it_is_not_copied(self, bench: Bench, tmp_path: Path) -> None:
+        self.submodule(bench, tmp_path)
+        bench.write("half.txt", "half\n")
+        bench.park_and_release()
+        assert "repository" not in bench.message()
+
+    def test_the_next_bead_finds_nothing_of_it(self, bench: Bench, tmp_path: Path, workshop: Workshop) -> None:
+        lib = self.submodule(bench, tmp_path)
+        bench.git("push", "--quiet", "origin", "HEAD:main")
+        (lib / "lib.py").write_text("edited within\n")
+        bench.park_and_release()
+        made = bench.worktrees.prepare(bench.rig, "toast", "sh-2", "main")
+        assert list((made.path / "lib").iterdir()) == []
+
+    def test_a_repository_that_an_agent_made_and_never_added(self, bench: Bench) -> None:
+        inner = bench.path / "inner repo"
+        git(bench.path, "init", "--quiet", str(inner))
+        (inner / "inner.txt").write_text("inner\n")
+        git(inner, "add", ".")
+        git(inner, "commit", "--quiet", "-m", "Inner")
+        (inner / "half.txt").write_text("half within\n")
+        bench.park_and_release()
+        assert "half within" in bench.everything()
+        assert "repository inner repo" in bench.message()
+
+    @pytest.mark.parametrize("committed", [False, True])
+    def test_a_repository_that_was_added_as_if_it_were_a_submodule(self, bench: Bench, committed: bool) -> None:
+        inner = bench.path / "inner"
+        git(bench.path, "init", "--quiet", str(inner))
+        (inner / "inner.txt").write_text("nobody else has this\n")
+        git(inner, "add", ".")
+        git(inner, "commit", "--quiet", "-m", "Inner")
+        bench.git("add", "inner")
+        if committed:
+            bench.git("commit", "--quiet", "-m", "With a repository inside")
+        bench.park_and_release()
+        assert "nobody else has this" in bench.everything()
+
+
+class TestFiles:
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "with space", "new\nline", "tab\there", "quote'\"", "-rf", "$(touch pwned)", ";ls", "*", "?", "[a]",
+            ":(exclude)x", "ünï", "\u202ertl", "a" * 200, "dir/-x/\\back", ".gitignored-not", "#hash", "!bang",
+        ],
+    )  # fmt: skip
+    def test_of_any_name(self, bench: Bench, name: str) -> None:
+        bench.write(name, "hostile\n")
+        bench.park_and_release()
+        assert bench.file(name) == "hostile"
+        assert not list(bench.path.glob("**/pwned"))
+
+    def test_whose_name_is_no_text(self, bench: Bench) -> None:
+        (bench.path / os.fsdecode(b"\xff\xfe")).write_text("no text\n")
+        bench.park_and_release()
+        assert "no text" in bench.everything()
+
+    def test_that_are_huge(self, bench: Bench) -> None:
+        huge = os.urandom(1_000_000) * 70
+        bench.write("huge.bin", huge)
+        bench.park_and_release()
+        assert git(bench._stranger, "cat-file", "-s", "parked:huge.bin") == str(len(huge))
+
+    def test_thousands_of_them(self, bench: Bench) -> None:
+        for number in range(3_000):
+            bench.write(f"many/{number}.txt", f"{number}\n")
+        bench.park_and_release()
+        assert len(git(bench._stranger, "ls-tree", "--name-only", "parked:many").splitlines()) == 3_000
+
+    def test_with_a_secret_stay_on_this_host_and_are_named(self, bench: Bench, town_paths: TownPaths) -> None:
+        key = "AKIA" + "QWERTYUIOP234567"
+        bench.write("half.py", "half\n")
+        bench.write("settings.py", f"aws = '{key}'\n")
+        bench.write(".env", "TOKEN=whatever\n")
+        bench.write("till.py", f"key = '{key}'\n")
+        bench.park_and_release()
+        assert bench.file("half.py") == "half"
+        assert key not in bench.everything()
+        assert "whatever" not in bench.everything()
+        assert "one\ntwo" in bench.file("till.py")
+        for line in ("settings.py: it seems to hold an AWS access key", ".env: its name", "till.py: it seems"):
+            assert line in bench.message()
+        assert key not in bench.message()
+        clone = town_paths.clone("shop")
+        kept = git(clone, "for-each-ref", "--format=%(refname)", "refs/gastown/kept/sh-1").splitlines()
+        assert len(kept) == 1
+        assert git(clone, "show", f"{kept[0]}:settings.py") == f"aws = '{key}'"
+        assert git(clone, "show", f"{kept[0]}:.env") == "TOKEN=whatever"
+
+
+class TestTheRemoteIsAway:
+    def test_the_work_is_on_this_host_under_the_same_ref_until_it_is_back(
+        self, bench: Bench, town_paths: TownPaths
+    ) -> None:
+        bench.write("half.txt", "half\n")
+        away = bench.remote.with_name("away")
+        bench.remote.rename(away)
+        for _ in range(2):
+            with pytest.raises(GtError):
+                bench.worktrees.park(bench.rig, "toast", "sh-1", 3, None)
+        here = git(town_paths.clone("shop"), "rev-parse", PARKED)
+        assert git(town_paths.clone("shop"), "show", f"{PARKED}:half.txt") == "half"
+        with pytest.raises(GtError, match="not parked yet"):
+            bench.worktrees.release(bench.rig, "toast", "sh-1")
+        away.rename(bench.remote)
+        bench.park_and_release()
+        assert git(bench._stranger, "rev-parse", "parked") == here
