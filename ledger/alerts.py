@@ -42,17 +42,22 @@ class AlertRecords(Transactions):
     def remove_alert_rule(self, type: AlertType, channel: str | None = None) -> tuple[AlertRule, ...]:
         """Forget the rule of a type and channel, or every rule of the type for None; returns what was forgotten."""
 
-        def change(connection: Connection) -> tuple[tuple[AlertRule, ...], str | None]:
+        gone: dict[str, AlertRule] = {}
+
+        def change(connection: Connection) -> tuple[None, str | None]:
             where = schema.alert_rules.c.type == type.value
             if channel is not None:
                 where &= schema.alert_rules.c.channel == channel
-            gone = tuple(_rule(row) for row in connection.execute(select(schema.alert_rules).where(where)).mappings())
-            if not gone:
-                return (), None
+            found = connection.execute(select(schema.alert_rules).where(where)).mappings().all()
+            if not found:
+                return None, None
+            # Kept over a second run, which finds nothing any more when the first one's commit had arrived.
+            gone.update({row["channel"]: _rule(row) for row in found})
             connection.execute(delete(schema.alert_rules).where(where))
-            return gone, f"alert {type}: {channel or 'every channel'} removed"
+            return None, f"alert {type}: {channel or 'every channel'} removed"
 
-        return self.write(change)
+        self.write(change)
+        return tuple(gone.values())
 
 
 def _said(rule: AlertRule) -> str:

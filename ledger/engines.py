@@ -17,7 +17,8 @@ from models.errors import ErrorCode, GtError
 POOL_SIZE: Final = 5
 MAX_OVERFLOW: Final = 10
 CONNECT_TIMEOUT_S: Final = 5
-STATEMENT_TIMEOUT_S: Final = 30
+STATEMENT_TIMEOUT_S: Final = 20
+"""Below the 30 s that an activity may take."""
 BUSY_TIMEOUT_S: Final = 20.0
 POOL_RECYCLE_S: Final = 3600
 """Well below the server's 8 h idle limit."""

@@ -16,8 +16,14 @@ _LOST_CODES = frozenset({1040, 1053, 1158, 1159, 1160, 1161, 2002, 2003, 2006, 2
 _DENIED_CODES = frozenset({1044, 1045, 1698})
 _UNKNOWN_DATABASE = 1049
 _MISSING_TABLE_OR_COLUMN = frozenset({1054, 1146})
+_LEFT = re.compile(r"Packet sequence number wrong|this connection can no longer be used|too many connections", re.I)
+"""Words of a server that has given up a connection; a garbage collection is one reason."""
 DAMAGED_HINT = "gt doctor; as a last resort: gt dolt reset --force"
 _UP_HINT = "gt up"
+
+
+class NotRecorded(Exception):
+    """The ledger said that it committed, and then did not have the commit."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +34,10 @@ class Fault:
     again: bool
 
 
-def fault_of(error: DBAPIError | PoolTimeout) -> Fault:
+def fault_of(error: DBAPIError | PoolTimeout | NotRecorded) -> Fault:
     """Classify a driver's error of either engine."""
+    if isinstance(error, NotRecorded):
+        return Fault(GtError(ErrorCode.LEDGER_CONFLICT, "a write was not found again after its commit"), True)
     if isinstance(error, PoolTimeout):
         return Fault(GtError(ErrorCode.LEDGER_CONFLICT, "every connection to the ledger is in use"), True)
     original = error.orig
@@ -53,7 +61,7 @@ def _server_fault(error: DBAPIError, text: str) -> Fault:
         return _damaged(text)
     lost = code in _LOST_CODES or error.connection_invalidated
     # Code 0 is pymysql's InterfaceError: the connection broke before this statement.
-    if lost or code in (0, errno.ECONNRESET, errno.ECONNREFUSED) or "Packet sequence number wrong" in text:
+    if lost or code in (0, errno.ECONNRESET, errno.ECONNREFUSED) or _LEFT.search(text):
         return _unreachable(f"the ledger's server does not answer: {_short(text)}", again=True)
     return Fault(GtError(ErrorCode.INTERNAL, f"the ledger's server refuses a statement: {_short(text)}"), False)
 

@@ -95,7 +95,9 @@ class MoleculeRecords(BeadRecords):
             The beads whose steps were forgotten.
         """
 
-        def change(connection: Connection) -> tuple[list[str], str | None]:
+        cleaned: dict[str, None] = {}
+
+        def change(connection: Connection) -> tuple[None, str | None]:
             closed = select(schema.molecules.c.bead).where(
                 schema.molecules.c.bead == schema.beads.c.id, schema.beads.c.status == BeadStatus.CLOSED.value
             )
@@ -103,12 +105,15 @@ class MoleculeRecords(BeadRecords):
                 closed = closed.where(schema.beads.c.rig == rig)
             beads = list(connection.execute(closed.order_by(schema.molecules.c.bead)).scalars())
             if not beads:
-                return [], None
+                return None, None
+            # Kept over a second run, which finds nothing any more when the first one's commit had arrived.
+            cleaned.update(dict.fromkeys(beads))
             for table in (schema.steps, schema.molecules):
                 connection.execute(delete(table).where(table.c.bead.in_(beads)))
-            return beads, f"steps of {len(beads)} closed beads removed: {' '.join(beads)}"
+            return None, f"steps of {len(beads)} closed beads removed: {' '.join(beads)}"
 
-        return self.write(change)
+        self.write(change)
+        return list(cleaned)
 
 
 def _molecules(connection: Connection, beads: Sequence[Bead]) -> list[Molecule]:

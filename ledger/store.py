@@ -82,6 +82,19 @@ class Ledger(
         """
         self.read(lambda connection: connection.execute(select(schema.schema_version)).all())
 
+    def collect_garbage(self) -> None:
+        """Give back the room of what no commit holds; rows and history stay, and others may work on meanwhile.
+
+        Raises:
+            GtError: LEDGER_UNREACHABLE, LEDGER_CONFLICT, LEDGER_DAMAGED, DISK_FULL.
+        """
+
+        def once() -> None:
+            with self._engine.connect() as connection:
+                self._versioning.collect_garbage(connection)
+
+        retried(once)
+
     def schema_version(self) -> int:
         """The schema that the ledger has; 0 for one that was never set up."""
         return self.read(stored_version)

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, insert, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ledger.faults import Fault, fault_of
+from ledger.faults import Fault, NotRecorded, fault_of
 from ledger.schema import turns
 from ledger.versioning import Versioning
 from models.errors import ErrorCode
@@ -58,7 +58,7 @@ class Transactions:
         return retried(once)
 
     def write(self, change: Callable[[Connection], tuple[T, str | None]], by: str | None = None) -> T:
-        """Run `change` in a transaction of its own and commit it to Dolt.
+        """Run `change` in a transaction of its own and commit it to Dolt; return once the commit was read back.
 
         Args:
             change: does the writing; returns its result and the message of the Dolt commit, or
@@ -76,12 +76,19 @@ class Transactions:
                 if message is None:
                     return result
                 self._tell("ledger.before_commit")
-                self._versioning.commit(connection, one_line(message), by or self.author)
+                commit = self._versioning.commit(connection, one_line(message), by or self.author)
                 connection.commit()
                 self._tell("ledger.committed")
+                self._read_back(connection, commit)
                 return result
 
         return retried(once)
+
+    def _read_back(self, connection: Connection, commit: str | None) -> None:
+        """Acknowledge nothing that another transaction cannot see."""
+        self._versioning.begin_read(connection)
+        if commit is not None and not self._versioning.holds(connection, commit):
+            raise NotRecorded
 
     def _tell(self, point: str) -> None:
         if self.announce is not None:
@@ -99,7 +106,7 @@ def retried(action: Callable[[], T]) -> T:
     while True:
         try:
             return action()
-        except (DBAPIError, PoolTimeout) as error:
+        except (DBAPIError, PoolTimeout, NotRecorded) as error:
             fault = fault_of(error)
             pause = delay * random.uniform(0.5, 1.5)  # noqa: S311 - jitter, not a secret
             if not fault.again or time.monotonic() - started + pause > _patience_s(fault):

@@ -38,8 +38,18 @@ class Versioning(Protocol):
     def begin_read(self, connection: Connection) -> None:
         """Start a transaction whose reads all see one state."""
 
-    def commit(self, connection: Connection, message: str, by: str) -> None:
-        """Commit the transaction and record it in Dolt's log, in one step."""
+    def commit(self, connection: Connection, message: str, by: str) -> str | None:
+        """Commit the transaction and record it in Dolt's log, in one step.
+
+        Returns:
+            The commit's hash; None where the transaction changed nothing.
+        """
+
+    def holds(self, connection: Connection, commit: str) -> bool:
+        """Whether the log has that commit."""
+
+    def collect_garbage(self, connection: Connection) -> None:
+        """Give back the room of what no commit holds; others may work on meanwhile."""
 
     def log(self, connection: Connection, hashes: Collection[str]) -> list[LoggedCommit]:
         """Those commits, oldest first."""
@@ -59,9 +69,17 @@ class ServerVersioning:
     def begin_read(self, connection: Connection) -> None:
         connection.exec_driver_sql("START TRANSACTION")
 
-    def commit(self, connection: Connection, message: str, by: str) -> None:
+    def commit(self, connection: Connection, message: str, by: str) -> str | None:
         statement = text("CALL DOLT_COMMIT('--skip-empty', '-A', '-m', :message, '--author', :author)")
-        connection.execute(statement, {"message": message, "author": _author(by)})
+        return connection.execute(statement, {"message": message, "author": _author(by)}).scalar() or None
+
+    def holds(self, connection: Connection, commit: str) -> bool:
+        return _is_logged(connection, commit)
+
+    def collect_garbage(self, connection: Connection) -> None:
+        connection.exec_driver_sql("CALL DOLT_GC()")
+        # A server that does not track its sessions gives up each of them then, this one included.
+        connection.invalidate()
 
     def log(self, connection: Connection, hashes: Collection[str]) -> list[LoggedCommit]:
         query = text(f"{_LOG} WHERE commit_hash IN :hashes ORDER BY commit_order").bindparams(
@@ -94,9 +112,15 @@ class EmbeddedVersioning:
     def begin_read(self, connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN")
 
-    def commit(self, connection: Connection, message: str, by: str) -> None:
+    def commit(self, connection: Connection, message: str, by: str) -> str | None:
         statement = text("SELECT dolt_commit('--skip-empty', '-A', '-m', :message, '--author', :author)")
-        connection.execute(statement, {"message": message, "author": _author(by)}).all()
+        return connection.execute(statement, {"message": message, "author": _author(by)}).scalar() or None
+
+    def holds(self, connection: Connection, commit: str) -> bool:
+        return _is_logged(connection, commit)
+
+    def collect_garbage(self, connection: Connection) -> None:
+        connection.exec_driver_sql("SELECT dolt_gc()").all()
 
     def log(self, connection: Connection, hashes: Collection[str]) -> list[LoggedCommit]:
         # A condition on the hash would make doltlite look each one up and lose the log's order.
@@ -115,6 +139,11 @@ def changes_of_row(connection: Connection, table: str, key: str, value: str) -> 
         {"value": value},
     )
     return [dict(row._mapping) for row in rows]
+
+
+def _is_logged(connection: Connection, commit: str) -> bool:
+    query = text("SELECT 1 FROM dolt_log WHERE commit_hash = :commit LIMIT 1")
+    return connection.execute(query, {"commit": commit}).first() is not None
 
 
 def _author(by: str) -> str:

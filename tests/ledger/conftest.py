@@ -8,6 +8,7 @@ need neither variable. DOLT_ROOT_PATH keeps Dolt's global configuration out of H
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -15,6 +16,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pymysql
@@ -28,6 +30,7 @@ load_doltlite()
 
 DOLT_VERSION = "1.86.4"
 START_S = 20.0
+MAX_CONNECTIONS = 60
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -61,7 +64,7 @@ class DoltServer:
         (folder / "dolt.yaml").write_text(
             f"log_level: warning\n"
             f"behavior:\n  auto_gc_behavior:\n    enable: false\n"
-            f"listener:\n  host: 127.0.0.1\n  port: {self.port}\n  max_connections: 200\n"
+            f"listener:\n  host: 127.0.0.1\n  port: {self.port}\n  max_connections: {MAX_CONNECTIONS}\n"
             f"data_dir: {data}\ncfg_dir: {data}/.doltcfg\n"
         )
 
@@ -92,6 +95,25 @@ class DoltServer:
             self._process.wait()
             self._process = None
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the server does not run"
+        return self._process.pid
+
+    @contextmanager
+    def crowded(self) -> Iterator[None]:
+        """Inside, every connection that the server allows is in use."""
+        held: list[pymysql.Connection[pymysql.cursors.Cursor]] = []
+        try:
+            with contextlib.suppress(pymysql.Error):
+                while len(held) <= MAX_CONNECTIONS:
+                    held.append(self._connect(timeout_s=2))
+            assert len(held) <= MAX_CONNECTIONS, "the server has no limit"
+            yield
+        finally:
+            for connection in held:
+                connection.close()
+
     def url(self, database: str) -> str:
         return f"mysql+pymysql://root:{self.password}@127.0.0.1:{self.port}/{database}"
 
@@ -106,8 +128,10 @@ class DoltServer:
             return False
         return True
 
-    def _connect(self) -> pymysql.Connection[pymysql.cursors.Cursor]:
-        return pymysql.connect(host="127.0.0.1", port=self.port, user="root", password=self.password)
+    def _connect(self, timeout_s: float | None = None) -> pymysql.Connection[pymysql.cursors.Cursor]:
+        return pymysql.connect(
+            host="127.0.0.1", port=self.port, user="root", password=self.password, read_timeout=timeout_s
+        )
 
 
 @pytest.fixture(scope="session")

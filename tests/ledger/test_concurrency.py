@@ -125,7 +125,7 @@ def test_the_same_writes_from_four_processes_are_recorded_once(ledger: Ledger, u
     assert job is not None
     assert (job.sequence, job.restarts) == (12, 12)
     messages = [entry.message for entry in ledger.bead_history(bead)]
-    assert messages == [f"{bead}: created"] + [f"{bead}: attempt started (attempt 1)"] * 12
+    assert messages == [f"{bead}: created (Fix the login page)"] + [f"{bead}: attempt started (attempt 1)"] * 12
 
 
 def test_the_same_write_committed_at_the_same_moment_is_one_commit(

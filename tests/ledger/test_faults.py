@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ledger.faults import fault_of
+from ledger.faults import NotRecorded, fault_of
 from models.errors import ErrorCode
 
 
@@ -27,6 +27,11 @@ def wrapped(error: Exception, kind: type[DBAPIError] = DBAPIError) -> DBAPIError
         (pymysql.OperationalError(2006, "gone away"), ErrorCode.LEDGER_UNREACHABLE, True),
         (pymysql.OperationalError(2003, "Can't connect"), ErrorCode.LEDGER_UNREACHABLE, True),
         (pymysql.OperationalError(1040, "Too many connections"), ErrorCode.LEDGER_UNREACHABLE, True),
+        (
+            pymysql.OperationalError(1105, "… garbage collection. this connection can no longer be used. …"),
+            ErrorCode.LEDGER_UNREACHABLE,
+            True,
+        ),
         (pymysql.InterfaceError(0, ""), ErrorCode.LEDGER_UNREACHABLE, True),
         (pymysql.InternalError("Packet sequence number wrong - got 1"), ErrorCode.LEDGER_UNREACHABLE, True),
         (pymysql.OperationalError(1045, "Access denied"), ErrorCode.LEDGER_UNREACHABLE, False),
@@ -48,11 +53,12 @@ def test_a_drivers_error_is_classified(error: Exception, code: ErrorCode, again:
     assert len(fault.error.message) < 300
 
 
-def test_a_duplicate_key_and_a_full_pool_are_conflicts_worth_a_retry() -> None:
+def test_a_duplicate_key_a_full_pool_and_a_lost_commit_are_conflicts_worth_a_retry() -> None:
     for error in (
         wrapped(pymysql.IntegrityError(1062, "duplicate"), IntegrityError),
         wrapped(sqlite3.IntegrityError("UNIQUE constraint failed"), IntegrityError),
         PoolTimeout(),
+        NotRecorded(),
     ):
         fault = fault_of(error)
         assert (fault.error.code, fault.again) == (ErrorCode.LEDGER_CONFLICT, True)
