@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection, CursorResult, bindparam, text
+from sqlalchemy.exc import OperationalError
 
 from models.errors import ErrorCode, GtError
 
@@ -54,6 +55,18 @@ class Versioning(Protocol):
     def log(self, connection: Connection, hashes: Collection[str]) -> list[LoggedCommit]:
         """Those commits, oldest first."""
 
+    def newest(self, connection: Connection, limit: int | None) -> list[LoggedCommit]:
+        """The newest commits, newest first."""
+
+    def newest_until(self, connection: Connection, until: datetime) -> LoggedCommit | None:
+        """The last commit that is not later than `until`, to the second."""
+
+    def rows_at(self, connection: Connection, table: str, commit: str, key: str, value: str) -> list[dict[str, Any]]:
+        """Rows as they were at a commit, those whose column `key` is `value`; none where there was no such table."""
+
+    def differences(self, connection: Connection, table: str, older: str, newer: str) -> list[dict[str, Any]]:
+        """What differs between two commits: `from_…` and `to_…` of each column."""
+
     def migration(self, connection: Connection) -> AbstractContextManager[None]:
         """Nobody else migrates inside it."""
 
@@ -87,6 +100,26 @@ class ServerVersioning:
         )
         rows = connection.execute(query, {"hashes": sorted(hashes)}) if hashes else ()
         return [_logged(row) for row in rows]
+
+    def newest(self, connection: Connection, limit: int | None) -> list[LoggedCommit]:
+        query = f"{_LOG} ORDER BY commit_order DESC" + ("" if limit is None else f" LIMIT {limit:d}")
+        return [_logged(row) for row in connection.execute(text(query))]
+
+    def newest_until(self, connection: Connection, until: datetime) -> LoggedCommit | None:
+        query = text(f"{_LOG} WHERE date < :after ORDER BY commit_order DESC LIMIT 1")
+        row = connection.execute(query, {"after": _after(until)}).first()
+        return None if row is None else _logged(row)
+
+    def rows_at(self, connection: Connection, table: str, commit: str, key: str, value: str) -> list[dict[str, Any]]:
+        known = text("SHOW TABLES AS OF :commit")
+        if table not in connection.execute(known, {"commit": commit}).scalars().all():
+            return []
+        query = text(f"SELECT * FROM {table} AS OF :commit WHERE {key} = :value")  # noqa: S608
+        return _dicts(connection.execute(query, {"commit": commit, "value": value}))
+
+    def differences(self, connection: Connection, table: str, older: str, newer: str) -> list[dict[str, Any]]:
+        query = text(f"SELECT * FROM dolt_diff(:older, :newer, '{table}')")  # noqa: S608
+        return _dicts(connection.execute(query, {"older": older, "newer": newer}))
 
     @contextmanager
     def migration(self, connection: Connection) -> Iterator[None]:
@@ -127,6 +160,28 @@ class EmbeddedVersioning:
         rows = connection.execute(text(_LOG)).all()
         return [_logged(row) for row in reversed(rows) if row[0] in hashes]
 
+    def newest(self, connection: Connection, limit: int | None) -> list[LoggedCommit]:
+        query = _LOG + ("" if limit is None else f" LIMIT {limit:d}")
+        return [_logged(row) for row in connection.execute(text(query))]
+
+    def newest_until(self, connection: Connection, until: datetime) -> LoggedCommit | None:
+        query = text(f"{_LOG} WHERE date < :after LIMIT 1")
+        row = connection.execute(query, {"after": str(_after(until))}).first()
+        return None if row is None else _logged(row)
+
+    def rows_at(self, connection: Connection, table: str, commit: str, key: str, value: str) -> list[dict[str, Any]]:
+        query = text(f"SELECT * FROM dolt_at_{table}(:commit) WHERE {key} = :value")  # noqa: S608
+        try:
+            return _dicts(connection.execute(query, {"commit": commit, "value": value}))
+        except OperationalError as error:
+            if f"table not found: {table} at" in str(error.orig):
+                return []
+            raise
+
+    def differences(self, connection: Connection, table: str, older: str, newer: str) -> list[dict[str, Any]]:
+        query = text(f"SELECT * FROM dolt_diff_{table}(:older, :newer)")  # noqa: S608
+        return _dicts(connection.execute(query, {"older": older, "newer": newer}))
+
     @contextmanager
     def migration(self, connection: Connection) -> Iterator[None]:
         yield
@@ -138,7 +193,16 @@ def changes_of_row(connection: Connection, table: str, key: str, value: str) -> 
         text(f"SELECT * FROM dolt_diff_{table} WHERE to_{key} = :value OR from_{key} = :value"),  # noqa: S608
         {"value": value},
     )
-    return [dict(row._mapping) for row in rows]
+    return _dicts(rows)
+
+
+def _dicts(rows: CursorResult[Any]) -> list[dict[str, Any]]:
+    return [dict(row) for row in rows.mappings()]
+
+
+def _after(until: datetime) -> datetime:
+    """The first second after `until`; Dolt's log has UTC without a zone, doltlite's to the second."""
+    return until.astimezone(UTC).replace(microsecond=0, tzinfo=None) + timedelta(seconds=1)
 
 
 def _is_logged(connection: Connection, commit: str) -> bool:

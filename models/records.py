@@ -147,18 +147,6 @@ class BeadChanges(Frozen):
     _description = field_validator("description", mode="before")(_described)
 
 
-class HistoryEntry(Frozen):
-    """One commit of the ledger that changed a bead."""
-
-    at: datetime
-    commit: str
-    by: str = ""
-    """who: a person, or the workflow that wrote it"""
-    message: str
-    changes: dict[str, tuple[Any, Any]]
-    """field: (old, new)"""
-
-
 class JobRow(Frozen):
     """The current state of a bead's job."""
 
