@@ -18,6 +18,7 @@ from models.errors import ErrorCode, GtError
 from models.escalations import EscalationStatus
 from models.jobs import Admission, DispatchFacts, DispatchFactsRequest, RigFacts, RigName, SlingRequest
 from models.records import BeadRef, BeadStatusReply, JobWrites
+from models.supervision import TownFacts
 
 _OPEN_ANEW = frozenset({ErrorCode.LEDGER_UNREACHABLE, ErrorCode.LEDGER_DAMAGED, ErrorCode.LEDGER_NEWER})
 """After these the ledger may have been restored or upgraded: its schema is checked again."""
@@ -60,6 +61,12 @@ class LedgerActivities:
         """What a rig's long-lived workflow reads each cycle."""
         with self._opened() as ledger:
             return ledger.rig_facts(request)
+
+    @activity.defn
+    def town_facts(self) -> TownFacts:
+        """What the Deacon reads each cycle; that it is answered is a check in itself."""
+        with self._opened() as ledger:
+            return ledger.town_facts()
 
     @activity.defn
     def bead_status(self, request: BeadRef) -> BeadStatusReply:

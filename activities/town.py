@@ -14,7 +14,7 @@ from activities.crash_points import crash_point
 from models import names
 from models.escalations import Escalation, EscalationCleared
 from models.jobs import WorkflowIds
-from models.supervision import Probe, ProbeReport, RestartWorkflow
+from models.supervision import DeaconLook, Probe, ProbeReport, RestartWorkflow
 from services import long_lived, restarting
 
 ASKED_AT_ONCE = 20
@@ -89,6 +89,15 @@ class TownActivities:
                 return await long_lived.probe(self._client, workflow_id)
 
         return ProbeReport(probes=tuple(await asyncio.gather(*(ping(workflow_id) for workflow_id in asked.ids))))
+
+    @activity.defn
+    async def look_at_deacon(self) -> DeaconLook:
+        """Boot's first two steps: does a worker poll, does the Deacon run and answer.
+
+        Raises:
+            RPCError, TimeoutError: Temporal itself does not answer; retrying helps.
+        """
+        return await long_lived.look_at_deacon(self._client)
 
     @activity.defn
     async def restart(self, order: RestartWorkflow) -> None:

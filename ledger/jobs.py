@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 from ledger import schema
 from ledger.beads import MERGED, find_bead
 from ledger.dependencies import open_dependencies
-from ledger.rigs import FINAL_STATES, all_hosts, find_rig
+from ledger.rigs import FINAL_STATES, all_hosts, all_rigs, find_rig
 from ledger.settings import effective_settings
 from ledger.transactions import Transactions
 from models.errors import ErrorCode, GtError
@@ -25,10 +25,11 @@ from models.records import (
     PolecatRow,
     Rig,
 )
+from models.supervision import RigWatch, TownFacts
 
 
 class JobRecords(Transactions):
-    """Jobs, their story, merge requests and polecats; answers for dispatchers."""
+    """Jobs, their story, merge requests and polecats; answers for dispatchers and watchers."""
 
     def job(self, bead: str) -> JobRow | None:
         """The current state of a bead's job; None where it never had one."""
@@ -110,6 +111,25 @@ class JobRecords(Transactions):
     def rig_facts(self, request: RigName) -> RigFacts:
         """What a rig's long-lived workflow reads each cycle; GtError(NOT_FOUND) for the rig."""
         return self.read(lambda connection: _rig_facts(connection, request.rig))
+
+    def town_facts(self) -> TownFacts:
+        """What the Deacon reads each cycle."""
+
+        def ask(connection: Connection) -> TownFacts:
+            rigs = {
+                rig.name: RigWatch(
+                    settings=effective_settings(connection, rig.name),
+                    gates_s=sum(gate.timeout_s for gate in rig.gates),
+                )
+                for rig in all_rigs(connection)
+            }
+            return TownFacts(
+                settings=effective_settings(connection, None),
+                rigs=rigs,
+                hosts=tuple(host.name for host in all_hosts(connection)),
+            )
+
+        return self.read(ask)
 
     def _jobs(self, *conditions: Any) -> list[JobRow]:
         query = select(schema.jobs).where(*conditions).order_by(schema.jobs.c.started_at, schema.jobs.c.bead)

@@ -36,7 +36,7 @@ class RigRecords(Transactions):
 
         def change(connection: Connection) -> tuple[None, str | None]:
             take_turn(connection, _TURN)
-            for known in _all_rigs(connection):
+            for known in all_rigs(connection):
                 if known.name == rig.name and _same(known, rig):
                     return None, None
                 if known.name == rig.name:
@@ -55,7 +55,7 @@ class RigRecords(Transactions):
 
     def rigs(self) -> list[Rig]:
         """Every rig, by name."""
-        return self.read(_all_rigs)
+        return self.read(all_rigs)
 
     def rig(self, name: str) -> Rig:
         """One rig; GtError(NOT_FOUND) where there is none."""
@@ -123,7 +123,7 @@ def all_hosts(connection: Connection) -> list[Host]:
     return [Host.model_validate(dict(row)) for row in rows]
 
 
-def _all_rigs(connection: Connection) -> list[Rig]:
+def all_rigs(connection: Connection) -> list[Rig]:
     return [_rig(row) for row in connection.execute(select(schema.rigs).order_by(schema.rigs.c.name)).mappings()]
 
 

@@ -16,6 +16,8 @@ TOWN_QUEUE = "town"
 CONTROL_QUEUE = "control"
 MAYOR_ID = "mayor"
 DEACON_ID = "deacon"
+BOOT_ID = "boot"
+"""of the Schedule; each of its runs is `boot-<time>`"""
 EPOCH_REF = "refs/gastown/epoch"
 
 _WORD = re.compile(r"[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*")
@@ -40,6 +42,7 @@ class WorkflowType(StrEnum):
     MERGE = "MergeWorkflow"
     MAYOR = "MayorWorkflow"
     DEACON = "DeaconWorkflow"
+    BOOT = "BootWorkflow"
 
 
 def _refuse(kind: str, value: str, rule: str) -> GtError:

@@ -10,6 +10,7 @@ from pydantic import Field
 from models.base import Frozen
 from models.errors import Level
 from models.health import HealthReport, Thresholds, Zombie
+from models.settings import Settings
 
 
 class WitnessPing(Frozen):
@@ -95,6 +96,24 @@ class RestartWorkflow(Frozen):
     reason: str = ""
 
 
+class RigWatch(Frozen):
+    """What the record says of a rig to those who watch its workflows."""
+
+    settings: Settings
+    gates_s: int = 0
+    """how long all of its gates together may run"""
+
+
+class TownFacts(Frozen):
+    """What the Deacon reads from the record each cycle."""
+
+    settings: Settings
+    """the town's own"""
+    rigs: dict[str, RigWatch] = Field(default_factory=dict)
+    """by name"""
+    hosts: tuple[str, ...] = ()
+
+
 class CheckResult(Frozen):
     """One town check: ledger, disk, hosts, queues, clock."""
 
@@ -122,3 +141,31 @@ class DeaconStatus(Frozen):
     """Answer of the Deacon's query `status`."""
 
     watched: tuple[WatchedStatus, ...] = ()
+
+
+class DeaconLook(Frozen):
+    """What Boot sees of the Deacon."""
+
+    pollers: tuple[str, ...] = ()
+    """identities of the workers that take the town's work"""
+    probe: Probe
+
+
+class BootStep(Frozen):
+    """One of Boot's four steps (product.md section 5) and what came of it."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+class BootReport(Frozen):
+    """Result of a BootWorkflow; the Schedule hands the last one to the next."""
+
+    at: datetime
+    healthy: bool
+    steps: tuple[BootStep, ...]
+    restarts: tuple[datetime, ...] = ()
+    """of the Deacon by Boot, within the budget's window"""
+    escalation: str = ""
+    """id of the open `deacon_down`; "": there is none"""

@@ -6,13 +6,18 @@ import asyncio
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.sdk.v1 import WorkflowMetadata
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import (
     Client,
     WorkflowExecutionDescription,
     WorkflowExecutionStatus,
     WorkflowHandle,
     WorkflowQueryFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+    WorkflowUpdateStage,
 )
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes, WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
@@ -20,12 +25,15 @@ from temporalio.service import RPCError, RPCStatusCode
 from models import names
 from models.jobs import RigName
 from models.names import WorkflowType
-from models.supervision import Probe, ProbeResult
+from models.supervision import DeaconLook, Probe, ProbeResult
 
 TASK_TIMEOUT = timedelta(seconds=3)
 """A worker killed inside a workflow task: taken over after this, instead of the server's 10 s."""
 ANSWER_S = 3.0
 """Bound of a ping. `rpc_timeout` is no hard limit (docs/temporal.md), so asyncio keeps the time."""
+ACCEPT_S = 10.0
+LOOP_S = 90.0
+"""A cycle of the Deacon is over by then, whatever it waits for: its activities are bounded."""
 _METADATA = "__temporal_workflow_metadata"
 
 Handle = WorkflowHandle[Any, Any]
@@ -157,3 +165,37 @@ def _refusal(error: RPCError) -> tuple[ProbeResult, str]:
     if error.status is RPCStatusCode.NOT_FOUND:
         return ProbeResult.ABSENT, "it ended meanwhile"
     return ProbeResult.SILENT, error.message
+
+
+async def look_at_deacon(client: Client) -> DeaconLook:
+    """Who takes the town's work, and whether the Deacon's loop answers; takes at most about two minutes.
+
+    Raises:
+        RPCError, TimeoutError: Temporal itself does not answer.
+    """
+    request = DescribeTaskQueueRequest(
+        namespace=client.namespace,
+        task_queue=TaskQueue(name=names.TOWN_QUEUE),
+        task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+    )
+    queue = await client.workflow_service.describe_task_queue(request, timeout=timedelta(seconds=5))
+    found = await probe(client, names.DEACON_ID)
+    if found.result is ProbeResult.ANSWERS:
+        found = await _ping_loop(client, found)
+    return DeaconLook(pollers=tuple(sorted(poller.identity for poller in queue.pollers)), probe=found)
+
+
+async def _ping_loop(client: Client, found: Probe) -> Probe:
+    """A Deacon that answers queries may still be stuck in its loop: the update `ping` waits for that."""
+    handle = client.get_workflow_handle(found.workflow_id, run_id=found.run_id)
+    try:
+        async with asyncio.timeout(ACCEPT_S):
+            accepted = await handle.start_update("ping", wait_for_stage=WorkflowUpdateStage.ACCEPTED)
+        async with asyncio.timeout(LOOP_S):
+            await accepted.result()
+    except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
+        return found.model_copy(update={"result": ProbeResult.SILENT, "detail": "its loop does not answer"})
+    except RPCError as error:
+        result, detail = _refusal(error)
+        return found.model_copy(update={"result": result, "detail": detail})
+    return found

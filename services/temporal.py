@@ -20,6 +20,7 @@ from models import names
 from models.errors import ErrorCode, GtError
 from services import long_lived
 from services.programs import SEARCH_ATTRIBUTES
+from services.schedules import keep_schedules
 from services.town import Town
 
 
@@ -98,6 +99,18 @@ async def start_town_workflows(client: Client) -> None:
         GtError: TEMPORAL_UNREACHABLE when the server does not answer.
     """
     await _start(client, names.MAYOR_ID, names.DEACON_ID)
+
+
+async def start_schedules(client: Client) -> None:
+    """Create the town's Schedules where they are missing, or differ from what this version wants.
+
+    Raises:
+        GtError: TEMPORAL_UNREACHABLE when the server does not answer.
+    """
+    try:
+        await keep_schedules(client)
+    except RPCError as error:
+        raise _unreachable(error) from error
 
 
 async def start_rig_workflows(client: Client, rig: str) -> None:

@@ -26,7 +26,13 @@ from models.errors import GtError
 from models.records import Host
 from services import readiness
 from services.ports import LOOPBACK
-from services.temporal import connect, register_search_attributes, start_rig_workflows, start_town_workflows
+from services.temporal import (
+    connect,
+    register_search_attributes,
+    start_rig_workflows,
+    start_schedules,
+    start_town_workflows,
+)
 from services.town import Town
 
 log = logging.getLogger(__name__)
@@ -152,7 +158,9 @@ async def _polls(client: Client, queue: str, kind: TaskQueueType.ValueType, iden
 
 
 async def keep_started(client: Client, town: Town, open_ledger: Callable[[], Ledger]) -> None:
-    """Register this host, start the town's workflows and each rig's once per worker; returns never.
+    """Register this host, start the town's workflows and Schedules, and each rig's workflows, once per worker.
+
+    Returns never.
 
     A rig is looked after once: what a person stops later stays stopped.
     """
@@ -161,6 +169,7 @@ async def keep_started(client: Client, town: Town, open_ledger: Callable[[], Led
     while True:
         try:
             await start_town_workflows(client)
+            await start_schedules(client)
             ledger = await asyncio.to_thread(open_ledger)
             try:
                 await asyncio.to_thread(_register_host, town, ledger)

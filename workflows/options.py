@@ -79,6 +79,16 @@ def sending() -> ActivityOptions:
     }
 
 
+def pings() -> ActivityOptions:
+    """Bounded pings and restarts of workflows: many of them, or a patient one; who asks asks again."""
+    return {
+        "task_queue": names.CONTROL_QUEUE,
+        "start_to_close_timeout": timedelta(minutes=3),
+        "heartbeat_timeout": HEARTBEAT_TIMEOUT,
+        "retry_policy": BRIEFLY,
+    }
+
+
 def host_work(host: str) -> ActivityOptions:
     """git and tmux on one host. Work waits for the host; a lost host is the patrol's to notice."""
     return {

@@ -6,6 +6,7 @@ from typing import Final
 
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from workflows.boot import BootWorkflow
 from workflows.deacon import DeaconWorkflow
 from workflows.dispatch import DispatchWorkflow
 from workflows.mayor import MayorWorkflow
@@ -31,6 +32,7 @@ no state of one leaks into another; data classes and pure functions cannot leak 
 rebuild."""
 
 WORKFLOWS: Final[list[type]] = [
+    BootWorkflow,
     DeaconWorkflow,
     DispatchWorkflow,
     MayorWorkflow,

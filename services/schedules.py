@@ -1,0 +1,115 @@
+"""What a town does by the clock: every Temporal Schedule, declared in one place.
+
+A Schedule starts a workflow, skips a start while the last one runs, and makes nothing up after
+an outage. Pausing one is a person's to do (`temporal schedule toggle`, Web UI) and stays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleIntervalSpec,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleSpec,
+    ScheduleUpdate,
+    ScheduleUpdateInput,
+)
+from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
+
+from models import names
+from models.names import WorkflowType
+
+CATCH_UP = timedelta(minutes=1)
+"""A start that was missed by more than this, because the server was down, is left out."""
+_ROLE = SearchAttributeKey.for_keyword("GtRole")
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """One Schedule. Its workflows have the id `<id>-<time>` and take no input."""
+
+    id: str
+    workflow: WorkflowType
+    spec: ScheduleSpec
+    summary: str
+    limit: timedelta
+    """longest run: one that hangs must not keep all later ones from starting"""
+
+    def schedule(self) -> Schedule:
+        return Schedule(
+            action=ScheduleActionStartWorkflow(
+                self.workflow.value,
+                id=self.id,
+                task_queue=names.TOWN_QUEUE,
+                execution_timeout=self.limit,
+                static_summary=self.summary,
+                typed_search_attributes=TypedSearchAttributes([SearchAttributePair(_ROLE, self.id)]),
+            ),
+            spec=self.spec,
+            policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=CATCH_UP),
+        )
+
+
+SCHEDULES: tuple[Scheduled, ...] = (
+    Scheduled(
+        id=names.BOOT_ID,
+        workflow=WorkflowType.BOOT,
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(minutes=5))]),
+        summary="Boot: is the Deacon alive?",
+        limit=timedelta(minutes=15),
+    ),
+)
+
+
+async def keep_schedules(client: Client, wanted: Sequence[Scheduled] = SCHEDULES) -> None:
+    """Create what is missing, and bring what differs up to date; a second time changes nothing.
+
+    Raises:
+        RPCError: Temporal does not answer.
+    """
+    for entry in wanted:
+        try:
+            await client.create_schedule(entry.id, entry.schedule())
+        except ScheduleAlreadyRunningError:
+            await _bring_up_to_date(client, entry)
+
+
+async def _bring_up_to_date(client: Client, entry: Scheduled) -> None:
+    handle = client.get_schedule_handle(entry.id)
+    ours = entry.schedule()
+
+    def change(known: ScheduleUpdateInput) -> ScheduleUpdate | None:
+        theirs = known.description.schedule
+        if _same(theirs, ours):
+            return None
+        # The state stays: it says whether a person paused it.
+        return ScheduleUpdate(dataclasses.replace(ours, state=theirs.state))
+
+    await handle.update(change)
+
+
+def _same(theirs: Schedule, ours: Schedule) -> bool:
+    assert isinstance(ours.action, ScheduleActionStartWorkflow)
+    action = theirs.action
+    return (
+        isinstance(action, ScheduleActionStartWorkflow)
+        and (action.workflow, action.task_queue) == (ours.action.workflow, ours.action.task_queue)
+        and action.execution_timeout == ours.action.execution_timeout
+        and _times(theirs.spec) == _times(ours.spec)
+        and theirs.policy == ours.policy
+    )
+
+
+def _times(spec: ScheduleSpec) -> tuple[object, ...]:
+    """What of a spec says when; the server fills in defaults elsewhere."""
+    intervals = [(each.every, each.offset or timedelta(0)) for each in spec.intervals]
+    return (intervals, list(spec.calendars), spec.jitter or timedelta(0), spec.time_zone_name or "")

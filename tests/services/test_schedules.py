@@ -1,0 +1,111 @@
+"""The town's Schedules, and Boot by its Schedule with a real Deacon, on a real Temporal server."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+
+import pytest
+from temporalio.client import Client, ScheduleActionExecutionStartWorkflow, ScheduleIntervalSpec, ScheduleSpec
+from temporalio.worker import Worker
+
+from activities.interceptor import ActivityConduct
+from activities.town import TownActivities
+from models import names
+from models.supervision import BootReport
+from services import long_lived
+from services.polling import activities_of
+from services.schedules import SCHEDULES, keep_schedules
+from tests.services.conftest import eventually
+from tests.temporal_server import client_of, dev_server
+from workflows.boot import BootWorkflow
+from workflows.deacon import DeaconWorkflow
+from workflows.registry import workflow_runner
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    with dev_server(tmp_path_factory.mktemp("temporal")) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def client(port: int) -> AsyncIterator[Client]:
+    client = await client_of(port)
+    yield client
+    for schedule in [found async for found in await client.list_schedules()]:
+        await client.get_schedule_handle(schedule.id).delete()
+
+
+@contextlib.asynccontextmanager
+async def working(client: Client) -> AsyncIterator[None]:
+    async with (
+        Worker(
+            client,
+            task_queue=names.TOWN_QUEUE,
+            workflows=[BootWorkflow, DeaconWorkflow],
+            workflow_runner=workflow_runner(),
+        ),
+        Worker(
+            client,
+            task_queue=names.CONTROL_QUEUE,
+            activities=activities_of(TownActivities(client)),
+            interceptors=[ActivityConduct()],
+        ),
+    ):
+        yield
+
+
+async def boots(client: Client) -> list[str]:
+    """Workflow ids that the Schedule has started, oldest first."""
+    described = await client.get_schedule_handle(names.BOOT_ID).describe()
+    started = [result.action for result in described.info.recent_actions]
+    return [action.workflow_id for action in started if isinstance(action, ScheduleActionExecutionStartWorkflow)]
+
+
+async def boot_now(client: Client) -> BootReport:
+    """Trigger the Schedule and wait for what comes of it."""
+    before = await boots(client)
+    await client.get_schedule_handle(names.BOOT_ID).trigger()
+
+    async def more() -> bool:
+        return len(await boots(client)) > len(before)
+
+    await eventually("the Schedule to start Boot", more)
+    (started,) = [each for each in await boots(client) if each not in before]
+    assert started.startswith("boot-")
+    return await client.get_workflow_handle_for(BootWorkflow.run, started).result()
+
+
+async def test_every_schedule_is_created_once(client: Client) -> None:
+    await keep_schedules(client)
+    first = await client.get_schedule_handle(names.BOOT_ID).describe()
+    await keep_schedules(client)
+    again = await client.get_schedule_handle(names.BOOT_ID).describe()
+    assert again.info.last_updated_at == first.info.last_updated_at
+    assert first.schedule.spec.intervals[0].every == timedelta(minutes=5)
+
+
+async def test_a_changed_one_is_brought_up_to_date_and_stays_paused(client: Client) -> None:
+    await keep_schedules(client)
+    handle = client.get_schedule_handle(names.BOOT_ID)
+    await handle.pause(note="maintenance")
+    hourly = ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(hours=1))])
+    await keep_schedules(client, [dataclasses.replace(SCHEDULES[0], spec=hourly)])
+    described = await handle.describe()
+    assert described.schedule.spec.intervals[0].every == timedelta(hours=1)
+    assert (described.schedule.state.paused, described.schedule.state.note) == (True, "maintenance")
+
+
+async def test_boot_by_its_schedule_revives_the_deacon_and_remembers_it(client: Client) -> None:
+    await keep_schedules(client)
+    async with working(client):
+        first = await boot_now(client)
+        assert [step.ok for step in first.steps] == [False, False, True, True], first
+        assert first.healthy
+        second = await boot_now(client)
+        assert [step.ok for step in second.steps] == [True] * 4
+        assert second.restarts == first.restarts, "the Schedule hands on the last result"
+        assert (await long_lived.probe(client, names.DEACON_ID)).result == "answers"
