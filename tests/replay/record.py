@@ -1,4 +1,4 @@
-"""Record one history per workflow: `python -m tests.replay.record`.
+"""Record one history per workflow: `python -m tests.replay.record [FILE…]`, of all or of the named ones alone.
 
 Run it when a workflow is changed on purpose in a way that cannot replay what ran before; until a
 release is out the old histories are replaced, afterwards they stay and new ones join them.
@@ -7,8 +7,10 @@ release is out the old histories are replaced, afterwards they stay and new ones
 from __future__ import annotations
 
 import asyncio
+import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import ClassVar
 
 from temporalio import activity
 from temporalio.client import Client
@@ -20,11 +22,12 @@ from models.escalations import Escalation, EscalationResolve, EscalationStatus
 from models.jobs import DecisionKind, ObservationKind, RigFacts, RigName
 from models.merging import PauseRequest
 from models.records import JobState
-from models.supervision import WitnessPing
+from models.supervision import DeaconLook, Probe, ProbeResult, RestartWorkflow, TownFacts, WitnessPing
 from tests.workflows.conftest import HOST, time_skipping, workers_of
 from tests.workflows.job_world import NOW, JobWorld, Town
 from tests.workflows.merge_world import FAILED, PASSED, MergeWorld
 from tests.workflows.probes import eventually
+from workflows.boot import BootWorkflow
 from workflows.merge_queue import RefineryState
 from workflows.refinery import RefineryWorkflow
 from workflows.registry import WORKFLOWS
@@ -48,6 +51,22 @@ class ReplayWorld(JobWorld):
     async def record_escalation(self, _status: EscalationStatus) -> None:
         return None
 
+    looks: ClassVar = iter([ProbeResult.SILENT, ProbeResult.ABSENT])
+    """what Boot sees of the Deacon; afterwards it answers"""
+
+    @activity.defn
+    async def look_at_deacon(self) -> DeaconLook:
+        result = next(self.looks, ProbeResult.ANSWERS)
+        return DeaconLook(pollers=("h1@town#1",), probe=Probe(workflow_id=names.DEACON_ID, result=result))
+
+    @activity.defn
+    async def restart(self, _order: RestartWorkflow) -> None:
+        return None
+
+    @activity.defn
+    async def town_facts(self) -> TownFacts:
+        return TownFacts(settings=self.settings)
+
 
 async def record() -> None:
     """Run one bead through every workflow and write down what happened."""
@@ -55,13 +74,14 @@ async def record() -> None:
     runs = iter([FAILED, PASSED])
     merges.gates = lambda *_seen: next(runs, PASSED)
     ours = [*world.activities, world.load_rig, world.watch_rig, world.record_escalation]
+    ours += [world.look_at_deacon, world.restart, world.town_facts]
     theirs = [merges.build_chain, merges.run_gates, merges.land_chain]
     async with time_skipping() as env, workers_of(env)(workflows=WORKFLOWS, activities=[*ours, *theirs]):
         await tell_the_story(env, world)
         HISTORIES.mkdir(exist_ok=True)
         for workflow_id in (
             names.dispatch_id("shop"), names.polecat_id("shop", "sh-1"), names.refinery_id("shop"),
-            names.merge_id("shop", 1), names.witness_id("shop"), names.MAYOR_ID, names.DEACON_ID,
+            names.merge_id("shop", 1), names.witness_id("shop"), names.MAYOR_ID, names.DEACON_ID, names.BOOT_ID,
         ):  # fmt: skip
             await save(env.client, workflow_id)
 
@@ -102,12 +122,18 @@ async def tell_the_story(env: WorkflowEnvironment, world: JobWorld) -> None:
         return "merged" in world.events("sh-1")
 
     await eventually(merged, what="the merge")
+    await env.client.execute_workflow(
+        BootWorkflow.run, id=names.BOOT_ID, task_queue=queue, execution_timeout=timedelta(minutes=15)
+    )
     await env.sleep(timedelta(minutes=5))
 
 
 async def save(client: Client, workflow_id: str) -> None:
+    file = f"{workflow_id.replace('/', '.')}.json"
+    if sys.argv[1:] and file not in sys.argv[1:]:
+        return
     history = await client.get_workflow_handle(workflow_id).fetch_history()
-    (HISTORIES / f"{workflow_id.replace('/', '.')}.json").write_text(history.to_json() + "\n")
+    (HISTORIES / file).write_text(history.to_json() + "\n")
 
 
 if __name__ == "__main__":
