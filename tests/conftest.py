@@ -6,13 +6,13 @@ import pytest
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many crash points were killed at, and how many of those jobs landed exactly once."""
-    counts = [
-        value
-        for report in terminalreporter.getreports("passed")
-        for name, value in report.user_properties
-        if name == "crash_points"
-    ]
+    """Say how many crash points were killed at, how many of those jobs landed once, and how the chaos ended."""
+    reports = terminalreporter.getreports("passed")
+    properties = [(name, value) for report in reports for name, value in report.user_properties]
+    counts = [value for name, value in properties if name == "crash_points"]
     if counts:
         points, passed = (sum(column) for column in zip(*counts, strict=True))
         terminalreporter.write_line(f"crash points: {points} points, {passed} passed")
+    for name, line in properties:
+        if name == "chaos":
+            terminalreporter.write_line(str(line))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -11,6 +12,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from ledger.store import Ledger
+from services.town import find_town
 
 BIN = Path(sys.executable).parent
 GATE = 'python3 -c \'import glob; [compile(open(f).read(), f, "exec") for f in glob.glob("*.py")]\''
@@ -37,13 +41,23 @@ def git(cwd: Path, *argv: str) -> str:
     return subprocess.run(["git", *identity, *argv], cwd=cwd, check=True, capture_output=True, text=True).stdout
 
 
+def landings(remote: Path) -> dict[str, list[str]]:
+    """Commits on the remote's main by the bead that their trailer names."""
+    log = git(remote, "log", "--format=%H %(trailers:key=Bead,valueonly,separator=%x2C)", "main")
+    found: dict[str, list[str]] = {}
+    for line in log.splitlines():
+        sha, _, bead = line.partition(" ")
+        if bead.strip():
+            found.setdefault(bead.strip(), []).append(sha)
+    return found
+
+
 class LivingTown:
     """A town directory, a bare remote `shop.git` beside it, and the commands to run on them."""
 
     def __init__(self, folder: Path, *, store: str = "embedded") -> None:
         self.folder = folder
         self.root = folder / "town"
-        self.remote = folder / "shop.git"
         self.store = store
         home = folder / "home"
         home.mkdir()
@@ -55,16 +69,18 @@ class LivingTown:
         }
         if "GT_DOLT" in os.environ:
             self.env["GT_DOLT"] = os.environ["GT_DOLT"]
-        self._make_remote()
+        self.remote = self.make_remote("shop")
 
-    def _make_remote(self) -> None:
-        seed = self.folder / "seed"
-        git(self.folder, "init", "-q", "--bare", "-b", "main", str(self.remote))
+    def make_remote(self, name: str) -> Path:
+        """A bare repository `NAME.git` whose `main` has one commit."""
+        remote, seed = self.folder / f"{name}.git", self.folder / f"{name}.seed"
+        git(self.folder, "init", "-q", "--bare", "-b", "main", str(remote))
         git(self.folder, "init", "-q", "-b", "main", str(seed))
-        (seed / "README.md").write_text("shop\n")
+        (seed / "README.md").write_text(f"{name}\n")
         git(seed, "add", ".")
         git(seed, "commit", "-qm", "first")
-        git(seed, "push", "-q", str(self.remote), "main")
+        git(seed, "push", "-q", str(remote), "main")
+        return remote
 
     # --- commands ---------------------------------------------------------------------------
 
@@ -94,12 +110,17 @@ class LivingTown:
     def sling(self, bead: str, agent: str) -> None:
         self.run("gt", "sling", bead, "shop", "--agent", agent)
 
+    def configure(self, settings: dict[str, int]) -> None:
+        """What `gt config KEY VALUE` does, for all of them at once; jobs keep what held when they were slung."""
+        with contextlib.closing(Ledger.open(find_town(self.root).ledger_url())) as ledger:
+            for key, value in settings.items():
+                ledger.set_setting("town", key, str(value))
+
     # --- what is true of the world ------------------------------------------------------------
 
     def landed(self, bead: str) -> list[str]:
         """Commits on the remote's main that carry this bead's trailer."""
-        log = git(self.remote, "log", "--format=%H %(trailers:key=Bead,valueonly,separator=%x2C)", "main")
-        return [line.split()[0] for line in log.splitlines() if line.split()[1:] == [bead]]
+        return landings(self.remote).get(bead, [])
 
     def status_of(self, bead: str) -> str:
         return str(self.json("bd", "show", bead)["status"])

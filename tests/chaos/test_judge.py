@@ -1,0 +1,72 @@
+"""The judge of a chaos run must see every promise that is broken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.chaos.judge import BeadFacts, Facts, Injury, Life, judge
+from tests.chaos.schedule import FIRST_S, Kind, schedule
+
+BEAD = BeadFacts("sh-1", landed=1, status="closed", close_reason="merged", events=((1, "agent_died"),))
+FIRST = Life(since=10.0, until=20.0, left=("sh-1.1.0",), started_at=10.5)
+SECOND = Life(since=20.5, until=30.0, found=frozenset({"sh-1.1.0"}), left=("sh-1.2.0",), started_at=21.0)
+KILL = Injury(Kind.AGENT, since=19.0, until=19.1, attempt=("sh-1", 1))
+GOOD = Facts(
+    beads=(BEAD,),
+    lives={("sh-1", 1): FIRST, ("sh-1", 2): SECOND},
+    injuries=(KILL,),
+    kept=frozenset({"sh-1.1.0", "sh-1.2.0"}),
+)
+
+
+def test_a_bead_that_was_killed_once_and_merged_once_is_in_order() -> None:
+    verdict = judge(GOOD)
+    assert verdict.ok
+    assert verdict.figures["restarts"] == 1
+    assert verdict.figures["false_restarts"] == 0
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        (replace(GOOD, beads=(replace(BEAD, landed=2),)), "landed 2 times"),
+        (replace(GOOD, beads=(replace(BEAD, landed=0),)), "landed 0 times"),
+        (replace(GOOD, beads=(replace(BEAD, status="blocked", close_reason=""),)), "is blocked"),
+        (replace(GOOD, injuries=()), "nothing had hit"),
+        (replace(GOOD, injuries=(replace(KILL, attempt=("sh-2", 1)),)), "nothing had hit"),
+        (replace(GOOD, injuries=(replace(KILL, kind=Kind.WORKER),)), "nothing had hit"),
+        (replace(GOOD, injuries=(replace(KILL, kind=Kind.PAUSE),)), "nothing had hit"),
+        (replace(GOOD, injuries=(Injury(Kind.TMUX_SERVER, 5.0, 6.0),)), "nothing had hit"),
+        (replace(GOOD, kept=frozenset({"sh-1.2.0"})), "mark sh-1.1.0 is on no ref"),
+        (
+            replace(GOOD, lives={("sh-1", 1): FIRST, ("sh-1", 2): replace(SECOND, found=frozenset())}),
+            "mark sh-1.1.0 was not in the worktree of attempt 2",
+        ),
+        (replace(GOOD, leftovers=("session shop--toast",)), "left behind: session shop--toast"),
+        (replace(GOOD, escalations=("help",)), "a person was called: help"),
+    ],
+)
+def test_a_broken_promise_is_named(facts: Facts, words: str) -> None:
+    verdict = judge(facts)
+    assert any(words in violation for violation in verdict.violations)
+    assert not verdict.ok
+
+
+def test_a_dead_tmux_server_explains_the_restart_of_whoever_had_a_session_then() -> None:
+    assert judge(replace(GOOD, injuries=(Injury(Kind.TMUX_SERVER, 19.0, 19.2),))).ok
+
+
+def test_a_rework_is_no_restart() -> None:
+    verdict = judge(replace(GOOD, beads=(replace(BEAD, events=((1, "merge_failed"),)),), injuries=()))
+    assert verdict.ok
+    assert (verdict.figures["restarts"], verdict.figures["reworks"]) == (0, 1)
+
+
+def test_the_same_seed_gives_the_same_faults_and_a_short_run_has_every_kind() -> None:
+    assert schedule(7, 900) == schedule(7, 900)
+    assert schedule(7, 900) != schedule(8, 900)
+    assert {fault.kind for fault in schedule(7, 120)} == set(Kind)
+    assert Kind.DOLT not in {fault.kind for fault in schedule(7, 900, without=frozenset({Kind.DOLT}))}
+    assert all(FIRST_S <= fault.at_s < 900 for fault in schedule(7, 900))

@@ -1,0 +1,28 @@
+"""The short form of `make chaos-supervision`: a town at work while everything is killed at random."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.chaos.schedule import Kind
+from tests.chaos.supervision import Plan, run, summary
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def test_two_minutes_of_random_kills_lose_nothing_and_restart_nobody_for_no_reason(
+    record_property: Callable[[str, object], None],
+) -> None:
+    verdict = run(Plan(seed=7, seconds=110, in_flight=5, store="server", drain_s=300))
+    print(json.dumps(verdict.figures, indent=2), file=sys.stderr)
+    record_property("chaos", summary(verdict))
+    assert verdict.ok, "\n".join(verdict.violations)
+    faults, beads = verdict.figures["faults"], verdict.figures["beads"]
+    assert isinstance(faults, dict)
+    assert isinstance(beads, int)
+    assert {Kind.TMUX_SERVER, Kind.WORKER, Kind.FREEZE, Kind.TEMPORAL, Kind.DOLT, Kind.SUPERVISOR} <= faults.keys()
+    assert beads >= 5
