@@ -20,7 +20,7 @@ class HealthKind(StrEnum):
     RECOVERED = "recovered"
     """was stale, stuck or waiting, and works again"""
     UNRESPONSIVE = "unresponsive"
-    """pane, session or tmux server gone; or stale for longer than the grace; or too long a session"""
+    """pane, session or tmux server gone; or stale for as long as the grace; or too long a session"""
     STUCK = "stuck"
     """no progress for too long"""
     WAITING_FOR_INPUT = "waiting_for_input"
@@ -81,6 +81,8 @@ class Sighting(Sparse):
     """HEAD, index, work tree and phase unchanged for this long"""
     output_age_s: float = 0.0
     session_age_s: float = 0.0
+    verdict_age_s: float = 0.0
+    """the verdict before has stood for this long"""
     tail: str = ""
     """last lines of the pane; read only where the verdict may depend on them"""
 
