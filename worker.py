@@ -18,9 +18,10 @@ from activities.interceptor import ActivityConduct
 from activities.landing import LandingActivities
 from activities.ledger import LedgerActivities
 from activities.notices import NoticeActivities
+from activities.scanner import Scanner
 from activities.tmux import Tmux
 from activities.town import TownActivities
-from activities.watching import Scanner, WatchActivities
+from activities.watching import WatchActivities
 from activities.worktrees import Worktrees
 from ledger.store import Ledger
 from models import names

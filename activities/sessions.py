@@ -116,6 +116,7 @@ class Sessions:
             "rejected": self._rejected(request),
             "session": names.session_name(request.rig.name, request.polecat),
             "agent": one_line(request.agent),
+            "declares_heartbeat": presets.declares_heartbeat(request.agent),
             "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         session_folder.write_json(folder / session_folder.SESSION, record)

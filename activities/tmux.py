@@ -78,6 +78,11 @@ class PaneFacts:
     def alive(self) -> bool:
         return not self.dead
 
+    @property
+    def exit_code(self) -> int | None:
+        """Of a dead pane, as a shell would number it; None: alive, or tmux does not know (yet)."""
+        return self.dead_status if self.dead_signal is None else 128 + self.dead_signal
+
 
 class Tmux:
     """One tmux server, named by its socket.

@@ -4,6 +4,10 @@ Every line runs to its end without asking, is handed the task file and lets the 
 run commands: a polecat's worktree is its sandbox. A program that ends without `gt done` is taken
 as done when it exits 0 with a clean tree and commits (`polecat.auto_done`). Any other string is
 a command line as it stands.
+
+An agent that runs `gt heartbeat` regularly may declare it by starting its command line with
+`GT_HEARTBEAT=1`: then its silence counts from its start on, and not only after its first beat.
+None of the presets does, because none of these programs beats by itself.
 """
 
 from __future__ import annotations
@@ -72,6 +76,16 @@ def command_line(agent: str) -> str:
     return preset.command if preset else agent
 
 
+def declares_heartbeat(agent: str) -> bool:
+    """Whether the command line of `agent` says, by an assignment in front, that the agent beats."""
+    for word in command_line(agent).split():
+        if not _is_assignment(word):
+            return False
+        if word in _DECLARATIONS:
+            return True
+    return False
+
+
 def install_hint(agent: str) -> str:
     """What to do when the program of `agent` is missing."""
     preset = PRESETS.get(agent.strip())
@@ -94,6 +108,7 @@ def program(command: str) -> str:
     return words[0]
 
 
+_DECLARATIONS: Final = frozenset({"GT_HEARTBEAT=1", "GT_HEARTBEAT=yes", "GT_HEARTBEAT=true"})
 _PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._/+@:,-")
 
 

@@ -1,0 +1,175 @@
+"""Deaths, seen with real tmux: how the scanner tells them from starts, ends and finished work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+
+from agents import session_folder
+from models.health import HealthKind
+from models.jobs import DoneStatus, Observation, ObservationKind
+from tests.activities.sessions.desk import IDLE, WORKS, Desk, eventually
+from tests.activities.sessions.lookout import Lookout
+
+BEATS = 'while :; do touch "${GT_TASK_FILE%/*}/heartbeat"; sleep 0.1; done'
+
+
+@pytest.fixture
+def lookout(desk: Desk) -> Lookout:
+    return Lookout(desk)
+
+
+def death(lookout: Lookout, bead: str = "sh-1") -> Observation:
+    """The death of `bead`'s agent, once a look shows it."""
+
+    def told() -> Observation | None:
+        lookout.look()
+        return next((one for one in lookout.said() if one.bead == bead), None)
+
+    seen: Observation = eventually(told)
+    assert seen.kind is ObservationKind.DIED
+    return seen
+
+
+def end_server(desk: Desk) -> None:
+    argv = ["tmux", "-L", desk.tmux.socket, "display-message", "-p", "#{pid}"]
+    pid = int(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+
+
+def test_an_agent_that_lives_is_healthy(desk: Desk, lookout: Lookout) -> None:
+    desk.start(IDLE)
+    lookout.look()
+    assert lookout.said() == []
+    assert lookout.last.living == ("sh-1",)
+    assert lookout.verdict() is HealthKind.HEALTHY
+    assert lookout.last.progress_age_s == {"sh-1": 0.0}
+    assert lookout.last.heartbeat_age_s == {}, "it has never beaten"
+
+
+def test_a_killed_agent_is_dead_at_the_next_look_however_fresh_its_heartbeat_is(desk: Desk, lookout: Lookout) -> None:
+    desk.start(f"echo last words; {BEATS}")
+    desk.shown("last words")
+    lookout.look()
+    os.kill(eventually(desk.pane).pane_pid, signal.SIGKILL)
+    seen = death(lookout)
+    assert (seen.exit_code, seen.shared_cause) == (137, False)
+    assert seen.detail == "killed by signal 9\nlast words"
+    assert lookout.health().sighting.heartbeat_age_s is not None
+    assert (lookout.verdict(), lookout.health().diagnosis.rule) == (HealthKind.UNRESPONSIVE, "pane_dead")
+    assert lookout.last.living == ()
+
+
+def test_an_agent_that_fails_is_dead_with_its_exit_code(desk: Desk, lookout: Lookout) -> None:
+    desk.start("echo no key; exit 3")
+    seen = death(lookout)
+    assert (seen.exit_code, seen.detail) == (3, "exit code 3\nno key")
+
+
+def test_exit_0_without_gt_done_is_told_as_such(desk: Desk, lookout: Lookout) -> None:
+    desk.start("echo all done")
+    seen = death(lookout)
+    assert (seen.exit_code, seen.detail) == (0, "exit code 0\nall done")
+    assert lookout.verdict() is HealthKind.FINISHED_WITHOUT_DONE
+
+
+def test_a_pane_that_died_before_tmux_knows_how_is_looked_at_again(desk: Desk, lookout: Lookout) -> None:
+    """Its terminal is closed first, the process ends a moment later: an exit 0 must not pass for a kill."""
+    desk.start('trap "" HUP; echo last words; touch "$GT_TOWN/closing"; exec <&- >&- 2>&-; sleep 0.2; exit 0')
+    eventually((desk.paths.root / "closing").exists)
+    seen = death(lookout)
+    assert (seen.exit_code, seen.detail) == (0, "exit code 0\nlast words")
+    assert lookout.verdict() is HealthKind.FINISHED_WITHOUT_DONE
+
+
+def test_an_agent_that_leaves_its_terminal_for_good_is_dead_and_holds_up_no_further_look(
+    desk: Desk, lookout: Lookout
+) -> None:
+    desk.start("trap '' HUP; echo bye; exec <&- >&- 2>&-; exec sleep 600")
+    seen = death(lookout)
+    assert (seen.exit_code, seen.detail) == (None, "ended\nbye")
+    began = time.monotonic()
+    for _ in range(10):
+        lookout.look()
+    assert time.monotonic() - began < 10 * 0.3, "tmux was given its time once"
+
+
+def test_a_killed_session_is_dead(desk: Desk, lookout: Lookout) -> None:
+    desk.start(IDLE)
+    desk.start(IDLE, bead="sh-2", polecat="nux")
+    desk.tmux.kill_session("shop--toast")
+    seen = death(lookout)
+    assert (seen.detail, seen.exit_code, seen.shared_cause) == ("its tmux session is gone", None, False)
+    assert lookout.verdict("sh-2") is HealthKind.HEALTHY
+
+
+def test_a_dead_server_with_ten_sessions_is_ten_deaths_of_one_cause_in_one_look(desk: Desk, lookout: Lookout) -> None:
+    for number in range(10):
+        desk.start(IDLE, bead=f"sh-{number}", polecat=f"toast{number}")
+    lookout.look()
+    assert len(lookout.last.living) == 10
+    end_server(desk)
+    lookout.look()
+    assert {one.bead for one in lookout.said()} == {f"sh-{number}" for number in range(10)}
+    assert {(one.kind, one.shared_cause, one.detail) for one in lookout.said()} == {
+        (ObservationKind.DIED, True, "the tmux server is gone")
+    }
+
+
+def test_work_that_was_handed_in_comes_before_the_death_that_follows_it(desk: Desk, lookout: Lookout) -> None:
+    desk.start(WORKS.replace("exec sleep 600", "exit 1"))
+    eventually(lambda: (pane := desk.pane()) is not None and pane.dead)
+    lookout.look()
+    seen = lookout.only()
+    assert (seen.kind, seen.done_status) == (ObservationKind.DONE, DoneStatus.COMPLETED)
+    assert seen.head_sha
+    assert lookout.health().diagnosis.rule == "done_told"
+
+
+def test_a_request_for_help_is_told_with_its_words(desk: Desk, lookout: Lookout) -> None:
+    desk.start('true; gt escalate "which till?" --severity low; exec sleep 600')
+    eventually(lambda: list((desk.folder() / session_folder.HELP).iterdir()))
+    lookout.look()
+    seen = lookout.only()
+    assert (seen.kind, seen.detail) == (ObservationKind.HELP, "low: which till?")
+    assert seen.intent.startswith("help/")
+
+
+def test_a_start_that_is_under_way_is_no_death(desk: Desk, lookout: Lookout) -> None:
+    request = desk.request(IDLE)
+    desk.killed_at("attempt.folder_written", "start_attempt", request)
+    lookout.look()
+    assert (lookout.said(), lookout.health().diagnosis.rule) == ([], "not_started")
+    desk.killed_at("attempt.session_started", "start_attempt", request)
+    lookout.look()
+    assert lookout.said() == []
+
+
+def test_an_attempt_that_was_ended_is_not_looked_at_any_more(desk: Desk, lookout: Lookout) -> None:
+    desk.start(IDLE)
+    lookout.look()
+    desk.end()
+    lookout.look()
+    assert (lookout.said(), lookout.last.health) == ([], {})
+
+
+def test_a_pane_that_belongs_to_another_attempt_does_not_stand_for_this_one(desk: Desk, lookout: Lookout) -> None:
+    desk.start(IDLE)
+    lookout.look()
+    desk.tmux.kill_session("shop--toast")
+    desk.tmux.new_session("shop--toast", desk.paths.root, desk.environment, ["sleep", "600"], bead="sh-1", attempt=2)
+    assert death(lookout).attempt == 1
+
+
+def test_a_rig_hears_of_its_own_polecats_only(desk: Desk, lookout: Lookout) -> None:
+    desk.start(IDLE)
+    lookout.look(rig="bank")
+    assert lookout.last.health == {}
+    lookout.look(rig="shop")
+    assert set(lookout.last.health) == {"sh-1"}
