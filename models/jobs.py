@@ -152,6 +152,8 @@ class DispatchStatus(Frozen):
 
     rig: str
     paused: bool
+    braked: str = ""
+    """why restarts are paused; "": they are not"""
     max_polecats: int
     jobs: tuple[DispatchJob, ...] = ()
 

@@ -8,22 +8,22 @@ from datetime import timedelta
 from itertools import islice
 
 from temporalio import workflow
-from temporalio.common import Priority
-from temporalio.exceptions import ActivityError, ApplicationError, WorkflowAlreadyStartedError
-from temporalio.workflow import ParentClosePolicy
+from temporalio.exceptions import ActivityError
 
 from activities.ledger import LedgerActivities
 from activities.town import TownActivities
 from models import names
-from models.errors import ErrorCode, GtError, Level
+from models.errors import ErrorCode
 from models.jobs import (
     Admission,
     Decision,
     DecisionKind,
     DispatchFactsRequest,
     DispatchStatus,
+    HostLost,
     JobEnded,
     JobOrder,
+    Restraint,
     SlingRequest,
     SlingResult,
     SlotGrant,
@@ -34,23 +34,17 @@ from models.jobs import (
 from models.merging import PauseRequest
 from models.names import WorkflowType
 from models.records import JobState
-from policies.slots import Allocation, allocate
+from policies.slots import Allocation
 from workflows import options
+from workflows.dispatch_start import cause, refusal, start_workflow, validate
 from workflows.dispatch_state import DispatchedJob, DispatchState
-from workflows.job_state import PolecatState
-from workflows.labels import Labels, attributes, details
+from workflows.labels import Labels, details
 from workflows.messages import tell
 from workflows.patience import Patience
-from workflows.polecat import PolecatWorkflow
 
 CYCLE = timedelta(seconds=60)
 CHECKED_A_CYCLE = 100
 """jobs that are looked after each cycle; with more of them they take turns"""
-ENDING_TRIES = 10
-"""seconds to wait for the bead's last job to end, when it has said that it does"""
-DESCRIPTION_LENGTH = 200_000
-"""characters that a job carries; Temporal takes no payload above 2 MB"""
-SUMMARY_BYTES = 200
 
 
 @workflow.defn(name=WorkflowType.DISPATCH)
@@ -64,6 +58,7 @@ class DispatchWorkflow:
         self._labels = Labels()
         self._changed = True
         self._facts_wanted = True
+        self._evacuating = False
         self._ended: list[str] = []
         """beads whose job has said that it ends, in this run"""
         self._checked = 0
@@ -75,6 +70,8 @@ class DispatchWorkflow:
         looking = asyncio.create_task(self._look_around())
         while not self._patience.exhausted:
             self._changed = False
+            if self._evacuating:
+                await self._evacuate()
             await self._grant()
             self._show()
             await workflow.wait_condition(lambda: self._changed or self._patience.exhausted or looking.done())
@@ -101,11 +98,9 @@ class DispatchWorkflow:
 
     @sling.validator
     def _can_sling(self, request: SlingRequest) -> None:
-        _valid(request.bead)
+        validate(request.bead)
         if request.rig != self._state.rig:
-            raise _refusal(
-                ErrorCode.INVALID_VALUE, f"this is the dispatcher of {self._state.rig}, not of {request.rig}"
-            )
+            raise refusal(ErrorCode.INVALID_VALUE, f"this is the dispatcher of {self._state.rig}, not of {request.rig}")
 
     @workflow.update(description="Give a job up; what is done is parked")
     async def cancel(self, order: JobOrder) -> SlingResult:
@@ -113,7 +108,7 @@ class DispatchWorkflow:
 
     @cancel.validator
     def _can_cancel(self, order: JobOrder) -> None:
-        _valid(order.bead)
+        validate(order.bead)
 
     @workflow.update(description="Try a job again, with a new attempt")
     async def retry(self, order: JobOrder) -> SlingResult:
@@ -121,7 +116,7 @@ class DispatchWorkflow:
 
     @retry.validator
     def _can_retry(self, order: JobOrder) -> None:
-        _valid(order.bead)
+        validate(order.bead)
 
     @workflow.update(description="Give a job to another polecat")
     async def reassign(self, order: JobOrder) -> SlingResult:
@@ -129,7 +124,7 @@ class DispatchWorkflow:
 
     @reassign.validator
     def _can_reassign(self, order: JobOrder) -> None:
-        _valid(order.bead)
+        validate(order.bead)
 
     @workflow.signal(description="Grant no slot until `resume`")
     def pause(self, request: PauseRequest) -> None:
@@ -140,6 +135,12 @@ class DispatchWorkflow:
     def resume(self) -> None:
         self._count()
         self._state.paused, self._state.pause_reason = False, ""
+
+    @workflow.signal(description="The Witness: restarts that pause, hosts that are lost; always the whole")
+    def restrain(self, restraint: Restraint) -> None:
+        self._count()
+        self._state.restrain(restraint)
+        self._evacuating = bool(restraint.lost_hosts)
 
     @workflow.signal(description="The record has changed: look now")
     def wake(self) -> None:
@@ -205,7 +206,7 @@ class DispatchWorkflow:
                 **options.ledger_ask(),
             )
         except ActivityError as error:
-            raise _cause(error) from error
+            raise cause(error) from error
 
     async def _start_job(self, admission: Admission) -> None:
         """Start the job's workflow, or adopt the one that runs already."""
@@ -214,45 +215,18 @@ class DispatchWorkflow:
         job.started, job.priority = False, bead.priority
         self._state.depend(bead.id, admission.open_dependencies)
         try:
-            await self._start_workflow(admission)
+            await start_workflow(self._state.rig, admission, self._ended)
         except BaseException:
             self._state.jobs.pop(bead.id, None)
             raise
         job.started = True
-
-    async def _start_workflow(self, admission: Admission) -> None:
-        bead = admission.bead
-        carried = bead.model_copy(update={"description": _clipped(bead.description, bead.id)})
-        for _ in range(ENDING_TRIES):
-            try:
-                await workflow.start_child_workflow(
-                    PolecatWorkflow.run,
-                    PolecatState(admission=admission.model_copy(update={"bead": carried})),
-                    id=names.polecat_id(self._state.rig, bead.id),
-                    parent_close_policy=ParentClosePolicy.ABANDON,
-                    static_summary=f"{bead.id} {bead.title}".encode()[:SUMMARY_BYTES].decode(errors="ignore"),
-                    search_attributes=attributes(
-                        role="polecat", state=JobState.WAITING.value, rig=self._state.rig, bead=bead.id
-                    ),
-                    priority=Priority(fairness_key=self._state.rig),
-                )
-            except WorkflowAlreadyStartedError:
-                if bead.id not in self._ended:
-                    return
-                await workflow.sleep(1, summary=f"the last job of {bead.id} is ending")
-            else:
-                self._ended = [ended for ended in self._ended if ended != bead.id]
-                return
-        raise _refusal(
-            ErrorCode.REFUSED, f"the last job of {bead.id} has ended but is not recorded yet", f"gt job show {bead.id}"
-        )
 
     async def _decide(self, order: JobOrder, kind: DecisionKind) -> SlingResult:
         self._count()
         job_id = names.polecat_id(self._state.rig, order.bead)
         if not await tell(job_id, "decision", Decision(kind=kind, reason=order.reason)):
             self._state.jobs.pop(order.bead, None)
-            raise _refusal(
+            raise refusal(
                 ErrorCode.NOT_FOUND, f"{order.bead} has no running job", f"gt sling {order.bead} {self._state.rig}"
             )
         return self._answer(order.bead)
@@ -269,16 +243,9 @@ class DispatchWorkflow:
 
     async def _grant(self) -> None:
         """Fill free slots. What was granted is noted before the job hears of it, so it is never granted twice."""
-        facts = self._state.facts
-        if facts is None or self._state.paused:
-            return
-        jobs = self._state.jobs.values()
-        granted = allocate(
-            tuple(waiting for job in jobs if (waiting := job.waiting())),
-            tuple(held for job in jobs if (held := job.held())),
-            facts.rig.max_polecats,
-            facts.hosts,
-        )
+        granted = self._state.allocation()
+        if self._state.restraint.braked:
+            self._state.probes_granted += len(granted)
         telling = [self._grant_one(self._state.jobs[allocation.bead], allocation) for allocation in granted]
         await asyncio.gather(*telling)
 
@@ -293,6 +260,19 @@ class DispatchWorkflow:
         assert job.host is not None
         grant = SlotGrant(polecat=job.polecat, host=job.host, attempt=job.attempt)
         told = await tell(names.polecat_id(self._state.rig, job.bead), "slot_granted", grant)
+        if not told and self._state.jobs.get(job.bead) is job:
+            self._forget(job.bead)
+
+    async def _evacuate(self) -> None:
+        """Tell jobs on lost hosts to go on elsewhere, where there is an elsewhere."""
+        self._evacuating = False
+        lost = self._state.lost_hosts
+        if self._state.usable_hosts:
+            stranded = [job for job in self._state.jobs.values() if job.host in lost]
+            await asyncio.gather(*(self._tell_lost(job, job.host) for job in stranded if job.host))
+
+    async def _tell_lost(self, job: DispatchedJob, host: str) -> None:
+        told = await tell(names.polecat_id(self._state.rig, job.bead), "host_lost", HostLost(host=host))
         if not told and self._state.jobs.get(job.bead) is job:
             self._forget(job.bead)
 
@@ -364,42 +344,15 @@ class DispatchWorkflow:
         status = self._state.status()
         living = [job for job in status.jobs if job.holds_slot]
         waiting = [job for job in status.jobs if not job.holds_slot]
-        self._labels.show(role="dispatch", state="paused" if status.paused else "dispatching", rig=status.rig)
+        self._labels.show(
+            role="dispatch", state="paused" if status.paused or status.braked else "dispatching", rig=status.rig
+        )
         rows: dict[str, str | int | None] = {
             "paused": self._state.pause_reason or ("yes" if status.paused else None),
+            "restarts paused": status.braked,
+            "lost hosts": ", ".join(sorted(self._state.lost_hosts)),
             "sessions": f"{len(living)} of {status.max_polecats}",
             "working": ", ".join(f"{job.bead} ({job.polecat})" for job in living[:20]),
             "others": ", ".join(f"{job.bead} ({job.waits_for})" for job in waiting[:20]),
         }
         workflow.set_current_details(details(f"Dispatcher of {status.rig}", rows, "gt status"))
-
-
-def _valid(bead: str) -> None:
-    try:
-        names.valid_bead(bead)
-    except GtError as error:
-        raise _refusal(error.code, error.message, error.hint) from error
-
-
-def _refusal(code: ErrorCode, message: str, hint: str = "") -> ApplicationError:
-    return ApplicationError(message, GtError(code, message).level.value, hint, type=code.value, non_retryable=True)
-
-
-def _cause(error: ActivityError) -> ApplicationError:
-    """The failure of an update: the activity's own where it has one, else the ledger did not answer."""
-    cause = error.cause
-    if isinstance(cause, ApplicationError):
-        return ApplicationError(cause.message, *cause.details, type=cause.type, non_retryable=True)
-    return ApplicationError(
-        "the ledger does not answer",
-        Level.L3.value,
-        "gt status",
-        type=ErrorCode.LEDGER_UNREACHABLE.value,
-        non_retryable=True,
-    )
-
-
-def _clipped(description: str, bead: str) -> str:
-    if len(description) <= DESCRIPTION_LENGTH:
-        return description
-    return f"{description[:DESCRIPTION_LENGTH]}…\n\n(cut here; `bd show {bead}` has all of it)"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.jobs import DispatchFacts, DispatchJob, DispatchStatus, SlotRequest
+from models.jobs import DispatchFacts, DispatchJob, DispatchStatus, Restraint, SlotRequest
 from models.records import JobState
-from policies.slots import HeldPolecat, WaitingJob
+from policies.slots import Allocation, HeldPolecat, WaitingJob, allocate
 
 REMEMBERED = 200
 """merged beads that are known as closed here before the record may say so"""
@@ -56,7 +56,7 @@ class DispatchedJob(BaseModel):
             return None
         return HeldPolecat(bead=self.bead, polecat=self.polecat, host=self.host, living=self.holds_slot)
 
-    def waits_for(self, paused: bool) -> str:
+    def waits_for(self, paused: bool, restraint: Restraint) -> str:
         """For people: what keeps it from working."""
         if self.request is None:
             return "" if self.holds_slot else self.state.value
@@ -64,6 +64,10 @@ class DispatchedJob(BaseModel):
             return "its dependencies are being read"
         if self.open_dependencies:
             return "dependencies: " + ", ".join(self.open_dependencies)
+        if self.request.host in restraint.lost_hosts:
+            return f"its host {self.request.host}, which is lost"
+        if restraint.braked:
+            return "restarts, which are paused"
         return "dispatch is paused" if paused else "a slot"
 
 
@@ -80,6 +84,9 @@ class DispatchState(BaseModel):
     """the last that could be read; its dependencies are kept with the jobs instead"""
     paused: bool = False
     pause_reason: str = ""
+    restraint: Restraint = Restraint()
+    probes_granted: int = 0
+    """starts under the brake that were used, of those that the restraint allows"""
     arrivals: int = 0
     jobs: dict[str, DispatchedJob] = Field(default_factory=dict)
     """by bead"""
@@ -109,11 +116,43 @@ class DispatchState(BaseModel):
             if job.open_dependencies is not None:
                 job.open_dependencies = tuple(other for other in job.open_dependencies if other != bead)
 
+    def restrain(self, restraint: Restraint) -> None:
+        """Take over what the Witness holds the rig to. Starts that it allowed and nobody used do not add up."""
+        if not (restraint.braked and self.restraint.braked) or restraint.probes < self.restraint.probes:
+            self.probes_granted = 0
+        self.probes_granted = max(self.probes_granted, restraint.probes - 1)
+        self.restraint = restraint
+
+    @property
+    def lost_hosts(self) -> frozenset[str]:
+        return frozenset(self.restraint.lost_hosts)
+
+    @property
+    def usable_hosts(self) -> tuple[str, ...]:
+        """Where new polecats may be placed."""
+        return tuple(host for host in self.facts.hosts if host not in self.lost_hosts) if self.facts else ()
+
+    def allocation(self) -> tuple[Allocation, ...]:
+        """Who gets a slot now; under the brake no more than the starts that are left to try."""
+        if self.facts is None or self.paused:
+            return ()
+        jobs = self.jobs.values()
+        granted = allocate(
+            tuple(waiting for job in jobs if (waiting := job.waiting()) and waiting.host not in self.lost_hosts),
+            tuple(held for job in jobs if (held := job.held())),
+            self.facts.rig.max_polecats,
+            self.usable_hosts,
+        )
+        if not self.restraint.braked:
+            return granted
+        return granted[: max(self.restraint.probes - self.probes_granted, 0)]
+
     def status(self) -> DispatchStatus:
         """Answer of the query `status`."""
         return DispatchStatus(
             rig=self.rig,
             paused=self.paused,
+            braked=self.restraint.braked,
             max_polecats=self.facts.rig.max_polecats if self.facts else 0,
             jobs=tuple(
                 DispatchJob(
@@ -121,7 +160,7 @@ class DispatchState(BaseModel):
                     polecat=job.polecat,
                     host=job.host,
                     holds_slot=job.holds_slot,
-                    waits_for=job.waits_for(self.paused),
+                    waits_for=job.waits_for(self.paused, self.restraint),
                 )
                 for job in self.jobs.values()
             ),

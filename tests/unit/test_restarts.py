@@ -104,7 +104,8 @@ def test_a_spent_budget_expires_with_the_window_of_life_or_with_one_healthy_life
 def test_no_window_of_life_sees_more_restarts_than_allowed_unless_a_healthy_life_forgave_them(
     settings: RecoverySettings, lives: Sequence[float]
 ) -> None:
-    clock, restarts = 0.0, []
+    clock = 0.0
+    restarts: list[float] = []
     for life, answer in zip(lives, deaths(settings, lives), strict=True):
         clock += life
         if life >= settings.healthy_reset:
