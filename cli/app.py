@@ -25,6 +25,7 @@ _MODULES = {
     "escalate": ("cli.escalate", "Report a problem; list, acknowledge and resolve reports."),
     "config": ("cli.config", "Read and change settings."),
     "polecat": ("cli.polecat", "Look at polecats and their sessions."),
+    "why": ("cli.why", "Show what was seen of a polecat or bead, which rule fired, and what was decided."),
     "peek": ("cli.polecat", "Show what a polecat's session shows."),
     "attach": ("cli.polecat", "Enter a polecat's session."),
     "done": ("cli.in_session", "In a session: hand in the work."),

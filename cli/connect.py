@@ -96,6 +96,14 @@ def _require_listener(town: Town) -> None:
         ) from None
 
 
+async def running_rigs(client: Client) -> list[str]:
+    """The rigs whose dispatcher runs, for when the ledger cannot name them."""
+    from models import names
+
+    query = f"WorkflowType = '{names.WorkflowType.DISPATCH}' AND ExecutionStatus = 'Running'"
+    return sorted([found.id.partition("/")[2] async for found in client.list_workflows(query)])
+
+
 async def ask(handle: WorkflowHandle[Any, Any], query: str, answer: type[T]) -> T:
     """The answer to a query, within QUERY_S."""
     return await asyncio.wait_for(handle.query(query, result_type=answer), QUERY_S)

@@ -78,7 +78,7 @@ def _living(town: Town, rigs: list[str] | None) -> Living:
     living = Living()
 
     async def ask(client: Client) -> None:
-        living.rigs = await _running_rigs(client) if rigs is None else rigs
+        living.rigs = await connect.running_rigs(client) if rigs is None else rigs
         living.reached = True
         await asyncio.gather(_ask_mayor(client, living), *(_ask_rig(client, living, rig) for rig in living.rigs))
 
@@ -88,12 +88,6 @@ def _living(town: Town, rigs: list[str] | None) -> Living:
         output.warn(error.message)
         living.rigs = living.rigs or rigs or []
     return living
-
-
-async def _running_rigs(client: Client) -> list[str]:
-    """The rigs whose dispatcher runs, for when the ledger cannot name them."""
-    query = f"WorkflowType = '{names.WorkflowType.DISPATCH}' AND ExecutionStatus = 'Running'"
-    return sorted([found.id.partition("/")[2] async for found in client.list_workflows(query)])
 
 
 async def _ask_mayor(client: Client, living: Living) -> None:

@@ -20,14 +20,16 @@ def create(here: Here, title: str = "Fix it", *extra: str) -> str:
     return str(here.json("bd", "create", title, "--rig", "shop", *extra)["id"])
 
 
-def start_job(ledger: Ledger, bead: str, state: JobState = JobState.WORKING, rig: str = "shop") -> None:
+def start_job(
+    ledger: Ledger, bead: str, state: JobState = JobState.WORKING, rig: str = "shop", sequence: int = 1
+) -> None:
     """Record what a job that works on `bead` would record."""
     write = JobWrite(
         bead=bead,
         rig=rig,
         workflow_id=f"polecat/{rig}/{bead}",
         attempt=1,
-        sequence=1,
+        sequence=sequence,
         at=datetime.now(UTC),
         event="started",
         state=state,

@@ -24,6 +24,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from models.names import WorkflowType
     from models.records import JobState
+    from models.supervision import WitnessHealth
     from workflows.labels import attributes
 
 STATE = SearchAttributeKey.for_keyword("GtState")
@@ -115,6 +116,23 @@ class Job:
             waits_for="the agent",
             unrecorded=0,
         )
+
+
+@workflow.defn(name=WorkflowType.WITNESS)
+class Witness:
+    """Sees what it was told at its start."""
+
+    @workflow.init
+    def __init__(self, health: WitnessHealth) -> None:
+        self._health = health
+
+    @workflow.run
+    async def run(self, health: WitnessHealth) -> None:
+        await workflow.wait_condition(lambda: False)
+
+    @workflow.query
+    def health(self) -> WitnessHealth:
+        return self._health
 
 
 @activity.defn(name="load_rig")
