@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-from difflib import get_close_matches
-from typing import Any
-
-import typer
-from typer.core import TyperGroup
-
 from cli.command import new_program
+from cli.lazy import LazyGroup
 
 _MODULES = {
     "init": ("cli.town", "Make a town directory."),
@@ -24,6 +18,7 @@ _MODULES = {
     "refinery": ("cli.refinery", "Look at the merge queue and steer it."),
     "escalate": ("cli.escalate", "Report a problem; list, acknowledge and resolve reports."),
     "config": ("cli.config", "Read and change settings."),
+    "dolt": ("cli.dolt", "The ledger's database, and its history."),
     "polecat": ("cli.polecat", "Look at polecats and their sessions."),
     "why": ("cli.why", "Show what was seen of a polecat or bead, which rule fired, and what was decided."),
     "peek": ("cli.polecat", "Show what a polecat's session shows."),
@@ -36,29 +31,8 @@ _MODULES = {
 """command: the module whose `app` has it, and the line in `gt --help`"""
 
 
-class LazyGroup(TyperGroup):
-    """The commands of `_MODULES`, imported by name."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(_MODULES)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in _MODULES:
-            return None
-        module = importlib.import_module(_MODULES[cmd_name][0])
-        return typer.main.get_group(module.app).commands[cmd_name]
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args[0] not in _MODULES and not args[0].startswith("-"):
-            near = get_close_matches(args[0], _MODULES, n=1)
-            ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in _MODULES.items()])
+class _Gt(LazyGroup):
+    modules = _MODULES
 
 
-app = new_program(
-    "Gas Town: many coding agents on real git repositories, their work landed exactly once.", cls=LazyGroup
-)
+app = new_program("Gas Town: many coding agents on real git repositories, their work landed exactly once.", cls=_Gt)

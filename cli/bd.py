@@ -8,6 +8,6 @@ import sys
 def main() -> int:
     """Run `bd` with the process's arguments; returns the exit code."""
     from cli import entry
-    from cli.beads import app
+    from cli.bead_app import app
 
     return entry.leave(entry.run(app, "bd", sys.argv[1:]))

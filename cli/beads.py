@@ -1,34 +1,33 @@
-"""`bd`: beads, the units of work. Works on the ledger alone."""
+"""`bd create`, `list`, `ready`, `search`, `show`, `update`: beads themselves."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import connect, output
-from cli.command import Call, command, new_app, new_program
+from cli import bead_view, connect, moments, output
+from cli.command import Call, command, new_app
 from cli.values import BeadArgument, BeadKind, BeadState, LimitOption, OptionalRigOption
 from models import names
 from models.errors import ErrorCode, GtError
 
 if TYPE_CHECKING:
     from ledger.store import Ledger
-    from models.records import Bead
-    from services.town import Town
+    from models.beads import BeadFilter
+    from models.records import BeadChanges
 
-app = new_program("Work on beads: the units of work, kept in Dolt.")
-dep = new_app("Which bead needs which.")
-app.add_typer(dep, name="dep")
-
-WAKE_S = 1.0
-"""for telling a dispatcher at once what it would see itself within its next cycle"""
+app = new_app("Beads.")
 
 DescriptionOption = Annotated[str | None, typer.Option("-d", "--description", metavar="TEXT", help="Description.")]
 PriorityOption = Annotated[int | None, typer.Option("-p", "--priority", min=0, max=4, help="0 is the most urgent.")]
 KindOption = Annotated[BeadKind | None, typer.Option("-t", "--type", help="Kind of work.")]
+StatusesOption = Annotated[
+    list[BeadState] | None, typer.Option("--status", help="Only beads of this status; several: any of them.")
+]
+LabelsOption = Annotated[
+    list[str] | None, typer.Option("-l", "--label", metavar="LABEL", help="Only with this label; several: all of them.")
+]
 
 
 @command(app, "create")
@@ -39,23 +38,29 @@ def create(
     description: DescriptionOption = None,
     priority: PriorityOption = None,
     type: KindOption = None,
+    assignee: Annotated[str | None, typer.Option("--assignee", metavar="WHO", help="Who works on it.")] = None,
     dep: Annotated[
         list[str] | None, typer.Option("--dep", metavar="ID", help="A bead that must be closed first.")
     ] = None,
+    label: Annotated[list[str] | None, typer.Option("-l", "--label", metavar="LABEL", help="A label.")] = None,
 ) -> None:
     """Create a bead."""
     names.valid_rig(rig)
     needs = tuple(names.valid_bead(bead) for bead in dep or ())
     town = connect.open_town(call)
     from models.records import BeadType, NewBead
+    from models.texts import storable_text
 
+    storable_text("assignee", assignee)
     new = NewBead(
         rig=rig,
         title=title,
         description=description or "",
         priority=2 if priority is None else priority,
         type=BeadType(type or BeadType.TASK),
+        assignee=assignee or None,
         dependencies=needs,
+        labels=tuple(label or ()),
     )
     with connect.open_ledger(town) as ledger:
         bead = ledger.create_bead(new)
@@ -66,16 +71,23 @@ def create(
 def list_beads(
     call: Call,
     rig: OptionalRigOption = None,
-    status: Annotated[BeadState | None, typer.Option("--status", help="Only beads of this status.")] = None,
+    status: StatusesOption = None,
+    type: Annotated[BeadKind | None, typer.Option("-t", "--type", help="Only this kind of work.")] = None,
+    priority: Annotated[
+        int | None, typer.Option("-p", "--priority", min=0, max=4, help="Only of this priority.")
+    ] = None,
+    assignee: Annotated[
+        str | None, typer.Option("--assignee", metavar="WHO", help="Only whom this is assigned to; empty: nobody.")
+    ] = None,
+    label: LabelsOption = None,
     limit: LimitOption = None,
 ) -> None:
     """List beads, oldest first."""
-    from models.records import BeadStatus
-
+    wanted = _filter(rig, status, type=type, priority=priority, assignee=assignee, labels=tuple(label or ()))
     with connect.open_ledger(connect.open_town(call)) as ledger:
         _require_rig(ledger, rig)
-        beads = ledger.beads(rig=rig, status=BeadStatus(status) if status else None, limit=limit)
-    _emit_beads(call, beads)
+        beads = ledger.find_beads(wanted, limit)
+    bead_view.table(call, beads)
 
 
 @command(app, "ready")
@@ -84,16 +96,46 @@ def ready(call: Call, rig: OptionalRigOption = None, limit: LimitOption = None) 
     with connect.open_ledger(connect.open_town(call)) as ledger:
         _require_rig(ledger, rig)
         beads = ledger.ready(rig=rig, limit=limit)
-    _emit_beads(call, beads)
+    bead_view.table(call, beads, "nothing is ready")
+
+
+@command(app, "search")
+def search(
+    call: Call,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Words in the id, title, description or a comment.")],
+    rig: OptionalRigOption = None,
+    status: StatusesOption = None,
+    label: LabelsOption = None,
+    limit: LimitOption = None,
+) -> None:
+    """Find beads by words in them, whatever the case of their letters."""
+    if not text.strip():
+        raise GtError(ErrorCode.INVALID_VALUE, "nothing to look for was named", "bd search TEXT")
+    wanted = _filter(rig, status, text=text, labels=tuple(label or ()))
+    with connect.open_ledger(connect.open_town(call)) as ledger:
+        _require_rig(ledger, rig)
+        beads = ledger.find_beads(wanted, limit)
+    bead_view.table(call, beads, "nothing was found")
 
 
 @command(app, "show")
-def show(call: Call, bead: BeadArgument) -> None:
-    """Show one bead."""
+def show(
+    call: Call,
+    bead: BeadArgument,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", metavar="TIME|COMMIT", help="As it was then: a time, 2h ago, or a commit.")
+    ] = None,
+) -> None:
+    """Show one bead, now or as it was."""
     names.valid_bead(bead)
+    moment = None if as_of is None else moments.parse(as_of)
     with connect.open_ledger(connect.open_town(call)) as ledger:
-        found = ledger.bead(bead)
-    _emit_bead(call, found)
+        if moment is not None:
+            found, then = ledger.bead_as_of(bead, moment)
+            bead_view.show(call, found, as_of=output.document(then))
+        else:
+            found, said = ledger.bead(bead), ledger.comments(bead)
+            bead_view.show(call, found, comments=bead_view.comments(said))
 
 
 @command(app, "update")
@@ -111,7 +153,7 @@ def update(
 ) -> None:
     """Change a bead; what is not named stays."""
     names.valid_bead(bead)
-    given = {
+    given: dict[str, str | int | None] = {
         "title": title,
         "description": description,
         "priority": priority,
@@ -119,127 +161,36 @@ def update(
         "status": status,
         "assignee": assignee,
     }
-    given = {name: value for name, value in given.items() if value is not None}
-    if not given:
+    if all(value is None for value in given.values()):
         raise GtError(ErrorCode.INVALID_VALUE, "nothing to change was named", "bd update --help")
     town = connect.open_town(call)
+    changes = _changes(given)
+    with connect.open_ledger(town) as ledger:
+        changed = ledger.update_bead(bead, changes)
+    bead_view.show(call, changed)
+
+
+def _changes(given: dict[str, str | int | None]) -> BeadChanges:
     from pydantic import ValidationError
 
     from models.records import BeadChanges
 
+    told = {name: str(value) if isinstance(value, str) else value for name, value in given.items() if value is not None}
     try:
-        changes = BeadChanges.model_validate(
-            {name: str(value) if name != "priority" else value for name, value in given.items()}
-        )
+        return BeadChanges.model_validate(told)
     except ValidationError as error:
         raise GtError(ErrorCode.INVALID_VALUE, str(error.errors()[0]["msg"])) from None
-    with connect.open_ledger(town) as ledger:
-        changed = ledger.update_bead(bead, changes)
-    _emit_bead(call, changed)
 
 
-@command(app, "close")
-def close(
-    call: Call,
-    bead: BeadArgument,
-    reason: Annotated[str, typer.Option("-r", "--reason", metavar="TEXT", help="Why it is over.")] = "closed by hand",
-) -> None:
-    """Close a bead by hand; refused while a job works on it."""
-    names.valid_bead(bead)
-    town = connect.open_town(call)
-    with connect.open_ledger(town) as ledger:
-        closed = ledger.close_bead(bead, reason)
-        waiting = _rigs_with_waiting_jobs(ledger)
-    _emit_bead(call, closed)
-    _wake(town, waiting)
+def _filter(rig: str | None, status: list[BeadState] | None, **more: object) -> BeadFilter:
+    from models.beads import BeadFilter
 
-
-@command(app, "log")
-def log(call: Call, bead: BeadArgument) -> None:
-    """Show the bead's history, out of Dolt."""
-    names.valid_bead(bead)
-    with connect.open_ledger(connect.open_town(call)) as ledger:
-        entries = ledger.bead_history(bead)
-    lines = [f"{output.when(entry.at)}  {entry.commit[:8]}  {entry.message}" for entry in entries]
-    output.emit(call, output.documents(entries), "\n".join(lines))
-
-
-@command(dep, "add")
-def dep_add(
-    call: Call,
-    bead: BeadArgument,
-    needs: Annotated[str, typer.Argument(metavar="NEEDS", help="The bead that must be closed first.")],
-) -> None:
-    """Let one bead wait until another is closed."""
-    _change_dependency(call, bead, needs, add=True)
-
-
-@command(dep, "remove")
-def dep_remove(
-    call: Call,
-    bead: BeadArgument,
-    needs: Annotated[str, typer.Argument(metavar="NEEDS", help="The bead that it waits for.")],
-) -> None:
-    """Let a bead no longer wait for another."""
-    _change_dependency(call, bead, needs, add=False)
-
-
-def _change_dependency(call: Call, bead: str, needs: str, *, add: bool) -> None:
-    names.valid_bead(bead)
-    names.valid_bead(needs)
-    town = connect.open_town(call)
-    with connect.open_ledger(town) as ledger:
-        if add:
-            ledger.add_dependency(bead, needs)
-        else:
-            ledger.remove_dependency(bead, needs)
-        changed = ledger.bead(bead)
-        waiting = _rigs_with_waiting_jobs(ledger)
-    _emit_bead(call, changed)
-    _wake(town, waiting)
+    told = {"rig": rig, "status": [str(one) for one in status or ()], **more}
+    return BeadFilter.model_validate(
+        {name: str(value) if name == "type" and value else value for name, value in told.items()}
+    )
 
 
 def _require_rig(ledger: Ledger, rig: str | None) -> None:
     if rig is not None:
         ledger.rig(names.valid_rig(rig))
-
-
-def _rigs_with_waiting_jobs(ledger: Ledger) -> set[str]:
-    from models.records import JobState
-
-    return {job.rig for job in ledger.jobs(unfinished=True) if job.state is JobState.WAITING}
-
-
-def _wake(town: Town, rigs: set[str]) -> None:
-    """Tell the dispatchers whose jobs wait that dependencies changed; without it they look within a minute."""
-    if not rigs:
-        return
-
-    async def tell() -> None:
-        from services.temporal import connect as connect_client
-
-        client = await connect_client(town, timeout_s=WAKE_S)
-        for rig in sorted(rigs):
-            await client.get_workflow_handle(names.dispatch_id(rig)).signal("wake")
-
-    async def tell_in_time() -> None:
-        await asyncio.wait_for(tell(), WAKE_S)
-
-    with contextlib.suppress(Exception):
-        asyncio.run(tell_in_time())
-
-
-def _emit_bead(call: Call, bead: Bead) -> None:
-    shown = output.document(bead)
-    text = output.fields({name: value for name, value in shown.items() if name not in {"dependencies", "description"}})
-    if bead.dependencies:
-        text += "\n" + output.fields({"needs": " ".join(bead.dependencies)})
-    if bead.description:
-        text += f"\n\n{bead.description}"
-    output.emit(call, shown, text)
-
-
-def _emit_beads(call: Call, beads: list[Bead]) -> None:
-    rows = [(bead.id, bead.rig, bead.status, bead.priority, bead.type, bead.assignee, bead.title) for bead in beads]
-    header = ("ID", "RIG", "STATUS", "P", "TYPE", "ASSIGNEE", "TITLE")
-    output.emit(call, output.documents(beads), output.table(header, rows) if rows else "no beads")

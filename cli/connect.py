@@ -54,6 +54,7 @@ def open_ledger(town: Town) -> Iterator[Ledger]:
     from ledger.store import Ledger
 
     ledger = Ledger.open(town.ledger_url())
+    ledger.author = writer()
     try:
         yield ledger
     finally:
@@ -141,6 +142,14 @@ def person() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return "somebody"
+
+
+def writer() -> str:
+    """Who changes the record: the polecat in whose session the command runs, or the person."""
+    import os
+
+    rig, polecat = os.environ.get("GT_RIG"), os.environ.get("GT_POLECAT")
+    return f"{rig}/{polecat}" if rig and polecat else person()
 
 
 def as_gt_error(error: BaseException) -> GtError:

@@ -29,8 +29,13 @@ def emit(call: Call, document: Any, text: str) -> None:
     shown = json.dumps(document, indent=2) if call.json else printable(text).rstrip("\n")
     if not shown:
         return
+    write(shown + "\n")
+
+
+def write(text: str) -> None:
+    """Write a result to standard output as it is."""
     try:
-        sys.stdout.write(shown + "\n")
+        sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         reader_left()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, true, update
 
 from ledger import schema
 from ledger.beads import BeadRecords, find_bead
@@ -13,6 +13,9 @@ from ledger.rows import now_stamp
 from models.beads import Molecule, MoleculePlan, Step
 from models.errors import ErrorCode, GtError
 from models.records import Bead, BeadStatus, NewBead
+
+_ASKED_BY_ID = 500
+"""Beads; for more of them the whole table is read."""
 
 
 class MoleculeRecords(BeadRecords):
@@ -45,7 +48,7 @@ class MoleculeRecords(BeadRecords):
 
         def ask(connection: Connection) -> Molecule:
             known = find_bead(connection, bead)
-            found = _molecules(connection, [known])
+            found = molecules_of(connection, [known])
             if not found:
                 raise GtError(ErrorCode.NOT_FOUND, f"{bead} is a bead without steps", "bd mol list")
             return found[0]
@@ -61,7 +64,7 @@ class MoleculeRecords(BeadRecords):
 
         def ask(connection: Connection) -> list[Molecule]:
             beads = [find_bead(connection, row["id"]) for row in connection.execute(query).mappings()]
-            return _molecules(connection, beads)
+            return molecules_of(connection, beads)
 
         return self.read(ask)
 
@@ -73,7 +76,7 @@ class MoleculeRecords(BeadRecords):
         """
 
         def change(connection: Connection) -> tuple[None, str | None]:
-            molecule = next(iter(_molecules(connection, [find_bead(connection, bead)])), None)
+            molecule = next(iter(molecules_of(connection, [find_bead(connection, bead)])), None)
             step = next((one for one in molecule.steps if one.name == name), None) if molecule else None
             if molecule is None or step is None:
                 raise GtError(ErrorCode.NOT_FOUND, f"{bead} has no step {name!r}", f"bd mol show {bead}")
@@ -116,13 +119,12 @@ class MoleculeRecords(BeadRecords):
         return list(cleaned)
 
 
-def _molecules(connection: Connection, beads: Sequence[Bead]) -> list[Molecule]:
+def molecules_of(connection: Connection, beads: Sequence[Bead]) -> list[Molecule]:
+    """Those of the beads that have steps, in their order."""
     ids = [bead.id for bead in beads]
-    heads = {
-        row["bead"]: dict(row)
-        for row in connection.execute(select(schema.molecules).where(schema.molecules.c.bead.in_(ids))).mappings()
-    }
-    query = select(schema.steps).where(schema.steps.c.bead.in_(ids)).order_by(schema.steps.c.number)
+    these = schema.molecules.c.bead.in_(ids) if len(ids) <= _ASKED_BY_ID else true()
+    heads = {row["bead"]: dict(row) for row in connection.execute(select(schema.molecules).where(these)).mappings()}
+    query = select(schema.steps).where(schema.steps.c.bead.in_(list(heads))).order_by(schema.steps.c.number)
     steps: dict[str, list[Step]] = {}
     for row in connection.execute(query).mappings():
         step = Step.model_validate(dict(row) | {"needs": json.loads(row["needs"])})

@@ -124,6 +124,7 @@ def all_hosts(connection: Connection) -> list[Host]:
 
 
 def all_rigs(connection: Connection) -> list[Rig]:
+    """Every rig, by name."""
     return [_rig(row) for row in connection.execute(select(schema.rigs).order_by(schema.rigs.c.name)).mappings()]
 
 

@@ -7,11 +7,20 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, and_, insert, update
 
+from models.errors import ErrorCode, GtError
+
 
 def stamp(moment: datetime) -> str:
-    """ISO-8601 UTC of fixed width: sorts as text. A time without a zone counts as UTC."""
+    """ISO-8601 UTC of fixed width: sorts as text. A time without a zone counts as UTC.
+
+    Raises:
+        GtError: INVALID_VALUE for a time that is in no year of UTC.
+    """
     aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return aware.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    try:
+        return aware.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    except OverflowError:
+        raise GtError(ErrorCode.INVALID_VALUE, f"{moment.isoformat()} is out of range") from None
 
 
 def now_stamp() -> str:

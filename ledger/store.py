@@ -11,6 +11,7 @@ from ledger.alerts import AlertRecords
 from ledger.dependencies import DependencyRecords
 from ledger.engines import embedded_file, open_engine, server_without_database
 from ledger.escalations import EscalationRecords
+from ledger.exchange import ExchangeRecords
 from ledger.finding import FindingRecords
 from ledger.history import HistoryRecords
 from ledger.jobs import JobRecords
@@ -31,6 +32,7 @@ class Ledger(
     DependencyRecords,
     LabelRecords,
     FindingRecords,
+    ExchangeRecords,
     HistoryRecords,
     JobRecords,
     OutboxRecords,

@@ -137,7 +137,7 @@ class Here:
         """Run one command line; `expect` is its exit code, None for any."""
         from cli import entry
         from cli.app import app
-        from cli.beads import app as beads
+        from cli.bead_app import app as beads
 
         self._capture.readouterr()
         code = entry.run(app if argv[0] == "gt" else beads, argv[0], argv[1:])
