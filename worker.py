@@ -12,6 +12,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.attempts import AttemptActivities
+from activities.checkpoints import Checkpointer, CheckpointSaver
 from activities.cleanup import CleanupActivities
 from activities.gates import GateActivities
 from activities.interceptor import ActivityConduct
@@ -48,7 +49,8 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
         GateActivities(paths),
     )
     work = [method for owner in on_host for method in activities_of(owner)]
-    watch = activities_of(WatchActivities(Scanner(paths, tmux, town.file.host)))
+    checkpoints = Checkpointer(CheckpointSaver(paths, town.file.host))
+    watch = activities_of(WatchActivities(Scanner(paths, tmux, town.file.host), checkpoints))
     host_queue, watch_queue = names.host_queue(town.file.host), names.watch_queue(town.file.host)
     workers = [
         new_worker(client, host_queue, work, THREADS, interceptor=conduct),

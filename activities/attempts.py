@@ -18,6 +18,7 @@ from temporalio import activity
 
 from activities.crash_points import crash_point
 from activities.locks import exclusive
+from activities.restoring import AttemptUsed
 from activities.sessions import Sessions, record_of
 from activities.tmux import PaneFacts, Tmux
 from activities.worktrees import WorkStatus, Worktrees
@@ -65,14 +66,13 @@ class AttemptActivities:
         An attempt is started once: where it ran and died, that is left to the patrol to report.
 
         Raises:
-            GtError: STALE_ATTEMPT, AGENT_NOT_FOUND, and what worktrees and tmux raise.
+            GtError: AGENT_NOT_FOUND, and what worktrees and tmux raise. A number that is used up is an answer.
         """
         rig, polecat = request.rig.name, request.polecat
         folder = self._folder(rig, polecat, request.bead, request.attempt)
         with exclusive(self._sessions.lock_path(rig, polecat)):
-            over = session_folder.over_because(folder)
-            if over:
-                raise GtError(ErrorCode.STALE_ATTEMPT, f"attempt {request.attempt} of {request.bead} is over: {over}")
+            if session_folder.over_because(folder):
+                return _used_up(max(session_folder.newest_attempt(folder), request.attempt))
             pane = self._sessions.pane(rig, polecat)
             adopted = pane is not None and (pane.bead, pane.attempt) == (request.bead, request.attempt)
             if adopted:
@@ -80,7 +80,12 @@ class AttemptActivities:
             if adopted or (folder / session_folder.STARTED).exists():
                 return self._already_started(request, folder)
             self._end_others(request, pane)
-            worktree = self._worktrees.prepare(request.rig, polecat, request.bead, request.rig.branch)
+            try:
+                worktree = self._worktrees.prepare(
+                    request.rig, polecat, request.bead, request.rig.branch, request.attempt, request.first_attempt
+                )
+            except AttemptUsed as used:
+                return _used_up(used.highest)
             crash_point("attempt.worktree_ready")
             self._sessions.check_agent(request, worktree.path)
             self._sessions.write_folder(request, worktree)
@@ -216,6 +221,10 @@ class AttemptActivities:
 
     def _folder(self, rig: str, polecat: str, bead: str, attempt: int) -> Path:
         return self._paths.session(rig, polecat, bead, attempt)
+
+
+def _used_up(highest: int) -> AttemptStarted:
+    return AttemptStarted(session="", worktree="", base_sha="", adopted=False, highest_attempt=highest)
 
 
 def unfit(status: WorkStatus, branch: str, target: str, rejected: Sequence[str]) -> str:

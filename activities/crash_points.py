@@ -47,7 +47,10 @@ CLEANUP_POINTS: Final[tuple[str, ...]] = (
 )
 """Each is killed at in tests/activities/sessions/test_cleanup_killed.py."""
 
-CRASH_POINTS: Final = (*JOB_POINTS, *CLEANUP_POINTS)
+CHECKPOINT_POINTS: Final[tuple[str, ...]] = ("checkpoint.committed", "checkpoint.pushed")
+"""Each is killed at in tests/activities/test_checkpoints_killed.py."""
+
+CRASH_POINTS: Final = (*JOB_POINTS, *CLEANUP_POINTS, *CHECKPOINT_POINTS)
 """Every registered point; a test fails when code names another, or when one is never reached."""
 
 

@@ -12,7 +12,7 @@ from activities.changes import landed_as
 from activities.git import GitRepo, ls_remote, push_failure
 from activities.inner_repositories import InnerRepositories, gitlinks
 from activities.loose_ends import loose_ends
-from activities.saved_commits import save_message
+from activities.saved_commits import read_save, save_message
 from activities.saving import UNDATED, Besides, LeftOut, Saver
 from activities.worktree_folder import WorktreeFolder
 from models import names
@@ -134,7 +134,7 @@ class Parking:
         """All that is not landed."""
         branch = names.job_branch(bead)
         tips = [tip for tip in (head, self._clone.resolve(f"refs/heads/{branch}")) if tip]
-        saves = [] if landed_sha else self._saves_of_others(folder, remote.wips)
+        saves = [] if landed_sha else self._saves_of_others(folder, bead, remote.wips)
         if folder is None:
             return _Found(self._unlanded(bead, [*tips, *saves], remote.target, landed_sha), None)
         snapshot = Saver(folder.repo(), _INDEX, None).take()
@@ -154,11 +154,17 @@ class Parking:
         whole = snapshot.whole if snapshot.whole != snapshot.tree else None
         return _Found(parents, None if plain else snapshot.tree, whole, message)
 
-    def _saves_of_others(self, folder: WorktreeFolder | None, wips: dict[str, str]) -> list[str]:
-        """Saves of unfinished work whose content is not in a worktree of this host: nobody went on from them."""
+    def _saves_of_others(self, folder: WorktreeFolder | None, bead: str, wips: dict[str, str]) -> list[str]:
+        """Saves of unfinished work that no worktree of this host holds the content of."""
         note = folder.note if folder is not None else None
         restored = note.restored if note is not None else None
-        return [sha for ref, sha in wips.items() if sha != restored and self._clone.resolve(ref) != sha]
+        kept = []
+        for ref, sha in wips.items():
+            saved = read_save(self._clone, sha, bead)
+            in_worktree = sha == restored and saved is not None and not saved.besides
+            if not in_worktree and self._clone.resolve(ref) != sha:
+                kept.append(sha)
+        return kept
 
     def _inner(self, folder: WorktreeFolder, listed: Sequence[bytes]) -> tuple[list[Besides], list[LeftOut]]:
         """Repositories inside the worktree: their files are saved; those that git cannot commit move to salvage."""

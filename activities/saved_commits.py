@@ -21,7 +21,8 @@ LISTED: Final = 200
 
 _MARK: Final = "Gastown-Save"
 _SAVE: Final = re.compile(rf"{_MARK}: (?P<bead>\S+)/(?P<attempt>[0-9]{{1,9}}) (?P<born>[01])")
-_LEFT: Final = "Left on the host "
+_BESIDES: Final = "Beside the files:"
+_LEFT: Final = "Left on the host alone:"
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,23 @@ class SavedCommit:
     """what was checked out; None before the first commit"""
     tree: str
     at: datetime
+    besides: str
+    """lines that name commits which hold what is no file; "" for none"""
     left_out: str
     """lines that name what stayed on the host and why; "" for nothing"""
+
+    def story(self) -> str:
+        """What the next agent should know of it, in Markdown."""
+        head = f"HEAD is its last commit ({self.parent[:12]})" if self.parent else "It had no commit yet"
+        parts = [
+            f"This worktree holds the work of attempt {self.attempt} as it was saved at {self.at:%Y-%m-%d %H:%M} UTC. "
+            f"{head}; the rest is not committed and not staged: look at `git status` and `git diff` first."
+        ]
+        if self.besides:
+            parts.append(f"Saved too, look with `git show`:\n\n{_indented(self.besides)}")
+        if self.left_out:
+            parts.append(f"Not restored, it stayed on the host where that attempt ran:\n\n{_indented(self.left_out)}")
+        return "\n\n".join(parts)
 
 
 def save_message(
@@ -49,12 +65,12 @@ def save_message(
     """
     parts = [title, f"Saved by the town from the worktree of {place}."]
     if besides:
-        parts.append("Beside the files:\n" + "\n".join(f"  {one.sha} {_shown(one.what)}" for one in besides))
+        parts.append(f"{_BESIDES}\n" + "\n".join(f"  {one.sha} {shown(one.what)}" for one in besides))
     if left_out:
-        lines = [f"  {_shown(one.path)}: {one.why}" for one in left_out[:LISTED]]
+        lines = [f"  {shown(one.path)}: {one.why}" for one in left_out[:LISTED]]
         more = len(left_out) - LISTED
         lines += [f"  and {more} more"] if more > 0 else []
-        parts.append(f"{_LEFT}alone:\n" + "\n".join(lines))
+        parts.append(f"{_LEFT}\n" + "\n".join(lines))
     parts.append(f"{_MARK}: {names.valid_bead(bead)}/{attempt} {int(born)}")
     return "\n\n".join(parts).encode("utf-8", "backslashreplace")
 
@@ -70,17 +86,26 @@ def read_save(repo: GitRepo, sha: str, bead: str) -> SavedCommit | None:
     mark = _SAVE.fullmatch(paragraphs[-1])
     if mark is None or mark["bead"] != bead:
         return None
-    left_out = next((one for one in paragraphs[:-1] if one.startswith(_LEFT)), "")
     return SavedCommit(
         sha=sha,
         attempt=int(mark["attempt"]),
         parent=parents.split(" ")[0] if mark["born"] == "1" and parents else None,
         tree=tree.strip(),
         at=datetime.fromtimestamp(int(at), UTC),
-        left_out="\n".join(left_out.splitlines()[1:]),
+        besides=_under(_BESIDES, paragraphs),
+        left_out=_under(_LEFT, paragraphs),
     )
 
 
-def _shown(name: str) -> str:
+def _indented(lines: str) -> str:
+    return "\n".join(f"  {line}" for line in lines.splitlines())
+
+
+def _under(heading: str, paragraphs: Sequence[str]) -> str:
+    found = next((one for one in paragraphs if one.startswith(f"{heading}\n")), "")
+    return found.partition("\n")[2]
+
+
+def shown(name: str) -> str:
     """A file's name on one line, whatever is in it."""
     return name if name.isprintable() else ascii(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import shutil
 import stat
@@ -122,7 +124,7 @@ class Saver:
         base = self._tree_of(head if parent is None else parent)
         try:
             entries = self._begin(head)
-            staged = self._staged(head, base) if any(one.half_staged for one in entries) else None
+            staged = self._staged(base) if any(one.half_staged for one in entries) else None
             left_out = self._add([one for one in entries if not one.is_repository])
             whole = self._write_tree()
             refused = self._refused(base, whole)
@@ -138,6 +140,33 @@ class Saver:
             inner=tuple(one.path.rstrip(b"/") for one in entries if one.is_repository or one.is_submodule),
             left_out=(*left_out, *(LeftOut(os.fsdecode(one.path), why) for one, why in refused)),
         )
+
+    def fingerprint(self) -> str | None:
+        """Differs whenever the files, the index or HEAD may; None where only a snapshot can tell. Cheap.
+
+        Raises:
+            GtError: GIT_FAILED.
+        """
+        head = self._repo.resolve("HEAD") or ""
+        answer = self._repo.attempt(*_STATUS)
+        if answer.exit_code != 0:
+            return None
+        seen = hashlib.sha256(head.encode() + answer.stdout)
+        for entry in _entries(answer.stdout):
+            if entry.is_repository or entry.is_submodule:
+                return None
+            with contextlib.suppress(OSError):
+                facts = self._place(entry.path).lstat()
+                seen.update(f"{facts.st_ino} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}\n".encode())
+        return seen.hexdigest()
+
+    def kept_back(self, commit: str, known: Sequence[str]) -> list[LeftOut]:
+        """Files that `commit` and its history bring along, as far as `known` commits have not, that must stay here."""
+        without = [f"^{one}" for one in known]
+        options = ("log", "--format=", "--raw", "-z", "--no-abbrev", "--no-renames", "-m", "--root")
+        listed = self._repo.run(*options, commit, *without, "--").stdout
+        refused = self._unfit_for_remotes(list(_changes(listed)))
+        return [LeftOut(os.fsdecode(one.path), why) for one, why in refused]
 
     # --- the index ------------------------------------------------------------------------------
 
@@ -170,7 +199,7 @@ class Saver:
             return self._git("rev-parse", "--verify", f"{commit}^{{tree}}").word
         return self._git("hash-object", "-w", "-t", "tree", "--stdin", stdin=b"").word
 
-    def _staged(self, head: str, base: str) -> str | None:
+    def _staged(self, base: str) -> str | None:
         """What the index holds now, as a commit; None while it holds unmerged files: those came out of commits."""
         answer = self._repo.attempt("write-tree", environment=self._given)
         if answer.exit_code != 0:
@@ -181,8 +210,7 @@ class Saver:
             self._git("read-tree", "--reset", answer.word)
         if tree == base:
             return None
-        options = ["-p", head] if head else []
-        return self._repo.run("commit-tree", *options, "-m", "Staged", tree, environment=UNDATED).word
+        return self._repo.run("commit-tree", "-m", "Staged", tree, environment=UNDATED).word
 
     # --- files ----------------------------------------------------------------------------------
 
@@ -228,7 +256,12 @@ class Saver:
 
     def _refused(self, base: str, tree: str) -> list[tuple[_Changed, str]]:
         """Files of `tree`, other than in `base`, that must stay here, and why."""
-        changed = [one for one in self._changes(base, tree) if one.mode not in {"000000", _GITLINK}]
+        return self._unfit_for_remotes(
+            list(_changes(self._git("diff-tree", "-r", "-z", "--no-renames", base, tree).stdout))
+        )
+
+    def _unfit_for_remotes(self, changes: Sequence[_Changed]) -> list[tuple[_Changed, str]]:
+        changed = [one for one in changes if one.mode not in {"000000", _GITLINK}]
         sizes = self._sizes({one.blob for one in changed})
         self._search({one.blob: one.path for one in changed if not self._too_large(sizes[one.blob])}, sizes)
         refused = []
@@ -238,12 +271,6 @@ class Saver:
             if why or what:
                 refused.append((one, why or f"it seems to hold {what}"))
         return refused
-
-    def _changes(self, base: str, tree: str) -> Iterator[_Changed]:
-        listed = self._git("diff-tree", "-r", "-z", "--no-renames", base, tree).stdout.split(b"\0")
-        for facts, path in zip(listed[0::2], listed[1::2], strict=False):
-            old_mode, mode, old_blob, blob, _ = facts.decode("ascii").removeprefix(":").split(" ")
-            yield _Changed(old_mode, mode, old_blob, blob, path)
 
     def _sizes(self, blobs: set[str]) -> dict[str, int]:
         if not blobs:
@@ -292,6 +319,15 @@ class Saver:
 _STATUS: Final = (
     "status", "--porcelain=v2", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=none",
 )  # fmt: skip
+
+
+def _changes(listed: bytes) -> Iterator[_Changed]:
+    """Out of raw diffs with NULs, of one commit or of many."""
+    parts = iter(listed.split(b"\0"))
+    for facts in parts:
+        if facts.startswith(b":"):
+            old_mode, mode, old_blob, blob, _ = facts.decode("ascii")[1:].split(" ")
+            yield _Changed(old_mode, mode, old_blob, blob, next(parts))
 
 
 def _beginning(path: Path) -> bytes:

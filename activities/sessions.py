@@ -99,6 +99,7 @@ class Sessions:
             attempt=request.attempt,
             notes=request.notes,
             failure_log=has_log,
+            restored=worktree.restored.story() if worktree.restored is not None else "",
         )
         session_folder.write_synced(folder / session_folder.TASK, task)
         record = {

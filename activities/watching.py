@@ -7,15 +7,21 @@ import time
 
 from temporalio import activity
 
+from activities.checkpoints import Checkpointer
 from activities.scanner import Scanner
 from models.attempts import WatchReport, WatchRig, observation_key
 
 
 class WatchActivities:
-    """One round of a Witness on one host."""
+    """One round of a Witness on one host.
 
-    def __init__(self, scanner: Scanner) -> None:
+    Args:
+        checkpoints: saves unfinished work beside it; None: nobody does.
+    """
+
+    def __init__(self, scanner: Scanner, checkpoints: Checkpointer | None = None) -> None:
         self._scanner = scanner
+        self._checkpoints = checkpoints
 
     @activity.defn
     async def watch_rig(self, request: WatchRig) -> WatchReport:
@@ -24,6 +30,8 @@ class WatchActivities:
         Raises:
             GtError: TMUX_FAILED, PROGRAM_MISSING.
         """
+        if self._checkpoints is not None and request.checkpoint is not None:
+            self._checkpoints.follow(request.checkpoint)
         known = set(request.known)
         deadline = time.monotonic() + request.interval_s
         while True:

@@ -15,6 +15,8 @@ from activities.clones import work_clone
 from activities.git import GitRepo, ls_remote, push_failure
 from activities.locks import exclusive
 from activities.parking import Parking
+from activities.restoring import AttemptUsed, Save, commit_to_go_on_from, restore_files, saves_of
+from activities.saved_commits import SavedCommit
 from activities.stale_locks import clear_stale_locks
 from activities.worktree_folder import OwnerNote, WorktreeFolder, detach_others, is_checked_out
 from models import names
@@ -24,8 +26,6 @@ from models.town import TownPaths
 
 _PATH_FIELD: Final = {"1": 7, "2": 8, "u": 9}
 """fields before the path, by kind of entry of `git status --porcelain=v2`"""
-UNKNOWN_ATTEMPT: Final = 0
-"""Leftovers that a later bead finds in its worktree are parked under this number."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class PreparedWorktree:
     head_sha: str
     resumed: bool
     """this bead's work of an earlier attempt was found here and left as it was"""
+    restored: SavedCommit | None = None
+    """the save that the uncommitted files come from"""
 
 
 @dataclass(frozen=True)
@@ -61,32 +63,43 @@ class Worktrees:
     def __init__(self, paths: TownPaths) -> None:
         self._paths = paths
 
-    def prepare(self, rig: Rig, polecat: str, bead: str, target: str) -> PreparedWorktree:
+    def prepare(
+        self, rig: Rig, polecat: str, bead: str, target: str, attempt: int = 0, first_attempt: int = 0
+    ) -> PreparedWorktree:
         """Give the polecat a worktree on the bead's branch, with whatever work there already is.
 
-        An earlier attempt's work in this worktree stays exactly as it is, uncommitted files too.
-        Otherwise the branch starts from where the remote has it, else from unpublished commits of
-        this host, else from the target's tip. Another bead's leftovers are parked first.
+        An earlier attempt's work in this worktree stays exactly as it is, uncommitted files too, unless a later
+        attempt was saved elsewhere: then it is parked like another bead's leftovers. Otherwise the work goes on
+        from the newest save of this job's attempts; else the branch starts from where the remote has it, else
+        from unpublished commits of this host, else from the target's tip.
+
+        Args:
+            attempt: that is about to start; 0: none, nothing is restored.
+            first_attempt: of the job. What earlier jobs of the bead have parked is not restored by itself.
 
         Raises:
+            AttemptUsed: a save of this attempt or a later one exists.
             GtError: REMOTE_UNREACHABLE, NO_SUCH_BRANCH (the target), DISK_FULL, GIT_FAILED.
         """
-        branch_ref = _branch_ref(names.job_branch(bead))
-        with self._changing(rig, bead, target):
+        with self._changing(rig, polecat, bead, target):
             repo = work_clone(self._paths, rig)
-            target_sha = self._fetch(repo, rig, target, branch_ref)
+            target_sha, on_remote = self._fetch(repo, rig, bead, target)
+            saves = saves_of(repo, bead, on_remote) if attempt else []
+            if saves and saves[-1].attempt >= attempt:
+                raise AttemptUsed(bead, saves[-1].attempt)
             folder = self._folder(rig, polecat)
             folder.clear_stale_locks()
-            note = folder.note
-            if note is not None and note.bead != bead:
-                self._evict(rig, polecat, folder, note)
-                note = None
+            newest = next((save for save in reversed(saves) if save.attempt >= first_attempt), None)
+            note = self._make_room(rig, folder, bead, newest)
             resumed = note is not None and not note.releasing
+            restored = note.restored if note is not None and resumed else None
+            saved = None
             if not resumed:
-                self._furnish(rig, polecat, folder, branch_ref, self._start(repo, branch_ref, bead, target_sha))
-            folder.write_note(OwnerNote(bead=bead, target=target))
+                saved = self._furnish_with(repo, rig, polecat, folder, bead, target_sha, newest)
+                restored = saved.sha if saved is not None else None
+            folder.write_note(OwnerNote(bead=bead, target=target, attempt=attempt, restored=restored))
         status = self.status(rig, polecat, bead)
-        return PreparedWorktree(folder.path, status.base_sha or target_sha, status.head_sha, resumed)
+        return PreparedWorktree(folder.path, status.base_sha or target_sha, status.head_sha, resumed, saved)
 
     def status(self, rig: Rig, polecat: str, bead: str) -> WorkStatus:
         """Look at the polecat's worktree; nothing is changed and nothing is locked.
@@ -151,7 +164,7 @@ class Worktrees:
         Raises:
             GtError: REMOTE_UNREACHABLE, REMOTE_REFUSED, DISK_FULL, GIT_FAILED.
         """
-        with self._changing(rig, bead, rig.branch):
+        with self._changing(rig, polecat, bead, rig.branch):
             folder = self._folder(rig, polecat)
             folder.clear_stale_locks()
             note = folder.note
@@ -168,7 +181,7 @@ class Worktrees:
             GtError: GIT_FAILED where the work was never parked or has moved since.
         """
         branch_ref = _branch_ref(names.job_branch(bead))
-        with self._changing(rig, bead, rig.branch):
+        with self._changing(rig, polecat, bead, rig.branch):
             folder = self._folder(rig, polecat)
             folder.clear_stale_locks()
             note = folder.note
@@ -178,13 +191,49 @@ class Worktrees:
             if clone.exists() and not is_checked_out(clone, branch_ref):
                 GitRepo(clone).run("update-ref", "-d", branch_ref)
 
-    def _evict(self, rig: Rig, polecat: str, folder: WorktreeFolder, note: OwnerNote) -> None:
-        """Park and clear what another bead left in this worktree."""
+    def _make_room(self, rig: Rig, folder: WorktreeFolder, bead: str, newest: Save | None) -> OwnerNote | None:
+        """The note of this bead's own work here, after parking and clearing what is another's or out of date."""
+        note = folder.note
+        if note is None:
+            return None
+        outdated = newest is not None and note.attempt and newest.attempt > note.attempt
+        if note.bead == bead and not outdated:
+            return note
+        self._evict(rig, folder, note)
+        return None
+
+    def _evict(self, rig: Rig, folder: WorktreeFolder, note: OwnerNote) -> None:
+        """Park and clear what stands in this worktree."""
         if not note.releasing:
-            self._parking(rig).park(folder, note.bead, UNKNOWN_ATTEMPT, None)
+            self._parking(rig).park(folder, note.bead, note.attempt, None)
         left = folder.note
         assert left is not None
         self._clear(folder, left)
+
+    def _furnish_with(
+        self,
+        repo: GitRepo,
+        rig: Rig,
+        polecat: str,
+        folder: WorktreeFolder,
+        bead: str,
+        target_sha: str,
+        newest: Save | None,
+    ) -> SavedCommit | None:
+        """Check the bead's branch out where its work goes on; the save whose files were restored."""
+        branch_ref = _branch_ref(names.job_branch(bead))
+        start = self._start(repo, branch_ref, bead, target_sha)
+        source = commit_to_go_on_from(repo, newest, bead, start, target_sha) if newest is not None else None
+        if source is None:
+            self._furnish(rig, polecat, folder, branch_ref, start)
+            return None
+        self._keep_unreached(repo, bead, start, source)
+        if isinstance(source, str):
+            self._furnish(rig, polecat, folder, branch_ref, source)
+            return None
+        self._furnish(rig, polecat, folder, branch_ref, source.parent or target_sha)
+        restore_files(folder, source)
+        return source
 
     def _clear(self, folder: WorktreeFolder, note: OwnerNote) -> None:
         repo = folder.repo()
@@ -224,20 +273,29 @@ class Worktrees:
         if repo.is_ancestor(published, local):
             return local
         if not repo.is_ancestor(local, published):
-            repo.run("update-ref", f"refs/gastown/kept/{bead}/{local}", local)
+            repo.run("update-ref", names.kept_ref(bead, local), local)
         return published
 
-    def _fetch(self, repo: GitRepo, rig: Rig, target: str, branch_ref: str) -> str:
-        """Fetch the target and, where the remote has it, the bead's branch; the target's tip."""
-        target_ref = _branch_ref(target)
-        on_remote = ls_remote(rig.url, [target_ref, branch_ref])
+    def _keep_unreached(self, repo: GitRepo, bead: str, start: str, source: SavedCommit | str) -> None:
+        """Keep what the branch would have started from, where the save does not hold it."""
+        sha = source if isinstance(source, str) else source.sha
+        if not repo.is_ancestor(start, sha):
+            repo.run("update-ref", names.kept_ref(bead, start), start)
+
+    def _fetch(self, repo: GitRepo, rig: Rig, bead: str, target: str) -> tuple[str, dict[str, str]]:
+        """Fetch the target and what the remote has of the bead: the target's tip, and what is under which ref."""
+        target_ref, branch_ref = _branch_ref(target), _branch_ref(names.job_branch(bead))
+        patterns = [target_ref, branch_ref, names.wip_refs(bead), names.parked_refs(bead)]
+        on_remote = ls_remote(rig.url, patterns)
         if target_ref not in on_remote:
             raise GtError(ErrorCode.NO_SUCH_BRANCH, f"the remote of {rig.name} has no branch {target}")
         tracked = {ref: f"refs/remotes/origin/{ref.removeprefix('refs/heads/')}" for ref in (target_ref, branch_ref)}
-        repo.fetch(rig.url, [f"+{sha}:{tracked[ref]}" for ref, sha in on_remote.items()])
+        branches = [f"+{on_remote[ref]}:{place}" for ref, place in tracked.items() if ref in on_remote]
+        saves = [ref for ref, sha in on_remote.items() if ref not in tracked and repo.resolve(sha) is None]
+        repo.fetch(rig.url, [*branches, *saves])
         if branch_ref not in on_remote:
             repo.run("update-ref", "-d", tracked[branch_ref])
-        return on_remote[target_ref]
+        return on_remote[target_ref], on_remote
 
     def _parking(self, rig: Rig) -> Parking:
         return Parking(work_clone(self._paths, rig), rig, self._paths.root / "salvage" / names.valid_rig(rig.name))
@@ -246,12 +304,14 @@ class Worktrees:
         return WorktreeFolder(self._paths.clone(rig.name), self._paths.worktree(rig.name, polecat))
 
     @contextlib.contextmanager
-    def _changing(self, rig: Rig, bead: str, target: str) -> Iterator[None]:
-        """Change the rig's clone alone, and without the locks of git commands that were killed."""
+    def _changing(self, rig: Rig, polecat: str, bead: str, target: str) -> Iterator[None]:
+        """Change the rig's clone and the polecat's worktree alone, without locks of git commands that were killed."""
         clone = self._paths.clone(rig.name)
         job_branch, target = names.job_branch(bead), names.valid_branch(target)
         refs = [f"refs/heads/{job_branch}", f"refs/remotes/origin/{job_branch}", f"refs/remotes/origin/{target}"]
-        with exclusive(self._paths.rig(rig.name) / "repo.lock"):
+        # The worktree's first: a save of it may be on its way to the remote, and the clone need not wait for that.
+        worktree_lock = self._paths.worktree_lock(rig.name, polecat)
+        with exclusive(worktree_lock), exclusive(self._paths.rig(rig.name) / "repo.lock"):
             locks = [clone / f"{name}.lock" for name in (*refs, "packed-refs", "config", "shallow")]
             clear_stale_locks(locks, [clone, self._paths.rig(rig.name) / "polecats"])
             yield

@@ -14,6 +14,7 @@ Standard library only, because `gt done` must answer in tens of milliseconds.
     done.json      the done intent, until taken
     done.taken.json   the last done intent that was taken (or refused)
     taken.json     the commit that was taken and put on the remote
+    checkpoint.json   the last save of unfinished work, and what stayed on this host
     ended          the attempt is over: its text says why
 """
 
@@ -35,6 +36,7 @@ HELP = "help"
 DONE = "done.json"
 DONE_TAKEN = "done.taken.json"
 TAKEN_HEAD = "taken.json"
+CHECKPOINT = "checkpoint.json"
 ENDED = "ended"
 
 

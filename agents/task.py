@@ -30,11 +30,13 @@ def task_text(
     attempt: int,
     notes: Sequence[AttemptNote],
     failure_log: bool,
+    restored: str = "",
 ) -> str:
     """Title, task, what was said about earlier attempts, and how to finish.
 
     Args:
         failure_log: whether the file named by GT_FAILURE_LOG holds a log.
+        restored: where uncommitted work in the worktree comes from; "" where there is none of that kind.
     """
     parts = [f"# {bead}: {one_line(title)}", plain(description).strip() or "(no description)"]
     if notes:
@@ -42,6 +44,8 @@ def task_text(
         parts += [_note(note) for note in notes]
         if failure_log:
             parts.append("The whole log is in the file named by the environment variable `GT_FAILURE_LOG`.")
+    if restored:
+        parts.append(f"## Unfinished work was restored\n\n{plain(restored).strip()}")
     parts.append(_finish(branch, target))
     return "\n\n".join(parts) + "\n"
 

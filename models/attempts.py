@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from models.base import Frozen
+from models.checkpoints import CheckpointOrder
 from models.health import HealthReport, Thresholds, Zombie
 from models.jobs import AttemptNote, Observation
 from models.records import Rig
@@ -28,6 +29,8 @@ class StartAttempt(Frozen):
     notes: tuple[AttemptNote, ...] = ()
     failure_log: str | None = None
     """path of a gate's log on this host, copied to the file named by GT_FAILURE_LOG"""
+    first_attempt: int = 0
+    """of this job: what its attempts have saved is restored where the worktree is new; 0: nothing is"""
 
 
 class AttemptStarted(Frozen):
@@ -36,6 +39,8 @@ class AttemptStarted(Frozen):
     base_sha: str
     adopted: bool
     """a living session of this very attempt was found and kept"""
+    highest_attempt: int = 0
+    """not 0: nothing was started, because attempts up to this number are known here already; go on above it"""
 
 
 class TakeWork(Frozen):
@@ -109,6 +114,8 @@ class WatchRig(Frozen):
     """by bead: `health` of this host's last report, so that a restarted watcher goes on counting"""
     superseded: dict[str, int] = Field(default_factory=dict)
     """by bead: attempts up to this number are over"""
+    checkpoint: CheckpointOrder | None = None
+    """how unfinished work of the rig is saved from now on; None: as said before"""
 
 
 class WatchReport(Frozen):

@@ -116,6 +116,10 @@ class TownPaths:
     def worktree(self, rig: str, polecat: str) -> Path:
         return self.rig(rig) / "polecats" / names.valid_polecat(polecat)
 
+    def worktree_lock(self, rig: str, polecat: str) -> Path:
+        """Held by whoever changes the polecat's worktree, or saves what stands in it."""
+        return self.rig(rig) / "locks" / f"{names.valid_polecat(polecat)}.lock"
+
     def gate_runner(self, rig: str, runner: int) -> Path:
         return self.rig(rig) / "gates" / str(runner)
 

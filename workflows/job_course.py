@@ -65,6 +65,11 @@ class Course:
             return
         if started is None:
             return
+        if started.highest_attempt:
+            # Known to its host or to the remote, but not to the record: an older backup of it was restored.
+            job.attempt = started.highest_attempt
+            self._begin_attempt()
+            return
         job.working_since = workflow.now()
         job.base_sha = job.base_sha or started.base_sha
         self._job.enter(JobState.WORKING, "the agent")

@@ -15,6 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from models import names
     from models.attempts import WatchReport, WatchRig, observation_key
     from models.base import Frozen
+    from models.checkpoints import CheckpointOrder
     from models.jobs import Observation, RigName, WitnessStatus, WorkEnded, WorkStarted
     from models.names import WorkflowType
     from models.settings import Settings
@@ -59,6 +60,8 @@ class WitnessWorkflow:
         self._work = dict(state.work)
         self._watches = dict(state.watches)
         self._settings = state.settings
+        self._saving: CheckpointOrder | None = None
+        """None: not read yet in this run; watchers go on as they were told before"""
         self._limit = state.patience
         self._patience = Patience(state.patience)
         self._labels = Labels()
@@ -169,6 +172,7 @@ class WitnessWorkflow:
             workflow.logger.warning("the record of %s is unreadable: %s", self._rig, error.cause)
             return
         self._settings = facts.settings
+        self._saving = CheckpointOrder.of(facts.rig, facts.settings.checkpoint)
 
     async def _patrol(self, host: str) -> None:
         """Round after round on one host while it has work; ends with the host's last attempt."""
@@ -195,7 +199,13 @@ class WitnessWorkflow:
         try:
             report = await workflow.execute_activity_method(
                 WatchActivities.watch_rig,
-                WatchRig(rig=self._rig, host=host, interval_s=self._interval.total_seconds(), known=known),
+                WatchRig(
+                    rig=self._rig,
+                    host=host,
+                    interval_s=self._interval.total_seconds(),
+                    known=known,
+                    checkpoint=self._saving,
+                ),
                 summary=f"watch {self._rig} on {host}",
                 **options.watch(host, self._interval),
             )

@@ -94,6 +94,8 @@ class JobWorld:
     dependencies: dict[str, tuple[str, ...]] = field(default_factory=dict)
     ledger_down: bool = False
     refuse_work: str = ""
+    known_attempt: int = 0
+    """the highest that the host knows, though the record does not"""
     closed: BeadStatusReply | None = None
     landed: str | None = None
     """what is found on the target when somebody asks"""
@@ -151,6 +153,10 @@ class JobWorld:
     @activity.defn
     async def start_attempt(self, request: StartAttempt) -> AttemptStarted:
         self.started.append(request)
+        if request.attempt <= self.known_attempt:
+            return AttemptStarted(
+                session="", worktree="", base_sha="", adopted=False, highest_attempt=self.known_attempt
+            )
         return AttemptStarted(session="shop--x", worktree="/w", base_sha="b" * 40, adopted=False)
 
     @activity.defn

@@ -85,6 +85,17 @@ async def test_work_that_is_sent_back_too_often_waits_for_a_person(town: Open) -
         await shop.merge("sh-1")
 
 
+async def test_an_attempt_whose_number_the_host_knows_already_is_numbered_above_it(town: Open) -> None:
+    async with town(JobWorld(known_attempt=4)) as shop:
+        await shop.sling("sh-1")
+        await shop.reach("sh-1", JobState.WORKING, 5)
+        assert [(one.attempt, one.first_attempt) for one in shop.world.started] == [(1, 1), (5, 1)]
+        await shop.submit_work("sh-1", 5)
+        await shop.merge("sh-1")
+        pairs = [(write.attempt, write.sequence) for write in shop.world.writes]
+        assert pairs == sorted(set(pairs))
+
+
 async def test_a_dead_agent_is_restarted_at_once_with_its_attempt_raised(town: Open) -> None:
     async with town() as shop:
         await shop.sling("sh-1")

@@ -11,7 +11,7 @@ from agents.session_folder import read_json
 from models.errors import ErrorCode, GtError
 from models.jobs import AttemptNote
 from tests.activities.sessions.desk import IDLE, Desk, eventually
-from tests.activities.workshop import git
+from tests.activities.workshop import Workshop, git
 
 COUNTS_ITSELF = 'echo started >> "$GT_TOWN/starts"; exec sleep 600'
 
@@ -190,19 +190,33 @@ def test_other_polecats_are_left_alone(desk: Desk) -> None:
 @pytest.mark.parametrize("newer", ["toast", "nux"])
 def test_an_attempt_that_was_overtaken_is_not_started(desk: Desk, newer: str) -> None:
     desk.start(attempt=2, polecat=newer)
-    with pytest.raises(GtError) as refused:
-        desk.start(attempt=1)
-    assert refused.value.code is ErrorCode.STALE_ATTEMPT
+    assert desk.start(attempt=1).highest_attempt == 2
     assert not desk.folder(1).exists()
 
 
 def test_an_attempt_that_was_ended_is_not_started_again(desk: Desk) -> None:
     desk.start()
     desk.end()
-    with pytest.raises(GtError) as refused:
-        desk.start()
-    assert refused.value.code is ErrorCode.STALE_ATTEMPT
+    assert desk.start().highest_attempt == 1
     assert desk.pane() is None
+
+
+def test_a_number_that_is_known_from_saved_work_alone_is_not_used_again(desk: Desk, workshop: Workshop) -> None:
+    workshop.git("push", "--quiet", "origin", "origin/main:refs/gastown/wip/sh-1/5")
+    assert desk.start(attempt=3).highest_attempt == 5
+    assert desk.pane() is None
+    assert desk.start(attempt=6).highest_attempt == 0
+
+
+def test_the_task_says_what_was_restored(desk: Desk, workshop: Workshop) -> None:
+    desk.start("echo half > half.txt; echo set; exec sleep 600")
+    desk.shown("set")
+    desk.clean_up()
+    desk.start(attempt=2, polecat="nux", first_attempt=1)
+    task = (desk.folder(2, polecat="nux") / session_folder.TASK).read_text()
+    assert "## Unfinished work was restored" in task
+    assert "work of attempt 1" in task
+    assert (desk.paths.worktree("shop", "nux") / "half.txt").read_text() == "half\n"
 
 
 def test_an_agent_that_is_not_installed_is_named_before_anything_starts(desk: Desk) -> None:

@@ -1,0 +1,365 @@
+"""Work in progress is saved beside the agent, who notices nothing; what must not leave the host stays and is listed."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from activities.checkpoints import Checkpointer, CheckpointSaver
+from activities.worktrees import Worktrees
+from agents import session_folder
+from models.checkpoints import CheckpointOrder
+from models.errors import GtError
+from models.records import Rig
+from models.town import TownPaths
+from tests.activities.workshop import Workshop, git
+
+WIP = "refs/gastown/wip/sh-1/1"
+KEY = "AKIA" + "QWERTYUIOP234567"
+
+
+class Bench:
+    """Attempt 1 of sh-1 in toast's worktree."""
+
+    def __init__(self, paths: TownPaths, rig: Rig, workshop: Workshop) -> None:
+        self.paths = paths
+        self.rig = rig
+        self.workshop = workshop
+        self.worktrees = Worktrees(paths)
+        self.saver = CheckpointSaver(paths, "h1")
+        self.order = CheckpointOrder(rig=rig, interval_s=600, max_bytes=1_000_000, remote=True)
+        self.path = self.begin(1)
+
+    def begin(self, attempt: int, polecat: str = "toast", bead: str = "sh-1") -> Path:
+        made = self.worktrees.prepare(self.rig, polecat, bead, "main", attempt, 1)
+        session_folder.write_json(self.paths.session("shop", polecat, bead, attempt) / session_folder.SESSION, {})
+        return made.path
+
+    def write(self, name: str, content: str | bytes) -> None:
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+    def git(self, *arguments: str) -> str:
+        return git(self.path, *arguments)
+
+    def commit(self, name: str, content: str | bytes = "x\n") -> str:
+        self.write(name, content)
+        self.git("add", "--", name)
+        self.git("commit", "--quiet", "-m", f"Add {name}")
+        return self.git("rev-parse", "HEAD")
+
+    def save(self, **order: object) -> str | None:
+        """The save on the remote after another look."""
+        self.saver.save(self.order.model_copy(update=order), "toast")
+        return self.workshop.at_remote(WIP)
+
+    def files(self, ref: str = WIP) -> list[str]:
+        return git(self.workshop.remote, "ls-tree", "-r", "-z", "--name-only", ref).strip("\0").split("\0")
+
+    def show(self, name: str, ref: str = WIP) -> str:
+        return git(self.workshop.remote, "show", f"{ref}:{name}")
+
+    def message(self) -> str:
+        return git(self.workshop.remote, "log", "-1", "--format=%B", WIP)
+
+    @property
+    def note(self) -> Path:
+        return self.paths.session("shop", "toast", "sh-1", 1) / session_folder.CHECKPOINT
+
+    def stayed(self) -> dict[str, str]:
+        return {one["what"]: one["why"] for one in json.loads(self.note.read_text())["stayed_here"]}
+
+    def whole_remote(self) -> str:
+        return git(self.workshop.remote, "cat-file", "--batch-all-objects", "--batch")
+
+
+@pytest.fixture
+def bench(town_paths: TownPaths, rig: Rig, workshop: Workshop) -> Bench:
+    return Bench(town_paths, rig, workshop)
+
+
+class TestWhatIsSaved:
+    def test_head_is_the_parent_and_the_rest_is_in_the_tree(self, bench: Bench) -> None:
+        head = bench.commit("done.txt")
+        bench.write("half.txt", "half\n")
+        bench.write("till.py", "edited\n")
+        (bench.path / "README.md").unlink()
+        assert bench.save()
+        assert git(bench.workshop.remote, "log", "-1", "--format=%P", WIP) == head
+        assert bench.files() == ["done.txt", "half.txt", "till.py"]
+        assert bench.show("till.py") == "edited"
+        assert "Work in progress of sh-1, attempt 1" in bench.message()
+        assert "shop/toast on h1" in bench.message()
+
+    def test_the_agents_index_head_and_files_stay_as_they_are(self, bench: Bench) -> None:
+        bench.commit("done.txt")
+        bench.write("half.txt", "half\n")
+        bench.write("till.py", "staged\n")
+        bench.git("add", "till.py")
+        bench.write("till.py", "edited after it\n")
+        git_dir = Path(bench.git("rev-parse", "--absolute-git-dir"))
+        before = (bench.git("status", "--porcelain"), (git_dir / "index").read_bytes(), (git_dir / "HEAD").read_bytes())
+        reflog = (git_dir / "logs" / "HEAD").read_bytes()
+        assert bench.save()
+        assert before == (
+            bench.git("status", "--porcelain"), (git_dir / "index").read_bytes(), (git_dir / "HEAD").read_bytes(),
+        )  # fmt: skip
+        assert (git_dir / "logs" / "HEAD").read_bytes() == reflog
+        assert not list(git_dir.glob("checkpoint.index*"))
+
+    def test_a_later_save_takes_the_place_of_an_earlier_one(self, bench: Bench) -> None:
+        bench.write("half.txt", "one\n")
+        first = bench.save()
+        bench.write("half.txt", "two\n")
+        second = bench.save()
+        assert second != first
+        assert bench.show("half.txt") == "two"
+        bench.git("reset", "--quiet", "--hard")
+        bench.git("clean", "-fdq")
+        assert bench.save() not in {first, second}
+        assert "half.txt" not in bench.files()
+
+    def test_a_tree_that_has_not_changed_is_not_saved_again(self, bench: Bench) -> None:
+        bench.write("half.txt", "one\n")
+        first = bench.save()
+        changed = bench.note.read_text()
+        os.utime(bench.note, (0, 0))
+        assert bench.save() == first
+        assert bench.note.read_text() == changed
+        assert bench.note.stat().st_mtime > 0
+
+    def test_where_nothing_was_done_nothing_is_saved(self, bench: Bench) -> None:
+        assert bench.save() is None
+        assert bench.saver.save(bench.order, "toast") is None
+
+    def test_work_that_was_taken_needs_no_save(self, bench: Bench) -> None:
+        head = bench.commit("done.txt")
+        bench.worktrees.publish(bench.rig, "toast", "sh-1")
+        taken = bench.paths.session("shop", "toast", "sh-1", 1) / session_folder.TAKEN_HEAD
+        session_folder.write_json(taken, {"head_sha": head})
+        assert bench.save() is None
+
+    def test_commits_alone_are_saved(self, bench: Bench) -> None:
+        bench.commit("done.txt")
+        assert bench.save()
+        assert "done.txt" in bench.files()
+
+    def test_staged_states_stashes_and_repositories_within_are_saved_beside(self, bench: Bench) -> None:
+        bench.write("till.py", "stashed\n")
+        bench.git("stash", "push", "--quiet")
+        bench.write("till.py", "staged\n")
+        bench.git("add", "till.py")
+        bench.write("till.py", "edited\n")
+        git(bench.path, "init", "--quiet", "inner")
+        bench.write("inner/deep.txt", "deep within\n")
+        assert bench.save()
+        for content in ("stashed", "staged", "edited", "deep within"):
+            assert f"\n{content}\n" in bench.whole_remote()
+        for told in ("stash", "staged", "repository inner"):
+            assert told in bench.message()
+
+    def test_a_stash_alone_is_new_work(self, bench: Bench) -> None:
+        bench.save()
+        bench.write("till.py", "stashed\n")
+        bench.git("stash", "push", "--quiet")
+        assert bench.save()
+
+    def test_a_rebase_half_way_is_saved_as_it_stands(self, bench: Bench) -> None:
+        bench.commit("till.py", "mine\n")
+        bench.workshop.advance_main({"till.py": "theirs\n"})
+        bench.git("fetch", "--quiet", "origin")
+        with pytest.raises(AssertionError):
+            bench.git("rebase", "origin/main")
+        assert bench.save()
+        assert "<<<<<<<" in bench.show("till.py")
+        assert "before the rebase" in bench.message()
+
+    def test_with_the_remote_switched_off_the_save_is_on_this_host(self, bench: Bench) -> None:
+        bench.write("half.txt", "half\n")
+        assert bench.save(remote=False) is None
+        assert git(bench.paths.clone("shop"), "show", f"{WIP}:half.txt") == "half"
+        assert bench.save(remote=True)
+
+
+class TestWhatStaysOnTheHost:
+    def test_ignored_files_large_ones_and_secrets(self, bench: Bench) -> None:
+        bench.commit(".gitignore", "*.log\n")
+        bench.write("noise.log", "noise\n")
+        bench.write("large.bin", os.urandom(1_000_001))
+        bench.write("settings.py", f"key = '{KEY}'\n")
+        bench.write("half.txt", "half\n")
+        assert bench.save()
+        assert bench.files() == [".gitignore", "README.md", "half.txt", "till.py"]
+        assert bench.stayed() == {
+            "large.bin": "1000001 bytes, above the limit of 1000000",
+            "settings.py": "it seems to hold an AWS access key",
+        }
+        for name in bench.stayed():
+            assert f"  {name}: " in bench.message()
+        assert KEY not in bench.whole_remote()
+
+    def test_a_large_file_is_not_even_copied_into_the_clone(self, bench: Bench) -> None:
+        bench.write("large.bin", os.urandom(1_000_001))
+        bench.write("half.txt", "half\n")
+        bench.save()
+        sizes = git(bench.paths.clone("shop"), "cat-file", "--batch-all-objects", "--batch-check=%(objectsize)")
+        assert max(int(size) for size in sizes.split()) < 1_000_000
+
+    def test_a_secret_in_a_commit_keeps_the_commits_here_and_saves_the_other_files(self, bench: Bench) -> None:
+        base = bench.git("rev-parse", "HEAD")
+        bench.commit("good.txt", "good\n")
+        bench.commit("settings.py", f"key = '{KEY}'\n")
+        bench.commit("settings.py", "key = os.environ['KEY']\n")
+        bench.write("half.txt", "half\n")
+        assert bench.save()
+        assert git(bench.workshop.remote, "log", "-1", "--format=%P", WIP) == base
+        assert {"good.txt", "half.txt", "settings.py"} <= set(bench.files())
+        assert KEY not in bench.whole_remote()
+        assert bench.stayed() == {f"commits since {base[:12]}": "one of them has settings.py"}
+
+    def test_a_secret_that_is_only_staged_or_stashed(self, bench: Bench) -> None:
+        bench.write("till.py", f"key = '{KEY}'\n")
+        bench.git("stash", "push", "--quiet")
+        bench.write("README.md", f"key = '{KEY}'\n")
+        bench.git("add", "README.md")
+        bench.write("README.md", "harmless\n")
+        assert bench.save()
+        assert bench.show("README.md") == "harmless"
+        assert KEY not in bench.whole_remote()
+
+    def test_names_are_listed_on_one_line_whatever_is_in_them(self, bench: Bench) -> None:
+        bench.write("new\nline\x1b[31m/.env", "X=1\n")
+        bench.write("half.txt", "half\n")
+        assert bench.save()
+        assert list(bench.stayed()) == [r"'new\nline\x1b[31m/.env'"]
+        assert r"'new\nline\x1b[31m/.env': its name" in bench.message()
+
+
+class TestWhoseWorkItIs:
+    def test_an_attempt_that_a_newer_one_took_over_is_not_saved(self, bench: Bench) -> None:
+        bench.write("half.txt", "half\n")
+        session_folder.write_json(bench.paths.session("shop", "nux", "sh-1", 2) / session_folder.SESSION, {})
+        assert bench.save() is None
+
+    def test_a_worktree_that_somebody_changes_just_now_waits(self, bench: Bench) -> None:
+        bench.write("half.txt", "half\n")
+        with bench.worktrees._changing(bench.rig, "toast", "sh-1", "main"):
+            assert bench.saver.save(bench.order, "toast") is None
+        assert bench.save()
+
+    def test_a_later_attempt_in_the_same_worktree_has_a_save_of_its_own(self, bench: Bench) -> None:
+        bench.write("half.txt", "half\n")
+        first = bench.save()
+        bench.begin(2)
+        bench.write("more.txt", "more\n")
+        bench.save()
+        assert bench.workshop.at_remote(WIP) == first
+        assert "more.txt" in bench.files("refs/gastown/wip/sh-1/2")
+
+    def test_parking_takes_the_place_of_the_saves(self, bench: Bench) -> None:
+        bench.write("half.txt", "half\n")
+        bench.save()
+        bench.begin(2)
+        bench.save()
+        assert bench.worktrees.park(bench.rig, "toast", "sh-1", 2, None)
+        bench.worktrees.release(bench.rig, "toast", "sh-1")
+        refs = git(bench.workshop.remote, "for-each-ref", "--format=%(refname)", "refs/gastown").split()
+        assert refs == ["refs/gastown/parked/sh-1/2"]
+        assert bench.saver.save(bench.order, "toast") is None
+
+    def test_once_merged_the_saves_go_and_nothing_is_parked(self, bench: Bench) -> None:
+        head = bench.commit("done.txt")
+        bench.save()
+        bench.git("push", "--quiet", "origin", "HEAD:main")
+        assert bench.worktrees.park(bench.rig, "toast", "sh-1", 1, head) is None
+        bench.worktrees.release(bench.rig, "toast", "sh-1")
+        assert git(bench.workshop.remote, "for-each-ref", "refs/gastown") == ""
+        assert git(bench.paths.clone("shop"), "for-each-ref", "refs/gastown/wip") == ""
+
+
+class TestTrouble:
+    def test_a_remote_that_is_away_gets_the_save_once_it_is_back(self, bench: Bench) -> None:
+        bench.write("half.txt", "half\n")
+        remote = bench.workshop.remote
+        remote.rename(remote.with_name("away"))
+        with pytest.raises(GtError):
+            bench.saver.save(bench.order, "toast")
+        assert git(bench.paths.clone("shop"), "show", f"{WIP}:half.txt") == "half"
+        remote.with_name("away").rename(remote)
+        assert bench.save() == git(bench.paths.clone("shop"), "rev-parse", WIP)
+
+    def test_a_note_that_the_agent_has_overwritten_counts_as_none(self, bench: Bench) -> None:
+        bench.write("half.txt", "half\n")
+        for garbage in ("", "[]", '{"sha": 5}', "\x00"):
+            bench.note.write_text(garbage)
+            assert bench.save()
+
+    def test_files_that_come_and_go_while_it_is_saved(self, bench: Bench) -> None:
+        stop = threading.Event()
+
+        def busy() -> None:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                bench.write(f"busy/{number % 7}.txt", f"{number}\n" * 500)
+                (bench.path / "busy" / f"{(number + 3) % 7}.txt").unlink(missing_ok=True)
+
+        agent = threading.Thread(target=busy)
+        bench.write("half.txt", "half\n")
+        agent.start()
+        try:
+            for _ in range(10):
+                assert bench.save()
+                assert bench.show("half.txt") == "half"
+        finally:
+            stop.set()
+            agent.join()
+
+
+class TestWhenItIsDue:
+    def test_once_an_interval_and_again_soon_after_a_failure(self, bench: Bench) -> None:
+        now = time.time()
+        clock = [now]
+        checkpointer = Checkpointer(bench.saver, clock=lambda: clock[0])
+        bench.write("half.txt", "half\n")
+        checkpointer.save_due(bench.order)
+        assert bench.workshop.at_remote(WIP) is None, "the attempt has just begun"
+        remote = bench.workshop.remote
+        remote.rename(remote.with_name("away"))
+        clock[0] = now + 601
+        checkpointer.save_due(bench.order)
+        remote.with_name("away").rename(remote)
+        clock[0] += 30
+        checkpointer.save_due(bench.order)
+        assert bench.workshop.at_remote(WIP) is None
+        clock[0] += 31
+        checkpointer.save_due(bench.order)
+        assert bench.workshop.at_remote(WIP)
+
+    def test_a_clock_that_was_set_back_does_not_stop_it(self, bench: Bench) -> None:
+        bench.write("half.txt", "half\n")
+        Checkpointer(bench.saver, clock=lambda: 1_000_000.0).save_due(bench.order)
+        assert bench.workshop.at_remote(WIP)
+
+    def test_following_an_order_returns_at_once_and_saves_in_a_thread_of_its_own(self, bench: Bench) -> None:
+        checkpointer = Checkpointer(bench.saver, tick_s=0.05)
+        bench.write("half.txt", "half\n")
+        order = bench.order.model_copy(update={"interval_s": 0.1})
+        held = bench.worktrees._changing(bench.rig, "toast", "sh-1", "main")
+        with held:
+            begun = time.monotonic()
+            checkpointer.follow(order)
+            checkpointer.follow(order)
+            assert time.monotonic() - begun < 2
+        deadline = time.monotonic() + 30
+        while bench.workshop.at_remote(WIP) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        # The thread outlives the test: it must find nothing more to do.
+        checkpointer._orders.clear()
