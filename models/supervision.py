@@ -128,18 +128,29 @@ class CheckResult(Frozen):
 
 
 class WatchedStatus(Frozen):
-    """How one long-lived workflow stands in the Deacon's eyes."""
+    """How one long-lived workflow stands in the Deacon's eyes. Ages count only while the Deacon watched."""
 
     workflow_id: str
-    pinged_at: datetime | None = None
-    """a Witness's last ping"""
-    patrolled_at: datetime | None = None
-    """when its last survey ended, as it says"""
+    condition: str
+    """well, doubted, down, stopped"""
+    reason: str = ""
+    ping_age_s: float | None = None
+    """None: it has never pinged, or need not"""
+    patrol_age_s: float | None = None
+    """since its patrol was last seen to get further"""
+    has_work: bool = False
+    restarts: int = 0
 
 
 class DeaconStatus(Frozen):
     """Answer of the Deacon's query `status`."""
 
+    stopped: bool = False
+    """by a person's word; pings are answered, nobody is judged"""
+    cycles: int = 0
+    cycle_at: datetime | None = None
+    watched_s: float = 0.0
+    """how long it has watched, in all of its runs"""
     watched: tuple[WatchedStatus, ...] = ()
 
 

@@ -32,7 +32,7 @@ TASK_TIMEOUT = timedelta(seconds=3)
 ANSWER_S = 3.0
 """Bound of a ping. `rpc_timeout` is no hard limit (docs/temporal.md), so asyncio keeps the time."""
 ACCEPT_S = 10.0
-LOOP_S = 90.0
+LOOP_S = 120.0
 """A cycle of the Deacon is over by then, whatever it waits for: its activities are bounded."""
 _METADATA = "__temporal_workflow_metadata"
 

@@ -23,6 +23,9 @@ with workflow.unsafe.imports_passed_through():
 LOOKS = 3
 """before a Deacon that does not answer is restarted, and after it for the new one to answer"""
 BETWEEN_LOOKS = timedelta(seconds=10)
+LOOK = timedelta(minutes=3)
+"""a Deacon in a long cycle answers only at its end"""
+RESTART_LIMIT = timedelta(minutes=1)
 NOT_NEEDED = "not needed"
 ALIVE, ANSWERS, RESTART, ESCALATE = (
     "is the process alive",
@@ -87,7 +90,7 @@ class BootWorkflow:
     async def _look(self) -> DeaconLook | None:
         try:
             return await workflow.execute_activity_method(
-                TownActivities.look_at_deacon, summary="does the Deacon answer?", **options.pings()
+                TownActivities.look_at_deacon, summary="does the Deacon answer?", **options.pings(LOOK)
             )
         except ActivityError as error:
             if is_cancelled_exception(error):
@@ -120,7 +123,10 @@ class BootWorkflow:
         """The restart itself; "" or what went wrong."""
         try:
             await workflow.execute_activity_method(
-                TownActivities.restart, order, summary=f"restart the Deacon: {order.reason}", **options.pings()
+                TownActivities.restart,
+                order,
+                summary=f"restart the Deacon: {order.reason}",
+                **options.pings(RESTART_LIMIT),
             )
         except ActivityError as error:
             if is_cancelled_exception(error):

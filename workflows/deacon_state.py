@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from pydantic import Field
 
 from models.base import Frozen
-from models.supervision import WitnessPing
+from models.escalations import Escalation, EscalationCleared
+from models.supervision import TownFacts
+from policies.watchdog import Watch, WatchClock
 
 
-class Heard(Frozen):
-    """The last ping of one Witness."""
+class Letter(Frozen):
+    """One thing that the Mayor must hear; the other of the two is None."""
 
-    ping: WitnessPing
-    at: datetime
+    escalation: Escalation | None = None
+    cleared: EscalationCleared | None = None
 
 
 class DeaconState(Frozen):
     """All that a Deacon knows. An empty one is a fresh start."""
 
-    heard: dict[str, Heard] = Field(default_factory=dict)
-    """by the Witness's workflow id"""
+    clock: WatchClock = WatchClock()
+    watches: dict[str, Watch] = Field(default_factory=dict)
+    """by workflow id"""
+    facts: TownFacts | None = None
+    """the last that could be read"""
+    letters: tuple[Letter, ...] = ()
+    """not delivered yet, in order"""
+    stopped: bool = False
+    cycles: int = 0
     patience: int = 1000
     """messages after which a run hands over"""

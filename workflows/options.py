@@ -79,11 +79,17 @@ def sending() -> ActivityOptions:
     }
 
 
-def pings() -> ActivityOptions:
+def control_briefly() -> ActivityOptions:
+    """The same for who comes back to it by itself."""
+    return {**control(), "schedule_to_close_timeout": timedelta(seconds=20), "retry_policy": BRIEFLY}
+
+
+def pings(limit: timedelta) -> ActivityOptions:
     """Bounded pings and restarts of workflows: many of them, or a patient one; who asks asks again."""
     return {
         "task_queue": names.CONTROL_QUEUE,
-        "start_to_close_timeout": timedelta(minutes=3),
+        "start_to_close_timeout": limit,
+        "schedule_to_close_timeout": limit + timedelta(seconds=20),
         "heartbeat_timeout": HEARTBEAT_TIMEOUT,
         "retry_policy": BRIEFLY,
     }

@@ -1,0 +1,186 @@
+"""A town around the Deacon under test: what its looks find is the test's word, Witnesses are stand-ins that ping."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from temporalio import activity, workflow
+from temporalio.client import WorkflowHandle
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import WorkflowEnvironment
+
+from models import names
+from models.base import Frozen
+from models.errors import ErrorCode
+from models.escalations import EscalationCleared
+from models.jobs import WorkflowIds
+from models.settings import HealthSettings, Settings
+from models.supervision import (
+    DeaconPong,
+    DeaconStatus,
+    Probe,
+    ProbeReport,
+    ProbeResult,
+    RestartWorkflow,
+    RigWatch,
+    TownFacts,
+    WatchedStatus,
+    WitnessPing,
+)
+from tests.workflows.probes import MayorsPost
+from workflows.deacon import DeaconWorkflow
+
+PINGS_A_RUN = 400
+
+
+class PingerState(Frozen):
+    rig: str
+    every_s: int = 60
+    number: int = 0
+    patrols: bool = True
+    pongs: int = 0
+    """the number of the last answer"""
+
+
+@workflow.defn
+class Pinger:
+    """Runs under a Witness's id: pings the Deacon each interval while it is told to, and listens."""
+
+    @workflow.init
+    def __init__(self, state: PingerState) -> None:
+        self._state = state
+        self._silent = False
+
+    @workflow.run
+    async def run(self, state: PingerState) -> None:
+        deacon = workflow.get_external_workflow_handle(names.DEACON_ID)
+        for _ in range(PINGS_A_RUN):
+            if not self._silent:
+                self._amend(number=self._state.number + 1)
+                ping = WitnessPing(
+                    rig=state.rig,
+                    witness=names.witness_id(state.rig),
+                    number=self._state.number,
+                    patrolled_at=workflow.now() if self._state.patrols else None,
+                    has_work=True,
+                )
+                with contextlib.suppress(ApplicationError):
+                    await deacon.signal("witness_ping", ping)
+            await workflow.sleep(state.every_s)
+        workflow.continue_as_new(self._state)
+
+    @workflow.signal
+    def deacon_pong(self, pong: DeaconPong) -> None:
+        self._amend(pongs=pong.number)
+
+    @workflow.signal
+    def fall_silent(self) -> None:
+        self._silent = True
+
+    @workflow.signal
+    def patrol(self, patrols: bool) -> None:
+        self._amend(patrols=patrols)
+
+    @workflow.query
+    def state(self) -> PingerState:
+        return self._state
+
+    def _amend(self, **changes: object) -> None:
+        self._state = self._state.model_copy(update=changes)
+
+
+@dataclass
+class TownWorld(MayorsPost):
+    """What the Deacon's activities meet."""
+
+    settings: Settings = field(default_factory=Settings)
+    rigs: tuple[str, ...] = ("shop",)
+    readable: bool = True
+    reachable: bool = True
+    """the Mayor and the workflows can be asked"""
+    found: dict[str, ProbeResult] = field(default_factory=dict)
+    """by workflow id, where it is not an answer"""
+    stopped: set[str] = field(default_factory=set)
+    heals: bool = True
+    """a restart sets right what was found"""
+    restarts: list[RestartWorkflow] = field(default_factory=list)
+    on_restart: Callable[[str], None] | None = None
+    cleared: list[EscalationCleared] = field(default_factory=list)
+    looks: int = 0
+
+    @activity.defn
+    async def town_facts(self) -> TownFacts:
+        if not self.readable:
+            raise ApplicationError("the ledger is down", type=ErrorCode.LEDGER_UNREACHABLE.value, non_retryable=True)
+        rigs = {rig: RigWatch(settings=self.settings) for rig in self.rigs}
+        return TownFacts(settings=self.settings, rigs=rigs, hosts=("h1",))
+
+    @activity.defn
+    async def probe(self, asked: WorkflowIds) -> ProbeReport:
+        if not self.reachable:
+            raise ApplicationError("Temporal is away", non_retryable=True)
+        self.looks += 1
+        return ProbeReport(probes=tuple(self._probe(workflow_id) for workflow_id in asked.ids))
+
+    def _probe(self, workflow_id: str) -> Probe:
+        result = self.found.get(workflow_id, ProbeResult.ANSWERS)
+        return Probe(
+            workflow_id=workflow_id, result=result, run_id=f"run of {workflow_id}", stopped=workflow_id in self.stopped
+        )
+
+    @activity.defn
+    async def restart(self, order: RestartWorkflow) -> None:
+        self.restarts.append(order)
+        if self.heals:
+            self.found.pop(order.workflow_id, None)
+            if self.on_restart:
+                self.on_restart(order.workflow_id)
+
+    @activity.defn
+    async def clear_escalation(self, cleared: EscalationCleared) -> None:
+        self.cleared.append(cleared)
+
+    @property
+    def activities(self) -> list[Callable[..., object]]:
+        return [self.town_facts, self.probe, self.restart, self.tell_mayor, self.clear_escalation]
+
+    def restarted(self) -> list[str]:
+        return [order.workflow_id for order in self.restarts]
+
+
+@dataclass
+class DeaconTown:
+    """The Deacon that runs in a world, and the Witness of its rig."""
+
+    env: WorkflowEnvironment
+    world: TownWorld
+    deacon: WorkflowHandle[DeaconWorkflow, None]
+
+    async def pinger(self, rig: str = "shop", every_s: int = 60) -> WorkflowHandle[Pinger, None]:
+        """A Witness that pings; the one that ran before is ended."""
+        handle = self.env.client.get_workflow_handle(names.witness_id(rig))
+        with contextlib.suppress(Exception):
+            await handle.terminate()
+        return await self.env.client.start_workflow(
+            Pinger.run,
+            PingerState(rig=rig, every_s=every_s),
+            id=names.witness_id(rig),
+            task_queue=names.TOWN_QUEUE,
+        )
+
+    async def status(self) -> DeaconStatus:
+        return await self.deacon.query(DeaconWorkflow.status)
+
+    async def watched(self, workflow_id: str) -> WatchedStatus:
+        return next(row for row in (await self.status()).watched if row.workflow_id == workflow_id)
+
+    async def pass_time(self, time: timedelta) -> None:
+        """Let virtual time pass."""
+        await self.env.sleep(time)
+
+
+def settings(**health: int) -> Settings:
+    return Settings(health=HealthSettings(**health))
