@@ -11,7 +11,7 @@ import pytest
 from ledger.store import Ledger
 from models.errors import ErrorCode, ExitCode, GtError
 from models.jobs import DispatchFactsRequest, RigName, SlingRequest
-from models.records import BeadChanges, BeadStatus, JobState, JobWrite, MergeRequestState
+from models.records import BeadChanges, BeadStatus, GateSpec, JobState, JobWrite, MergeRequestState
 from tests.ledger.records import SHA, a_bead, a_host, a_merge, a_request, a_rig, a_write
 
 
@@ -247,3 +247,17 @@ def test_a_dispatcher_reads_rig_settings_hosts_and_what_is_waited_for(ledger: Le
     assert (rig_facts.rig, rig_facts.settings, rig_facts.hosts) == (facts.rig, facts.settings, facts.hosts)
     with pytest.raises(GtError):
         ledger.rig_facts(RigName(rig="nowhere"))
+
+
+def test_the_deacon_reads_every_rig_with_its_own_settings_and_how_long_its_gates_may_take(ledger: Ledger) -> None:
+    gates = (GateSpec(name="build", command="make"), GateSpec(name="test", command="x", timeout_s=5))
+    ledger.add_rig(a_rig(gates=gates))
+    ledger.add_rig(a_rig("mill", prefix="ml"))
+    ledger.register_host(a_host())
+    ledger.set_setting("town", "health.witness_timeout", 700)
+    ledger.set_setting("mill", "health.witness_timeout", 800)
+    facts = ledger.town_facts()
+    assert facts.settings.health.witness_timeout == 700
+    assert {name: rig.settings.health.witness_timeout for name, rig in facts.rigs.items()} == {"mill": 800, "shop": 700}
+    assert {name: rig.gates_s for name, rig in facts.rigs.items()} == {"mill": 1800, "shop": 1805}
+    assert facts.hosts == (a_host().name,)

@@ -19,10 +19,19 @@ from temporalio.testing import WorkflowEnvironment
 from models import names
 from models.attempts import WatchReport, WatchRig
 from models.escalations import Escalation, EscalationResolve, EscalationStatus
-from models.jobs import DecisionKind, ObservationKind, RigFacts, RigName
+from models.jobs import DecisionKind, ObservationKind, RigFacts, RigName, WorkflowIds
 from models.merging import PauseRequest
 from models.records import JobState
-from models.supervision import DeaconLook, Probe, ProbeResult, RestartWorkflow, TownFacts, WitnessPing
+from models.supervision import (
+    DeaconLook,
+    Probe,
+    ProbeReport,
+    ProbeResult,
+    RestartWorkflow,
+    RigWatch,
+    TownFacts,
+    WitnessPing,
+)
 from tests.workflows.conftest import HOST, time_skipping, workers_of
 from tests.workflows.job_world import NOW, JobWorld, Town
 from tests.workflows.merge_world import FAILED, PASSED, MergeWorld
@@ -53,6 +62,8 @@ class ReplayWorld(JobWorld):
 
     looks: ClassVar = iter([ProbeResult.SILENT, ProbeResult.ABSENT])
     """what Boot sees of the Deacon; afterwards it answers"""
+    looked = 0
+    """how often the Deacon has"""
 
     @activity.defn
     async def look_at_deacon(self) -> DeaconLook:
@@ -60,12 +71,24 @@ class ReplayWorld(JobWorld):
         return DeaconLook(pollers=("h1@town#1",), probe=Probe(workflow_id=names.DEACON_ID, result=result))
 
     @activity.defn
+    async def probe(self, asked: WorkflowIds) -> ProbeReport:
+        """The Refinery is gone for two looks."""
+        self.looked += 1
+        gone = {names.refinery_id("shop")} if self.looked in {2, 3} else set()
+        return ProbeReport(
+            probes=tuple(
+                Probe(workflow_id=each, result=ProbeResult.ABSENT if each in gone else ProbeResult.ANSWERS)
+                for each in asked.ids
+            )
+        )
+
+    @activity.defn
     async def restart(self, _order: RestartWorkflow) -> None:
         return None
 
     @activity.defn
     async def town_facts(self) -> TownFacts:
-        return TownFacts(settings=self.settings)
+        return TownFacts(settings=self.settings, rigs={"shop": RigWatch(settings=self.settings)})
 
 
 async def record() -> None:
@@ -74,7 +97,7 @@ async def record() -> None:
     runs = iter([FAILED, PASSED])
     merges.gates = lambda *_seen: next(runs, PASSED)
     ours = [*world.activities, world.load_rig, world.watch_rig, world.record_escalation]
-    ours += [world.look_at_deacon, world.restart, world.town_facts]
+    ours += [world.look_at_deacon, world.probe, world.restart, world.town_facts]
     theirs = [merges.build_chain, merges.run_gates, merges.land_chain]
     async with time_skipping() as env, workers_of(env)(workflows=WORKFLOWS, activities=[*ours, *theirs]):
         await tell_the_story(env, world)
