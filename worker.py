@@ -20,6 +20,7 @@ from activities.landing import LandingActivities
 from activities.ledger import LedgerActivities
 from activities.notices import NoticeActivities
 from activities.scanner import Scanner
+from activities.supervised import ServiceActivities
 from activities.tmux import Tmux
 from activities.town import TownActivities
 from activities.watching import WatchActivities
@@ -28,6 +29,7 @@ from ledger.store import Ledger
 from models import names
 from models.errors import GtError
 from services import guard, readiness, worker_life
+from services.alert_files import AlertFiles
 from services.polling import activities_of, new_worker, run_until_stopped
 from services.programs import WORKER, lock_path
 from services.town import Town, find_town
@@ -58,9 +60,9 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
     ]
     if host_only:
         return workers
-    record = activities_of(LedgerActivities(lambda: Ledger.open(town.ledger_url()), town.file.agent))
-    notices = NoticeActivities(town.root, town.tmux_socket)
-    control = [*activities_of(TownActivities(client)), *activities_of(notices)]
+    record = activities_of(LedgerActivities(lambda: Ledger.open(town.ledger_url()), town.file.agent, AlertFiles(paths)))
+    of_town = (TownActivities(client), NoticeActivities(town.root, town.tmux_socket), ServiceActivities(town))
+    control = [method for owner in of_town for method in activities_of(owner)]
     town_worker = new_worker(
         client, names.TOWN_QUEUE, record, THREADS,
         interceptor=conduct, workflows=WORKFLOWS, runner=workflow_runner(),

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, RowMapping, insert, select
 from ledger import schema
 from ledger.rows import now_stamp, printable, stamp, upsert
 from ledger.transactions import Transactions
+from models.errors import ErrorCode, GtError
 from models.escalations import EscalationStatus
 
 
@@ -50,6 +51,13 @@ class EscalationRecords(Transactions):
                 EscalationStatus.model_validate(dict(row)) for row in connection.execute(query).mappings()
             ]
         )
+
+    def escalation(self, escalation: str) -> EscalationStatus:
+        """One escalation; GtError(NOT_FOUND)."""
+        row = self.read(lambda connection: _find(connection, escalation))
+        if row is None:
+            raise GtError(ErrorCode.NOT_FOUND, f"there is no escalation {escalation}", "gt escalate list --all")
+        return EscalationStatus.model_validate(dict(row))
 
     def applied(self, key: str) -> bool:
         """Whether a keyed write was taken."""

@@ -39,12 +39,15 @@ class Priority(StrEnum):
     @property
     def rank(self) -> int:
         """0 for the least urgent."""
-        return list(Priority).index(self)
+        return _RANKS[self]
 
     def raised(self) -> Priority:
         """The next higher one; the highest stays."""
         steps = list(Priority)
         return steps[min(self.rank + 1, len(steps) - 1)]
+
+
+_RANKS = {priority: rank for rank, priority in enumerate(Priority)}
 
 
 class AlertRule(Frozen):

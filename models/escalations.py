@@ -21,6 +21,8 @@ class Escalation(Frozen):
     """workflow id or person"""
     rig: str | None = None
     bead: str | None = None
+    subject: str = ""
+    """what it is about where neither bead nor rig says it: a host, a service"""
     message: str
     evidence: str = ""
     tried: str = ""
@@ -49,6 +51,10 @@ class EscalationStatus(Frozen):
     """how often nobody had answered in time"""
     resolved_at: datetime | None = None
     resolved_by: str | None = None
+
+
+class EscalationRef(Frozen):
+    id: str
 
 
 class EscalationAck(Frozen):

@@ -105,13 +105,19 @@ class RigWatch(Frozen):
 
 
 class TownFacts(Frozen):
-    """What the Deacon reads from the record each cycle."""
+    """What the town's long-lived workflows read from the record each cycle."""
 
     settings: Settings
     """the town's own"""
     rigs: dict[str, RigWatch] = Field(default_factory=dict)
     """by name"""
     hosts: tuple[str, ...] = ()
+
+
+class ServiceName(Frozen):
+    """A service that `gt up` supervises."""
+
+    name: str
 
 
 class CheckResult(Frozen):

@@ -42,6 +42,8 @@ class Condition(Frozen):
     """as it was when it started"""
     raises: int = 0
     """how often it became more urgent since, or nobody answered"""
+    tellings: int = 0
+    """further questions about it since"""
     title: str
     body: str = ""
     source: str
@@ -55,7 +57,7 @@ class Condition(Frozen):
         return priority
 
     def notice(self, edge: Edge, priority: Priority, at: datetime) -> Notice:
-        which = f"{edge.value}.{self.raises}" if edge is Edge.REPEAT else edge.value
+        which = f"{edge.value}.{self.raises}.{self.tellings}" if edge is Edge.REPEAT else edge.value
         return Notice(
             id=f"{self.key}@{int(self.since.timestamp() * 1000)}.{which}",
             condition=self.key,
@@ -86,7 +88,7 @@ def edges(
         known = told.get(key)
         if known is None or known.since != after.since:
             notices.append(after.notice(Edge.START, after.priority(rules), now))
-        elif after.raises > known.raises:
+        elif (after.raises, after.tellings) > (known.raises, known.tellings):
             notices.append(after.notice(Edge.REPEAT, after.priority(rules), now))
     return notices
 

@@ -19,6 +19,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tomlkit
 
@@ -27,6 +28,9 @@ from models.alerts import Alerting, AlertMirror, ChannelFailure, Message, Notice
 from models.errors import ErrorCode, GtError
 from models.town import TownPaths
 from services.processes import read_record, write_record
+
+if TYPE_CHECKING:
+    from ledger.store import Ledger
 
 MAX_CHANNELS = 10
 MAX_URL = 2000
@@ -197,6 +201,12 @@ class AlertFiles:
             yield
         finally:
             os.close(descriptor)
+
+
+def mirror_of(ledger: Ledger) -> AlertMirror:
+    """What the record says about alerts now."""
+    settings = ledger.effective_settings(None)
+    return AlertMirror(rules=tuple(ledger.alert_rules()), alerts=settings.alerts, deadman=settings.deadman)
 
 
 def _log_line(notice: Notice) -> str:

@@ -126,15 +126,18 @@ class DispatchWorkflow:
     def _can_reassign(self, order: JobOrder) -> None:
         validate(order.bead)
 
-    @workflow.signal(description="Grant no slot until `resume`")
+    @workflow.signal(description="Grant no slot until `resume`; who paused first keeps it")
     def pause(self, request: PauseRequest) -> None:
         self._count()
-        self._state.paused, self._state.pause_reason = True, request.reason
+        if not self._state.paused or self._state.paused_by == request.by:
+            self._state.paused, self._state.pause_reason, self._state.paused_by = True, request.reason, request.by
 
-    @workflow.signal(description="Grant slots again")
-    def resume(self) -> None:
+    @workflow.signal(description="Grant slots again; the Mayor takes back his own pause alone")
+    def resume(self, request: PauseRequest | None = None) -> None:
         self._count()
-        self._state.paused, self._state.pause_reason = False, ""
+        if request is not None and request.by == names.MAYOR_ID and self._state.paused_by != request.by:
+            return
+        self._state.paused, self._state.pause_reason, self._state.paused_by = False, "", ""
 
     @workflow.signal(description="The Witness: restarts that pause, hosts that are lost; always the whole")
     def restrain(self, restraint: Restraint) -> None:

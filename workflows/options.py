@@ -95,6 +95,15 @@ def pings(limit: timedelta) -> ActivityOptions:
     }
 
 
+def service_restart() -> ActivityOptions:
+    """A stop that may take its whole grace, and a start."""
+    return {
+        "task_queue": names.CONTROL_QUEUE,
+        "start_to_close_timeout": timedelta(minutes=2),
+        "retry_policy": BRIEFLY,
+    }
+
+
 def host_work(host: str) -> ActivityOptions:
     """git and tmux on one host. Work waits for the host; a lost host is the patrol's to notice."""
     return {

@@ -24,6 +24,8 @@ PASSED_THROUGH: Final = (
     "workflows.deacon_state",
     "workflows.job_state",
     "workflows.dispatch_state",
+    "workflows.mayor_case",
+    "workflows.mayor_state",
     "workflows.options",
     "workflows.labels",
 )

@@ -11,10 +11,13 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.ledger import LedgerActivities
 from ledger.store import Ledger
+from models.alerts import AlertMirror, AlertRule, AlertType, Priority
 from models.errors import ErrorCode, GtError
-from models.escalations import EscalationStatus
+from models.escalations import EscalationRef, EscalationStatus
 from models.jobs import DispatchFactsRequest, RigName, SlingRequest
 from models.records import BeadRef, BeadStatus, JobWrites
+from models.town import TownPaths
+from services.alert_files import AlertFiles
 from tests.ledger.conftest import DoltServer
 from tests.ledger.records import SHA, START, a_bead, a_merge, a_rig, a_write
 
@@ -44,6 +47,31 @@ def test_a_job_is_admitted_recorded_and_read_back(ledger: Ledger, url: str) -> N
     )
     run(made.record_escalation, escalation)
     assert ledger.escalations() == [escalation]
+    assert run(made.recorded_escalation, EscalationRef(id="e1")) == escalation
+    with pytest.raises(GtError) as failure:
+        run(made.recorded_escalation, EscalationRef(id="e9"))
+    assert failure.value.code is ErrorCode.NOT_FOUND
+    made.close()
+
+
+def test_alert_rules_are_mirrored_into_the_town_whenever_its_settings_are_read(
+    ledger: Ledger, url: str, tmp_path: Path
+) -> None:
+    files = AlertFiles(TownPaths(tmp_path))
+    made = LedgerActivities(lambda: Ledger.open(url), alert_files=files)
+    rule = ledger.set_alert_rule(AlertRule(type=AlertType.DISK_FULL, priority=Priority.CRITICAL, created_at=START))
+    ledger.set_setting("town", "alerts.quiet_hours", "22:00-07:00")
+    facts = ActivityEnvironment().run(made.town_facts)
+    assert facts.settings.alerts.quiet_hours == "22:00-07:00"
+    assert files.mirror() == AlertMirror(rules=(rule,), alerts=facts.settings.alerts)
+    made.close()
+
+
+def test_settings_are_read_although_the_mirror_cannot_be_written(url: str, ledger: Ledger, tmp_path: Path) -> None:
+    in_the_way = tmp_path / "run"
+    in_the_way.write_text("")
+    made = LedgerActivities(lambda: Ledger.open(url), alert_files=AlertFiles(TownPaths(tmp_path)))
+    assert ActivityEnvironment().run(made.town_facts).settings.alerts.rate == 20
     made.close()
 
 

@@ -10,15 +10,16 @@ import asyncio
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from temporalio import activity
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
 from models import names
+from models.alerts import Alerting
 from models.attempts import WatchReport, WatchRig
-from models.escalations import Escalation, EscalationResolve, EscalationStatus
+from models.escalations import Escalation, EscalationAck, EscalationCleared, EscalationResolve
 from models.jobs import DecisionKind, ObservationKind, RigFacts, RigName, WorkflowIds
 from models.merging import PauseRequest
 from models.records import JobState
@@ -28,12 +29,11 @@ from models.supervision import (
     ProbeReport,
     ProbeResult,
     RestartWorkflow,
-    RigWatch,
-    TownFacts,
     WitnessPing,
 )
 from tests.workflows.conftest import HOST, time_skipping, workers_of
 from tests.workflows.job_world import NOW, JobWorld, Town
+from tests.workflows.mayor_world import MayorWorld
 from tests.workflows.merge_world import FAILED, PASSED, MergeWorld
 from tests.workflows.probes import eventually
 from workflows.boot import BootWorkflow
@@ -55,10 +55,6 @@ class ReplayWorld(JobWorld):
     @activity.defn
     async def watch_rig(self, _request: WatchRig) -> WatchReport:
         return WatchReport()
-
-    @activity.defn
-    async def record_escalation(self, _status: EscalationStatus) -> None:
-        return None
 
     looks: ClassVar = iter([ProbeResult.SILENT, ProbeResult.ABSENT])
     """what Boot sees of the Deacon; afterwards it answers"""
@@ -86,18 +82,15 @@ class ReplayWorld(JobWorld):
     async def restart(self, _order: RestartWorkflow) -> None:
         return None
 
-    @activity.defn
-    async def town_facts(self) -> TownFacts:
-        return TownFacts(settings=self.settings, rigs={"shop": RigWatch(settings=self.settings)})
-
 
 async def record() -> None:
     """Run one bead through every workflow and write down what happened."""
     world, merges = ReplayWorld(), MergeWorld()
     runs = iter([FAILED, PASSED])
     merges.gates = lambda *_seen: next(runs, PASSED)
-    ours = [*world.activities, world.load_rig, world.watch_rig, world.record_escalation]
-    ours += [world.look_at_deacon, world.probe, world.restart, world.town_facts]
+    mayors = MayorWorld(alerting=Alerting(channels=("email",)))
+    ours = [*world.activities, world.load_rig, world.watch_rig, *mayors.activities]
+    ours += [world.look_at_deacon, world.probe, world.restart]
     theirs = [merges.build_chain, merges.run_gates, merges.land_chain]
     async with time_skipping() as env, workers_of(env)(workflows=WORKFLOWS, activities=[*ours, *theirs]):
         await tell_the_story(env, world)
@@ -126,6 +119,7 @@ async def tell_the_story(env: WorkflowEnvironment, world: JobWorld) -> None:
         names.WorkflowType.MAYOR.value, id=names.MAYOR_ID, task_queue=queue, start_signal="escalate",
         start_signal_args=[cry],
     )  # fmt: skip
+    await trouble(mayor)
     deacon = await env.client.start_workflow(names.WorkflowType.DEACON.value, id=names.DEACON_ID, task_queue=queue)
     await deacon.signal("witness_ping", WitnessPing(rig="shop", witness=names.witness_id("shop"), number=1))
     await shop.sling("sh-1")
@@ -149,6 +143,17 @@ async def tell_the_story(env: WorkflowEnvironment, world: JobWorld) -> None:
         BootWorkflow.run, id=names.BOOT_ID, task_queue=queue, execution_timeout=timedelta(minutes=15)
     )
     await env.sleep(timedelta(minutes=5))
+
+
+async def trouble(mayor: WorkflowHandle[Any, Any]) -> None:
+    """A service to restart, a job that is gone and one that waits, something seen, something over by itself."""
+    dolt = Escalation(id="dolt", kind="dolt_down", level="L3", source="deacon", message="no answer", opened_at=NOW)
+    await mayor.signal("escalate", dolt)
+    for bead, level in (("sh-7", "L1"), ("sh-8", "L2"), ("sh-9", "L3")):
+        fault = dolt.model_copy(update={"id": bead, "kind": "polecat_exhausted", "level": level, "bead": bead})
+        await mayor.signal("escalate", fault.model_copy(update={"rig": "shop"}))
+    await mayor.execute_update("acknowledge", EscalationAck(id="sh-9"))
+    await mayor.signal("cleared", EscalationCleared(id="dolt"))
 
 
 async def save(client: Client, workflow_id: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -9,10 +10,13 @@ import signal
 import psutil
 import pytest
 
+from activities.supervised import ServiceActivities
+from models.errors import ErrorCode, GtError
+from models.supervision import ServiceName
 from services.health import ailment
-from services.programs import DOLT, TEMPORAL, WORKER, lock_path
+from services.programs import DOLT, TEMPORAL, WORKER, lock_path, supervisor_socket
 from services.supervision import SUPERVISOR, ServiceState, service_states, up
-from services.supervisor import State
+from services.supervisor import State, Supervisor
 from services.town import Town
 from tests.services.conftest import living, wait_until
 
@@ -108,6 +112,34 @@ def test_a_hung_worker_is_not_called_healthy(running_town: Town, monkeypatch: py
     finally:
         os.kill(pid, signal.SIGCONT)
     wait_until("the worker to be heard again", lambda: ailment(running_town, WORKER) is None)
+
+
+def test_a_service_that_hangs_is_restarted_when_asked_and_one_that_is_well_is_left_alone(running_town: Town) -> None:
+    services = ServiceActivities(running_town)
+    assert asyncio.run(services.restart_service(ServiceName(name=DOLT))) is False
+    hung = pid_of(running_town, DOLT)
+    os.kill(hung, signal.SIGSTOP)
+    try:
+        assert asyncio.run(services.restart_service(ServiceName(name=DOLT))) is True
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(hung, signal.SIGCONT)
+    wait_until("dolt to be healthy", lambda: ailment(running_town, DOLT) is None)
+    assert pid_of(running_town, DOLT) != hung
+
+
+def test_what_a_person_has_stopped_and_what_the_town_does_not_run_is_not_restarted(running_town: Town) -> None:
+    services, supervisor = ServiceActivities(running_town), Supervisor(supervisor_socket(running_town))
+    supervisor.stop(DOLT)
+    try:
+        for name, why in ((DOLT, "stopped by a person"), ("postgres", "runs no postgres")):
+            with pytest.raises(GtError) as raised:
+                asyncio.run(services.restart_service(ServiceName(name=name)))
+            assert raised.value.code is ErrorCode.REFUSED
+            assert why in raised.value.message
+    finally:
+        supervisor.start(DOLT)
+    wait_until("dolt to be healthy", lambda: ailment(running_town, DOLT) is None)
 
 
 def test_locks_name_the_processes_that_run(running_town: Town) -> None:

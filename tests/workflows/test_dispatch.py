@@ -13,6 +13,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from models.errors import ErrorCode
 from models.jobs import DispatchStatus, JobOrder, SlingRequest, SlingResult, VerdictKind
+from models.merging import PauseRequest
 from models.records import JobState
 from tests.workflows.conftest import WorkerBuilder
 from tests.workflows.job_world import JobWorld, PostBox, Town, rig
@@ -177,3 +178,18 @@ async def sling_patiently(shop: Town, bead: str) -> SlingResult:
 
     result: SlingResult = await eventually(slung, what=f"{bead} to be slung")
     return result
+
+
+async def test_the_mayor_takes_back_his_own_pause_and_never_a_person_s(town: Open) -> None:
+    async with town() as shop:
+        mayors, ada = PauseRequest(by="mayor", reason="97 % of /"), PauseRequest(by="ada", reason="lunch")
+        await shop.dispatch.signal("pause", mayors)
+        assert (await dispatched(shop)).paused
+        await shop.dispatch.signal("resume", mayors)
+        assert not (await dispatched(shop)).paused
+        await shop.dispatch.signal("pause", ada)
+        await shop.dispatch.signal("pause", mayors)
+        await shop.dispatch.signal("resume", mayors)
+        assert (await dispatched(shop)).paused
+        await shop.dispatch.signal("resume")
+        assert not (await dispatched(shop)).paused

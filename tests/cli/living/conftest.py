@@ -66,7 +66,7 @@ def bead(ledger: Ledger, rig: Rig) -> Bead:
 def worker(server: int) -> Iterator[None]:
     """A worker whose dispatchers and jobs are stand-ins."""
     workflows = [standins.Dispatcher, standins.Job, DeaconWorkflow, MayorWorkflow, RefineryWorkflow, WitnessWorkflow]
-    with working(server, workflows, [standins.load_rig, standins.record_escalation]):
+    with working(server, workflows, standins.activities):
         yield
 
 

@@ -10,6 +10,7 @@ from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from models import names
+    from models.alerts import Alerting, Notices
     from models.escalations import EscalationStatus
     from models.jobs import (
         DispatchJob,
@@ -24,7 +25,8 @@ with workflow.unsafe.imports_passed_through():
     )
     from models.names import WorkflowType
     from models.records import JobState
-    from models.supervision import WitnessHealth
+    from models.settings import Settings
+    from models.supervision import TownFacts, WitnessHealth
     from workflows.labels import attributes
 
 STATE = SearchAttributeKey.for_keyword("GtState")
@@ -143,3 +145,21 @@ async def load_rig(rig: RigName) -> RigFacts:
 @activity.defn(name="record_escalation")
 async def record_escalation(status: EscalationStatus) -> None:
     return None
+
+
+@activity.defn(name="town_facts")
+async def town_facts() -> TownFacts:
+    return TownFacts(settings=Settings())
+
+
+@activity.defn(name="read_alerting")
+async def read_alerting() -> Alerting:
+    return Alerting()
+
+
+@activity.defn(name="write_down")
+async def write_down(notices: Notices) -> None:
+    return None
+
+
+activities = [load_rig, record_escalation, town_facts, read_alerting, write_down]

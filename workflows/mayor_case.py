@@ -1,0 +1,102 @@
+"""One fault as the Mayor remembers it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.alerts import Priority
+from models.base import Frozen
+from models.errors import Level
+from models.escalations import EscalationStatus
+from policies.alerts import Condition
+from policies.mayor import Move, Report, alert_type
+
+MESSAGE_BYTES = 600
+EVIDENCE_BYTES = 800
+TRIED_BYTES = 200
+TITLE_BYTES = 200
+BODY_BYTES = 300
+"""with these and the limits of policies/alerts.py the whole state stays below Temporal's 2 MB"""
+TELLINGS = 5
+"""further questions about one subject that people hear of; the list has all of them"""
+
+
+class Plan(Frozen):
+    """A move that the Mayor makes at its time."""
+
+    move: Move
+    at: datetime
+    target: str = ""
+
+
+class MadeMove(Frozen):
+    move: Move
+    at: datetime
+
+
+class Case(BaseModel):
+    """One fault as the Mayor remembers it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    status: EscalationStatus
+    key: str = ""
+    """kind and subject: what makes another telling the same fault"""
+    severity: Priority = Priority.HIGH
+    """as it was when it was opened"""
+    raises: int = 0
+    """how often it became more urgent since"""
+    tellings: int = 0
+    """further questions about it"""
+    ids: list[str] = Field(default_factory=list)
+    """tellings that are not over yet"""
+    plan: Plan | None = None
+    asked_at: datetime | None = None
+    """when people were last asked; None: they were not"""
+    paused: list[str] = Field(default_factory=list)
+    """rigs that take no new work because of it"""
+
+    def amend(self, **changes: object) -> None:
+        self.status = self.status.model_copy(update=changes)
+
+    def report(self) -> Report:
+        """As decisions are made from it."""
+        status = self.status
+        return Report(
+            kind=status.kind,
+            level=Level(status.level),
+            severity=Priority(status.severity),
+            has_job=bool(status.rig and status.bead),
+            tried=status.tried,
+        )
+
+    def condition(self) -> Condition:
+        """As people are told of it."""
+        status = self.status
+        details = [status.evidence, f"tried: {status.tried}" if status.tried else ""]
+        answer = f"gt escalate resolve {status.id} --action retry|reassign|abandon|ignore"
+        return Condition(
+            key=self.key,
+            since=status.opened_at,
+            type=alert_type(status.kind),
+            severity=self.severity,
+            raises=self.raises,
+            tellings=min(self.tellings, TELLINGS),
+            title=clipped(status.message, TITLE_BYTES),
+            body=clipped("\n".join(line for line in details if line), BODY_BYTES),
+            source=status.source,
+            command=answer,
+        )
+
+
+def clipped(text: str, limit: int) -> str:
+    """At most `limit` bytes of UTF-8, and no control characters but line breaks."""
+    plain = text[: limit + 1]
+    if not plain.isprintable():
+        plain = "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in plain)
+    encoded = plain.encode("utf-8", "replace")
+    if len(encoded) <= limit:
+        return plain
+    return encoded[: limit - 3].decode("utf-8", "ignore") + "…"
