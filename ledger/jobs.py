@@ -14,18 +14,34 @@ from ledger.rigs import FINAL_STATES, all_hosts, all_rigs, find_rig
 from ledger.settings import effective_settings
 from ledger.transactions import Transactions
 from models.errors import ErrorCode, GtError
-from models.jobs import Admission, DispatchFacts, DispatchFactsRequest, RigFacts, RigName, SlingRequest
+from models.jobs import (
+    Admission,
+    AttemptNote,
+    DispatchFacts,
+    DispatchFactsRequest,
+    RigFacts,
+    RigName,
+    SlingRequest,
+    UnfinishedJob,
+)
 from models.records import (
     Bead,
     BeadStatus,
     JobEvent,
     JobRow,
+    MergeRequest,
     MergeRequestRow,
     MergeRequestState,
     PolecatRow,
     Rig,
 )
 from models.supervision import RigWatch, TownFacts
+
+HOOKED = "hooked"
+"""The event that every job begins with; its attempt is the highest of earlier jobs."""
+NOTED = frozenset({"agent_died", "agent_unresponsive", "merge_failed", "rework_request", "work_refused", "reassigned"})
+"""Events that the next attempt is told of."""
+NOTES_KEPT = 10
 
 
 class JobRecords(Transactions):
@@ -81,15 +97,17 @@ class JobRecords(Transactions):
             rig = find_rig(connection, request.rig)
             _refuse_misplaced(bead, rig)
             attempt, sequence = _highest(connection, bead.id)
+            unfinished = _unfinished(connection, bead.id)
             return Admission(
                 bead=bead,
                 rig=rig,
-                agent=_agent(request, rig, default_agent),
+                agent=_agent(request, unfinished, rig, default_agent),
                 settings=effective_settings(connection, rig.name),
                 highest_attempt=attempt,
                 highest_sequence=sequence,
                 open_dependencies=open_dependencies(connection, (bead.id,))[bead.id],
                 landed_before=_last_landing(connection, bead.id),
+                unfinished=unfinished,
             )
 
         return self.read(ask)
@@ -162,8 +180,8 @@ def _refuse_misplaced(bead: Bead, rig: Rig) -> None:
         raise GtError(ErrorCode.REFUSED, f"{bead.id} is closed: {how}", f"bd update {bead.id} --status open")
 
 
-def _agent(request: SlingRequest, rig: Rig, default_agent: str | None) -> str:
-    agent = request.agent or rig.agent or default_agent
+def _agent(request: SlingRequest, unfinished: UnfinishedJob | None, rig: Rig, default_agent: str | None) -> str:
+    agent = request.agent or (unfinished.row.agent if unfinished else None) or rig.agent or default_agent
     if not agent:
         raise GtError(
             ErrorCode.AGENT_NOT_FOUND,
@@ -171,6 +189,30 @@ def _agent(request: SlingRequest, rig: Rig, default_agent: str | None) -> str:
             f"gt sling {request.bead} {request.rig} --agent CMD",
         )
     return agent
+
+
+def _unfinished(connection: Connection, bead: str) -> UnfinishedJob | None:
+    """The bead's job, unless it is over."""
+    jobs, events, requests = schema.jobs, schema.job_events, schema.merge_requests
+    rows = _dicts(connection, select(jobs).where(jobs.c.bead == bead, jobs.c.state.not_in(FINAL_STATES)))
+    if not rows:
+        return None
+    told = _dicts(connection, select(events).where(events.c.bead == bead).order_by(events.c.attempt, events.c.sequence))
+    begun = [event["attempt"] for event in told if event["event"] == HOOKED]
+    before = begun[-1] if begun else 0
+    queued = (requests.c.bead == bead) & (requests.c.state == MergeRequestState.QUEUED.value)
+    newest = select(requests).where(queued).order_by(requests.c.attempt.desc()).limit(1)
+    found = _dicts(connection, newest)
+    return UnfinishedJob(
+        row=JobRow.model_validate(rows[0]),
+        attempts_before=before,
+        merge_request=MergeRequest.model_validate(found[0]) if found else None,
+        notes=tuple(
+            AttemptNote(attempt=event["attempt"], kind=event["event"], text=event["detail"])
+            for event in told
+            if event["event"] in NOTED and event["attempt"] > before
+        )[-NOTES_KEPT:],
+    )
 
 
 def _highest(connection: Connection, bead: str) -> tuple[int, int]:

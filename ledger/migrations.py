@@ -38,7 +38,13 @@ def _talk(connection: Connection) -> None:
     _add_columns(connection, schema.beads, {"origin": None, "extra": None})
 
 
-_STEPS: Final[dict[int, Callable[[Connection], None]]] = {1: _tables, 2: _alerts, 3: _talk}
+def _agents(connection: Connection) -> None:
+    """The agent of each job, so that a job can be rebuilt from its row."""
+    _tables(connection)
+    _add_columns(connection, schema.jobs, {"agent": None})
+
+
+_STEPS: Final[dict[int, Callable[[Connection], None]]] = {1: _tables, 2: _alerts, 3: _talk, 4: _agents}
 """Step n leads from schema n - 1 to n and may run again after it was interrupted."""
 
 

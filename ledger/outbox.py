@@ -78,6 +78,7 @@ def _write_job(connection: Connection, write: JobWrite, known: RowMapping | None
         "branch": write.branch,
         "head_sha": write.head_sha,
         "merged_sha": write.merged_sha,
+        "agent": write.agent,
     }
     values: dict[str, Any] = {
         "rig": write.rig,

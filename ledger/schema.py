@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Boolean, Column, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.dialects.mysql import LONGTEXT
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 _LONG_TEXT = Text().with_variant(LONGTEXT(), "mysql")
 _TIME = String(27)
@@ -145,6 +145,7 @@ jobs = _table(
     Column("merged_sha", _SHA),
     Column("restarts", Integer, nullable=False),
     Column("reworks", Integer, nullable=False),
+    Column("agent", _LONG_TEXT),
     Column("started_at", _TIME, nullable=False),
     Column("updated_at", _TIME, nullable=False),
     Column("token", _ID, nullable=False),

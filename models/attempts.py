@@ -31,6 +31,8 @@ class StartAttempt(Frozen):
     """path of a gate's log on this host, copied to the file named by GT_FAILURE_LOG"""
     first_attempt: int = 0
     """of this job: what its attempts have saved is restored where the worktree is new; 0: nothing is"""
+    adopt: bool = False
+    """the attempt was begun before: find it, living or dead, and begin nothing"""
 
 
 class AttemptStarted(Frozen):
@@ -40,7 +42,7 @@ class AttemptStarted(Frozen):
     adopted: bool
     """a living session of this very attempt was found and kept"""
     highest_attempt: int = 0
-    """not 0: nothing was started, because attempts up to this number are known here already; go on above it"""
+    """not 0: nothing was started, because attempts up to this number are known already; go on above it"""
 
 
 class TakeWork(Frozen):

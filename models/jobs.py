@@ -8,7 +8,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from models.base import Frozen
-from models.records import Bead, JobState, Rig
+from models.records import Bead, JobRow, JobState, MergeRequest, Rig
 from models.settings import Settings
 
 # --- a rig's long-lived workflows ------------------------------------------------------------
@@ -31,6 +31,15 @@ class RigFacts(Frozen):
 # --- slinging -------------------------------------------------------------------------------
 
 
+class AttemptNote(Frozen):
+    """What was said about an earlier attempt; goes into the next attempt's task file."""
+
+    attempt: int
+    kind: str
+    """agent_died, agent_unresponsive, merge_failed, rework_request, work_refused, reassigned, told"""
+    text: str
+
+
 class SlingRequest(Frozen):
     bead: str
     rig: str
@@ -50,6 +59,18 @@ class JobOrder(Frozen):
     reason: str = ""
 
 
+class UnfinishedJob(Frozen):
+    """What the record has of a job that is not over."""
+
+    row: JobRow
+    attempts_before: int = 0
+    """the highest attempt of earlier jobs of the bead"""
+    merge_request: MergeRequest | None = None
+    """the newest that is queued"""
+    notes: tuple[AttemptNote, ...] = ()
+    """what was said about its attempts, one line each"""
+
+
 class Admission(Frozen):
     """What the ledger says of a bead that shall be worked on."""
 
@@ -63,6 +84,8 @@ class Admission(Frozen):
     open_dependencies: tuple[str, ...] = ()
     landed_before: str | None = None
     """the commit that landed an earlier job of this bead, which was opened anew since"""
+    unfinished: UnfinishedJob | None = None
+    """a job of the bead that the record knows and that may have no workflow any more: it goes on where it was"""
 
 
 # --- slots (between the Dispatcher and jobs) --------------------------------------------------
@@ -165,15 +188,6 @@ class WorkflowIds(Frozen):
 
 
 # --- a job ------------------------------------------------------------------------------------
-
-
-class AttemptNote(Frozen):
-    """What was said about an earlier attempt; goes into the next attempt's task file."""
-
-    attempt: int
-    kind: str
-    """agent_died, agent_unresponsive, merge_failed, rework_request, work_refused, reassigned, told"""
-    text: str
 
 
 class ObservationKind(StrEnum):

@@ -163,6 +163,8 @@ class JobRow(Frozen):
     merged_sha: str | None = None
     restarts: int = 0
     reworks: int = 0
+    agent: str | None = None
+    """its command line; None where an older program wrote the row"""
     started_at: datetime
     updated_at: datetime
 
@@ -242,6 +244,7 @@ class JobWrite(Frozen):
     merged_sha: str | None = None
     restarts: int = 0
     reworks: int = 0
+    agent: str | None = None
     close_reason: str | None = None
     merge_request: MergeRequest | None = None
     merge_request_state: MergeRequestState | None = None

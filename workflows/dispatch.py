@@ -218,7 +218,7 @@ class DispatchWorkflow:
         job.started, job.priority = False, bead.priority
         self._state.depend(bead.id, admission.open_dependencies)
         try:
-            await start_workflow(self._state.rig, admission, self._ended)
+            await start_workflow(self._state.rig, self._state.take_up(admission), self._ended)
         except BaseException:
             self._state.jobs.pop(bead.id, None)
             raise

@@ -11,7 +11,7 @@ from models import names
 from models.errors import ErrorCode, GtError, Level
 from models.jobs import Admission
 from models.records import JobState
-from workflows.job_state import PolecatState
+from workflows.job_rebuilt import state_of
 from workflows.labels import attributes
 from workflows.polecat import PolecatWorkflow
 
@@ -37,7 +37,7 @@ async def start_workflow(rig: str, admission: Admission, ended: list[str]) -> No
         try:
             await workflow.start_child_workflow(
                 PolecatWorkflow.run,
-                PolecatState(admission=admission.model_copy(update={"bead": carried})),
+                state_of(admission.model_copy(update={"bead": carried})),
                 id=names.polecat_id(rig, bead.id),
                 parent_close_policy=ParentClosePolicy.ABANDON,
                 static_summary=f"{bead.id} {bead.title}".encode()[:SUMMARY_BYTES].decode(errors="ignore"),

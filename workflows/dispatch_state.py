@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.jobs import DispatchFacts, DispatchJob, DispatchStatus, Restraint, SlotRequest
+from models.jobs import Admission, DispatchFacts, DispatchJob, DispatchStatus, Restraint, SlotRequest
 from models.records import JobState
 from policies.slots import Allocation, HeldPolecat, WaitingJob, allocate
 
@@ -102,6 +102,19 @@ class DispatchState(BaseModel):
             self.arrivals += 1
             self.jobs[bead] = DispatchedJob(bead=bead, arrival=self.arrivals)
         return self.jobs[bead]
+
+    def take_up(self, admission: Admission) -> Admission:
+        """Note what the record knows of a job that goes on: its polecat stays its own, unless another has the name."""
+        known = admission.unfinished
+        if known is None or known.row.polecat is None:
+            return admission
+        row, job = known.row, self.job(admission.bead.id)
+        if any(other is not job and other.polecat == row.polecat for other in self.jobs.values()):
+            homeless = row.model_copy(update={"polecat": None, "host": None})
+            return admission.model_copy(update={"unfinished": known.model_copy(update={"row": homeless})})
+        job.polecat, job.host, job.attempt, job.state = row.polecat, row.host, row.attempt, row.state
+        job.holds_slot = row.state in {JobState.STARTING, JobState.WORKING}
+        return admission
 
     def depend(self, bead: str, open_dependencies: tuple[str, ...]) -> None:
         """The record names these dependencies as open; what was merged since is not."""

@@ -118,6 +118,7 @@ class Job:
                 merged_sha=job.merged_sha,
                 restarts=job.restarts,
                 reworks=job.reworks,
+                agent=job.admission.agent,
                 close_reason=closed.close_reason if closed else "merged" if merged else None,
                 merge_request=job.merge_request if merge_request else None,
                 merge_request_state=merge_request,
@@ -161,7 +162,18 @@ class Job:
         assert job.host is not None
         started = WorkStarted(bead=job.bead, polecat=job.polecat, host=job.host, attempt=job.current_attempt)
         await tell(names.witness_id(job.rig), "work_started", started)
-        await self._tell_dispatcher("slot_held", self._slot(job.current_attempt))
+        await self.hold_slot()
+
+    async def hold_slot(self) -> None:
+        """Tell the dispatcher that this job has a living session, or is about to find out."""
+        await self._tell_dispatcher("slot_held", self._slot(self._state.current_attempt))
+
+    async def keep_polecat(self) -> None:
+        """Tell a dispatcher that knows of nothing that the polecat is this job's, though no session lives."""
+        await self.hold_slot()
+        job = self._state
+        released = SlotReleased(bead=job.bead, attempt=job.current_attempt, state=job.state)
+        await self._tell_dispatcher("slot_released", released)
 
     async def offer(self) -> bool:
         """Hand the merge request to the Refinery, or take it back; False when no Refinery runs."""

@@ -66,15 +66,35 @@ class Course:
         if started is None:
             return
         if started.highest_attempt:
-            # Known to its host or to the remote, but not to the record: an older backup of it was restored.
-            job.attempt = started.highest_attempt
-            self._begin_attempt()
+            await self._number_anew(started.highest_attempt)
             return
         job.working_since = workflow.now()
         job.base_sha = job.base_sha or started.base_sha
         self._job.enter(JobState.WORKING, "the agent")
         self._job.record("working", f"attempt {job.attempt} in session {started.session}")
         await self._job.announce()
+
+    async def _number_anew(self, highest: int) -> None:
+        """Attempts up to `highest` are known, though not to this job: the record was restored, or this workflow was."""
+        self._state.attempt = max(highest, self._state.current_attempt)
+        if not await self.endings.over_elsewhere() and not self._host.interrupted():
+            self._begin_attempt()
+
+    async def take_up_again(self) -> None:
+        """Go on after the workflow was rebuilt from the record."""
+        job = self._state
+        before, job.rebuilt_from = job.rebuilt_from, None
+        assert before is not None
+        job.adopts = job.state is JobState.STARTING
+        self._job.enter(job.state, "its workflow was rebuilt")
+        self._job.record("rebuilt", f"from the record, where it was {before.value}")
+        if job.holds_slot:
+            await self._job.hold_slot()
+        elif job.polecat is not None:
+            await self._job.keep_polecat()
+        if job.state is JobState.BLOCKED:
+            message = f"{job.bead} was rebuilt from the record and waits for a person: {job.last_failure}".rstrip(": ")
+            await self._job.raise_fault(HELP, message)
 
     # --- what the agent says --------------------------------------------------------------------
 

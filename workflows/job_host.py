@@ -74,6 +74,7 @@ class HostWork:
                     notes=tuple(job.notes),
                     failure_log=job.failure_log,
                     first_attempt=job.admission.highest_attempt + 1,
+                    adopt=job.adopts,
                 ),
                 summary=f"start attempt {job.current_attempt} as {job.polecat}",
                 cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,

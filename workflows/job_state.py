@@ -30,6 +30,10 @@ class PolecatState(BaseModel):
     waits_for: str = ""
     started_at: datetime | None = None
     """None: nothing has been recorded yet"""
+    rebuilt_from: JobState | None = None
+    """set while a job that was rebuilt from the record has not taken up its work again"""
+    adopts: bool = False
+    """the attempt began before this workflow did: it is found on its host, or another one is begun"""
 
     attempt: int | None = None
     """the running or last attempt; None: none of this job yet"""
@@ -116,6 +120,7 @@ class PolecatState(BaseModel):
     def begin_attempt(self) -> int:
         """Number the next attempt; what was known of the last one's session is over."""
         self.attempt = self.current_attempt + 1
+        self.adopts = False
         self.sequence = 0
         self.refusal = ""
         self.heard = []

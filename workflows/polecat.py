@@ -51,6 +51,8 @@ class PolecatWorkflow:
             state.started_at = workflow.now()
             self._job.enter(JobState.WAITING, "a slot")
             self._job.record("hooked", state.admission.bead.title)
+        elif state.rebuilt_from is not None:
+            await self._course.take_up_again()
         elif state.state is JobState.WORKING:
             await self._job.announce()
         while not state.state.final:

@@ -179,6 +179,32 @@ def test_an_admission_counts_on_from_earlier_jobs(ledger: Ledger) -> None:
     assert (admission.highest_attempt, admission.highest_sequence) == (4, 18)
 
 
+def test_an_unfinished_job_is_told_whole_with_what_was_said_about_its_own_attempts(ledger: Ledger) -> None:
+    bead = a_bead(ledger).id
+    ask = SlingRequest(bead=bead, rig="shop")
+    assert ledger.admission(ask, "claude").unfinished is None
+    ledger.record_job([a_write(bead, 0, 1, event="hooked", state=JobState.WAITING, polecat=None, host=None)])
+    ledger.record_job([a_write(bead, 1, 1), a_write(bead, 1, 2, event="agent_died", detail="an earlier job's")])
+    ledger.record_job([a_write(bead, 1, 3, event="abandoned", state=JobState.ABANDONED)])
+    assert ledger.admission(ask, "claude").unfinished is None
+    ledger.record_job([a_write(bead, 1, 4, event="hooked", state=JobState.WAITING, polecat=None, host=None)])
+    ledger.record_job([a_write(bead, 2, 1, agent="codex"), a_write(bead, 2, 2, event="agent_died", detail="killed")])
+    queued = a_request(bead, 2)
+    ledger.record_job(
+        [a_write(bead, 2, 3, event="submitted", state=JobState.SUBMITTED, merge_request=queued, head_sha=SHA)]
+    )
+    admission = ledger.admission(ask, None)
+    known = admission.unfinished
+    assert known is not None
+    assert admission.agent == "codex"
+    assert (known.row.state, known.row.attempt, known.row.sequence) == (JobState.SUBMITTED, 2, 3)
+    assert known.attempts_before == 1
+    assert known.merge_request == queued
+    assert [(note.attempt, note.kind, note.text) for note in known.notes] == [(2, "agent_died", "killed")]
+    other = SlingRequest(bead=bead, rig="shop", agent="gemini")
+    assert ledger.admission(other, None).agent == "gemini"
+
+
 def test_the_landing_of_an_earlier_job_is_known_also_after_a_new_job_has_begun(ledger: Ledger) -> None:
     bead = a_bead(ledger).id
     ask = SlingRequest(bead=bead, rig="shop")

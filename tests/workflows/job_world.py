@@ -36,6 +36,7 @@ from models.jobs import (
     ObservationKind,
     SlingRequest,
     SlingResult,
+    UnfinishedJob,
     Verdict,
     VerdictKind,
     WorkflowIds,
@@ -94,6 +95,7 @@ class JobWorld:
     dependencies: dict[str, tuple[str, ...]] = field(default_factory=dict)
     ledger_down: bool = False
     refuse_work: str = ""
+    unfinished: dict[str, UnfinishedJob] = field(default_factory=dict)
     known_attempt: int = 0
     """the highest that the host knows, though the record does not"""
     closed: BeadStatusReply | None = None
@@ -131,6 +133,7 @@ class JobWorld:
             settings=self.settings,
             highest_attempt=self.highest_attempt,
             open_dependencies=self.dependencies.get(request.bead, ()),
+            unfinished=self.unfinished.get(request.bead),
         )
 
     @activity.defn
