@@ -100,11 +100,12 @@ class Watched:
 
     def reread(self) -> None:
         """What the folder says of the attempt's stage."""
-        self.started = self.started or (self.folder / session_folder.STARTED).exists()
-        self.done_told = (self.folder / session_folder.DONE).exists()
+        # os.path, because it answers False where an agent has locked its folder: its pane still counts.
+        self.started = self.started or os.path.exists(self.folder / session_folder.STARTED)
+        self.done_told = os.path.exists(self.folder / session_folder.DONE)
 
     def ended(self) -> bool:
-        return (self.folder / session_folder.ENDED).exists()
+        return os.path.exists(self.folder / session_folder.ENDED)
 
     def sighting(self, pane: PaneFacts | None) -> Sighting:
         beats = self.started and (self.beat or self.declares_heartbeat)
@@ -174,8 +175,8 @@ class Watched:
 
 
 def modified_ns(path: Path) -> int:
-    """0 where there is no such file."""
+    """0 where there is no such file, or none that may be looked at."""
     try:
-        return path.stat().st_mtime_ns
-    except (FileNotFoundError, NotADirectoryError):
+        return os.stat(path).st_mtime_ns
+    except OSError:
         return 0

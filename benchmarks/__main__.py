@@ -7,15 +7,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import commands, jobs
+from benchmarks import commands, jobs, watching
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--beads", type=int, default=40)
+    parser.add_argument("--watch-seconds", type=float, default=120, help="how long quiet sessions are watched")
     options = parser.parse_args()
-    figures: dict[str, Any] = {"commands": commands.measure(), "jobs": jobs.measure(options.beads)}
+    figures: dict[str, Any] = {
+        "commands": commands.measure(),
+        "jobs": jobs.measure(options.beads),
+        "watching": watching.measure(options.watch_seconds),
+    }
     print(json.dumps(figures, indent=2))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
