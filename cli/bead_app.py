@@ -23,6 +23,7 @@ _MODULES = {
     "mol": ("cli.molecules", "Molecules: beads with steps."),
     "export": ("cli.exchange", "Write beads as JSON lines."),
     "import": ("cli.exchange", "Take beads in from JSON lines, ours or those of the Go program bd."),
+    "verify": ("cli.verify", "Compare Dolt, git and Temporal; name what mends each disagreement."),
 }
 """command: the module whose `app` has it, and the line in `bd --help`"""
 

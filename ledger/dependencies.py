@@ -47,17 +47,17 @@ class DependencyRecords(Transactions):
         self.write(change)
 
     def remove_dependency(self, bead: str, needs: str) -> None:
-        """Forget that `bead` waits for `needs`; forgetting it twice is once.
+        """Forget that `bead` waits for `needs`, which may be gone; forgetting it twice is once.
 
         Raises:
-            GtError: NOT_FOUND for either bead.
+            GtError: NOT_FOUND for either bead where nothing was to be forgotten.
         """
 
         def change(connection: Connection) -> tuple[None, str | None]:
-            require_bead(connection, bead)
-            require_bead(connection, needs)
             edge = (schema.dependencies.c.bead == bead) & (schema.dependencies.c.needs == needs)
             if not connection.execute(delete(schema.dependencies).where(edge)).rowcount:
+                require_bead(connection, bead)
+                require_bead(connection, needs)
                 return None, None
             _touch(connection, bead)
             return None, f"{bead}: no longer needs {needs}"

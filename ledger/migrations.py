@@ -117,6 +117,46 @@ def migrate(transactions: Transactions, versioning: Versioning, *, empty_is_new:
     transactions.write(steps)
 
 
+def drift(connection: Connection) -> list[str]:
+    """Where the tables differ from what this program expects; each begins with `table:` or `table.column:`."""
+    look = inspect(connection)
+    there = set(look.get_table_names())
+    found: list[str] = []
+    for table in schema.metadata.sorted_tables:
+        if table.name not in there:
+            found.append(f"{table.name}: no such table")
+            continue
+        has = {column["name"]: column for column in look.get_columns(table.name)}
+        found += [
+            f"{table.name}.{name}: no such column"
+            for name in [column.name for column in table.columns]
+            if name not in has
+        ]
+        found += [f"{table.name}.{name}: a column that no release made" for name in has if name not in table.c]
+        keyed = look.get_pk_constraint(table.name)["constrained_columns"]
+        if sorted(keyed) != sorted(column.name for column in table.primary_key):
+            found.append(f"{table.name}: its key is {', '.join(keyed) or 'none'}")
+        indexed = {index["name"] for index in look.get_indexes(table.name)}
+        found += [f"{table.name}: no index {index.name}" for index in table.indexes if index.name not in indexed]
+    version = stored_version(connection)
+    if version != schema.SCHEMA_VERSION:
+        found.append(f"schema_version: it says {version}, not {schema.SCHEMA_VERSION}")
+    return found
+
+
+def mend(connection: Connection) -> None:
+    """Make what `drift` misses: tables, columns, indexes, the version. What is there too much stays."""
+    for step in sorted(_STEPS):
+        _STEPS[step](connection)
+    look = inspect(connection)
+    for table in schema.metadata.sorted_tables:
+        indexed = {index["name"] for index in look.get_indexes(table.name)}
+        for index in table.indexes:
+            if index.name not in indexed:
+                index.create(connection)
+    upsert(connection, schema.schema_version, {"id": 1}, {"version": schema.SCHEMA_VERSION})
+
+
 def found_file(file: Path) -> None:
     """Make a new embedded ledger at `file`, whole or not at all; one that others made first stays.
 

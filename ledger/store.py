@@ -24,6 +24,7 @@ from ledger.rigs import RigRecords
 from ledger.settings import SettingRecords
 from ledger.town import TownRecords
 from ledger.transactions import retried
+from ledger.verifying import VerifyRecords
 
 
 class Ledger(
@@ -41,6 +42,7 @@ class Ledger(
     AlertRecords,
     MailRecords,
     TownRecords,
+    VerifyRecords,
 ):
     """The record of a town. Thread-safe; every write is idempotent, retried, and one Dolt commit."""
 

@@ -55,6 +55,12 @@ class Versioning(Protocol):
     def log(self, connection: Connection, hashes: Collection[str]) -> list[LoggedCommit]:
         """Those commits, oldest first."""
 
+    def uncommitted(self, connection: Connection) -> list[str]:
+        """Tables with changes that no commit has."""
+
+    def damage(self, connection: Connection) -> str:
+        """What the engine's own check of its data says is wrong; "" for nothing."""
+
     def newest(self, connection: Connection, limit: int | None) -> list[LoggedCommit]:
         """The newest commits, newest first."""
 
@@ -100,6 +106,13 @@ class ServerVersioning:
         )
         rows = connection.execute(query, {"hashes": sorted(hashes)}) if hashes else ()
         return [_logged(row) for row in rows]
+
+    def uncommitted(self, connection: Connection) -> list[str]:
+        return _changed_tables(connection)
+
+    def damage(self, connection: Connection) -> str:
+        # The server checks what it reads; its `fsck` needs the server to be down.
+        return ""
 
     def newest(self, connection: Connection, limit: int | None) -> list[LoggedCommit]:
         query = f"{_LOG} ORDER BY commit_order DESC" + ("" if limit is None else f" LIMIT {limit:d}")
@@ -160,6 +173,13 @@ class EmbeddedVersioning:
         rows = connection.execute(text(_LOG)).all()
         return [_logged(row) for row in reversed(rows) if row[0] in hashes]
 
+    def uncommitted(self, connection: Connection) -> list[str]:
+        return _changed_tables(connection)
+
+    def damage(self, connection: Connection) -> str:
+        said = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
+        return "" if said == ["ok"] else " ".join(" ".join(map(str, said)).split())
+
     def newest(self, connection: Connection, limit: int | None) -> list[LoggedCommit]:
         query = _LOG + ("" if limit is None else f" LIMIT {limit:d}")
         return [_logged(row) for row in connection.execute(text(query))]
@@ -203,6 +223,10 @@ def _dicts(rows: CursorResult[Any]) -> list[dict[str, Any]]:
 def _after(until: datetime) -> datetime:
     """The first second after `until`; Dolt's log has UTC without a zone, doltlite's to the second."""
     return until.astimezone(UTC).replace(microsecond=0, tzinfo=None) + timedelta(seconds=1)
+
+
+def _changed_tables(connection: Connection) -> list[str]:
+    return sorted(set(connection.execute(text("SELECT table_name FROM dolt_status")).scalars()))
 
 
 def _is_logged(connection: Connection, commit: str) -> bool:

@@ -1,0 +1,135 @@
+"""Dolt, git and Temporal side by side: what each says, and where they disagree."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from models.base import Frozen
+from models.records import BeadStatus, JobRow, MergeRequestRow, PolecatRow
+
+
+class ProblemKind(StrEnum):
+    """A way in which the record and the world can disagree."""
+
+    CLOSED_NOT_LANDED = "closed_not_landed"
+    """closed as merged, but its commit is not on the target"""
+    LANDED_BUT_OPEN = "landed_but_open"
+    """its commit is on the target, but the bead is open and no job knows of it"""
+    SUBMITTED_NOT_QUEUED = "submitted_not_queued"
+    """its job waits for a merge that no Refinery has"""
+    HOOKED_WITHOUT_JOB = "hooked_without_job"
+    """the record has an unfinished job, but none runs"""
+    CLOSED_WITH_JOB = "closed_with_job"
+    """closed, but a job works on it"""
+    TWO_JOBS = "two_jobs"
+    """two jobs run for one bead"""
+    POLECAT_WITHOUT_JOB = "polecat_without_job"
+    """a polecat is busy with a bead that no job works on"""
+    REQUEST_WITHOUT_JOB = "request_without_job"
+    """a merge request waits, but its job is over"""
+    DEPENDENCY_ON_NOTHING = "dependency_on_nothing"
+    """a bead waits for one that is not there"""
+    SCHEMA_DRIFT = "schema_drift"
+    """a table or column is not as this program expects"""
+    UNREADABLE_ROW = "unreadable_row"
+    """a row holds what none of its kind may hold"""
+    UNCOMMITTED_CHANGE = "uncommitted_change"
+    """tables were changed by hand and not committed"""
+    DAMAGED_FILE = "damaged_file"
+    """the embedded ledger's file fails its own check"""
+
+
+SAFE = frozenset(
+    {
+        ProblemKind.LANDED_BUT_OPEN,
+        ProblemKind.SUBMITTED_NOT_QUEUED,
+        ProblemKind.POLECAT_WITHOUT_JOB,
+        ProblemKind.REQUEST_WITHOUT_JOB,
+        ProblemKind.DEPENDENCY_ON_NOTHING,
+        ProblemKind.SCHEMA_DRIFT,
+        ProblemKind.UNCOMMITTED_CHANGE,
+    }
+)
+"""What `bd verify --fix` mends: nothing of it can lose work, and Dolt's history keeps what was."""
+
+
+class Problem(Frozen):
+    """One disagreement, and the command that mends it."""
+
+    kind: ProblemKind
+    subject: str
+    """what it is about: a bead, `<rig>/<polecat>`, a merge request, a table"""
+    message: str
+    command: str
+    detail: dict[str, str] = Field(default_factory=dict)
+    """what mending needs to know"""
+
+    @property
+    def safe(self) -> bool:
+        return self.kind in SAFE
+
+
+class VerifyReport(Frozen):
+    """Answer of `bd verify`."""
+
+    ok: bool
+    problems: tuple[Problem, ...] = ()
+    fixed: tuple[Problem, ...] = ()
+    unchecked: tuple[str, ...] = ()
+    """what could not be asked, and why"""
+
+
+# --- what each side says ----------------------------------------------------------------------
+
+
+class BeadFact(Frozen):
+    rig: str
+    status: BeadStatus
+    close_reason: str | None
+    merged_sha: str | None
+
+
+class RecordFacts(Frozen):
+    """What Dolt says."""
+
+    beads: dict[str, BeadFact]
+    jobs: dict[str, JobRow]
+    landings: dict[str, frozenset[str]]
+    """by bead: commits that were recorded as its landing, once or now"""
+    polecats: tuple[PolecatRow, ...]
+    queued: tuple[MergeRequestRow, ...]
+    """merge requests that wait"""
+    dangling: tuple[tuple[str, str], ...]
+    """(bead, needs) where one of them is not there"""
+
+
+class StoreFacts(Frozen):
+    """What the ledger says of itself."""
+
+    drift: tuple[str, ...] = ()
+    unreadable: tuple[tuple[str, str, str], ...] = ()
+    """(table, key, why)"""
+    uncommitted: tuple[str, ...] = ()
+    """tables"""
+    damage: str = ""
+
+
+class RemoteFacts(Frozen):
+    """What git says of a rig's target."""
+
+    target: str
+    shas: frozenset[str]
+    """every commit in its history"""
+    landed: dict[str, tuple[str, ...]]
+    """by bead: commits that carry its trailer, newest first"""
+
+
+class TemporalFacts(Frozen):
+    """What Temporal says."""
+
+    jobs: frozenset[tuple[str, str]]
+    """(rig, bead) of every job that runs"""
+    queues: dict[str, tuple[str, ...]]
+    """by rig: merge requests that its Refinery has; a rig whose Refinery does not answer is not there"""
