@@ -1,8 +1,8 @@
 """The patrol's eyes on one host: one scanner for all rigs.
 
-A look is one listing of the session folders and one `list-panes`. Folders are read before panes,
-and whatever seems dead is read once more after them: a start or an end that was under way in
-between is then seen as what it is.
+A look is one listing of the session folders and one `list-panes`. Folders are read before panes:
+a start that was under way in between is then seen as what it is. Whatever seems dead is read once
+more after them, for an end or a `gt done` that was under way.
 """
 
 from __future__ import annotations
@@ -304,7 +304,9 @@ class Scanner:
                 continue
             waits = True
             watched = self._watched.get(folder) or self._recognised(folder, order, polecat, bead)
-            attempts += [watched] if watched else []
+            if watched is not None:
+                watched.note_start()
+                attempts.append(watched)
         self._highest.setdefault((order.rig, bead), {})[polecat] = max(numbers)
         if not waits:
             self._over[place] = changed

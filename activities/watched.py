@@ -81,6 +81,11 @@ class Watched:
         told = reported_as(self.verdict, sighting)
         self.accused_of = told if told in _ACCUSING else None
 
+    def note_start(self) -> None:
+        """Whether its session was seen running. Only before the panes are listed: what was started after
+        that is in no such list, and would seem to have died."""
+        self.started = self.started or (self.folder / session_folder.STARTED).exists()
+
     def look(self, pane: PaneFacts | None, elapsed_s: float, limits: Thresholds) -> None:
         """Take in how things stand, `elapsed_s` watched seconds after the last look."""
         elapsed = elapsed_s if self.known else 0.0
@@ -99,13 +104,11 @@ class Watched:
         self.progress_age_s = self.progress.look(elapsed, limits.stuck_timeout_s)
 
     def reread(self) -> None:
-        """What the folder says of the attempt's stage."""
-        # os.path, because it answers False where an agent has locked its folder: its pane still counts.
-        self.started = self.started or os.path.exists(self.folder / session_folder.STARTED)
-        self.done_told = os.path.exists(self.folder / session_folder.DONE)
+        """Whether the agent has handed in."""
+        self.done_told = (self.folder / session_folder.DONE).exists()
 
     def ended(self) -> bool:
-        return os.path.exists(self.folder / session_folder.ENDED)
+        return (self.folder / session_folder.ENDED).exists()
 
     def sighting(self, pane: PaneFacts | None) -> Sighting:
         beats = self.started and (self.beat or self.declares_heartbeat)
@@ -175,8 +178,8 @@ class Watched:
 
 
 def modified_ns(path: Path) -> int:
-    """0 where there is no such file, or none that may be looked at."""
+    """0 where there is no such file."""
     try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
+        return path.stat().st_mtime_ns
+    except (FileNotFoundError, NotADirectoryError):
         return 0

@@ -10,6 +10,7 @@ import time
 import psutil
 import pytest
 
+from activities.tmux import PaneFacts
 from agents import session_folder
 from models.health import HealthKind
 from models.jobs import DoneStatus, Observation, ObservationKind
@@ -149,6 +150,27 @@ def test_a_start_that_is_under_way_is_no_death(desk: Desk, lookout: Lookout) -> 
     desk.killed_at("attempt.session_started", "start_attempt", request)
     lookout.look()
     assert lookout.said() == []
+
+
+def test_a_start_that_is_finished_while_the_panes_are_listed_is_no_death(
+    desk: Desk, lookout: Lookout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = desk.request(IDLE)
+    desk.killed_at("attempt.folder_written", "start_attempt", request)
+    listed = desk.tmux.panes
+
+    def listed_before_the_start() -> dict[str, PaneFacts]:
+        panes = listed()
+        monkeypatch.setattr(desk.tmux, "panes", listed)
+        desk.start(IDLE)
+        return panes
+
+    monkeypatch.setattr(desk.tmux, "panes", listed_before_the_start)
+    lookout.look()
+    assert (desk.folder() / session_folder.STARTED).exists()
+    assert (lookout.said(), lookout.health().diagnosis.rule) == ([], "not_started")
+    lookout.look()
+    assert (lookout.said(), lookout.last.living) == ([], ("sh-1",))
 
 
 def test_an_attempt_that_was_ended_is_not_looked_at_any_more(desk: Desk, lookout: Lookout) -> None:
