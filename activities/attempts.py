@@ -79,6 +79,8 @@ class AttemptActivities:
                 self._sessions.note_started(rig, polecat, request.bead, request.attempt)
             if adopted or (folder / session_folder.STARTED).exists():
                 return self._already_started(request, folder)
+            if request.adopt:
+                return _used_up(request.attempt)
             self._end_others(request, pane)
             try:
                 worktree = self._worktrees.prepare(

@@ -35,6 +35,7 @@ JOB_POINTS: Final[tuple[str, ...]] = (
     "ledger.before_commit",
     "ledger.committed",
     "mayor.told",
+    "notice.logged",
 )
 """On the way of every job; each is killed at in tests/e2e/test_crash_points.py."""
 

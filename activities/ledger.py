@@ -15,10 +15,11 @@ from temporalio import activity
 from activities.crash_points import crash_point
 from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
-from models.escalations import EscalationStatus
+from models.escalations import EscalationRef, EscalationStatus
 from models.jobs import Admission, DispatchFacts, DispatchFactsRequest, RigFacts, RigName, SlingRequest
 from models.records import BeadRef, BeadStatusReply, JobWrites
 from models.supervision import TownFacts
+from services.alert_files import AlertFiles, mirror_of
 
 _OPEN_ANEW = frozenset({ErrorCode.LEDGER_UNREACHABLE, ErrorCode.LEDGER_DAMAGED, ErrorCode.LEDGER_NEWER})
 """After these the ledger may have been restored or upgraded: its schema is checked again."""
@@ -30,11 +31,18 @@ class LedgerActivities:
     Args:
         ledger_source: opens the ledger; called again after the ledger could not be used.
         default_agent: the town's agent command, for rigs that name none.
+        alert_files: where the record's alert rules are kept for when the record cannot be read.
     """
 
-    def __init__(self, ledger_source: Callable[[], Ledger], default_agent: str | None = None) -> None:
+    def __init__(
+        self,
+        ledger_source: Callable[[], Ledger],
+        default_agent: str | None = None,
+        alert_files: AlertFiles | None = None,
+    ) -> None:
         self._source = ledger_source
         self._default_agent = default_agent
+        self._alert_files = alert_files
         self._ledger: Ledger | None = None
         self._opening = threading.Lock()
 
@@ -64,9 +72,22 @@ class LedgerActivities:
 
     @activity.defn
     def town_facts(self) -> TownFacts:
-        """What the Deacon reads each cycle; that it is answered is a check in itself."""
+        """What Deacon and Mayor read each cycle; that it is answered is a check in itself.
+
+        The mirror of alert rules is brought up to date on the way.
+        """
         with self._opened() as ledger:
+            self._mirror_alerts(ledger)
             return ledger.town_facts()
+
+    def _mirror_alerts(self, ledger: Ledger) -> None:
+        if self._alert_files is None:
+            return
+        try:
+            self._alert_files.refresh_mirror(lambda: mirror_of(ledger))
+        except OSError as error:
+            # A full disk must not hide the settings: the last mirror holds.
+            activity.logger.warning("alert rules cannot be mirrored: %s", error)
 
     @activity.defn
     def bead_status(self, request: BeadRef) -> BeadStatusReply:
@@ -74,6 +95,12 @@ class LedgerActivities:
         with self._opened() as ledger:
             bead = ledger.bead(request.bead)
         return BeadStatusReply(status=bead.status, merged_sha=bead.merged_sha, close_reason=bead.close_reason)
+
+    @activity.defn
+    def recorded_escalation(self, asked: EscalationRef) -> EscalationStatus:
+        """Where an escalation stands in the record."""
+        with self._opened() as ledger:
+            return ledger.escalation(asked.id)
 
     @activity.defn
     def record_escalation(self, escalation: EscalationStatus) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from temporalio import activity
 
+from activities.crash_points import crash_point
 from models.alerts import Alerting, Message, Notice, Notices
 from models.errors import ErrorCode, GtError
 from models.town import TownPaths
@@ -47,6 +48,7 @@ class NoticeActivities:
 
     async def _write_down(self, notices: Sequence[Notice]) -> None:
         new = await asyncio.to_thread(self._files.log, tuple(notices))
+        crash_point("notice.logged")
         await terminals.show(self._socket, [headline(notice) for notice in new])
 
     @activity.defn

@@ -84,7 +84,8 @@ class Watched:
     def note_start(self) -> None:
         """Whether its session was seen running. Only before the panes are listed: what was started after
         that is in no such list, and would seem to have died."""
-        self.started = self.started or (self.folder / session_folder.STARTED).exists()
+        # os.path, because it answers False where an agent has locked its folder: its pane still counts.
+        self.started = self.started or os.path.exists(self.folder / session_folder.STARTED)
 
     def look(self, pane: PaneFacts | None, elapsed_s: float, limits: Thresholds) -> None:
         """Take in how things stand, `elapsed_s` watched seconds after the last look."""
@@ -105,10 +106,10 @@ class Watched:
 
     def reread(self) -> None:
         """Whether the agent has handed in."""
-        self.done_told = (self.folder / session_folder.DONE).exists()
+        self.done_told = os.path.exists(self.folder / session_folder.DONE)
 
     def ended(self) -> bool:
-        return (self.folder / session_folder.ENDED).exists()
+        return os.path.exists(self.folder / session_folder.ENDED)
 
     def sighting(self, pane: PaneFacts | None) -> Sighting:
         beats = self.started and (self.beat or self.declares_heartbeat)
@@ -178,8 +179,8 @@ class Watched:
 
 
 def modified_ns(path: Path) -> int:
-    """0 where there is no such file."""
+    """0 where there is no such file, or none that may be looked at."""
     try:
-        return path.stat().st_mtime_ns
-    except (FileNotFoundError, NotADirectoryError):
+        return os.stat(path).st_mtime_ns
+    except OSError:
         return 0

@@ -208,6 +208,17 @@ def test_a_number_that_is_known_from_saved_work_alone_is_not_used_again(desk: De
     assert desk.start(attempt=6).highest_attempt == 0
 
 
+def test_an_attempt_that_was_begun_before_is_found_and_never_begun_again(desk: Desk) -> None:
+    assert desk.start(adopt=True).highest_attempt == 1, "there is nothing of it here"
+    assert not desk.folder().exists()
+    desk.start()
+    assert desk.start(adopt=True).adopted
+    desk.tmux.kill_server()
+    assert desk.start(adopt=True).adopted, "it died: the patrol will say so"
+    desk.end()
+    assert desk.start(adopt=True).highest_attempt == 1
+
+
 def test_the_task_says_what_was_restored(desk: Desk, workshop: Workshop) -> None:
     desk.start("echo half > half.txt; echo set; exec sleep 600")
     desk.shown("set")

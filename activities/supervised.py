@@ -1,0 +1,47 @@
+"""The town's supervised services, for workflows that have to restart one."""
+
+from __future__ import annotations
+
+import asyncio
+
+from temporalio import activity
+
+from models.errors import ErrorCode, GtError
+from models.supervision import ServiceName
+from services.health import ailment
+from services.programs import program_names, supervisor_socket
+from services.supervisor import State, Supervisor, SupervisorUnreachable
+from services.town import Town
+
+
+class ServiceActivities:
+    """What `gt up` runs on this machine."""
+
+    def __init__(self, town: Town) -> None:
+        self._town = town
+
+    @activity.defn
+    async def restart_service(self, service: ServiceName) -> bool:
+        """Restart a service that does not do its work. False: it does, so nothing was done.
+
+        Raises:
+            GtError: REFUSED when this town does not run it or a person has stopped it, SERVICE_FAILED when
+                nobody supervises it.
+        """
+        return await asyncio.to_thread(self._restart, service.name)
+
+    def _restart(self, name: str) -> bool:
+        if name not in program_names(self._town):
+            raise GtError(ErrorCode.REFUSED, f"this town runs no {name}")
+        if ailment(self._town, name) is None:
+            return False
+        supervisor = Supervisor(supervisor_socket(self._town))
+        try:
+            states = {reported.name: reported.state for reported in supervisor.programs()}
+            if states.get(name) is State.STOPPED:
+                raise GtError(ErrorCode.REFUSED, f"{name} was stopped by a person", "gt up")
+            supervisor.stop(name)
+            supervisor.start(name)
+        except SupervisorUnreachable as error:
+            raise GtError(ErrorCode.SERVICE_FAILED, f"nobody supervises {name}: {error}", "gt up") from None
+        return True
