@@ -24,7 +24,7 @@ class LabelRecords(Transactions):
     """Labels and comments of beads."""
 
     def change_labels(self, bead: str, add: Sequence[str] = (), remove: Sequence[str] = ()) -> tuple[str, ...]:
-        """Label a bead and take labels off it; returns what it has now. Saying it twice is once.
+        """Label a bead and take labels off it; returns what it has now. What is both added and removed is removed.
 
         Raises:
             GtError: NOT_FOUND; INVALID_VALUE for a label.
@@ -34,8 +34,8 @@ class LabelRecords(Transactions):
         def change(connection: Connection) -> tuple[None, str | None]:
             require_bead(connection, bead)
             had = set(labels_of(connection, bead))
-            new = put_labels(connection, bead, [label for label in added if label not in had])
-            gone = sorted(had & set(removed))
+            new = put_labels(connection, bead, [label for label in added if label not in had.union(removed)])
+            gone = sorted(had.intersection(removed))
             where = (schema.labels.c.bead == bead) & schema.labels.c.label.in_(gone)
             connection.execute(delete(schema.labels).where(where))
             if not new and not gone:
