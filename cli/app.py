@@ -16,6 +16,8 @@ _MODULES = {
     "sling": ("cli.work", "Hand a bead to a polecat."),
     "job": ("cli.job", "Show and steer jobs."),
     "refinery": ("cli.refinery", "Look at the merge queue and steer it."),
+    "inbox": ("cli.inbox", "Show what needs you, why, and the command that answers it."),
+    "alert": ("cli.alert", "Say who is told of what, and through which channel."),
     "escalate": ("cli.escalate", "Report a problem; list, acknowledge and resolve reports."),
     "config": ("cli.config", "Read and change settings."),
     "dolt": ("cli.dolt", "The ledger's database, and its history."),

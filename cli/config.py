@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ledger.store import Ledger
     from models.settings import SettingSpec
+    from services.town import Town
 
 
 class _Config(DefaultCommandGroup):
@@ -42,9 +43,11 @@ def set_or_show(
 ) -> None:
     """Show a setting, or set it when a value is given. The word `set` may be left out."""
     _check(key, value, rig)
-    with connect.open_ledger(connect.open_town(call)) as ledger:
+    town = connect.open_town(call)
+    with connect.open_ledger(town) as ledger:
         if value is not None:
             ledger.set_setting(rig or TOWN, key, value)
+            _mirror(town, ledger, key)
         row = _rows(ledger, {key}, rig)[0]
     _emit(call, row)
 
@@ -53,8 +56,10 @@ def set_or_show(
 def unset(call: Call, key: KeyArgument, rig: ScopeOption = None) -> None:
     """Let the wider scope's value, or the default, hold again."""
     _check(key, None, rig)
-    with connect.open_ledger(connect.open_town(call)) as ledger:
+    town = connect.open_town(call)
+    with connect.open_ledger(town) as ledger:
         ledger.unset_setting(rig or TOWN, key)
+        _mirror(town, ledger, key)
         row = _rows(ledger, {key}, rig)[0]
     _emit(call, row)
 
@@ -69,6 +74,14 @@ def list_settings(call: Call, rig: ScopeOption = None) -> None:
     header = ("KEY", "VALUE", "DEFAULT", "ORIGIN", "MEANING")
     cells = [(row["key"], row["value"], row["default"], row["origin"], row["meaning"]) for row in rows]
     output.emit(call, rows, output.table(header, cells))
+
+
+def _mirror(town: Town, ledger: Ledger, key: str) -> None:
+    """What alerts work by is in a file of the town too, for when the ledger is down."""
+    if key.startswith(("alerts.", "deadman.")):
+        from services.alert_files import AlertFiles, mirror_of
+
+        AlertFiles(town.paths).refresh_mirror(lambda: mirror_of(ledger))
 
 
 def _check(key: str, value: str | None, rig: str | None) -> None:

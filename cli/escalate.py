@@ -8,7 +8,7 @@ import typer
 
 from cli import connect, output
 from cli.command import Call, DefaultCommandGroup, command, new_app
-from cli.values import Action, Severity
+from cli.values import Action, AlertKind, Severity
 from models import names
 from models.errors import ErrorCode, GtError, Level
 
@@ -29,6 +29,14 @@ _group = new_app('Report a problem (gt escalate "TEXT"); list, acknowledge and r
 app = new_app("Escalations.")
 app.add_typer(_group, name="escalate")
 
+_OF_THE_SYSTEM = frozenset(
+    {
+        AlertKind.WITNESS_DOWN, AlertKind.DEACON_DOWN, AlertKind.REFINERY_STALLED, AlertKind.GATE_BROKEN,
+        AlertKind.DOLT_DOWN, AlertKind.DISK_FULL, AlertKind.HOST_LOST, AlertKind.BACKUP_FAILED,
+    }
+)  # fmt: skip
+"""Kinds that are a system's fault (L3); the others are an agent's (L2)."""
+
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="An escalation's id, out of `gt escalate list`.")]
 
 
@@ -39,6 +47,9 @@ def report(
     rig: Annotated[str | None, typer.Option("--rig", metavar="R", help="The rig it is about.")] = None,
     bead: Annotated[str | None, typer.Option("--bead", metavar="ID", help="The bead it is about.")] = None,
     severity: Annotated[Severity, typer.Option("--severity", help="How bad it is.")] = Severity.HIGH,
+    kind: Annotated[
+        AlertKind, typer.Option("--kind", help="What it is; the Mayor may act alone on kinds that he knows.")
+    ] = AlertKind.ESCALATION,
 ) -> None:
     """Report a problem to the Mayor."""
     if not problem.strip():
@@ -51,7 +62,7 @@ def report(
     if bead is not None and rig is None:
         with connect.open_ledger(town) as ledger:
             rig = ledger.bead(bead).rig
-    escalation = _escalation(problem, rig, bead, severity)
+    escalation = _escalation(problem, rig, bead, severity, kind)
     connect.converse(town, lambda client: _tell(client, escalation))
     document = {key: value for key, value in output.document(escalation).items() if key not in {"evidence", "tried"}}
     output.emit(call, {**document, "acked": False}, f"{escalation.id}: the Mayor was told")
@@ -62,7 +73,7 @@ def list_escalations(
     call: Call, all: Annotated[bool, typer.Option("--all", help="Also those that are resolved.")] = False
 ) -> None:
     """List escalations, open ones first."""
-    found = _read(connect.open_town(call))
+    found = read(connect.open_town(call))
     shown = [status for status in found if all or not status.resolved]
     output.emit(call, output.documents(shown), table(shown) if shown else "nothing needs you")
 
@@ -102,16 +113,16 @@ def _standing(status: EscalationStatus) -> str:
     return "acked" if status.acked else "open"
 
 
-def _escalation(problem: str, rig: str | None, bead: str | None, severity: str) -> Escalation:
+def _escalation(problem: str, rig: str | None, bead: str | None, severity: Severity, kind: AlertKind) -> Escalation:
     import secrets
     from datetime import UTC, datetime
 
     from models.escalations import Escalation
 
     return Escalation(
-        id=f"help-{secrets.token_hex(4)}",
-        kind="help",
-        level=Level.L2,
+        id=f"{kind.value}-{secrets.token_hex(4)}",
+        kind=kind.value,
+        level=Level.L3 if kind in _OF_THE_SYSTEM else Level.L2,
         severity=str(severity),
         source=connect.person(),
         rig=rig,
@@ -135,16 +146,17 @@ async def _tell(client: Client, escalation: Escalation) -> None:
         await handle.signal("escalate", escalation)
 
 
-def _read(town: Town) -> list[EscalationStatus]:
-    """The Mayor's answer; the record's where he cannot be asked."""
-    from models.escalations import EscalationStatus
+def read(town: Town) -> list[EscalationStatus]:
+    """The Mayor's answer, with what a flood has made him forget; the record's where he cannot be asked."""
+    from models.escalations import OPEN_KEPT, EscalationStatus
 
     async def ask(client: Client) -> list[EscalationStatus]:
         handle = client.get_workflow_handle(names.MAYOR_ID)
         return await connect.ask(handle, "escalations", list[EscalationStatus])
 
     try:
-        return connect.converse(town, ask)
+        known = connect.converse(town, ask)
+        return known if sum(not one.resolved for one in known) < OPEN_KEPT else _with_forgotten(town, known)
     except GtError as error:
         output.warn(f"the Mayor did not answer ({error.message}); this is what the ledger has")
         try:
@@ -152,6 +164,16 @@ def _read(town: Town) -> list[EscalationStatus]:
                 return ledger.escalations(open_only=False)
         except GtError:
             raise error from None
+
+
+def _with_forgotten(town: Town, known: list[EscalationStatus]) -> list[EscalationStatus]:
+    ids = {one.id for one in known}
+    try:
+        with connect.open_ledger(town) as ledger:
+            return [*known, *(one for one in ledger.escalations() if one.id not in ids)]
+    except GtError as error:
+        output.warn(f"the ledger may hold more of them, but cannot be read: {error.message}")
+        return known
 
 
 def _decide(call: Call, update: str, argument: Any) -> None:

@@ -52,8 +52,8 @@ def status(call: Call) -> None:
     """Show who works on what, what waits and what needs a person."""
     town = connect.open_town(call)
     services = _services(town)
-    recorded = _recorded(town)
-    living = _living(town, [rig.name for rig in recorded.rigs] if recorded.rigs is not None else None)
+    recorded = recorded_of(town)
+    living = living_of(town, [rig.name for rig in recorded.rigs] if recorded.rigs is not None else None)
     document = _document(town, services, recorded, living)
     output.emit(call, document, status_view.text(document))
 
@@ -64,7 +64,7 @@ def _services(town: Town) -> list[dict[str, Any]]:
     return output.documents(service_states(town))
 
 
-def _recorded(town: Town) -> Recorded:
+def recorded_of(town: Town) -> Recorded:
     try:
         with connect.open_ledger(town) as ledger:
             return Recorded(ledger.rigs(), ledger.jobs(unfinished=True), ledger.polecats(), ledger.escalations())
@@ -73,7 +73,7 @@ def _recorded(town: Town) -> Recorded:
         return Recorded()
 
 
-def _living(town: Town, rigs: list[str] | None) -> Living:
+def living_of(town: Town, rigs: list[str] | None) -> Living:
     """Ask every workflow at once."""
     living = Living()
 

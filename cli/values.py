@@ -37,6 +37,23 @@ class Action(StrEnum):
     IGNORE = "ignore"
 
 
+class AlertKind(StrEnum):
+    POLECAT_STUCK = "polecat_stuck"
+    POLECAT_UNRESPONSIVE = "polecat_unresponsive"
+    POLECAT_EXHAUSTED = "polecat_exhausted"
+    POLECAT_ZOMBIE = "polecat_zombie"
+    WITNESS_DOWN = "witness_down"
+    DEACON_DOWN = "deacon_down"
+    REFINERY_STALLED = "refinery_stalled"
+    MERGE_FAILED = "merge_failed"
+    GATE_BROKEN = "gate_broken"
+    DOLT_DOWN = "dolt_down"
+    DISK_FULL = "disk_full"
+    HOST_LOST = "host_lost"
+    BACKUP_FAILED = "backup_failed"
+    ESCALATION = "escalation"
+
+
 class Severity(StrEnum):
     LOW = "low"
     MEDIUM = "medium"

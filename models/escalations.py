@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime
 
 from models.base import Frozen
 from models.jobs import DecisionKind
+
+OPEN_KEPT = 300
+"""open ones that the Mayor remembers; in a flood of more, only the record has the others"""
 
 
 class Escalation(Frozen):
@@ -51,6 +55,15 @@ class EscalationStatus(Frozen):
     """how often nobody had answered in time"""
     resolved_at: datetime | None = None
     resolved_by: str | None = None
+
+    @property
+    def answer(self) -> str:
+        """The command that a person most likely answers with."""
+        if self.kind == "gate_broken" and self.rig:
+            return f"gt refinery resume --rig {shlex.quote(self.rig)}"
+        if self.bead:
+            return f"gt escalate resolve {shlex.quote(self.id)} --action retry"
+        return f"gt escalate ack {shlex.quote(self.id)}"
 
 
 class EscalationRef(Frozen):

@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING
 import tomlkit
 
 from models import names
-from models.alerts import Alerting, AlertMirror, ChannelFailure, Message, Notice
+from models.alerts import Alerting, AlertMirror, AlertType, ChannelFailure, Message, Notice
 from models.errors import ErrorCode, GtError
 from models.town import TownPaths
+from policies.alerts import channels_for
 from services.processes import read_record, write_record
 
 if TYPE_CHECKING:
@@ -76,6 +77,11 @@ class AlertFiles:
             channels = ()
         offset_s = int(time.localtime().tm_gmtoff)
         return Alerting(**dict(self.mirror()), channels=channels, utc_offset_s=offset_s)
+
+    def channels_told(self, type: AlertType) -> tuple[str, ...]:
+        """Which channels hear of a type now."""
+        alerting = self.alerting()
+        return channels_for(type, alerting.rules, alerting.channels)
 
     # --- channels -------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.ledger import LedgerActivities
     from models.errors import ErrorCode, Level
     from models.escalations import (
+        OPEN_KEPT,
         Escalation,
         EscalationAck,
         EscalationCleared,
@@ -24,7 +25,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows import options
     from workflows.labels import Labels, details
     from workflows.mayor_case import Case
-    from workflows.mayor_state import OPEN_KEPT, MayorState
+    from workflows.mayor_state import MayorState
 
 from workflows.herald import Herald
 from workflows.mayor_moves import Moves

@@ -76,7 +76,6 @@ class Case(BaseModel):
         """As people are told of it."""
         status = self.status
         details = [status.evidence, f"tried: {status.tried}" if status.tried else ""]
-        answer = f"gt escalate resolve {status.id} --action retry|reassign|abandon|ignore"
         return Condition(
             key=self.key,
             since=status.opened_at,
@@ -87,7 +86,7 @@ class Case(BaseModel):
             title=clipped(status.message, TITLE_BYTES),
             body=clipped("\n".join(line for line in details if line), BODY_BYTES),
             source=status.source,
-            command=answer,
+            command=status.answer,
         )
 
 

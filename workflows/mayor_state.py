@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from models.alerts import Alerting, Edge, Notice, Priority
 from models.errors import Level
-from models.escalations import Escalation, EscalationStatus
+from models.escalations import OPEN_KEPT, Escalation, EscalationStatus
 from models.settings import Settings
 from policies.alerts import ChannelQueue, Condition, channels_for, put
 from policies.mayor import FREE_TEXT, Move, Past, Ruling, decide, freed, frees, severity_floor, subject_of
@@ -23,7 +23,6 @@ from workflows.mayor_case import (
     clipped,
 )
 
-OPEN_KEPT = 300
 RESOLVED_KEPT = 100
 SLACK = 100
 """cases beyond these two before any is forgotten within a run"""

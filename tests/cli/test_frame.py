@@ -14,7 +14,8 @@ import typer
 
 from cli.app import _MODULES, app
 from cli.bead_app import app as beads_app
-from cli.values import Action, BeadKind, BeadState
+from cli.values import Action, AlertKind, BeadKind, BeadState, Severity
+from models.alerts import AlertType, Priority
 from models.jobs import DecisionKind
 from models.records import Bead, BeadStatus, BeadType, Rig
 from services.town import Town
@@ -73,6 +74,8 @@ class TestImports:
         assert {*BeadState} == {*map(str, BeadStatus)}
         assert {*BeadKind} == {*map(str, BeadType)}
         assert {*Action} == {*map(str, DecisionKind)}
+        assert {*AlertKind} == {*map(str, AlertType)}
+        assert {*Severity} == {*map(str, Priority)}
 
 
 class TestHelp:

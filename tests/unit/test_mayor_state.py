@@ -8,12 +8,12 @@ import pytest
 
 from models.alerts import Alerting, AlertRule, AlertType, Edge, Notice, Priority
 from models.errors import Level
-from models.escalations import Escalation
+from models.escalations import OPEN_KEPT, Escalation
 from models.settings import EscalationSettings, Settings
 from policies.alerts import edges
 from policies.mayor import Move
 from workflows.mayor_case import TELLINGS, Case
-from workflows.mayor_state import CLEARED, OPEN_KEPT, RESOLVED_KEPT, MayorState
+from workflows.mayor_state import CLEARED, RESOLVED_KEPT, MayorState
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -210,7 +210,7 @@ def test_people_hear_of_what_they_must_decide_alone() -> None:
     state.ask(silent, START)
     [notice] = announced(state, START)
     assert (notice.edge, notice.type) == (Edge.START, AlertType.POLECAT_EXHAUSTED)
-    assert "gt escalate resolve e1" in notice.command
+    assert notice.command == "gt escalate resolve e1 --action retry"
     assert announced(next_run(state), START) == []
     state.clear("e1", START)
     assert [notice.edge for notice in announced(state, START)] == [Edge.END]

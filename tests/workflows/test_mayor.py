@@ -11,7 +11,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from models.alerts import Alerting, AlertRule, AlertType, Edge, Priority
 from models.errors import ErrorCode, Level
-from models.escalations import EscalationStatus
+from models.escalations import OPEN_KEPT, EscalationStatus
 from models.jobs import Decision, DecisionKind
 from models.settings import AlertSettings, EscalationSettings, HealthSettings, RecoverySettings, Settings
 from tests.workflows.conftest import WorkerBuilder
@@ -27,7 +27,7 @@ from tests.workflows.mayor_world import (
 )
 from tests.workflows.probes import JobProbe, eventually, runs_of, start_job
 from workflows.mayor import MayorWorkflow
-from workflows.mayor_state import CLEARED, OPEN_KEPT, MayorState
+from workflows.mayor_state import CLEARED, MayorState
 
 EXHAUSTED = {"kind": "polecat_exhausted", "message": "its agents die", "tried": "3 restarts, another polecat"}
 SYSTEM = {"bead": None, "source": "deacon", "level": Level.L3.value}

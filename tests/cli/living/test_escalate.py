@@ -31,3 +31,17 @@ class TestEscalate:
 
     def test_an_empty_problem_is_no_problem(self, here: Here, rig: Rig) -> None:
         here.run("gt", "escalate", " ", expect=2)
+
+    def test_a_person_s_word_is_of_any_kind_and_is_in_the_inbox_until_it_is_answered(self, here: Here) -> None:
+        told = here.json("gt", "escalate", "93 % of /", "--kind", "disk_full", "--severity", "medium")
+        assert (told["kind"], told["level"], told["severity"]) == ("disk_full", "L3", "medium")
+        [item] = [one for one in here.json("gt", "inbox") if one["id"] == told["id"]]
+        assert (item["kind"], item["command"]) == ("escalation", f"gt escalate ack {told['id']}")
+        here.run(*item["command"].split())
+        [item] = [one for one in here.json("gt", "inbox") if one["id"] == told["id"]]
+        assert "(seen)" in item["why"]
+        here.run("gt", "escalate", "resolve", told["id"], "--action", "ignore")
+        assert told["id"] not in {one["id"] for one in here.json("gt", "inbox")}
+
+    def test_a_kind_that_does_not_exist_is_wrong_usage(self, here: Here) -> None:
+        here.run("gt", "escalate", "something", "--kind", "alien", expect=2)
