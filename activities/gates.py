@@ -17,7 +17,7 @@ from activities.gate_process import Ended, run_command
 from activities.gate_slots import Slot, a_slot
 from models import names
 from models.errors import ErrorCode, GtError
-from models.merging import GateOutcome, GateReport, RunGates
+from models.gating import GateOutcome, GateReport, RunGates
 from models.records import GateSpec
 from models.town import TownPaths
 from policies.gate_environment import gate_environment
@@ -42,6 +42,7 @@ class GateActivities:
         """
         logs = self._logs(request)
         began = time.monotonic()
+        passed: list[str] = []
         if not request.gates:
             return GateReport(outcome=GateOutcome.PASSED)
         async with a_slot(self._paths.run / "gates", os.cpu_count() or 1) as slot:
@@ -52,12 +53,13 @@ class GateActivities:
                 for gate in request.gates:
                     report = await self._run(gate, slot, runner, logs / f"{gate.name}.log")
                     if report.outcome is not GateOutcome.PASSED:
-                        return report
+                        return report.model_copy(update={"passed": tuple(passed)})
+                    passed.append(gate.name)
             except GtError as error:
                 if error.code is not ErrorCode.DISK_FULL:
                     raise
                 return GateReport(outcome=GateOutcome.COULD_NOT_RUN, reason="disk_full", tail=error.message)
-        return GateReport(outcome=GateOutcome.PASSED, duration_s=time.monotonic() - began)
+        return GateReport(outcome=GateOutcome.PASSED, passed=tuple(passed), duration_s=time.monotonic() - began)
 
     async def _run(self, gate: GateSpec, slot: Slot, runner: Path, log: Path) -> GateReport:
         await asyncio.to_thread(remove_tree, slot.home)

@@ -1,12 +1,13 @@
-"""Messages of the Refinery and of one merge: the queue, the chain, gates, the landing."""
+"""Messages of the Refinery and of one merge: the queue, the chain, the landing."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
 from models.base import Frozen
+from models.gating import GatedCommit, GateTally, Seen
 from models.jobs import Verdict
-from models.records import GateSpec, MergeRequest, Rig
+from models.records import MergeRequest, Rig
 from models.settings import MergeQueueSettings
 
 # --- the queue --------------------------------------------------------------------------------
@@ -80,6 +81,7 @@ class MergeBatch(Frozen):
     number: int
     changes: tuple[MergeRequest, ...]
     settings: MergeQueueSettings
+    seen: Seen = Seen()
 
 
 class MergeOutcome(Frozen):
@@ -91,6 +93,20 @@ class MergeOutcome(Frozen):
     stalled: str = ""
     """set when the target moved too often, or the remote refuses for ever, in the remote's words"""
     gate_runs: int = 0
+    landed: int = 0
+    """changes that this merge itself has put on the target"""
+    blamed: int = 0
+    """changes that its gates blame"""
+    tallies: tuple[GateTally, ...] = ()
+    commits: tuple[GatedCommit, ...] = ()
+    """what it gated, and what it knew of commits before, oldest first"""
+
+
+class MergeProgress(Frozen):
+    """What a merge has decided so far, told to the Refinery while the merge goes on."""
+
+    number: int
+    verdicts: tuple[Verdict, ...]
 
 
 # --- host work: chain and landing -------------------------------------------------------------
@@ -174,38 +190,3 @@ class FindLanded(Frozen):
 class Landed(Frozen):
     sha: str | None = None
     """the newest landing commit of the bead; None: there is none"""
-
-
-# --- host work: gates -------------------------------------------------------------------------
-
-
-class RunGates(Frozen):
-    """Run gates in order at one commit, stopping at the first that does not pass."""
-
-    rig: str
-    sha: str
-    gates: tuple[GateSpec, ...]
-    label: str
-    """names the log folder: `<merge workflow id>/<what>`"""
-
-
-class GateOutcome(StrEnum):
-    PASSED = "passed"
-    FAILED = "failed"
-    COULD_NOT_RUN = "could_not_run"
-    """exit 126/127, no such command, timed out, killed, disk full: never merges, blames nobody"""
-
-
-class GateReport(Frozen):
-    """What came of running the gates at one commit."""
-
-    outcome: GateOutcome
-    gate: str | None = None
-    """the gate that decided"""
-    exit_code: int | None = None
-    reason: str = ""
-    """could_not_run: timed_out, killed, not_executable, no_such_command, disk_full"""
-    duration_s: float = 0.0
-    log_path: str | None = None
-    tail: str = ""
-    """last lines of the log, at most 4 KB"""

@@ -6,7 +6,7 @@ import re
 import signal
 from typing import Final, NamedTuple
 
-from models.merging import GateOutcome
+from models.gating import GateOutcome
 
 TAIL_BYTES: Final = 4096
 _SHELL_SIGNAL_BASE: Final = 128

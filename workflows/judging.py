@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
@@ -9,9 +10,13 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.gates import GateActivities
     from models.base import Frozen
-    from models.merging import Chain, ChainLink, GateOutcome, GateReport, MergeBatch, RunGates
-    from policies.merge_search import Knowledge, learn, next_probe
+    from models.gating import GatedCommit, GateOutcome, GateReport, RunGates
+    from models.merging import Chain, ChainLink, MergeBatch
+    from policies.merge_rates import confirming_runs, failure_rate, flakiness, known_commits, record_of
+    from policies.merge_search import Knowledge, learn, next_probes, useless
     from workflows import options
+
+from workflows.gate_tallies import Tallies
 
 
 class Judgement(Frozen):
@@ -25,67 +30,156 @@ class Judgement(Frozen):
     """set when the gates could not decide: nobody is to blame"""
 
 
+class Trouble(Exception):
+    """The gates could not decide about a commit, in these words."""
+
+
 class ChainJudge:
-    """Runs a batch's gates, never twice at a commit whose result is known.
+    """Runs a batch's gates, never again at a commit whose result is known, confirming runs apart.
 
     A gate that could not run decides nothing by itself: it is tried on the target's own tip as a
     control. Where the control passes and the candidate fails in the same way once more, the
     change is to blame; in every other case nobody is.
+
+    Attributes:
+        green: how many changes from the start of the chain that is being judged may land already.
     """
 
     def __init__(self, batch: MergeBatch) -> None:
         self._batch = batch
-        self._judged: dict[str, GateReport] = {}
+        self._rate = failure_rate(batch.seen.changes)
+        self._known = known_commits(batch.seen, batch.rig.gates)
         """by commit; a report that is not `passed` is one to blame the commit for"""
+        self._controls: dict[str, asyncio.Task[GateReport]] = {}
+        """by the target's tip"""
         self._runs_at: dict[str, int] = {}
+        self.green = 0
+        self.tallies = Tallies(batch.rig.gates, batch.settings.confirm_runs, batch.seen)
         self.runs = 0
         self.story: list[str] = []
         """one line per run, for people"""
 
-    async def judge(self, chain: Chain) -> Judgement:
-        """Find the chain's green start and, where the chain is red, the first culprit."""
-        known = Knowledge(size=len(chain.links))
+    @property
+    def commits(self) -> tuple[GatedCommit, ...]:
+        """What is known of commits, oldest first."""
+        return tuple(self._known.values())
+
+    def start(self, chain: Chain) -> asyncio.Task[Judgement]:
+        """Begin to look for the chain's green start and, where the chain is red, for the first culprit."""
+        self.green = 0
+        return asyncio.create_task(self._judge(chain))
+
+    async def _judge(self, chain: Chain) -> Judgement:
+        search = self._recall(chain)
+        self.green = search.green
+        flying: dict[asyncio.Task[GateReport], int] = {}
+        try:
+            while search.green < search.size and search.culprit(self._confirms(chain, search)) is None:
+                for prefix in self._wanted(chain, search, tuple(flying.values())):
+                    place = f"{prefix} of {search.size}"
+                    flying[asyncio.create_task(self._try(chain.links[prefix - 1], chain, place))] = prefix
+                ended, _ = await workflow.wait(flying, return_when=asyncio.FIRST_COMPLETED)
+                for task in ended:
+                    prefix = flying.pop(task)
+                    search = self._learn(search, chain.links[prefix - 1], prefix, task.result())
+                self.green = search.green
+                pointless = useless(search, flying.values())
+                await self._stop([task for task, prefix in flying.items() if prefix in pointless], flying)
+        except Trouble as trouble:
+            return Judgement(green=search.green, could_not_run=str(trouble))
+        finally:
+            await self._stop([*flying, *self._controls.values()], flying)
+        if search.green == search.size:
+            return Judgement(green=search.green)
+        return Judgement(green=search.green, culprit=self._known[chain.links[search.green].sha].report)
+
+    def _recall(self, chain: Chain) -> Knowledge:
+        """What is known of the chain before anything is run."""
+        search = Knowledge(size=len(chain.links))
         if not self._batch.rig.gates:
-            return Judgement(green=known.size)
-        culprit: GateReport | None = None
-        while (prefix := next_probe(known)) is not None:
-            link = chain.links[prefix - 1]
-            report, trouble = await self._try(link, chain.base_sha, f"{prefix} of {known.size}")
-            if trouble:
-                return Judgement(green=known.green, could_not_run=trouble)
-            green = report.outcome is GateOutcome.PASSED
-            if not green:
-                culprit = report
-            known = learn(known, prefix, green=green)
-        return Judgement(green=known.green, culprit=culprit)
+            return search.model_copy(update={"green": search.size})
+        for prefix, link in enumerate(chain.links, start=1):
+            known = self._known.get(link.sha)
+            if known is not None and known.report.outcome is GateOutcome.PASSED:
+                search = learn(search, prefix, green=True)
+            elif known is not None:
+                for _ in range(known.reds):
+                    search = learn(search, prefix, green=False)
+        return search
 
-    async def _try(self, link: ChainLink, base_sha: str, place: str) -> tuple[GateReport, str]:
-        """Gate one candidate; the second value says, when not empty, why nothing was decided."""
-        if link.sha in self._judged:
-            return self._judged[link.sha], ""
+    def _confirms(self, chain: Chain, search: Knowledge) -> int:
+        """How many confirming runs the present suspect needs."""
+        if search.suspect is None:
+            return 0
+        blamed = self._known[chain.links[search.suspect - 1].sha].report.gate
+        seen = self._batch.seen
+        return confirming_runs(
+            self._batch.settings.confirm_runs, flakiness(record_of(seen, blamed)), seen.changes.culprits
+        )
+
+    def _wanted(self, chain: Chain, search: Knowledge, flying: tuple[int, ...]) -> tuple[int, ...]:
+        settings = self._batch.settings
+        return next_probes(
+            search,
+            self._rate,
+            confirms=self._confirms(chain, search),
+            runners=settings.max_concurrent,
+            flying=flying,
+            largest=settings.max_batch,
+        )
+
+    def _learn(self, search: Knowledge, link: ChainLink, prefix: int, report: GateReport) -> Knowledge:
+        before = self._known.get(link.sha)
+        green = report.outcome is GateOutcome.PASSED
+        # A gate that could not run at the candidate alone was run there twice: that confirms it.
+        reds = 0 if green else 2 if report.outcome is GateOutcome.COULD_NOT_RUN else 1
+        if green and before is not None and before.reds:
+            self.tallies.flake(before.report, link.sha)
+        earlier = before.reds if before is not None else 0
+        self._known.pop(link.sha, None)
+        self._known[link.sha] = GatedCommit(sha=link.sha, report=report, reds=earlier + reds)
+        for _ in range(max(reds, 1)):
+            search = learn(search, prefix, green=green)
+        return search
+
+    async def _stop(self, tasks: list[asyncio.Task[GateReport]], flying: dict[asyncio.Task[GateReport], int]) -> None:
+        """End runs that nobody waits for any more; their gates end on their host too."""
+        for task in tasks:
+            task.cancel()
+            flying.pop(task, None)
+        # Their failures are nobody's concern any more.
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _try(self, link: ChainLink, chain: Chain, place: str) -> GateReport:
+        """Gate one candidate.
+
+        Raises:
+            Trouble: nothing can be said of it.
+        """
         report = await self._run(link.sha, place)
-        if report.outcome is GateOutcome.COULD_NOT_RUN:
-            trouble = await self._control(base_sha, report)
-            if trouble:
-                return report, trouble
-            again = await self._run(link.sha, f"{place}, once more")
-            if again.outcome is GateOutcome.COULD_NOT_RUN and not _same_way(report, again):
-                return again, f"{_words(report)}, then {_words(again)}; the target itself passes"
-            report = again
-        self._judged[link.sha] = report
-        return report, ""
+        if report.outcome is not GateOutcome.COULD_NOT_RUN:
+            return report
+        await self._control(chain.base_sha, report)
+        again = await self._run(link.sha, f"{place}, once more")
+        if again.outcome is GateOutcome.COULD_NOT_RUN and not _same_way(report, again):
+            raise Trouble(f"{_words(report)}, then {_words(again)}; the target itself passes")
+        return again
 
-    async def _control(self, base_sha: str, seen: GateReport) -> str:
-        """Gate the target's own tip: "" when it passes, else why nobody is blamed."""
-        if base_sha in self._judged:
-            return ""
-        report = await self._run(base_sha, "control: the target itself")
-        if report.outcome is GateOutcome.PASSED:
-            self._judged[base_sha] = report
-            return ""
+    async def _control(self, base_sha: str, seen: GateReport) -> None:
+        """Gate the target's own tip, once; returns when it passes.
+
+        Raises:
+            Trouble: it does not, so nobody is blamed.
+        """
+        if base_sha not in self._controls:
+            self._controls[base_sha] = asyncio.create_task(self._run(base_sha, "control: the target itself"))
+        report = await asyncio.shield(self._controls[base_sha])
         if report.outcome is GateOutcome.FAILED:
-            return f"the target itself fails gate {report.gate} (exit {report.exit_code}); before, {_words(seen)}"
-        return f"{_words(report)} on the target itself"
+            raise Trouble(
+                f"the target itself fails gate {report.gate} (exit {report.exit_code}); before, {_words(seen)}"
+            )
+        if report.outcome is GateOutcome.COULD_NOT_RUN:
+            raise Trouble(f"{_words(report)} on the target itself")
 
     async def _run(self, sha: str, what: str) -> GateReport:
         self.runs += 1
@@ -102,6 +196,7 @@ class ChainJudge:
             summary=f"gates at {sha[:12]} ({what})",
             **options.gates(self._batch.host, timedelta(seconds=sum(gate.timeout_s for gate in rig.gates))),
         )
+        self.tallies.count(report)
         self.story.append(f"{what}: {_words(report)}")
         return report
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
@@ -9,6 +10,8 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from activities.landing import LandingActivities
+    from models import names
+    from models.gating import GateOutcome, GateReport
     from models.jobs import Verdict, VerdictKind
     from models.merging import (
         BuildChain,
@@ -16,19 +19,19 @@ with workflow.unsafe.imports_passed_through():
         ChainLink,
         DropKind,
         DroppedChange,
-        GateOutcome,
-        GateReport,
         LandChain,
         LandOutcome,
         LandResult,
         MergeBatch,
         MergeOutcome,
+        MergeProgress,
     )
     from models.names import WorkflowType
     from workflows import options
     from workflows.labels import Labels, details
 
-from workflows.judging import ChainJudge
+from workflows.judging import ChainJudge, Judgement
+from workflows.messages import tell
 
 MAX_FILES = 200
 """conflicting files that a verdict names"""
@@ -49,6 +52,8 @@ class MergeWorkflow:
         self._judge = ChainJudge(batch)
         self._labels = Labels()
         self._chain = Chain(base_sha="")
+        self._landed = 0
+        self._blamed = 0
 
     @workflow.run
     async def run(self, batch: MergeBatch) -> MergeOutcome:
@@ -70,6 +75,10 @@ class MergeWorkflow:
             could_not_run=could_not_run,
             stalled=stalled,
             gate_runs=self._judge.runs,
+            landed=self._landed,
+            blamed=self._blamed,
+            tallies=self._judge.tallies.all,
+            commits=self._judge.commits,
         )
         self._show(_result(outcome), "stalled" if could_not_run or stalled else "merged")
         return outcome
@@ -80,22 +89,20 @@ class MergeWorkflow:
         Returns:
             Why gates could not run, and why the landing stalled; "" for what did not happen.
         """
-        rounds = self._batch.settings.retry_count + 2
-        for _ in range(rounds):
+        most = self._batch.settings.retry_count + 2
+        moves = 0
+        while moves < most:
             chain = await self._build()
             self._decide_lone_drops(chain)
-            judgement = await self._judge.judge(chain)
-            if judgement.culprit is not None:
-                self._blame(chain.links[judgement.green], chain.base_sha, judgement.culprit)
-            landed = await self._land(chain, chain.links[: judgement.green])
-            if landed.outcome is LandOutcome.MOVED:
+            landed, result, judgement = await self._judge_and_land(chain)
+            if result.outcome is LandOutcome.MOVED:
+                moves = 1 if landed else moves + 1
                 continue
-            if landed.outcome is LandOutcome.REFUSED:
-                self._decide_drops(chain, landed=())
-                return "", f"the remote refuses {self._batch.target}: {landed.detail}"
-            self._decide_drops(chain, chain.links[: judgement.green])
-            return judgement.could_not_run, ""
-        return "", f"{self._batch.target} moved {rounds} times while its gates ran"
+            self._decide_drops(chain, chain.links[:landed])
+            if result.outcome is LandOutcome.REFUSED:
+                return "", f"the remote refuses {self._batch.target}: {result.detail}"
+            return judgement.could_not_run if judgement is not None else "", ""
+        return "", f"{self._batch.target} moved {most} times while its gates ran"
 
     async def _build(self) -> Chain:
         self._show("building the chain", "merging")
@@ -108,11 +115,45 @@ class MergeWorkflow:
         self._show("gating", "merging")
         return self._chain
 
-    async def _land(self, chain: Chain, links: tuple[ChainLink, ...]) -> LandResult:
-        """Push the green start of the chain; a remote that refuses is asked again a few times."""
+    async def _judge_and_land(self, chain: Chain) -> tuple[int, LandResult, Judgement | None]:
+        """Gate the chain, and land its green start as it grows: what is green need not wait for a search.
+
+        Returns:
+            How many changes have landed, how the last landing went, and the judgement where it was awaited.
+        """
+        judging, landed = self._judge.start(chain), 0
         result = LandResult(outcome=LandOutcome.LANDED, target_sha=chain.base_sha)
-        if not links:
-            return result
+
+        def news() -> bool:
+            return judging.done() or self._judge.green > landed
+
+        try:
+            while result.outcome is LandOutcome.LANDED:
+                await workflow.wait_condition(news)
+                if judging.done():
+                    self._blame_culprit(chain, judging.result())
+                if self._judge.green == landed:
+                    return landed, result, judging.result()
+                green = self._judge.green
+                result = await self._land(chain, landed, green)
+                if result.outcome is LandOutcome.LANDED:
+                    landed = green
+                    await self._report(unless=judging)
+        finally:
+            judging.cancel()
+            await asyncio.gather(judging, return_exceptions=True)
+        return landed, result, None
+
+    async def _report(self, unless: asyncio.Task[Judgement]) -> None:
+        """Tell the Refinery of verdicts before the merge is over; it hears them again at the end."""
+        if not unless.done():
+            progress = MergeProgress(number=self._batch.number, verdicts=tuple(self._verdicts))
+            await tell(names.refinery_id(self._batch.rig.name), "progress", progress)
+
+    async def _land(self, chain: Chain, landed: int, green: int) -> LandResult:
+        """Push the green links behind those that have landed; a remote that refuses is asked again a few times."""
+        links = chain.links[landed:green]
+        base_sha = chain.links[landed - 1].sha if landed else chain.base_sha
         for retry in range(self._batch.settings.retry_count + 1):
             if retry:
                 await workflow.sleep(
@@ -122,13 +163,14 @@ class MergeWorkflow:
             self._show(f"landing {len(links)} on {self._batch.target}", "merging")
             result = await workflow.execute_activity_method(
                 LandingActivities.land_chain,
-                LandChain(rig=self._batch.rig, target=self._batch.target, base_sha=chain.base_sha, links=links),
+                LandChain(rig=self._batch.rig, target=self._batch.target, base_sha=base_sha, links=links),
                 summary=f"land {len(links)} on {self._batch.target}",
                 **options.host_work(self._batch.host),
             )
             if result.outcome is not LandOutcome.REFUSED:
                 break
         if result.outcome is LandOutcome.LANDED:
+            self._landed += len(links)
             for link in links:
                 self._decide(link.merge_request, VerdictKind.MERGED, merged_sha=link.sha, base_sha=chain.base_sha)
         return result
@@ -168,6 +210,13 @@ class MergeWorkflow:
             files=drop.files[:MAX_FILES],
             detail=drop.detail,
         )
+
+    def _blame_culprit(self, chain: Chain, judgement: Judgement) -> None:
+        """What the gates blame stays blamed, whatever becomes of the landing before it."""
+        if judgement.culprit is None or chain.links[judgement.green].merge_request not in self._open:
+            return
+        self._blamed += 1
+        self._blame(chain.links[judgement.green], chain.base_sha, judgement.culprit)
 
     def _blame(self, link: ChainLink, base_sha: str, report: GateReport) -> None:
         reason = report.reason if report.outcome is GateOutcome.COULD_NOT_RUN else f"exit {report.exit_code}"

@@ -8,6 +8,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from models.base import Frozen
+    from models.gating import Seen
     from models.jobs import RigFacts, Verdict, VerdictKind
     from models.merging import MergeOutcome, QueueItem, QueueItemState
     from models.records import MergeRequest
@@ -65,6 +66,7 @@ class RefineryState(Frozen):
     decided: tuple[Decided, ...] = ()
     """oldest first"""
     merges: int = 0
+    seen: Seen = Seen()
     paused: bool = False
     pause_reason: str = ""
     broken: int = 0

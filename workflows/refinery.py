@@ -17,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from models.merging import (
         MergeBatch,
         MergeOutcome,
+        MergeProgress,
         PauseRequest,
         QueueCleared,
         QueueItem,
@@ -26,7 +27,8 @@ with workflow.unsafe.imports_passed_through():
     )
     from models.names import WorkflowType
     from models.records import MergeRequest
-    from policies.merge_search import PRIOR_FAILURE_RATE, batch_size
+    from policies.merge_rates import after_merge, failure_rate
+    from policies.merge_search import batch_size
     from workflows import options
     from workflows.labels import Labels, attributes, details
 
@@ -83,6 +85,11 @@ class RefineryWorkflow:
     def withdraw(self, withdraw: Withdraw) -> None:
         self._wake()
         self._queue.withdraw(withdraw.merge_request)
+
+    @workflow.signal(description="The running merge has decided something; the rest follows when it ends")
+    async def progress(self, progress: MergeProgress) -> None:
+        self._wake()
+        await self._decide(progress.verdicts)
 
     @workflow.signal(description="Settings or the rig changed: read them anew")
     def settings_changed(self) -> None:
@@ -205,7 +212,8 @@ class RefineryWorkflow:
     async def _merge(self, facts: RigFacts) -> None:
         """Run one MergeWorkflow over the next batch and act on what it reports."""
         settings = facts.settings.merge_queue
-        best = batch_size(PRIOR_FAILURE_RATE, settings.min_batch, settings.max_batch)
+        rate = failure_rate(self._state.seen.changes)
+        best = batch_size(rate, settings.min_batch, settings.max_batch, settings.max_concurrent)
         changes = self._queue.take(workflow.now(), min(best, self._state.window or best))
         self._amend(merges=self._state.merges + 1)
         self._show()
@@ -217,6 +225,7 @@ class RefineryWorkflow:
             number=number,
             changes=changes,
             settings=settings,
+            seen=self._state.seen,
         )
         try:
             outcome = await workflow.execute_child_workflow(
@@ -234,6 +243,16 @@ class RefineryWorkflow:
         if not (outcome.verdicts or outcome.could_not_run or outcome.stalled):
             # Without this a merge that decides nothing would be started again at once, for ever.
             outcome = MergeOutcome(stalled="the merge decided nothing")
+        seen = after_merge(
+            self._state.seen,
+            landed=outcome.landed,
+            failed=outcome.blamed,
+            tallies=outcome.tallies,
+            commits=outcome.commits,
+            gates=facts.rig.gates,
+            now=workflow.now(),
+        )
+        self._amend(seen=seen)
         for verdict in self._queue.settle(outcome):
             await self._tell_job(verdict)
         # A stall halves the next batch, so that one change that troubles the remote is soon alone.
@@ -260,6 +279,12 @@ class RefineryWorkflow:
                 if not self._state.told:
                     await self._tell_mayor("refinery_stalled", outcome.stalled, "gt refinery queue")
                 self._amend(told=True, retry_at=workflow.now() + STALLED_CYCLE)
+
+    async def _decide(self, verdicts: tuple[Verdict, ...]) -> None:
+        """Take verdicts in and tell their jobs; those that are known already change nothing."""
+        for verdict in verdicts:
+            for told in self._queue.decide(verdict):
+                await self._tell_job(told)
 
     def _calm(self) -> None:
         """No trouble is counted any more; the Mayor need not hear again of what still stalls by itself."""

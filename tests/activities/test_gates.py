@@ -19,7 +19,8 @@ from activities.gate_process import LOG_LIMIT_BYTES, TAIL_BYTES
 from activities.gates import GateActivities
 from activities.landing import LandingActivities
 from models.errors import ErrorCode, GtError
-from models.merging import BuildChain, GateOutcome, GateReport, RunGates
+from models.gating import GateOutcome, GateReport, RunGates
+from models.merging import BuildChain
 from models.records import GateSpec, Rig
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git
@@ -232,7 +233,7 @@ _PROGRAM = """
 import asyncio, sys
 from pathlib import Path
 from activities.gates import GateActivities
-from models.merging import RunGates
+from models.gating import RunGates
 from models.town import TownPaths
 request = RunGates.model_validate_json(sys.stdin.read())
 print(asyncio.run(GateActivities(TownPaths(Path(sys.argv[1]))).run_gates(request)).model_dump_json())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.merging import GateOutcome
+from models.gating import GateOutcome
 from policies.gate_environment import RUN_MARK, gate_environment
 from policies.gate_outcome import TAIL_BYTES, gate_end, readable_tail
 

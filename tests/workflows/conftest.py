@@ -53,6 +53,26 @@ async def env() -> AsyncIterator[WorkflowEnvironment]:
         yield environment
 
 
+@contextlib.asynccontextmanager
+async def real_time() -> AsyncIterator[WorkflowEnvironment]:
+    """A real server, for what the time-skipping one cannot do: it loses a workflow whose activity ends
+    in the moment in which it is cancelled."""
+    async with await WorkflowEnvironment.start_local(
+        dev_server_existing_path=installed("temporal"),
+        dev_server_log_level="error",
+        data_converter=pydantic_data_converter,
+        search_attributes=SEARCH_ATTRIBUTES,
+    ) as environment:
+        yield environment
+
+
+@pytest.fixture
+async def real_env() -> AsyncIterator[WorkflowEnvironment]:
+    """See `real_time`."""
+    async with real_time() as environment:
+        yield environment
+
+
 WorkerBuilder = Callable[..., contextlib.AbstractAsyncContextManager[None]]
 
 

@@ -11,19 +11,17 @@ from typing import Any
 from temporalio import activity
 
 from models import names
+from models.gating import GateOutcome, GateReport, RunGates
 from models.merging import (
     BuildChain,
     Chain,
     ChainLink,
     DropKind,
     DroppedChange,
-    GateOutcome,
-    GateReport,
     LandChain,
     LandOutcome,
     LandResult,
     MergeBatch,
-    RunGates,
 )
 from models.records import GateSpec, MergeRequest, Rig
 from models.settings import MergeQueueSettings
@@ -62,14 +60,17 @@ def beads(count: int) -> list[str]:
     return [f"sh-{number}" for number in range(1, count + 1)]
 
 
-def batch(*changes: MergeRequest, gates: tuple[GateSpec, ...] = (GATE,), **settings: int) -> MergeBatch:
+def batch(
+    *changes: MergeRequest, gates: tuple[GateSpec, ...] = (GATE,), number: int = 1, **settings: int | str
+) -> MergeBatch:
+    """A batch whose culprits are blamed without a confirming run, unless the settings say otherwise."""
     return MergeBatch(
         rig=rig(gates=gates),
         target="main",
         host=HOST,
-        number=1,
+        number=number,
         changes=changes,
-        settings=MergeQueueSettings.model_validate(settings),
+        settings=MergeQueueSettings.model_validate({"confirm_runs": "0", **settings}),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -10,14 +11,18 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from models import names
+from models.gating import GateReport, Seen
 from models.jobs import Verdict, VerdictKind
-from models.merging import BuildChain, Chain, DropKind, GateReport, MergeBatch, MergeOutcome
-from tests.workflows.conftest import WorkerBuilder
+from models.merging import BuildChain, Chain, DropKind, MergeBatch, MergeOutcome
+from policies.merge_rates import after_merge
+from tests.workflows.conftest import WorkerBuilder, workers_of
 from tests.workflows.merge_world import (
     FAILED,
+    GATE,
     KILLED,
     PASSED,
     REFUSED,
+    START,
     TIMED_OUT,
     MergeWorld,
     batch,
@@ -148,6 +153,104 @@ async def test_two_changes_that_fail_only_together_blame_the_later_one(
     assert world.landed == tuple(beads(3))
 
 
+# --- gates that lie, and what is known already ---------------------------------------------------
+
+
+def flaky_at(size: int, *runs: int) -> Callable[[tuple[str, ...], int], GateReport]:
+    """Gates that fail at a commit with so many changes in it in these runs, and pass in all others."""
+    return lambda held, run: FAILED if len(held) == size and run in runs else PASSED
+
+
+async def test_a_new_rigs_culprit_is_confirmed_by_one_more_run(
+    env: WorkflowEnvironment, workers: WorkerBuilder
+) -> None:
+    world = MergeWorld(gates=red_with("sh-2"))
+    outcome = await merge(env, workers, world, batch(*map(change, beads(2)), confirm_runs="auto"))
+    assert kinds(outcome) == {"sh-1": VerdictKind.MERGED, "sh-2": VerdictKind.FAILED}
+    assert [world.gated.count(sha) for sha in dict.fromkeys(world.gated)] == [2, 1], "the tip twice, the start once"
+
+
+async def test_a_gate_that_fails_once_costs_no_change_a_rework_and_is_recorded(
+    env: WorkflowEnvironment, workers: WorkerBuilder
+) -> None:
+    world = MergeWorld(gates=flaky_at(4, 1))
+    outcome = await merge(env, workers, world, batch(*map(change, beads(4)), confirm_runs="1"))
+    assert kinds(outcome) == dict.fromkeys(beads(4), VerdictKind.MERGED)
+    (tally,) = outcome.tallies
+    assert (tally.gate, tally.flaked, tally.flaked_at) == ("test", 1, world.target)
+    assert tally.log_path == FAILED.log_path
+    assert (outcome.landed, outcome.blamed) == (4, 0)
+
+
+async def test_a_red_in_the_middle_that_was_none_leads_on_to_the_real_culprit(
+    env: WorkflowEnvironment, workers: WorkerBuilder
+) -> None:
+    def gates(held: tuple[str, ...], run: int) -> GateReport:
+        return FAILED if "sh-7" in held or (len(held) == 3 and run == 1) else PASSED
+
+    world = MergeWorld(gates=gates)
+    outcome = await merge(env, workers, world, batch(*map(change, beads(8)), confirm_runs="1"))
+    assert kinds(outcome) == dict.fromkeys(beads(6), VerdictKind.MERGED) | {"sh-7": VerdictKind.FAILED}
+
+
+async def test_a_suspect_is_blamed_only_when_as_many_runs_as_asked_for_are_red(
+    env: WorkflowEnvironment, workers: WorkerBuilder
+) -> None:
+    blamed = await merge(env, workers, MergeWorld(gates=flaky_at(1, 1, 2, 3)), batch(change("sh-1"), confirm_runs="2"))
+    assert (kinds(blamed), blamed.gate_runs) == ({"sh-1": VerdictKind.FAILED}, 3)
+
+
+async def test_a_commit_that_earlier_merges_have_gated_is_not_gated_again(
+    env: WorkflowEnvironment, workers: WorkerBuilder
+) -> None:
+    world = MergeWorld(pushes=[REFUSED])
+    work = batch(*map(change, beads(2)), retry_count=0)
+    refused = await merge(env, workers, world, work)
+    assert refused.stalled
+    seen = after_merge(
+        Seen(),
+        landed=refused.landed,
+        failed=refused.blamed,
+        tallies=refused.tallies,
+        commits=refused.commits,
+        gates=(GATE,),
+        now=START,
+    )
+    later = work.model_copy(update={"seen": seen, "number": 2})
+    landed = await merge(env, workers, world, later)
+    assert (kinds(landed), landed.gate_runs) == (dict.fromkeys(beads(2), VerdictKind.MERGED), 0)
+
+
+async def test_what_is_green_lands_while_the_search_goes_on(env: WorkflowEnvironment, workers: WorkerBuilder) -> None:
+    landed_at: list[tuple[int, tuple[str, ...]]] = []
+    world = MergeWorld()
+
+    def gates(held: tuple[str, ...], run: int) -> GateReport:
+        landed_at.append((len(held), world.landed))
+        return FAILED if "sh-14" in held else PASSED
+
+    world.gates = gates
+    outcome = await merge(env, workers, world, batch(*map(change, beads(14))))
+    assert kinds(outcome)["sh-14"] is VerdictKind.FAILED
+    assert len(world.landings) > 1
+    assert [bead for landing in world.landings for bead in landing] == beads(13), "in order, each once"
+    assert any(landed for _, landed in landed_at), "some had landed before the last gate ran"
+
+
+# --- more runners ---------------------------------------------------------------------------------
+
+
+async def test_several_runners_find_the_same_and_gate_no_commit_twice(real_env: WorkflowEnvironment) -> None:
+    for number, (runners, culprit) in enumerate([(2, None), (2, 1), (2, 7), (4, 3), (4, 20), (3, None)]):
+        world = MergeWorld(gates=red_with(f"sh-{culprit}"))
+        work = batch(*map(change, beads(20)), number=number, max_concurrent=runners)
+        outcome = await merge(real_env, workers_of(real_env), world, work)
+        assert world.landed == tuple(beads(20 if culprit is None else culprit - 1))
+        expected = dict.fromkeys(world.landed, VerdictKind.MERGED)
+        assert kinds(outcome) == expected | ({f"sh-{culprit}": VerdictKind.FAILED} if culprit else {})
+        assert len(set(world.gated)) == len(world.gated), "no commit is gated twice"
+
+
 # --- gates that could not run -------------------------------------------------------------------
 
 
@@ -264,13 +367,22 @@ async def test_a_culprit_stays_blamed_when_the_target_moves_before_the_rest_land
     env: WorkflowEnvironment, workers: WorkerBuilder
 ) -> None:
     world = MergeWorld(gates=red_with("sh-2"), pushes=["someone-else"])
-    outcome = await merge(env, workers, world, batch(*map(change, beads(3))))
+    outcome = await merge(env, workers, world, batch(*map(change, beads(2))))
+    assert kinds(outcome) == {"sh-1": VerdictKind.MERGED, "sh-2": VerdictKind.FAILED}
+    assert world.landed == ("someone-else", "sh-1")
+    assert outcome.gate_runs == 3, "the culprit is not gated again"
+
+
+async def test_a_target_that_moves_in_the_middle_of_a_search_is_rebuilt_at_once(real_env: WorkflowEnvironment) -> None:
+    world = MergeWorld(gates=red_with("sh-3"), pushes=["someone-else"])
+    outcome = await merge(real_env, workers_of(real_env), world, batch(*map(change, beads(4))))
     assert kinds(outcome) == {
         "sh-1": VerdictKind.MERGED,
-        "sh-2": VerdictKind.FAILED,
-        "sh-3": VerdictKind.MERGED,
+        "sh-2": VerdictKind.MERGED,
+        "sh-3": VerdictKind.FAILED,
     }
-    assert world.landed == ("someone-else", "sh-1", "sh-3")
+    assert world.landed == ("someone-else", "sh-1", "sh-2")
+    assert world.builds == 2
 
 
 async def test_a_host_that_cannot_work_stalls_the_merge_and_keeps_what_was_decided(

@@ -76,12 +76,12 @@ def yard(env: WorkflowEnvironment, workers: WorkerBuilder) -> Open:
         gated: bool = True,
         readable: bool = True,
         patience: int = 1000,
-        **settings: int,
+        **settings: int | str,
     ) -> AsyncIterator[Yard]:
         world = world or MergeWorld()
         record = Record(
             rig=rig() if gated else rig(gates=()),
-            settings=Settings(merge_queue=MergeQueueSettings.model_validate(settings)),
+            settings=Settings(merge_queue=MergeQueueSettings.model_validate({"confirm_runs": "0", **settings})),
             readable=readable,
         )
         post = MayorsPost()
