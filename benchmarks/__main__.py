@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import commands, jobs, watching
+from benchmarks import commands, jobs, merge_policy, watching
 
 
 def main() -> None:
@@ -19,6 +19,7 @@ def main() -> None:
     figures: dict[str, Any] = {
         "commands": commands.measure(),
         "jobs": jobs.measure(options.beads),
+        "merge_policy": merge_policy.measure(),
         "watching": watching.measure(options.watch_seconds),
     }
     print(json.dumps(figures, indent=2))
