@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Final, Protocol
 
 from activities.git import GitRepo
@@ -20,8 +22,8 @@ from models.errors import GtError
 
 PACE: Final = 0.1
 """The tree is asked each time that this part of the limit has passed: so late at most is a standstill noticed."""
-SHARE: Final = 100
-"""It is asked no more often than each so many times of what asking took: one percent of a core at most."""
+REST: Final = 15
+"""The reader rests so many times as long as it read: all trees together take a sixteenth of a core at most."""
 STATUS_TIMEOUT_S: Final = 10.0
 MOST_FILES: Final = 5_000
 """Of the files that git names as changed, so many are looked at."""
@@ -40,13 +42,29 @@ class AskTree(Protocol):
 
 
 class TreeReader:
-    """Asks git about whole worktrees, one at a time and beside everything else."""
+    """Asks git about whole worktrees, one at a time and beside everything else.
+
+    It rests after each, so that many quiet sessions, or large trees, take little of the machine.
+    """
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tree")
+        self._wanted: SimpleQueue[tuple[Path, Future[TreeState]]] = SimpleQueue()
+        # A daemon: what is still unread keeps no worker from ending.
+        self._thread = threading.Thread(target=self._read, name="trees", daemon=True)
 
     def __call__(self, worktree: Path) -> Future[TreeState]:
-        return self._thread.submit(read_tree, worktree)
+        if self._thread.ident is None:
+            self._thread.start()
+        answer: Future[TreeState] = Future()
+        self._wanted.put((worktree, answer))
+        return answer
+
+    def _read(self) -> None:
+        while True:
+            worktree, answer = self._wanted.get()
+            state = read_tree(worktree)
+            answer.set_result(state)
+            time.sleep(REST * state.took_s)
 
 
 class Progress:
@@ -69,7 +87,6 @@ class Progress:
         """the last reading of the tree that has ended began so long ago"""
         self._reading: Future[TreeState] | None = None
         self._reading_s = 0.0
-        self._took_s = 0.0
 
     @property
     def fingerprint(self) -> str:
@@ -99,14 +116,14 @@ class Progress:
         return self._age_s if confirmed else min(self._age_s, limit_s)
 
     def _due(self, limit_s: float, confirmed: bool) -> bool:
-        return self._unread_s >= max(PACE * limit_s, SHARE * self._took_s) or (self._age_s > limit_s and not confirmed)
+        return self._unread_s >= PACE * limit_s or (self._age_s > limit_s and not confirmed)
 
     def _hear(self) -> None:
         """Take in what the reader has found, once it has."""
         if self._reading is None or not self._reading.done():
             return
         found, self._reading = self._reading.result(), None
-        self._unread_s, self._took_s = self._reading_s, found.took_s
+        self._unread_s = self._reading_s
         if self._tree and found.fingerprint != self._tree:
             self._age_s = 0.0
         self._tree = found.fingerprint

@@ -22,13 +22,16 @@ from typing import Any
 import psutil
 
 from activities.attempts import AttemptActivities
+from activities.progress import PACE
 from activities.scanner import Scanner
 from activities.tmux import Tmux
 from activities.watching import WatchActivities
 from activities.worktrees import Worktrees
 from models.attempts import StartAttempt, WatchRig
+from models.health import Thresholds
 from models.jobs import ObservationKind
 from models.records import Rig
+from models.settings import HealthSettings
 from models.town import TownPaths
 
 QUIET = "exec sleep 100000"
@@ -180,9 +183,11 @@ def _repository(path: Path) -> str:
 async def _watch(root: str, socket: str, seconds: float) -> dict[str, Any]:
     """Rounds as a Witness asks for them, for so long; what they cost this process."""
     started: list[str] = []
-    sys.addaudithook(lambda event, arguments: started.append(event) if event == "subprocess.Popen" else None)
+    sys.addaudithook(lambda event, arguments: started.append(arguments[0]) if event == "subprocess.Popen" else None)
     watch = WatchActivities(Scanner(TownPaths(Path(root)), Tmux(socket), "h1"))
-    order = WatchRig(rig="shop", host="h1", interval_s=min(60.0, seconds))
+    # Twice in the measured time each tree is read: with the default limit it would be once in 180 s.
+    limits = Thresholds.of(HealthSettings()).model_copy(update={"stuck_timeout_s": seconds / 2 / PACE})
+    order = WatchRig(rig="shop", host="h1", interval_s=min(60.0, seconds), thresholds=limits)
     await watch.watch_rig(order.model_copy(update={"interval_s": 3.0}))  # the first look reads every tree once
     started.clear()
     process, began = psutil.Process(), time.monotonic()
@@ -207,6 +212,7 @@ async def _watch(root: str, socket: str, seconds: float) -> dict[str, Any]:
         },
         "memory_mb": {"scanner": round(process.memory_info().rss / 1e6, 1)},
         "subprocesses_per_s": round(len(started) / took, 2),
+        "trees_read": sum(program != "tmux" for program in started),
         "report_kb": round(len(report.model_dump_json()) / 1000, 1),
     }
 

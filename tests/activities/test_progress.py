@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
-from activities.progress import Progress, TreeReader, TreeState, read_tree
+from activities import progress
+from activities.progress import REST, Progress, TreeReader, TreeState, read_tree
 from tests.activities.workshop import Workshop, git
 
 LIMIT_S = 100.0
@@ -23,10 +25,9 @@ class Reader:
         self.asked.append((worktree, Future()))
         return self.asked[-1][1]
 
-    def answer(self, took_s: float | None = None) -> None:
+    def answer(self) -> None:
         worktree, answer = self.asked[-1]
-        state = read_tree(worktree)
-        answer.set_result(state if took_s is None else TreeState(state.fingerprint, took_s))
+        answer.set_result(read_tree(worktree))
 
 
 @pytest.fixture
@@ -128,22 +129,9 @@ def test_the_tree_is_read_once_in_a_tenth_of_the_limit(worktree: Path) -> None:
     begun = len(reader.asked)
     for _ in range(60):
         if not reader.asked[-1][1].done():
-            reader.answer(took_s=0.01)
+            reader.answer()
         progress.look(1, LIMIT_S)
     assert 5 <= len(reader.asked) - begun <= 7
-
-
-def test_a_tree_that_takes_long_to_read_is_read_more_seldom(worktree: Path) -> None:
-    reader = Reader()
-    progress = settled(worktree, reader)
-    reader.answer(took_s=0.5)
-    progress.look(1, LIMIT_S)
-    begun = len(reader.asked)
-    for _ in range(48):
-        progress.look(1, LIMIT_S)
-    assert len(reader.asked) == begun
-    progress.look(1, LIMIT_S)
-    assert len(reader.asked) == begun + 1
 
 
 def test_a_later_watcher_goes_on_from_a_fingerprint(worktree: Path) -> None:
@@ -183,3 +171,12 @@ def test_names_that_are_no_text_are_read(worktree: Path) -> None:
 def test_trees_are_read_in_a_thread_of_their_own(worktree: Path) -> None:
     reader = TreeReader()
     assert reader(worktree).result(timeout=30).fingerprint == read_tree(worktree).fingerprint
+
+
+def test_reading_trees_leaves_most_of_a_core_to_others(worktree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "read_tree", lambda _: TreeState("slow", 0.02))
+    reader = TreeReader()
+    began = time.monotonic()
+    answers = [reader(worktree) for _ in range(6)]
+    assert [answer.result(timeout=60).fingerprint for answer in answers] == ["slow"] * 6
+    assert time.monotonic() - began >= 5 * 0.02 * REST
