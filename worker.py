@@ -23,6 +23,7 @@ from activities.scanner import Scanner
 from activities.supervised import ServiceActivities
 from activities.tmux import Tmux
 from activities.town import TownActivities
+from activities.town_checks import HostCheckActivities, QueueCheckActivities
 from activities.watching import WatchActivities
 from activities.worktrees import Worktrees
 from ledger.store import Ledger
@@ -52,7 +53,10 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
     )
     work = [method for owner in on_host for method in activities_of(owner)]
     checkpoints = Checkpointer(CheckpointSaver(paths, town.file.host))
-    watch = activities_of(WatchActivities(Scanner(paths, tmux, town.file.host), checkpoints))
+    watch = [
+        *activities_of(WatchActivities(Scanner(paths, tmux, town.file.host), checkpoints)),
+        *activities_of(HostCheckActivities(town.file.host, paths)),
+    ]
     host_queue, watch_queue = names.host_queue(town.file.host), names.watch_queue(town.file.host)
     workers = [
         new_worker(client, host_queue, work, THREADS, interceptor=conduct),
@@ -61,7 +65,12 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
     if host_only:
         return workers
     record = activities_of(LedgerActivities(lambda: Ledger.open(town.ledger_url()), town.file.agent, AlertFiles(paths)))
-    of_town = (TownActivities(client), NoticeActivities(town.root, town.tmux_socket), ServiceActivities(town))
+    of_town = (
+        TownActivities(client),
+        QueueCheckActivities(client),
+        NoticeActivities(town.root, town.tmux_socket),
+        ServiceActivities(town),
+    )
     control = [method for owner in of_town for method in activities_of(owner)]
     town_worker = new_worker(
         client, names.TOWN_QUEUE, record, THREADS,

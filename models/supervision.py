@@ -120,17 +120,58 @@ class ServiceName(Frozen):
     name: str
 
 
+class HostSigns(Frozen):
+    """What a host says of itself, by an activity on its watch queue."""
+
+    host: str
+    disk_percent: float
+    """of the file system that the town is on, as `df` counts it"""
+    disk_free_bytes: int = 0
+    at: datetime
+    """its wall clock"""
+    steady_s: float
+    """a clock that nobody sets; it counts sleep where the system has such a one"""
+    steady_since: str
+    """two values of that clock can be compared only where this is the same"""
+
+
+class RigNames(Frozen):
+    rigs: tuple[str, ...]
+
+
+class QueueSigns(Frozen):
+    """Whether a rig's merge queue gets further."""
+
+    rig: str
+    waiting: int = 0
+    """changes that may be merged now and are not"""
+    merging: int = 0
+    paused: bool = False
+    mark: str = ""
+    """differs whenever the queue, or the merge under way, has got further"""
+
+
+class QueueReport(Frozen):
+    queues: tuple[QueueSigns, ...] = ()
+    """of those that could be asked"""
+
+
 class CheckResult(Frozen):
     """One town check: ledger, disk, hosts, queues, clock."""
 
     name: str
-    """the alert type it raises: dolt_down, disk_full, host_lost, refinery_stalled, …"""
+    """the alert type it raises: dolt_down, disk_full, host_lost, refinery_stalled; `clock`"""
     subject: str = ""
     """what it is about where there are several: a host, a rig"""
     ok: bool
     level: Level = Level.L3
+    severity: str = "high"
     detail: str = ""
     hint: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.name}/{self.subject}" if self.subject else self.name
 
 
 class WatchedStatus(Frozen):
@@ -158,6 +199,8 @@ class DeaconStatus(Frozen):
     watched_s: float = 0.0
     """how long it has watched, in all of its runs"""
     watched: tuple[WatchedStatus, ...] = ()
+    checks: tuple[CheckResult, ...] = ()
+    """of the town, as they came out last"""
 
 
 class DeaconLook(Frozen):

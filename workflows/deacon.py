@@ -14,17 +14,18 @@ with workflow.unsafe.imports_passed_through():
     from activities.ledger import LedgerActivities
     from activities.town import TownActivities
     from models import names
-    from models.errors import Level
-    from models.escalations import Escalation, EscalationCleared
     from models.jobs import WorkflowIds
     from models.names import WorkflowType
     from models.settings import Settings
-    from models.supervision import DeaconPong, DeaconStatus, ProbeReport, RestartWorkflow, TownFacts, WitnessPing
-    from policies.watchdog import Limits, Verdict, Watch, judge
+    from models.supervision import CheckResult, DeaconPong, DeaconStatus, ProbeReport, RestartWorkflow, WitnessPing
+    from policies.town_checks import edges
+    from policies.watchdog import Limits, Watch, judge
     from workflows import options
-    from workflows.deacon_state import DeaconState, Letter
+    from workflows.deacon_state import DeaconState
     from workflows.labels import Labels, details
 
+from workflows.deacon_checks import TownChecks
+from workflows.deacon_post import Post
 from workflows.messages import tell
 from workflows.patience import Patience
 
@@ -46,6 +47,9 @@ class DeaconWorkflow:
     def __init__(self, state: DeaconState | None = None) -> None:
         self._state = state or DeaconState()
         self._watches = dict(self._state.watches)
+        self._town = TownChecks(self._state.town)
+        self._checks: tuple[CheckResult, ...] = ()
+        self._post = Post(self._state.letters)
         self._patience = Patience(self._state.patience)
         self._labels = Labels()
         self._next: datetime | None = None
@@ -63,6 +67,10 @@ class DeaconWorkflow:
             self._seen = self._asked
             if not self._state.stopped and (self._next is None or self._next <= workflow.now()):
                 await self._cycle()
+            if self._state.stopped:
+                await self._town.release_dispatchers(self._state.facts)
+            else:
+                await self._weigh()
             self._show()
             await self._rest()
         self._seen = self._asked
@@ -100,7 +108,9 @@ class DeaconWorkflow:
 
     @workflow.query(description="What a fresh run would go on from")
     def state(self) -> DeaconState:
-        return self._state.model_copy(update={"watches": self._watches})
+        return self._state.model_copy(
+            update={"watches": self._watches, "town": self._town.memory, "letters": tuple(self._post.letters)}
+        )
 
     @workflow.query(description="Who is watched, and how each stands")
     def status(self) -> DeaconStatus:
@@ -110,6 +120,7 @@ class DeaconWorkflow:
             cycle_at=self._cycle_at,
             watched_s=self._now_s,
             watched=tuple(watch.status(self._now_s) for _, watch in sorted(self._watches.items())),
+            checks=self._checks,
         )
 
     # --- the loop -----------------------------------------------------------------------------
@@ -118,16 +129,15 @@ class DeaconWorkflow:
         """Look at everybody, judge, act, and report."""
         self._cycle_at = workflow.now()
         self._begin(LOOKS_S)
-        facts, report = await asyncio.gather(self._read_facts(), self._probe())
-        if facts is not None:
-            self._amend(facts=facts)
+        if self._state.facts is not None:
+            self._town.look_at_hosts(self._state.facts)
+        _, report, _ = await asyncio.gather(self._read_facts(), self._probe(), self._look_at_queues())
         self._begin(LOOKS_S)
         newcomers = self._meet()
         for found in report.probes:
             if found.workflow_id in self._watches:
                 self._watches[found.workflow_id] = self._watches[found.workflow_id].look(found, self._now_s)
         await self._judge()
-        await self._deliver()
         self._amend(cycles=self._state.cycles + 1)
         self._next = workflow.now() + self._pause(newcomers)
 
@@ -138,7 +148,12 @@ class DeaconWorkflow:
         self._begin(due.total_seconds() if due else 0.0)
         with contextlib.suppress(TimeoutError):
             await workflow.wait_condition(
-                lambda: self._asked != self._seen or self._state.stopped != stopped or self._patience.exhausted,
+                lambda: (
+                    self._asked != self._seen
+                    or self._state.stopped != stopped
+                    or (self._town.fresh and not stopped)
+                    or self._patience.exhausted
+                ),
                 timeout=due,
                 timeout_summary="the next cycle",
             )
@@ -167,20 +182,27 @@ class DeaconWorkflow:
     def _forgive(self) -> None:
         """Nobody watched for a while, so nobody is accused of it."""
         self._watches = {name: watch.forgive(self._now_s) for name, watch in self._watches.items()}
+        self._town.memory = self._town.memory.forgive(self._now_s)
 
     # --- looking ------------------------------------------------------------------------------
 
-    async def _read_facts(self) -> TownFacts | None:
-        """Settings and rigs; with the record unreadable the last ones hold."""
+    async def _read_facts(self) -> None:
+        """Settings, rigs and hosts; with the record unreadable the last ones hold."""
         try:
-            return await workflow.execute_activity_method(
+            facts = await workflow.execute_activity_method(
                 LedgerActivities.town_facts, summary="settings and rigs of the town", **options.ledger_ask()
             )
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            workflow.logger.warning("the record is unreadable: %s", error.cause)
-            return None
+            self._town.ledger_read(str(error.cause))
+            return
+        self._town.ledger_read("")
+        self._amend(facts=facts)
+
+    async def _look_at_queues(self) -> None:
+        if self._state.facts is not None:
+            await self._town.look_at_queues(self._state.facts, self._now_s)
 
     async def _probe(self) -> ProbeReport:
         """Ping everybody; who cannot be asked about is not accused either."""
@@ -210,7 +232,7 @@ class DeaconWorkflow:
         wanted = self._expected()
         newcomers = any(name not in self._watches for name in wanted)
         for name in [name for name in self._watches if name not in wanted]:
-            self._clear(self._watches.pop(name), "its rig was removed")
+            self._post.over(self._watches.pop(name).told, "its rig was removed")
         for name in wanted:
             self._watches[name] = self._watch_of(name, pings=name.startswith("witness/"))
         return newcomers
@@ -226,9 +248,10 @@ class DeaconWorkflow:
             verdict = judge(watch, self._now_s, Limits.of(self._settings_of(name)), workflow.random().random())
             self._watches[name] = verdict.watch
             if verdict.over:
-                self._clear(watch, "it does its work again")
+                self._post.over(watch.told, "it does its work again")
             if verdict.report:
-                self._report(verdict)
+                told = (*verdict.watch.told, self._post.report(verdict))
+                self._watches[name] = verdict.watch.model_copy(update={"told": told})
             if verdict.restart:
                 restarting.append(self._restart(verdict.watch))
         await asyncio.gather(*restarting)
@@ -258,43 +281,19 @@ class DeaconWorkflow:
     def _settings(self) -> Settings:
         return self._state.facts.settings if self._state.facts else Settings()
 
-    # --- the Mayor ----------------------------------------------------------------------------
-
-    def _report(self, verdict: Verdict) -> None:
-        watch = verdict.watch
-        role, _, rig = watch.workflow_id.partition("/")
-        kind = {"witness": "witness_down", "refinery": "refinery_stalled"}.get(role, "escalation")
-        escalation = Escalation(
-            id=f"{kind}/{watch.workflow_id}/{workflow.now():%Y%m%dT%H%M%S%fZ}",
-            kind=kind,
-            level=Level.L3.value,
-            severity="critical" if verdict.urgent else "high",
-            source=names.DEACON_ID,
-            rig=rig or None,
-            message=f"{watch.workflow_id}: {verdict.report}",
-            evidence=watch.detail,
-            tried=f"{watch.tries} restarts" if watch.tries else "a restart comes next",
-            opened_at=workflow.now(),
-        )
-        self._watches[watch.workflow_id] = watch.model_copy(update={"told": (*watch.told, escalation.id)})
-        self._amend(letters=(*self._state.letters, Letter(escalation=escalation)))
-
-    def _clear(self, watch: Watch, reason: str) -> None:
-        letters = [Letter(cleared=EscalationCleared(id=told, reason=reason)) for told in watch.told]
-        self._amend(letters=(*self._state.letters, *letters))
-
-    async def _deliver(self) -> None:
-        """Hand the letters to the Mayor, in order; what cannot be delivered waits for the next cycle."""
-        while self._state.letters:
-            letter = self._state.letters[0]
-            try:
-                await _hand_over(letter)
-            except ActivityError as error:
-                if is_cancelled_exception(error):
-                    raise
-                workflow.logger.error("the Mayor cannot be told: %s", error.cause)
-                return
-            self._amend(letters=self._state.letters[1:])
+    async def _weigh(self) -> None:
+        """What the town checks have brought: what is news goes to the Mayor, and a full disk stops new work."""
+        facts = self._state.facts
+        self._checks = self._town.results(facts, self._now_s)
+        told = self._town.memory.told
+        news = edges(self._checks, told, self._town.gone(self._checks, facts))
+        opened = {result.key: self._post.failed(result) for result in news.begun}
+        still = {key: escalation for key, escalation in told.items() if escalation not in news.over}
+        self._town.memory = self._town.memory.model_copy(update={"told": {**still, **opened}})
+        for escalation, why in news.over.items():
+            self._post.over((escalation,), why)
+        await self._town.hold_dispatchers(facts)
+        await self._post.deliver()
 
     # --- state and what people see ------------------------------------------------------------
 
@@ -308,28 +307,15 @@ class DeaconWorkflow:
     def _show(self) -> None:
         status = self.status()
         down = [row for row in status.watched if row.condition == "down"]
-        state = "stopped" if status.stopped else "alarmed" if down else "watching"
+        failing = [check for check in status.checks if not check.ok]
+        state = "stopped" if status.stopped else "alarmed" if down or failing else "watching"
         self._labels.show(role="deacon", state=state)
         rows: dict[str, str | int | None] = {
             "state": state,
             "watched": len(status.watched),
+            "checks that fail": ", ".join(check.key for check in failing),
             "not well": ", ".join(f"{row.workflow_id} ({row.reason})" for row in down[:20]),
-            "untold": len(self._state.letters) or None,
+            "untold": len(self._post.letters) or None,
         }
         command = "gt deacon start" if status.stopped else "gt deacon status"
         workflow.set_current_details(details("Deacon", rows, command))
-
-
-async def _hand_over(letter: Letter) -> None:
-    if letter.escalation is not None:
-        summary = f"{letter.escalation.kind}: {letter.escalation.message}"[:200]
-        await workflow.execute_activity_method(
-            TownActivities.tell_mayor, letter.escalation, summary=summary, **options.control_briefly()
-        )
-    if letter.cleared is not None:
-        await workflow.execute_activity_method(
-            TownActivities.clear_escalation,
-            letter.cleared,
-            summary=f"over: {letter.cleared.id}"[:200],
-            **options.control_briefly(),
-        )

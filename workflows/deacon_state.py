@@ -7,6 +7,7 @@ from pydantic import Field
 from models.base import Frozen
 from models.escalations import Escalation, EscalationCleared
 from models.supervision import TownFacts
+from policies.town_checks import TownMemory
 from policies.watchdog import Watch, WatchClock
 
 
@@ -25,6 +26,8 @@ class DeaconState(Frozen):
     """by workflow id"""
     facts: TownFacts | None = None
     """the last that could be read"""
+    town: TownMemory = TownMemory()
+    """what the town checks remember"""
     letters: tuple[Letter, ...] = ()
     """not delivered yet, in order"""
     stopped: bool = False

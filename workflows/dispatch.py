@@ -43,6 +43,7 @@ from workflows.messages import tell
 from workflows.patience import Patience
 
 CYCLE = timedelta(seconds=60)
+WORKFLOWS_THAT_PAUSE = (names.DEACON_ID, names.MAYOR_ID)
 CHECKED_A_CYCLE = 100
 """jobs that are looked after each cycle; with more of them they take turns"""
 
@@ -132,10 +133,10 @@ class DispatchWorkflow:
         if not self._state.paused or self._state.paused_by == request.by:
             self._state.paused, self._state.pause_reason, self._state.paused_by = True, request.reason, request.by
 
-    @workflow.signal(description="Grant slots again; the Mayor takes back his own pause alone")
+    @workflow.signal(description="Grant slots again; a workflow takes back its own pause alone")
     def resume(self, request: PauseRequest | None = None) -> None:
         self._count()
-        if request is not None and request.by == names.MAYOR_ID and self._state.paused_by != request.by:
+        if request is not None and request.by in WORKFLOWS_THAT_PAUSE and self._state.paused_by != request.by:
             return
         self._state.paused, self._state.pause_reason, self._state.paused_by = False, "", ""
 

@@ -84,6 +84,7 @@ class DispatchState(BaseModel):
     """the last that could be read; its dependencies are kept with the jobs instead"""
     paused: bool = False
     pause_reason: str = ""
+    paused_by: str = ""
     restraint: Restraint = Restraint()
     probes_granted: int = 0
     """starts under the brake that were used, of those that the restraint allows"""

@@ -132,3 +132,13 @@ def watch(host: str, interval: timedelta) -> ActivityOptions:
         "heartbeat_timeout": HEARTBEAT_TIMEOUT,
         "retry_policy": FOREVER,
     }
+
+
+def look_at_host(host: str, patience: timedelta) -> ActivityOptions:
+    """A look that any worker of the host answers at once; one that nobody takes within `patience` means a lost host."""
+    return {
+        "task_queue": names.watch_queue(host),
+        "schedule_to_start_timeout": patience,
+        "start_to_close_timeout": timedelta(seconds=10),
+        "retry_policy": BRIEFLY,
+    }

@@ -21,10 +21,14 @@ from models.settings import HealthSettings, Settings
 from models.supervision import (
     DeaconPong,
     DeaconStatus,
+    HostSigns,
     Probe,
     ProbeReport,
     ProbeResult,
+    QueueReport,
+    QueueSigns,
     RestartWorkflow,
+    RigNames,
     RigWatch,
     TownFacts,
     WatchedStatus,
@@ -110,13 +114,18 @@ class TownWorld(MayorsPost):
     on_restart: Callable[[str], None] | None = None
     cleared: list[EscalationCleared] = field(default_factory=list)
     looks: int = 0
+    hosts: tuple[str, ...] = ("h1",)
+    disk_percent: float | None = 50.0
+    clock_ahead_s: float = 0.0
+    queues: dict[str, QueueSigns] = field(default_factory=dict)
+    """by rig"""
 
     @activity.defn
     async def town_facts(self) -> TownFacts:
         if not self.readable:
             raise ApplicationError("the ledger is down", type=ErrorCode.LEDGER_UNREACHABLE.value, non_retryable=True)
         rigs = {rig: RigWatch(settings=self.settings) for rig in self.rigs}
-        return TownFacts(settings=self.settings, rigs=rigs, hosts=("h1",))
+        return TownFacts(settings=self.settings, rigs=rigs, hosts=self.hosts)
 
     @activity.defn
     async def probe(self, asked: WorkflowIds) -> ProbeReport:
@@ -140,12 +149,33 @@ class TownWorld(MayorsPost):
                 self.on_restart(order.workflow_id)
 
     @activity.defn
+    async def look_at_host(self) -> HostSigns:
+        host = activity.info().task_queue.partition(".")[2]
+        if self.disk_percent is None:
+            raise ApplicationError("the file system does not answer", non_retryable=True)
+        now = activity.info().scheduled_time
+        return HostSigns(
+            host=host,
+            disk_percent=self.disk_percent,
+            at=now + timedelta(seconds=self.clock_ahead_s),
+            steady_s=now.timestamp(),
+            steady_since="boot",
+        )
+
+    @activity.defn
+    async def look_at_queues(self, asked: RigNames) -> QueueReport:
+        return QueueReport(queues=tuple(self.queues[rig] for rig in asked.rigs if rig in self.queues))
+
+    @activity.defn
     async def clear_escalation(self, cleared: EscalationCleared) -> None:
         self.cleared.append(cleared)
 
     @property
     def activities(self) -> list[Callable[..., object]]:
-        return [self.town_facts, self.probe, self.restart, self.tell_mayor, self.clear_escalation]
+        return [
+            self.town_facts, self.probe, self.restart, self.tell_mayor, self.clear_escalation,
+            self.look_at_host, self.look_at_queues,
+        ]  # fmt: skip
 
     def restarted(self) -> list[str]:
         return [order.workflow_id for order in self.restarts]

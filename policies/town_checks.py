@@ -1,0 +1,200 @@
+"""Town checks: what a look at ledger, disk, hosts, queues and clock means, and when that is news."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import Field
+
+from models.base import Frozen
+from models.errors import Level
+from models.settings import DiskSettings
+from models.supervision import CheckResult, HostSigns, QueueSigns
+
+LEDGER_FAILURES = 2
+"""in a row: one can meet a restart of the ledger, which takes seconds"""
+DISK_SLACK = 2.0
+"""percentage points below a threshold before it counts as cured, so that an alarm does not flap"""
+CLOCK_TOLERANCE_S = 60.0
+MERGE_SLACK_S = 600.0
+"""what a merge may take beside its gates: fetching, building, pushing, their retries"""
+
+
+class HostMemory(Frozen):
+    """What is remembered of one host between two looks."""
+
+    signs: HostSigns | None = None
+    lost_s: float = 0.0
+    """how long no worker took a look; 0: one did"""
+    clock_off_s: float = 0.0
+    """by how much its clock jumped since the look before, or differs from Temporal's"""
+
+
+class QueueMemory(Frozen):
+    signs: QueueSigns
+    since_s: float
+    """on the Deacon's watch, since when the queue has not got further"""
+
+
+class TownMemory(Frozen):
+    """All that the checks carry from cycle to cycle."""
+
+    ledger_failures: int = 0
+    ledger_problem: str = ""
+    hosts: dict[str, HostMemory] = Field(default_factory=dict)
+    queues: dict[str, QueueMemory] = Field(default_factory=dict)
+    """by rig"""
+    told: dict[str, str] = Field(default_factory=dict)
+    """key of a check that failed: the id of its escalation"""
+    holding: bool = False
+    """the dispatchers were paused for want of disk"""
+
+    # --- what looks bring -------------------------------------------------------------------------
+
+    def ledger_read(self, problem: str) -> TownMemory:
+        """The record was read; "" or why it could not be."""
+        failures = self.ledger_failures + 1 if problem else 0
+        return self.model_copy(update={"ledger_failures": failures, "ledger_problem": problem})
+
+    def host_seen(self, signs: HostSigns, temporal_now: datetime) -> TownMemory:
+        """A host answered."""
+        before = self.hosts.get(signs.host, HostMemory()).signs
+        off_s = _clock_off_s(before, signs, temporal_now)
+        return self._with_host(signs.host, HostMemory(signs=signs, clock_off_s=off_s))
+
+    def host_missed(self, host: str, waited_s: float) -> TownMemory:
+        """No worker of a host took the look."""
+        known = self.hosts.get(host, HostMemory())
+        return self._with_host(host, known.model_copy(update={"lost_s": waited_s}))
+
+    def queue_seen(self, signs: QueueSigns, now_s: float) -> TownMemory:
+        """A rig's queue was looked at."""
+        known = self.queues.get(signs.rig)
+        moved = known is None or known.signs.mark != signs.mark or known.signs.paused != signs.paused
+        since_s = now_s if known is None or moved else known.since_s
+        return self.model_copy(update={"queues": {**self.queues, signs.rig: QueueMemory(signs=signs, since_s=since_s)}})
+
+    def keep(self, hosts: tuple[str, ...], rigs: tuple[str, ...]) -> TownMemory:
+        """Forget whom the record does not name any more."""
+        return self.model_copy(
+            update={
+                "hosts": {host: known for host, known in self.hosts.items() if host in hosts},
+                "queues": {rig: known for rig, known in self.queues.items() if rig in rigs},
+            }
+        )
+
+    def forgive(self, now_s: float) -> TownMemory:
+        """Nobody watched for a while: queues get fresh limits."""
+        queues = {rig: known.model_copy(update={"since_s": now_s}) for rig, known in self.queues.items()}
+        return self.model_copy(update={"queues": queues})
+
+    def _with_host(self, host: str, known: HostMemory) -> TownMemory:
+        return self.model_copy(update={"hosts": {**self.hosts, host: known}})
+
+
+def _clock_off_s(before: HostSigns | None, now: HostSigns, temporal_now: datetime) -> float:
+    """The worse of a jump since the last look and the difference to Temporal's clock; seconds, forward positive."""
+    skew_s = (now.at - temporal_now).total_seconds()
+    if before is None or before.steady_since != now.steady_since:
+        return skew_s
+    jump_s = (now.at - before.at).total_seconds() - (now.steady_s - before.steady_s)
+    return max(skew_s, jump_s, key=abs)
+
+
+# --- verdicts -------------------------------------------------------------------------------------
+
+
+def ledger_check(memory: TownMemory) -> CheckResult:
+    return CheckResult(
+        name="dolt_down",
+        ok=memory.ledger_failures < LEDGER_FAILURES,
+        severity="critical",
+        detail=f"the ledger does not answer: {memory.ledger_problem}"
+        if memory.ledger_problem
+        else "the ledger answers",
+        hint="gt dolt status",
+    )
+
+
+def disk_checks(host: str, known: HostMemory, settings: DiskSettings, told: dict[str, str]) -> tuple[CheckResult, ...]:
+    """Two thresholds, each with its own episode. Without signs of the host nothing is said."""
+    if known.signs is None:
+        return ()
+    used, free = known.signs.disk_percent, known.signs.disk_free_bytes
+    detail = f"{used:.0f} % of the town's disk on {host} are used, {free / 1e9:.1f} GB are free"
+
+    def check(subject: str, threshold: int, severity: str, note: str) -> CheckResult:
+        result = CheckResult(name="disk_full", subject=subject, ok=True, detail=detail, hint="gt doctor --disk")
+        limit = threshold - DISK_SLACK if result.key in told else threshold
+        return result.model_copy(update={"ok": used < limit, "severity": severity, "detail": f"{detail}{note}"})
+
+    return (
+        check(host, settings.warn_percent, "high", ""),
+        check(f"{host}/stop", settings.stop_percent, "critical", "; no further work is started"),
+    )
+
+
+def host_check(host: str, known: HostMemory) -> CheckResult:
+    lost = known.lost_s > 0
+    return CheckResult(
+        name="host_lost",
+        subject=host,
+        ok=not lost,
+        level=Level.L4,
+        severity="critical",
+        detail=f"no worker of {host} took anything for {known.lost_s:.0f} s" if lost else f"{host} answers",
+        hint=f"start its worker: gt worker, on {host}",
+    )
+
+
+def clock_check(host: str, known: HostMemory) -> CheckResult:
+    off_s = known.clock_off_s
+    side = "ahead" if off_s > 0 else "behind"
+    return CheckResult(
+        name="clock",
+        subject=host,
+        ok=abs(off_s) < CLOCK_TOLERANCE_S,
+        severity="low",
+        detail=f"the clock of {host} is {abs(off_s):.0f} s {side}, or was set by that much",
+        hint="check its time synchronisation; nobody is accused of it",
+    )
+
+
+def queue_check(known: QueueMemory, gates_s: int, patience_s: float, now_s: float) -> CheckResult:
+    """A queue that is paused or empty cannot stall; one that merges may take as long as its gates."""
+    signs = known.signs
+    limit_s = patience_s + (gates_s + MERGE_SLACK_S if signs.merging else 0.0)
+    stands_s = now_s - known.since_s
+    idle = signs.paused or signs.waiting + signs.merging == 0
+    return CheckResult(
+        name="refinery_stalled",
+        subject=signs.rig,
+        ok=idle or stands_s < limit_s,
+        detail=f"{signs.waiting} changes of {signs.rig} wait, and for {stands_s:.0f} s the queue has not got further",
+        hint=f"gt refinery queue --rig {signs.rig}",
+    )
+
+
+# --- edges ----------------------------------------------------------------------------------------
+
+
+class Edges(Frozen):
+    """What is news."""
+
+    begun: tuple[CheckResult, ...] = ()
+    over: dict[str, str] = Field(default_factory=dict)
+    """id of the escalation: why it is over"""
+
+
+def edges(results: tuple[CheckResult, ...], told: dict[str, str], forgotten: tuple[str, ...] = ()) -> Edges:
+    """Which checks have begun to fail, and which failures are over.
+
+    Args:
+        results: of all checks that could be made; of the others nothing is said.
+        told: keys that failed before, with the ids of their escalations.
+        forgotten: keys whose subject is gone.
+    """
+    begun = tuple(result for result in results if not result.ok and result.key not in told)
+    over = {told[result.key]: result.detail for result in results if result.ok and result.key in told}
+    over |= {told[key]: "it is not in the town any more" for key in forgotten}
+    return Edges(begun=begun, over=over)

@@ -1,0 +1,104 @@
+"""Looks at a real disk and clock, and at a real Refinery's queue on a real Temporal server."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+from temporalio.worker import Worker
+
+from activities.town_checks import HostCheckActivities, QueueCheckActivities
+from models import names
+from models.jobs import RigFacts, RigName
+from models.merging import PauseRequest
+from models.records import MergeRequest
+from models.supervision import HostSigns, QueueSigns, RigNames
+from models.town import TownPaths
+from services import long_lived
+from tests.temporal_server import client_of, dev_server
+from workflows.refinery import RefineryWorkflow
+from workflows.registry import workflow_runner
+
+
+async def look(root: Path) -> HostSigns:
+    return await ActivityEnvironment().run(HostCheckActivities("h1", TownPaths(root)).look_at_host)
+
+
+async def test_a_host_tells_its_disk_and_its_clock(tmp_path: Path) -> None:
+    first = await look(tmp_path)
+    usage = shutil.disk_usage(tmp_path)
+    assert first.host == "h1"
+    assert first.disk_percent == pytest.approx(100 * usage.used / (usage.used + usage.free), abs=1)
+    assert abs((first.at - datetime.now(UTC)).total_seconds()) < 10
+    begun = time.monotonic()
+    second = await look(tmp_path)
+    assert second.steady_since == first.steady_since
+    assert 0 <= second.steady_s - first.steady_s <= time.monotonic() - begun + 10
+
+
+async def test_a_town_that_cannot_be_asked_is_an_error_and_not_an_empty_disk(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        await look(tmp_path / "gone")
+
+
+@activity.defn(name="load_rig")
+async def no_facts(_rig: RigName) -> RigFacts:
+    """Without facts the Refinery queues and does not merge."""
+    raise ApplicationError("no facts", type="not_found", non_retryable=True)
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Client]:
+    import asyncio
+
+    # The server is waited for in another event loop.
+    server = dev_server(tmp_path)
+    port = await asyncio.to_thread(server.__enter__)
+    try:
+        client = await client_of(port)
+        async with Worker(
+            client,
+            task_queue=names.TOWN_QUEUE,
+            workflows=[RefineryWorkflow],
+            activities=[no_facts],
+            workflow_runner=workflow_runner(),
+        ):
+            yield client
+    finally:
+        await asyncio.to_thread(server.__exit__, None, None, None)
+
+
+def change(bead: str) -> MergeRequest:
+    return MergeRequest(
+        id=f"{bead}.1", rig="shop", bead=bead, title=bead, polecat="nux", attempt=1, branch=f"polecat/{bead}",
+        head_sha="a" * 40, target="main", submitted_at=datetime.now(UTC),
+    )  # fmt: skip
+
+
+async def test_a_queue_is_marked_by_what_comes_next_and_not_by_who_joins_its_end(client: Client) -> None:
+    refinery = await long_lived.start(client, names.refinery_id("shop"))
+
+    async def queues() -> tuple[QueueSigns, ...]:
+        asked = RigNames(rigs=("mill", "shop"))
+        return (await ActivityEnvironment().run(QueueCheckActivities(client).look_at_queues, asked)).queues
+
+    (empty,) = await queues()
+    assert (empty.rig, empty.waiting, empty.merging, empty.paused) == ("shop", 0, 0, False)
+    await refinery.signal("submit", change("sh-1"))
+    (first,) = await queues()
+    assert first.waiting == 1
+    assert first.mark != empty.mark
+    await refinery.signal("submit", change("sh-2"))
+    (second,) = await queues()
+    assert (second.waiting, second.mark) == (2, first.mark)
+    await refinery.execute_update("pause", PauseRequest(by="ada"))
+    (paused,) = await queues()
+    assert paused.paused

@@ -1,0 +1,227 @@
+"""The Deacon's town checks under time skipping: what begins is told once, what ends is taken back."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+
+import pytest
+from temporalio import workflow
+from temporalio.client import WorkflowHandle
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from models import names
+from models.merging import PauseRequest
+from models.settings import HostSettings, Settings
+from models.supervision import QueueSigns
+from tests.workflows.conftest import WorkerBuilder
+from tests.workflows.deacon_world import DeaconTown, Pinger, TownWorld
+from tests.workflows.probes import eventually, runs_of
+from workflows.deacon import DeaconWorkflow
+from workflows.deacon_state import DeaconState
+
+Open = Callable[..., contextlib.AbstractAsyncContextManager[DeaconTown]]
+
+
+@workflow.defn
+class DispatcherProbe:
+    """Runs under a dispatcher's id and only listens."""
+
+    def __init__(self) -> None:
+        self._heard: list[str] = []
+
+    @workflow.run
+    async def run(self) -> None:
+        await workflow.wait_condition(lambda: False)
+
+    @workflow.signal
+    def pause(self, request: PauseRequest) -> None:
+        self._heard.append(f"pause by {request.by}: {request.reason}")
+
+    @workflow.signal
+    def resume(self, request: PauseRequest | None = None) -> None:
+        self._heard.append(f"resume by {request.by if request else ''}")
+
+    @workflow.query
+    def heard(self) -> list[str]:
+        return self._heard
+
+
+@pytest.fixture
+def town(env: WorkflowEnvironment, workers: WorkerBuilder) -> Open:
+    @contextlib.asynccontextmanager
+    async def start(world: TownWorld, patience: int = 1000) -> AsyncIterator[DeaconTown]:
+        async with workers(workflows=[DeaconWorkflow, DispatcherProbe, Pinger], activities=world.activities):
+            deacon = await env.client.start_workflow(
+                DeaconWorkflow.run, DeaconState(patience=patience), id=names.DEACON_ID, task_queue=names.TOWN_QUEUE
+            )
+            here = DeaconTown(env, world, deacon)
+            await here.pinger()
+            yield here
+
+    return start
+
+
+def told(world: TownWorld) -> list[str]:
+    return [letter.kind for letter in world.letters]
+
+
+async def failing(here: DeaconTown) -> list[str]:
+    return [check.key for check in (await here.status()).checks if not check.ok]
+
+
+async def test_a_healthy_town_has_checks_and_no_alarms(town: Open) -> None:
+    world = TownWorld(queues={"shop": QueueSigns(rig="shop", mark="a")})
+    async with town(world) as here:
+        await here.pass_time(timedelta(hours=2))
+        assert world.letters == []
+        keys = {check.key for check in (await here.status()).checks}
+        assert keys == {
+            "dolt_down", "host_lost/h1", "disk_full/h1", "disk_full/h1/stop", "clock/h1", "refinery_stalled/shop",
+        }  # fmt: skip
+
+
+async def test_a_ledger_that_is_down_is_told_to_the_mayor_once_and_taken_back(town: Open) -> None:
+    world = TownWorld()
+    async with town(world) as here:
+        await here.pass_time(timedelta(minutes=2))
+        world.readable = False
+        await here.pass_time(timedelta(hours=1))
+        assert told(world) == ["dolt_down"]
+        assert (world.letters[0].severity, world.letters[0].level) == ("critical", "L3")
+        assert await failing(here) == ["dolt_down"]
+        world.readable = True
+        await here.pass_time(timedelta(minutes=3))
+        assert [cleared.id for cleared in world.cleared] == [world.letters[0].id]
+        world.readable = False
+        await here.pass_time(timedelta(minutes=10))
+        assert told(world) == ["dolt_down"] * 2
+        assert world.letters[0].id != world.letters[1].id, "a new episode has an id of its own"
+
+
+async def test_a_ledger_that_was_never_readable_is_told_too(town: Open) -> None:
+    world = TownWorld(readable=False)
+    async with town(world) as here:
+        await here.pass_time(timedelta(minutes=10))
+        assert told(world) == ["dolt_down"]
+
+
+async def test_a_full_disk_alarms_pauses_the_dispatchers_and_is_taken_back_when_cured(
+    env: WorkflowEnvironment, town: Open
+) -> None:
+    world = TownWorld()
+    async with town(world) as here:
+        dispatcher: WorkflowHandle[DispatcherProbe, None] = await env.client.start_workflow(
+            DispatcherProbe.run, id=names.dispatch_id("shop"), task_queue=names.TOWN_QUEUE
+        )
+        await here.pass_time(timedelta(minutes=2))
+        world.disk_percent = 90
+        await here.pass_time(timedelta(minutes=10))
+        assert told(world) == ["disk_full"]
+        assert world.letters[0].severity == "high"
+        assert await dispatcher.query(DispatcherProbe.heard) == []
+        world.disk_percent = 96
+        await here.pass_time(timedelta(minutes=10))
+        assert [letter.severity for letter in world.letters] == ["high", "critical"]
+        assert all(letter.subject.startswith("h1") for letter in world.letters)
+        heard = await dispatcher.query(DispatcherProbe.heard)
+        assert set(heard) == {"pause by deacon: the disk of h1 is full"}
+        assert len(heard) > 1, "said again each cycle, to whom it was lost"
+        world.disk_percent = 50
+        await here.pass_time(timedelta(minutes=10))
+        heard = await dispatcher.query(DispatcherProbe.heard)
+        assert [word for word in heard if word.startswith("resume")] == ["resume by deacon"]
+        assert {cleared.id for cleared in world.cleared} == {letter.id for letter in world.letters}
+
+
+async def test_a_deacon_that_is_stopped_lets_the_dispatchers_go(env: WorkflowEnvironment, town: Open) -> None:
+    world = TownWorld(disk_percent=96)
+    async with town(world) as here:
+        dispatcher: WorkflowHandle[DispatcherProbe, None] = await env.client.start_workflow(
+            DispatcherProbe.run, id=names.dispatch_id("shop"), task_queue=names.TOWN_QUEUE
+        )
+        await here.pass_time(timedelta(minutes=3))
+        await here.deacon.signal(DeaconWorkflow.stop)
+        await here.pass_time(timedelta(minutes=3))
+        heard = await dispatcher.query(DispatcherProbe.heard)
+        assert heard[0].startswith("pause")
+        assert heard[-1] == "resume by deacon"
+
+
+async def test_a_queue_that_stands_is_told_and_taken_back_when_it_moves(town: Open) -> None:
+    world = TownWorld(queues={"shop": QueueSigns(rig="shop", waiting=3, mark="a")})
+    async with town(world) as here:
+        await here.pass_time(timedelta(minutes=4))
+        assert world.letters == []
+        await here.pass_time(timedelta(minutes=4))
+        assert told(world) == ["refinery_stalled"]
+        assert world.letters[0].rig == "shop"
+        world.queues["shop"] = QueueSigns(rig="shop", waiting=2, mark="b")
+        await here.pass_time(timedelta(minutes=2))
+        assert len(world.cleared) == 1
+
+
+async def test_a_clock_set_forward_is_noted_and_accuses_nobody(town: Open) -> None:
+    world = TownWorld()
+    async with town(world) as here:
+        await here.pass_time(timedelta(minutes=5))
+        world.clock_ahead_s = 3600
+        await here.pass_time(timedelta(minutes=5))
+        assert [(letter.kind, letter.severity) for letter in world.letters] == [("escalation", "low")]
+        assert world.restarts == []
+        world.clock_ahead_s = 0
+        await here.pass_time(timedelta(minutes=5))
+        assert len(world.cleared) == 1
+
+
+async def test_a_host_that_cannot_tell_its_disk_is_neither_lost_nor_full(town: Open) -> None:
+    world = TownWorld(disk_percent=None)
+    async with town(world) as here:
+        await here.pass_time(timedelta(minutes=30))
+        assert world.letters == []
+
+
+async def test_a_host_without_a_worker_is_lost_and_found_again(env: WorkflowEnvironment, town: Open) -> None:
+    world = TownWorld(hosts=("h1", "h9"), settings=Settings(hosts=HostSettings(timeout=10)))
+    async with town(world) as here:
+
+        async def lost() -> bool:
+            return "host_lost" in told(world)
+
+        # No time is skipped while an activity waits for a worker, so these are ten real seconds.
+        await eventually(lost, deadline_s=60)
+        (letter,) = world.letters
+        assert (letter.level, letter.subject) == ("L4", "h9")
+        assert "host_lost/h9" in await failing(here)
+        async with Worker(env.client, task_queue=names.watch_queue("h9"), activities=[world.look_at_host]):
+            await here.pass_time(timedelta(minutes=5))
+
+            async def found() -> bool:
+                return [cleared.id for cleared in world.cleared] == [letter.id]
+
+            await eventually(found)
+
+
+async def test_open_alarms_survive_handing_over_and_are_not_told_again(town: Open) -> None:
+    world = TownWorld(disk_percent=90)
+    async with town(world, patience=20) as here:
+        first = await runs_of(here.deacon)
+        await here.pass_time(timedelta(hours=2))
+        here.deacon = here.env.client.get_workflow_handle_for(DeaconWorkflow.run, names.DEACON_ID)
+        assert await runs_of(here.deacon) != first
+        assert told(world) == ["disk_full"]
+        world.disk_percent = 10
+        await here.pass_time(timedelta(minutes=5))
+        assert [cleared.id for cleared in world.cleared] == [world.letters[0].id]
+
+
+async def test_a_host_that_has_left_the_town_ends_its_alarms(town: Open) -> None:
+    world = TownWorld(disk_percent=90)
+    async with town(world) as here:
+        await here.pass_time(timedelta(minutes=5))
+        assert told(world) == ["disk_full"]
+        world.hosts = ()
+        await here.pass_time(timedelta(minutes=5))
+        assert [cleared.reason for cleared in world.cleared] == ["it is not in the town any more"]

@@ -1,0 +1,143 @@
+"""The Deacon's town checks: the looks, and what follows at once. What they mean is policies.town_checks'."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, TimeoutType, is_cancelled_exception
+from temporalio.exceptions import TimeoutError as ActivityTimeout
+
+with workflow.unsafe.imports_passed_through():
+    from activities.town_checks import HostCheckActivities, QueueCheckActivities
+    from models import names
+    from models.merging import PauseRequest
+    from models.supervision import CheckResult, RigNames, TownFacts
+    from policies import town_checks
+    from policies.town_checks import TownMemory
+    from policies.watchdog import Limits
+    from workflows import options
+
+from workflows.messages import tell
+
+LOOKS = timedelta(seconds=20)
+
+
+class TownChecks:
+    """Looks at ledger, hosts and queues, and holds the dispatchers while a disk is full.
+
+    Args:
+        memory: as carried.
+    """
+
+    def __init__(self, memory: TownMemory) -> None:
+        self.memory = memory
+        self.fresh = False
+        """a look at a host has come in since the last verdicts"""
+        self._looks: dict[str, asyncio.Task[None]] = {}
+
+    # --- looks --------------------------------------------------------------------------------
+
+    def ledger_read(self, problem: str) -> None:
+        self.memory = self.memory.ledger_read(problem)
+
+    def look_at_hosts(self, facts: TownFacts) -> None:
+        """One look at a time on each host; a lost one's takes as long as `hosts.timeout`, so nobody waits here."""
+        patience = timedelta(seconds=facts.settings.hosts.timeout)
+        for host in facts.hosts:
+            if host not in self._looks:
+                self._looks[host] = asyncio.create_task(self._look_at(host, patience))
+
+    async def _look_at(self, host: str, patience: timedelta) -> None:
+        try:
+            signs = await workflow.execute_activity_method(
+                HostCheckActivities.look_at_host,
+                summary=f"disk and clock of {host}",
+                **options.look_at_host(host, patience),
+            )
+            self.memory = self.memory.host_seen(signs, workflow.now())
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            if not _nobody_took(error):
+                workflow.logger.warning("%s does not tell how it is: %s", host, error.cause)
+                return
+            known = self.memory.hosts.get(host)
+            lost_s = (known.lost_s if known else 0.0) + patience.total_seconds()
+            self.memory = self.memory.host_missed(host, lost_s)
+        finally:
+            self._looks.pop(host, None)
+            self.fresh = True
+
+    async def look_at_queues(self, facts: TownFacts, now_s: float) -> None:
+        """Whether each rig's queue gets further."""
+        if not facts.rigs:
+            return
+        try:
+            report = await workflow.execute_activity_method(
+                QueueCheckActivities.look_at_queues,
+                RigNames(rigs=tuple(facts.rigs)),
+                summary=f"do {len(facts.rigs)} merge queues get further?",
+                **options.pings(LOOKS),
+            )
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            workflow.logger.warning("the merge queues cannot be looked at: %s", error.cause)
+            return
+        for signs in report.queues:
+            self.memory = self.memory.queue_seen(signs, now_s)
+
+    # --- verdicts -----------------------------------------------------------------------------
+
+    def results(self, facts: TownFacts | None, now_s: float) -> tuple[CheckResult, ...]:
+        """Every check that can be made now."""
+        self.fresh = False
+        found = [town_checks.ledger_check(self.memory)]
+        if facts is None:
+            return tuple(found)
+        self.memory = self.memory.keep(facts.hosts, tuple(facts.rigs))
+        for host, known in self.memory.hosts.items():
+            found.append(town_checks.host_check(host, known))
+            if not known.lost_s:
+                found += town_checks.disk_checks(host, known, facts.settings.disk, self.memory.told)
+                found.append(town_checks.clock_check(host, known))
+        for rig, queue in self.memory.queues.items():
+            limit_s = Limits.of(facts.rigs[rig].settings).patrol_s
+            found.append(town_checks.queue_check(queue, facts.rigs[rig].gates_s, limit_s, now_s))
+        return tuple(found)
+
+    def gone(self, results: tuple[CheckResult, ...], facts: TownFacts | None) -> tuple[str, ...]:
+        """Keys of failures whose host or rig is no longer in the town."""
+        if facts is None:
+            return ()
+        known = {*facts.hosts, *facts.rigs}
+        made = {result.key for result in results}
+        subjects = {key: key.split("/")[1] for key in self.memory.told if "/" in key}
+        return tuple(key for key, subject in subjects.items() if subject not in known and key not in made)
+
+    async def hold_dispatchers(self, facts: TownFacts | None) -> None:
+        """While a disk is all but full no further session starts; each cycle says so again, to whom it was lost."""
+        full = [key.split("/")[1] for key in self.memory.told if key.startswith("disk_full/") and key.endswith("/stop")]
+        if not full:
+            await self.release_dispatchers(facts)
+        elif facts is not None:
+            self.memory = self.memory.model_copy(update={"holding": True})
+            await _tell_dispatchers(facts, "pause", f"the disk of {', '.join(sorted(full))} is full")
+
+    async def release_dispatchers(self, facts: TownFacts | None) -> None:
+        """Take back what `hold_dispatchers` said, once."""
+        if self.memory.holding and facts is not None:
+            self.memory = self.memory.model_copy(update={"holding": False})
+            await _tell_dispatchers(facts, "resume", "there is room again")
+
+
+async def _tell_dispatchers(facts: TownFacts, signal: str, reason: str) -> None:
+    for rig in facts.rigs:
+        await tell(names.dispatch_id(rig), signal, PauseRequest(reason=reason, by=names.DEACON_ID))
+
+
+def _nobody_took(error: ActivityError) -> bool:
+    cause = error.cause
+    return isinstance(cause, ActivityTimeout) and cause.type is TimeoutType.SCHEDULE_TO_START
