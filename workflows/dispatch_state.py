@@ -88,7 +88,6 @@ class DispatchState(BaseModel):
     restraint: Restraint = Restraint()
     probes_granted: int = 0
     """starts under the brake that were used, of those that the restraint allows"""
-    paused_by: str = ""
     arrivals: int = 0
     jobs: dict[str, DispatchedJob] = Field(default_factory=dict)
     """by bead"""

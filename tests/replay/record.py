@@ -25,10 +25,14 @@ from models.merging import PauseRequest
 from models.records import JobState
 from models.supervision import (
     DeaconLook,
+    HostSigns,
     Probe,
     ProbeReport,
     ProbeResult,
+    QueueReport,
+    QueueSigns,
     RestartWorkflow,
+    RigNames,
     WitnessPing,
 )
 from tests.workflows.conftest import HOST, time_skipping, workers_of
@@ -77,6 +81,16 @@ class ReplayWorld(JobWorld):
                 for each in asked.ids
             )
         )
+
+    @activity.defn
+    async def look_at_queues(self, asked: RigNames) -> QueueReport:
+        return QueueReport(queues=tuple(QueueSigns(rig=rig) for rig in asked.rigs))
+
+    @activity.defn
+    async def look_at_host(self) -> HostSigns:
+        """A disk that is filling up."""
+        now = activity.info().scheduled_time
+        return HostSigns(host=HOST, disk_percent=90, at=now, steady_s=now.timestamp(), steady_since="boot")
 
     @activity.defn
     async def restart(self, _order: RestartWorkflow) -> None:

@@ -180,16 +180,17 @@ async def sling_patiently(shop: Town, bead: str) -> SlingResult:
     return result
 
 
-async def test_the_mayor_takes_back_his_own_pause_and_never_a_person_s(town: Open) -> None:
+@pytest.mark.parametrize("workflow", ["deacon", "mayor"])
+async def test_a_workflow_takes_back_its_own_pause_and_never_a_person_s(town: Open, workflow: str) -> None:
     async with town() as shop:
-        mayors, ada = PauseRequest(by="mayor", reason="97 % of /"), PauseRequest(by="ada", reason="lunch")
-        await shop.dispatch.signal("pause", mayors)
+        own, ada = PauseRequest(by=workflow, reason="97 % of /"), PauseRequest(by="ada", reason="lunch")
+        await shop.dispatch.signal("pause", own)
         assert (await dispatched(shop)).paused
-        await shop.dispatch.signal("resume", mayors)
+        await shop.dispatch.signal("resume", own)
         assert not (await dispatched(shop)).paused
         await shop.dispatch.signal("pause", ada)
-        await shop.dispatch.signal("pause", mayors)
-        await shop.dispatch.signal("resume", mayors)
+        await shop.dispatch.signal("pause", own)
+        await shop.dispatch.signal("resume", own)
         assert (await dispatched(shop)).paused
         await shop.dispatch.signal("resume")
         assert not (await dispatched(shop)).paused
