@@ -1,0 +1,325 @@
+"""Faults of agents, sessions and workers in a real town: real tmux, real processes, short settings.
+
+One town serves the whole module; each test has beads of its own and leaves no session behind.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from agents import session_folder
+from tests.e2e.living_town import git, shell_agent, wait_until
+from tests.e2e.quick_town import QuickTown
+
+pytestmark = pytest.mark.timeout(300)
+
+SETTINGS = {
+    "health.check_interval": 2,
+    "health.polecat_timeout": 6,
+    "health.grace": 2,
+    "health.stuck_timeout": 10,
+    "recovery.retry_delay": 1,
+    "session.done_grace": 1,
+    "hosts.timeout": 10,
+}
+TEN = 10
+
+
+@pytest.fixture(scope="module")
+def town() -> Iterator[QuickTown]:
+    with tempfile.TemporaryDirectory(prefix="gt-") as folder:
+        living = QuickTown(Path(folder))
+        try:
+            living.init()
+            living.run("gt", "up", "--timeout", "120", timeout_s=130)
+            living.configure(SETTINGS)
+            living.add_rig("--max-polecats", str(TEN))
+            yield living
+        finally:
+            living.close()
+
+
+@dataclass(frozen=True)
+class Held:
+    """A bead whose agent says when it has done `before`, and goes on when it is told to."""
+
+    town: QuickTown
+    bead: str
+
+    @property
+    def agent(self) -> str:
+        return f"echo $$ > {self._at}.tmp; mv {self._at}.tmp {self._at}; while [ ! -e {self._go} ]; do sleep 0.1; done"
+
+    @property
+    def _at(self) -> Path:
+        return self.town.folder / f"{self.bead}.at"
+
+    @property
+    def _go(self) -> Path:
+        return self.town.folder / f"{self.bead}.go"
+
+    def sling(self, before: str = "true", after: str = "gt done") -> None:
+        """Its agent does `before`, waits, commits `BEAD.py` and does `after`; later attempts do the same."""
+        self.town.sling(self.bead, shell_agent(file=f"{self.bead}.py", before=f"{before}; {self.agent}", after=after))
+
+    def waits(self) -> int:
+        """The shell of the agent that waits now; each attempt is told of once."""
+        wait_until(f"the agent of {self.bead} to wait", self._at.exists, 60)
+        pid = int(self._at.read_text())
+        self._at.unlink()
+        return pid
+
+    def go(self) -> None:
+        self._go.touch()
+
+
+def held(town: QuickTown, title: str) -> Held:
+    return Held(town, town.bead(title))
+
+
+def landed_once(town: QuickTown, *beads: str) -> None:
+    for bead in beads:
+        town.wait_closed(bead, 120)
+        assert len(town.landed(bead)) == 1, f"{bead} landed {town.landed(bead)}"
+    wait_until("the sessions of these beads to end", lambda: not set(beads) & living_beads(town), 30)
+
+
+def living_beads(town: QuickTown) -> set[str]:
+    shown = subprocess.run(
+        ["tmux", "-L", town.tmux_socket(), "list-panes", "-a", "-F", "#{@gt_bead}"],
+        env=town.env, capture_output=True, text=True, check=False,
+    ).stdout  # fmt: skip
+    return set(shown.split())
+
+
+def session_folder_of(town: QuickTown, bead: str, attempt: int) -> Path:
+    (found,) = (town.root / "run" / "sessions").glob(f"*/*/{bead}/{attempt}")
+    return found
+
+
+# --- an agent dies --------------------------------------------------------------------------------
+
+
+def test_an_agent_killed_before_its_first_commit_finds_its_uncommitted_work_again(town: QuickTown) -> None:
+    job = held(town, "killed before its first commit")
+    seen = town.folder / "seen"
+    job.sling(before=f"cat notes.txt > {seen}; echo half > notes.txt")
+    os.kill(job.waits(), signal.SIGKILL)
+    job.waits()
+    assert seen.read_text() == "half\n"
+    job.go()
+    landed_once(town, job.bead)
+    assert town.job(job.bead).restarts == 1
+    assert git(town.remote, "show", "main:notes.txt") == "half\n"
+    assert town.escalations(job.bead) == []
+
+
+def test_an_agent_killed_after_a_commit_goes_on_from_there(town: QuickTown) -> None:
+    job = held(town, "killed after a commit")
+    commit = "git -c user.name=a -c user.email=a@example.com commit"
+    job.sling(before=f"[ -e first.txt ] || {{ echo 1 > first.txt; git add first.txt; {commit} -qm first; }}")
+    os.kill(job.waits(), signal.SIGKILL)
+    job.waits()
+    job.go()
+    landed_once(town, job.bead)
+    shown = town.job(job.bead)
+    assert (shown.attempt, shown.restarts) == (2, 1)
+    assert git(town.remote, "show", "main:first.txt") == "1\n"
+
+
+def test_an_agent_that_dies_between_gt_done_and_the_merge_is_not_started_again(town: QuickTown) -> None:
+    bead = town.bead("dies after gt done")
+    town.sling(bead, shell_agent(file=f"{bead}.py", after="gt done; kill -9 $$"))
+    landed_once(town, bead)
+    shown = town.job(bead)
+    assert (shown.attempt, shown.restarts) == (1, 0)
+
+
+def test_an_agent_that_ends_well_without_gt_done_is_taken_as_done(town: QuickTown) -> None:
+    bead = town.bead("forgets gt done")
+    town.sling(bead, shell_agent(file=f"{bead}.py", after="true"))
+    landed_once(town, bead)
+    assert "auto_done" in town.events(bead)
+    assert town.job(bead).attempt == 1
+
+
+def test_ten_agents_come_back_after_the_tmux_server_is_killed(town: QuickTown) -> None:
+    jobs = [held(town, f"one of ten: {number}") for number in range(TEN)]
+    for job in jobs:
+        job.sling()
+    for job in jobs:
+        job.waits()
+    kill_tmux_server(town)
+    for job in jobs:
+        job.waits()
+    for job in jobs:
+        job.go()
+    beads = [job.bead for job in jobs]
+    landed_once(town, *beads)
+    assert [town.job(bead).attempt for bead in beads] == [2] * TEN
+    assert len(town.escalations(*beads)) <= 1
+
+
+def kill_tmux_server(town: QuickTown) -> None:
+    shown = subprocess.run(
+        ["tmux", "-L", town.tmux_socket(), "display-message", "-p", "#{pid}"],
+        env=town.env, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    os.kill(int(shown.stdout), signal.SIGKILL)
+
+
+# --- attempts and names ---------------------------------------------------------------------------
+
+
+def test_a_late_gt_done_of_an_older_attempt_is_refused_and_changes_nothing(town: QuickTown) -> None:
+    job = held(town, "told too late")
+    job.sling()
+    os.kill(job.waits(), signal.SIGKILL)
+    job.waits()
+    late = gt_done_of(town, job.bead, attempt=1)
+    assert late.returncode == 5
+    assert "attempt 1 of" in late.stderr
+    assert "is over" in late.stderr
+    assert not (session_folder_of(town, job.bead, 1) / session_folder.DONE).exists()
+    job.go()
+    landed_once(town, job.bead)
+    assert town.job(job.bead).attempt == 2
+
+
+def gt_done_of(town: QuickTown, bead: str, attempt: int) -> subprocess.CompletedProcess[str]:
+    """`gt done` as a process of that attempt that nobody ended would run it."""
+    folder = session_folder_of(town, bead, attempt)
+    record = session_folder.read_json(folder / session_folder.SESSION) or {}
+    own = {
+        "GT_TOWN": str(town.root), "GT_RIG": "shop", "GT_POLECAT": record["polecat"], "GT_BEAD": bead,
+        "GT_ATTEMPT": str(attempt), "GT_BRANCH": record["branch"], "GT_TARGET": "main",
+        "GT_TASK_FILE": str(folder / session_folder.TASK), "GT_FAILURE_LOG": str(folder / session_folder.FAILURE_LOG),
+    }  # fmt: skip
+    return subprocess.run(
+        [str(town.root / "run" / "bin" / "gt"), "done"],
+        cwd=record["worktree"], env={**town.env, **own}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_a_polecat_s_name_serves_the_next_bead_and_nothing_of_the_last_one_reaches_it(town: QuickTown) -> None:
+    first = town.bead("leaves a process and a file behind")
+    daemon = town.folder / "daemon.pid"
+    stray = f"setsid sh -c 'echo $$ > {daemon}; exec sleep 600' </dev/null >/dev/null 2>&1 & "
+    town.sling(first, shell_agent(file=f"{first}.py", before=f"({stray})", after="gt done; echo x > leftover.txt"))
+    landed_once(town, first)
+    name = town.job(first).polecat
+    wait_until("the daemon of the first bead to end", lambda: not Path(f"/proc/{daemon.read_text().strip()}").exists())
+    second = held(town, "takes the name over")
+    seen = town.folder / "second-sees"
+    second.sling(before=f"ls > {seen}")
+    pid = second.waits()
+    assert (town.root / "run" / "sessions" / "shop" / str(name) / second.bead).exists()
+    assert "leftover.txt" not in seen.read_text().split()
+    os.kill(pid, signal.SIGKILL)
+    second.waits()
+    second.go()
+    landed_once(town, second.bead)
+    assert town.job(second.bead).attempt == 2
+    assert town.job(first).attempt == 1
+
+
+# --- workers --------------------------------------------------------------------------------------
+
+
+def test_an_agent_that_dies_while_no_worker_runs_is_restarted_by_the_next_one(town: QuickTown) -> None:
+    job = held(town, "dies with the worker")
+    job.sling()
+    pid = job.waits()
+    town.kill_service("worker")
+    os.kill(pid, signal.SIGKILL)
+    job.waits()
+    job.go()
+    landed_once(town, job.bead)
+    assert town.job(job.bead).restarts == 1
+
+
+def test_a_second_worker_of_the_same_town_is_refused_and_the_first_works_on(town: QuickTown) -> None:
+    pid = town.service("worker")["pid"]
+    second = town.run("gt", "worker", expect=5)
+    assert "another process" in second.stderr
+    assert town.service("worker")["pid"] == pid
+    bead = town.bead("beside a second worker")
+    town.sling(bead, shell_agent(file=f"{bead}.py"))
+    landed_once(town, bead)
+
+
+UNLOCKED_WORKER = """
+import asyncio, sys
+from pathlib import Path
+
+import worker
+from services.polling import run_until_stopped
+from services.temporal import connect
+from services.town import find_town
+
+
+async def serve() -> None:
+    town = find_town(Path(sys.argv[1]))
+    await run_until_stopped(worker.build_workers(await connect(town), town, host_only=False), [])
+
+
+asyncio.run(serve())
+"""
+
+
+def test_two_workers_at_once_restart_a_dead_agent_once_and_land_its_work_once(town: QuickTown) -> None:
+    """The lock is got round, as on a file system without locks."""
+    with (town.folder / "second-worker.log").open("wb") as log:
+        second = subprocess.Popen(
+            [sys.executable, "-c", UNLOCKED_WORKER, str(town.root)],
+            cwd=Path.cwd(),
+            env=town.env,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        jobs = [held(town, f"under two workers: {number}") for number in range(3)]
+        for job in jobs:
+            job.sling()
+        for job in jobs:
+            os.kill(job.waits(), signal.SIGKILL)
+        for job in jobs:
+            job.waits()
+            job.go()
+        landed_once(town, *(job.bead for job in jobs))
+        assert [town.job(job.bead).attempt for job in jobs] == [2, 2, 2]
+        assert second.poll() is None, (town.folder / "second-worker.log").read_text()[-2000:]
+    finally:
+        second.terminate()
+        second.wait(40)
+
+
+def test_a_worker_frozen_for_longer_than_every_timeout_accuses_nobody_when_it_is_thawed(town: QuickTown) -> None:
+    job = held(town, "watched by a frozen worker")
+    job.sling(before="(while sleep 0.5; do gt heartbeat || exit; done &)")
+    job.waits()
+    beaten = session_folder_of(town, job.bead, 1) / session_folder.HEARTBEAT
+    wait_until("the first beat", beaten.exists)
+    pid = int(town.service("worker")["pid"])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        # Not synchronisation: the time itself is the fault. The longest limit is a heartbeat's 5 s and hosts.timeout.
+        time.sleep(5 + SETTINGS["hosts.timeout"] + 2)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    job.go()
+    landed_once(town, job.bead)
+    shown = town.job(job.bead)
+    assert (shown.attempt, shown.restarts) == (1, 0)
+    assert not {"stale", "stuck", "agent_died", "unresponsive", "host_lost"} & set(town.events(job.bead))
+    assert town.service("worker")["pid"] == pid
