@@ -10,13 +10,14 @@ KEY := $(shell { cat pyproject.toml; pwd; } | cksum | tr -d ' ')
 RUNTIME := .venv/runtime-$(KEY)
 DEVELOPMENT := .venv/development-$(KEY)
 
-.PHONY: help setup demo test check bench chaos-supervision clean
+.PHONY: help setup demo test check bench chaos-supervision chaos-ledger clean
 
 help:
 	@echo "make demo    a scratch town, agents that fail, and how it recovers"
 	@echo "make test    every test; ARGS='tests/unit -x' for some"
 	@echo "make check   format, lint, types, import rules, compose file"
 	@echo "make bench   the benchmarks"
+	@echo "make chaos-ledger        writers and the Dolt server, killed at random; ARGS='--rounds 20 --writers 8'"
 	@echo "make chaos-supervision   a town at work, killed at random; ARGS='--seed 7 --minutes 15'"
 	@echo "make setup   .venv with everything in it; make clean removes it"
 
@@ -47,6 +48,10 @@ chaos-supervision: export GT_DOLT := $(DOLT)
 chaos-supervision: $(DEVELOPMENT) $(DOLT)
 	@scripts/require git tmux
 	@.venv/bin/python -m tests.chaos.supervision $(ARGS)
+
+chaos-ledger: export GT_DOLT := $(DOLT)
+chaos-ledger: $(DEVELOPMENT) $(DOLT)
+	@.venv/bin/python -m tests.chaos.ledger $(ARGS)
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -43,6 +43,9 @@ def create(
         list[str] | None, typer.Option("--dep", metavar="ID", help="A bead that must be closed first.")
     ] = None,
     label: Annotated[list[str] | None, typer.Option("-l", "--label", metavar="LABEL", help="A label.")] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", metavar="KEY", help="For scripts: creating again with this key is once.")
+    ] = None,
 ) -> None:
     """Create a bead."""
     names.valid_rig(rig)
@@ -63,7 +66,7 @@ def create(
         labels=tuple(label or ()),
     )
     with connect.open_ledger(town) as ledger:
-        bead = ledger.create_bead(new)
+        bead = ledger.create_bead(new, key=key)
     output.emit(call, output.document(bead), f"{bead.id}  {bead.title}")
 
 

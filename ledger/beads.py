@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -37,26 +38,35 @@ _REOPENED = {"closed_at": None, "close_reason": None, "merged_sha": None}
 class BeadRecords(Transactions):
     """Units of work."""
 
-    def create_bead(self, new: NewBead, also: Callable[[Connection, str], None] | None = None) -> Bead:
+    def create_bead(
+        self, new: NewBead, also: Callable[[Connection, str], None] | None = None, *, key: str | None = None
+    ) -> Bead:
         """Record a unit of work under a new short id.
 
         Args:
+            key: identifies the creation: creating again with it, by whomever and whenever, is once.
             also: writes what belongs to the bead, in the same transaction; gets the new id.
 
         Raises:
             GtError: NOT_FOUND for the rig or for a dependency; INVALID_VALUE for a label.
         """
         # The token tells our own row, committed before a connection broke, from another's.
-        creation = new_token()
+        creation = new_token() if key is None else hashlib.sha256(key.encode()).hexdigest()
         candidates = _ids()
         tried: list[str] = []
 
         def change(connection: Connection) -> tuple[str, str | None]:
             prefix = find_rig(connection, new.rig).prefix
-            made = connection.execute(select(schema.beads.c.id).where(schema.beads.c.id.in_(tried)))
-            for bead in made.scalars():
-                if _creation(connection, bead) == creation:
-                    return bead, None
+            made = select(schema.beads.c.id).where(schema.beads.c.creation == creation)
+            if key is None:
+                made = made.where(schema.beads.c.id.in_(tried))
+            known = connection.execute(made).scalar()
+            if known is not None:
+                return known, None
+            if key is not None:
+                # Two creations with one key write one row, so that the later is refused and finds the earlier.
+                row = {"key": f"create/{creation}", "at": now_stamp()}
+                connection.execute(insert(schema.applied_writes).values(**row))
             bead = _free_id(connection, prefix, candidates)
             tried.append(bead)
             insert_bead(connection, bead, new, creation)
@@ -222,10 +232,6 @@ def _values(bead: str, changes: BeadChanges) -> dict[str, Any]:
     if changes.assignee == "":
         values["assignee"] = None
     return values
-
-
-def _creation(connection: Connection, bead: str) -> str | None:
-    return connection.execute(select(schema.beads.c.creation).where(schema.beads.c.id == bead)).scalar()
 
 
 def _ids() -> Iterable[str]:

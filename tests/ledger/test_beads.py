@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -238,3 +239,16 @@ def test_a_state_that_only_a_job_can_give_is_not_given_by_hand(ledger: Ledger, s
         ledger.update_bead(bead.id, BeadChanges(status=status))
     assert (failure.value.code, failure.value.hint) == (ErrorCode.REFUSED, f"gt sling {bead.id} shop")
     assert ledger.bead(bead.id) == bead
+
+
+def test_a_creation_with_a_key_is_once_whoever_repeats_it(
+    ledger: Ledger, url: str, open_ledger: Callable[[str], Ledger]
+) -> None:
+    ledger.add_rig(a_rig())
+    others = [open_ledger(url) for _ in range(3)]
+    new = NewBead(rig="shop", title="Fix it")
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda one: one.create_bead(new, key="import/7"), [ledger, *others] * 2))
+    assert len(set(made)) == 1
+    assert ledger.beads() == made[:1]
+    assert ledger.create_bead(new, key="import/8") != made[0]
