@@ -1,8 +1,13 @@
-"""What the whole run reports at its end."""
+"""What the whole run shares: how properties are tried, and what it reports at its end."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# How long one example takes tells of the machine's load, not of the code; the run has its own time limit.
+settings.register_profile("gastown", deadline=None)
+settings.load_profile("gastown")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
