@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 
 import pytest
 from temporalio import activity
@@ -14,83 +13,30 @@ from temporalio.testing import WorkflowEnvironment
 from cli.connect import as_gt_error
 from models import names
 from models.cleanup import (
-    AttemptRef,
-    CleanedUp,
-    CleanUp,
     CleanupAction,
     CleanupKind,
     CleanupOrder,
     CleanupReport,
     InspectPolecats,
-    JobsAsked,
-    JobStandings,
-    PolecatFound,
     PolecatsFound,
 )
 from models.errands import Errand, ErrandResult, Nudge
 from models.errors import ErrorCode
-from models.jobs import JobStatus
 from tests.unit.test_cleanup_plan import job
+from tests.workflows.cleanup_world import CleanupWorld
 from tests.workflows.conftest import HOST, WorkerBuilder
 from tests.workflows.job_world import PostBox, rig
 from workflows.cleanup import CleanupWorkflow
 from workflows.errand import ErrandWorkflow
 
 
-@dataclass
-class World:
-    """One host with polecats, and jobs; what was asked of them."""
-
-    found: list[PolecatFound] = field(default_factory=list)
-    jobs: dict[str, JobStatus] = field(default_factory=dict)
-    lets_go_after: int = 2
-    """questions after which a job has left its polecat"""
-    refuse: str = ""
-    asked: int = 0
-    cleaned: list[CleanUp] = field(default_factory=list)
-    nudged: list[Nudge] = field(default_factory=list)
-
-    @activity.defn
-    async def inspect_polecats(self, _request: InspectPolecats) -> PolecatsFound:
-        return PolecatsFound(polecats=tuple(self.found))
-
-    @activity.defn
-    async def job_standings(self, asked: JobsAsked) -> JobStandings:
-        self.asked += 1
-        standing = {bead: self.jobs[bead] for bead in asked.beads if bead in self.jobs}
-        if self.asked > self.lets_go_after:
-            gone = {"polecat": "nux", "attempt": 3}
-            standing = {bead: status.model_copy(update=gone) for bead, status in standing.items()}
-        return JobStandings(jobs=standing)
-
-    @activity.defn
-    async def clean_up(self, request: CleanUp) -> CleanedUp:
-        self.cleaned.append(request)
-        if self.refuse:
-            raise ApplicationError(self.refuse, "L3", "", type="disk_full", non_retryable=True)
-        return CleanedUp(session_ended=True, worktree_freed=True, parked_ref="refs/gastown/parked/sh-1/2")
-
-    @activity.defn
-    async def nudge(self, request: Nudge) -> ErrandResult:
-        self.nudged.append(request)
-        if self.refuse:
-            raise ApplicationError(self.refuse, "L1", "gt polecat list", type="refused", non_retryable=True)
-        return ErrandResult()
-
-    @property
-    def activities(self) -> list[object]:
-        return [self.inspect_polecats, self.job_standings, self.clean_up, self.nudge]
+@pytest.fixture
+def world() -> CleanupWorld:
+    return CleanupWorld()
 
 
 @pytest.fixture
-def world() -> World:
-    ref = AttemptRef(bead="sh-1", attempt=2)
-    whole = PolecatFound(polecat="toast", host=HOST, session=ref, session_lives=True, attempts=(ref,), worktree=ref)
-    return World(found=[whole])
-
-
-@pytest.fixture
-async def running(world: World, workers: WorkerBuilder) -> AsyncIterator[World]:
+async def running(world: CleanupWorld, workers: WorkerBuilder) -> AsyncIterator[CleanupWorld]:
     async with workers(workflows=[CleanupWorkflow, ErrandWorkflow, PostBox], activities=world.activities):
         yield world
 
@@ -104,7 +50,7 @@ async def clean(env: WorkflowEnvironment, kind: CleanupKind, **more: object) -> 
 
 
 async def test_a_zombie_is_cleaned_and_the_person_told_where_its_work_is(
-    env: WorkflowEnvironment, running: World
+    env: WorkflowEnvironment, running: CleanupWorld
 ) -> None:
     (item,) = (await clean(env, CleanupKind.ZOMBIES)).items
     assert (item.action, item.parked_ref, item.kept_reason) == (
@@ -115,14 +61,14 @@ async def test_a_zombie_is_cleaned_and_the_person_told_where_its_work_is(
     assert request.cause == "ada: the job of sh-1 is over"
 
 
-async def test_a_dry_run_asks_and_does_nothing(env: WorkflowEnvironment, running: World) -> None:
+async def test_a_dry_run_asks_and_does_nothing(env: WorkflowEnvironment, running: CleanupWorld) -> None:
     (item,) = (await clean(env, CleanupKind.ZOMBIES, dry_run=True)).items
     assert item.action is CleanupAction.CLEAN
     assert running.cleaned == []
 
 
 async def test_by_force_the_job_is_asked_to_let_go_and_the_rest_is_cleaned_after_it_has(
-    env: WorkflowEnvironment, running: World
+    env: WorkflowEnvironment, running: CleanupWorld
 ) -> None:
     running.jobs["sh-1"] = job(host=HOST)
     box = await env.client.start_workflow(PostBox.run, id=names.polecat_id("shop", "sh-1"), task_queue=names.TOWN_QUEUE)
@@ -133,7 +79,7 @@ async def test_by_force_the_job_is_asked_to_let_go_and_the_rest_is_cleaned_after
     assert [request.force for request in running.cleaned] == [True]
 
 
-async def test_a_job_that_does_not_let_go_in_time_is_told_of(env: WorkflowEnvironment, running: World) -> None:
+async def test_a_job_that_does_not_let_go_in_time_is_told_of(env: WorkflowEnvironment, running: CleanupWorld) -> None:
     running.jobs["sh-1"] = job(host=HOST, health="stuck")
     running.lets_go_after = 10_000
     await env.client.start_workflow(PostBox.run, id=names.polecat_id("shop", "sh-1"), task_queue=names.TOWN_QUEUE)
@@ -143,7 +89,7 @@ async def test_a_job_that_does_not_let_go_in_time_is_told_of(env: WorkflowEnviro
 
 
 async def test_what_cannot_be_cleaned_is_kept_and_the_next_one_is_still_done(
-    env: WorkflowEnvironment, running: World
+    env: WorkflowEnvironment, running: CleanupWorld
 ) -> None:
     running.refuse = "no space left"
     running.found.append(running.found[0].model_copy(update={"polecat": "nux"}))
@@ -153,7 +99,7 @@ async def test_what_cannot_be_cleaned_is_kept_and_the_next_one_is_still_done(
 
 
 async def test_a_host_that_does_not_answer_is_named(
-    env: WorkflowEnvironment, world: World, workers: WorkerBuilder
+    env: WorkflowEnvironment, world: CleanupWorld, workers: WorkerBuilder
 ) -> None:
     @activity.defn(name="inspect_polecats")
     async def away(_request: InspectPolecats) -> PolecatsFound:
@@ -165,7 +111,9 @@ async def test_a_host_that_does_not_answer_is_named(
     assert (report.items, report.unreached) == ((), (HOST,))
 
 
-async def test_an_errand_ends_with_the_hosts_answer_or_its_refusal(env: WorkflowEnvironment, running: World) -> None:
+async def test_an_errand_ends_with_the_hosts_answer_or_its_refusal(
+    env: WorkflowEnvironment, running: CleanupWorld
+) -> None:
     errand = Errand(host=HOST, task=Nudge(rig="shop", polecat="toast", text="go on"))
 
     async def run(number: int) -> ErrandResult:
