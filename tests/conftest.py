@@ -1,12 +1,12 @@
-"""What the whole run shares: how properties are tried, and what it reports at its end."""
+"""What every test runs under, and what the whole run reports at its end."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# How long one example takes tells of the machine's load, not of the code; the run has its own time limit.
-settings.register_profile("gastown", deadline=None)
+# The same examples each time, and no limit on one example's time: how busy the machine is proves nothing.
+settings.register_profile("gastown", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("gastown")
 
 
