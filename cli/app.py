@@ -19,6 +19,7 @@ _MODULES = {
     "inbox": ("cli.inbox", "Show what needs you, why, and the command that answers it."),
     "alert": ("cli.alert", "Say who is told of what, and through which channel."),
     "escalate": ("cli.escalate", "Report a problem; list, acknowledge and resolve reports."),
+    "mail": ("cli.mail", "Messages between roles and people, kept in Dolt."),
     "config": ("cli.config", "Read and change settings."),
     "dolt": ("cli.dolt", "The ledger's database, and its history."),
     "polecat": ("cli.polecat", "Polecats, their sessions and their work."),
