@@ -15,6 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.town import TownActivities
     from models import names
     from models.jobs import WorkflowIds
+    from models.merging import PauseRequest
     from models.names import WorkflowType
     from models.settings import Settings
     from models.supervision import CheckResult, DeaconPong, DeaconStatus, ProbeReport, RestartWorkflow, WitnessPing
@@ -86,18 +87,20 @@ class DeaconWorkflow:
         self._watches[ping.witness] = known.hear(ping, self._now_s)
         await tell(ping.witness, "deacon_pong", DeaconPong(number=ping.number))
 
-    @workflow.signal(description="Judge nobody until `start`; pings are still answered")
-    def stop(self) -> None:
+    @workflow.update(description="Judge nobody until `start`; pings are still answered")
+    def stop(self, request: PauseRequest) -> DeaconStatus:
         self._patience.count()
-        self._amend(stopped=True)
+        self._amend(stopped=True, stop_reason=request.reason or f"stopped by {request.by or 'a person'}")
+        return self.status()
 
-    @workflow.signal(description="Watch again; everybody gets fresh limits")
-    def start(self) -> None:
+    @workflow.update(description="Watch again; everybody gets fresh limits")
+    def start(self) -> DeaconStatus:
         self._patience.count()
         if self._state.stopped:
-            self._amend(stopped=False)
+            self._amend(stopped=False, stop_reason="")
             self._forgive()
             self._next = None
+        return self.status()
 
     @workflow.update(description="Boot's ping: answered by the loop, not by the handler alone")
     async def ping(self) -> None:
@@ -116,6 +119,7 @@ class DeaconWorkflow:
     def status(self) -> DeaconStatus:
         return DeaconStatus(
             stopped=self._state.stopped,
+            stop_reason=self._state.stop_reason,
             cycles=self._state.cycles,
             cycle_at=self._cycle_at,
             watched_s=self._now_s,
@@ -312,6 +316,7 @@ class DeaconWorkflow:
         self._labels.show(role="deacon", state=state)
         rows: dict[str, str | int | None] = {
             "state": state,
+            "why": status.stop_reason,
             "watched": len(status.watched),
             "checks that fail": ", ".join(check.key for check in failing),
             "not well": ", ".join(f"{row.workflow_id} ({row.reason})" for row in down[:20]),

@@ -31,6 +31,7 @@ class DeaconState(Frozen):
     letters: tuple[Letter, ...] = ()
     """not delivered yet, in order"""
     stopped: bool = False
+    stop_reason: str = ""
     cycles: int = 0
     patience: int = 1000
     """messages after which a run hands over"""

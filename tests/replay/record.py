@@ -111,7 +111,7 @@ async def record() -> None:
     merges.gates = lambda *_seen: next(runs, PASSED)
     mayors = MayorWorld(alerting=Alerting(channels=("email",)))
     ours = [*world.activities, world.load_rig, world.watch_rig, *mayors.activities]
-    ours += [world.look_at_deacon, world.probe, world.restart]
+    ours += [world.look_at_deacon, world.look_at_queues, world.look_at_host, world.probe, world.restart]
     theirs = [merges.build_chain, merges.run_gates, merges.land_chain, *cleanups.activities]
     async with time_skipping() as env, workers_of(env)(workflows=WORKFLOWS, activities=[*ours, *theirs]):
         await tell_the_story(env, world)

@@ -11,6 +11,7 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from models import names
+from models.merging import PauseRequest
 from models.settings import RecoverySettings, Settings
 from models.supervision import ProbeResult, WitnessPing
 from policies.watchdog import Watch, WatchClock
@@ -71,7 +72,7 @@ async def test_boots_ping_is_answered_by_the_loop(town: Open) -> None:
 
 async def test_boots_ping_is_answered_while_it_is_stopped_and_while_it_hands_over(town: Open) -> None:
     async with town(patience=1) as here:
-        await here.deacon.signal(DeaconWorkflow.stop)
+        await here.deacon.execute_update(DeaconWorkflow.stop, PauseRequest(by="ada"))
         for _ in range(3):
             await asyncio.wait_for(here.env.client.get_workflow_handle(names.DEACON_ID).execute_update("ping"), 20)
         assert (await here.status()).stopped
@@ -237,7 +238,7 @@ async def test_while_nobody_can_be_asked_nobody_is_accused_and_letters_wait(town
 
 async def test_a_stopped_deacon_judges_nobody_answers_pings_and_stays_stopped_through_its_life(town: Open) -> None:
     async with town(patience=40) as here:
-        await here.deacon.signal(DeaconWorkflow.stop)
+        await here.deacon.execute_update(DeaconWorkflow.stop, PauseRequest(by="ada"))
         witness = await here.pinger()
         here.world.found[REFINERY] = ProbeResult.ABSENT
         first = await runs_of(here.deacon)
@@ -247,7 +248,7 @@ async def test_a_stopped_deacon_judges_nobody_answers_pings_and_stays_stopped_th
         assert here.world.restarts == []
         state = await witness.query(Pinger.state)
         assert state.pongs == state.number
-        await here.env.client.get_workflow_handle(names.DEACON_ID).signal("start")
+        await here.env.client.get_workflow_handle(names.DEACON_ID).execute_update("start")
         await here.pass_time(timedelta(minutes=2))
         assert here.world.restarted() == [REFINERY]
 
@@ -256,10 +257,10 @@ async def test_a_deacon_that_was_stopped_for_long_accuses_nobody_when_it_starts(
     async with town() as here:
         witness = await here.pinger()
         await here.pass_time(timedelta(minutes=2))
-        await here.deacon.signal(DeaconWorkflow.stop)
+        await here.deacon.execute_update(DeaconWorkflow.stop, PauseRequest(by="ada"))
         await witness.signal(Pinger.fall_silent)
         await here.pass_time(timedelta(hours=5))
-        await here.deacon.signal(DeaconWorkflow.start)
+        await here.deacon.execute_update(DeaconWorkflow.start)
         await here.pass_time(timedelta(minutes=9))
         assert here.world.restarts == []
         await here.pass_time(timedelta(minutes=3))
