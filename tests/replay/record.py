@@ -109,7 +109,7 @@ async def record() -> None:
     cleanups = CleanupWorld(jobs={"sh-1": job(host=HOST)})
     runs = iter([FAILED, FAILED, PASSED])
     merges.gates = lambda *_seen: next(runs, PASSED)
-    mayors = MayorWorld(alerting=Alerting(channels=("email",)))
+    mayors = MayorWorld(alerting=Alerting(channels=("email",)), hosts=(HOST,))
     ours = [*world.activities, world.load_rig, world.watch_rig, *mayors.activities]
     ours += [world.look_at_deacon, world.look_at_queues, world.look_at_host, world.probe, world.restart]
     theirs = [merges.build_chain, merges.run_gates, merges.land_chain, *cleanups.activities]
