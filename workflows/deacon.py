@@ -50,7 +50,7 @@ class DeaconWorkflow:
         self._watches = dict(self._state.watches)
         self._town = TownChecks(self._state.town)
         self._checks: tuple[CheckResult, ...] = ()
-        self._post = Post(self._state.letters)
+        self._post = Post(self._state.letters, self._state.announced)
         self._patience = Patience(self._state.patience)
         self._labels = Labels()
         self._next: datetime | None = None
@@ -297,7 +297,9 @@ class DeaconWorkflow:
         for escalation, why in news.over.items():
             self._post.over((escalation,), why)
         await self._town.hold_dispatchers(facts)
-        await self._post.deliver()
+        mayor = self._watches.get(names.MAYOR_ID)
+        # One that a restart has brought back, or is about to, is told in the usual way alone.
+        await self._post.deliver(mayor_works=mayor is None or not mayor.told)
 
     # --- state and what people see ------------------------------------------------------------
 

@@ -203,6 +203,37 @@ async def test_one_whose_code_fails_again_is_escalated_and_not_restarted_for_eve
         assert "fails again after a restart" in letter.message
 
 
+async def test_while_the_mayor_does_not_work_people_are_told_directly_and_that_it_is_over_too(town: Open) -> None:
+    world = TownWorld(heals=False, found={names.MAYOR_ID: ProbeResult.WEDGED})
+    async with town(world) as here:
+        await here.pinger()
+        await here.pass_time(timedelta(minutes=5))
+        (deaf,) = world.announced
+        assert (deaf.type, deaf.priority, deaf.edge) == ("escalation", "critical", "start")
+        assert deaf.title.startswith("mayor: its code fails")
+        world.readable = False
+        await here.pass_time(timedelta(minutes=10))
+        assert [notice.type for notice in world.announced] == ["escalation", "dolt_down"]
+        assert len(world.letters) == 2, "the Mayor's post has them as well"
+        world.found.clear()
+        world.readable = True
+        await here.pass_time(timedelta(minutes=5))
+        assert sorted(notice.condition for notice in world.announced if notice.edge == "end") == sorted(
+            notice.condition for notice in world.announced if notice.edge == "start"
+        )
+        world.readable = False
+        await here.pass_time(timedelta(minutes=10))
+        assert len(world.announced) == 4, "a Mayor that works tells people himself"
+
+
+async def test_while_the_mayor_works_people_hear_of_nothing_from_the_deacon(town: Open) -> None:
+    world = TownWorld(readable=False)
+    async with town(world) as here:
+        await here.pass_time(timedelta(minutes=10))
+        assert len(world.letters) == 1
+        assert world.announced == []
+
+
 async def test_with_the_record_unreadable_who_is_known_is_watched_on(town: Open) -> None:
     async with town() as here:
         await here.pinger()
