@@ -313,6 +313,8 @@ class WorkStarted(Frozen):
     polecat: str
     host: str
     attempt: int
+    session: bool = True
+    """False: the session is about to be started"""
 
 
 class WorkEnded(Frozen):

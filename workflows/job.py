@@ -9,18 +9,16 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from activities.ledger import LedgerActivities
-from activities.town import TownActivities
 from models import names
 from models.errors import Level
-from models.escalations import Escalation, EscalationCleared
-from models.jobs import JobEnded, SlotReleased, SlotRequest, Verdict, WorkStarted
+from models.escalations import Escalation
+from models.jobs import JobEnded, SlotReleased, SlotRequest, WorkStarted
 from models.merging import Withdraw
 from models.records import BeadRef, BeadStatus, BeadStatusReply, JobState, JobWrite, MergeRequestState
-from policies.letters import letters
 from workflows import options
 from workflows.job_state import PolecatState
 from workflows.labels import Labels, details
-from workflows.messages import tell
+from workflows.messages import tell, tell_mayor, tell_mayor_cleared
 from workflows.outbox import Outbox
 
 DETAIL_LENGTH = 1000
@@ -91,43 +89,40 @@ class Job:
         *,
         merge_request: MergeRequestState | None = None,
         closed: BeadStatusReply | None = None,
-        verdict: Verdict | None = None,
     ) -> None:
         """Write one line of the job's story, and where the job stands, into the record.
 
         Args:
             merge_request: what has become of the current merge request, when that is the news.
             closed: the bead was closed by somebody else, and stays so.
-            verdict: of the Refinery, when it is the cause.
         """
         job = self._state
         merged = job.state is JobState.MERGED
-        write = JobWrite(
-            bead=job.bead,
-            rig=job.rig,
-            workflow_id=workflow.info().workflow_id,
-            attempt=job.current_attempt,
-            sequence=job.next_sequence(),
-            at=workflow.now(),
-            event=event,
-            detail=detail[:DETAIL_LENGTH],
-            state=job.state,
-            bead_status=BeadStatus.CLOSED if closed else _BEAD_STATUS[job.state],
-            polecat=job.polecat,
-            host=job.host,
-            branch=names.job_branch(job.bead),
-            head_sha=job.head_sha,
-            merged_sha=job.merged_sha,
-            restarts=job.restarts,
-            reworks=job.reworks,
-            agent=job.admission.agent,
-            close_reason=closed.close_reason if closed else "merged" if merged else None,
-            merge_request=job.merge_request if merge_request else None,
-            merge_request_state=merge_request,
+        self.outbox.add(
+            JobWrite(
+                bead=job.bead,
+                rig=job.rig,
+                workflow_id=workflow.info().workflow_id,
+                attempt=job.current_attempt,
+                sequence=job.next_sequence(),
+                at=workflow.now(),
+                event=event,
+                detail=detail[:DETAIL_LENGTH],
+                state=job.state,
+                bead_status=BeadStatus.CLOSED if closed else _BEAD_STATUS[job.state],
+                polecat=job.polecat,
+                host=job.host,
+                branch=names.job_branch(job.bead),
+                head_sha=job.head_sha,
+                merged_sha=job.merged_sha,
+                restarts=job.restarts,
+                reworks=job.reworks,
+                agent=job.admission.agent,
+                close_reason=closed.close_reason if closed else "merged" if merged else None,
+                merge_request=job.merge_request if merge_request else None,
+                merge_request_state=merge_request,
+            )
         )
-        former = job.avoid_polecat if job.avoid_polecat != job.polecat else None
-        mail = letters(write, verdict=verdict, note=job.notes[-1] if job.notes else None, former=former)
-        self.outbox.add(write.model_copy(update={"mail": mail}))
 
     async def recorded_status(self) -> BeadStatusReply | None:
         """How the record has the bead; None when it cannot be read."""
@@ -161,12 +156,12 @@ class Job:
 
     async def announce(self) -> None:
         """Tell dispatcher and Witness of the running attempt; again is harmless, and heals one that forgot."""
-        job = self._state
-        assert job.polecat is not None
-        assert job.host is not None
-        started = WorkStarted(bead=job.bead, polecat=job.polecat, host=job.host, attempt=job.current_attempt)
-        await tell(names.witness_id(job.rig), "work_started", started)
+        await self._tell_witness(session=True)
         await self.hold_slot()
+
+    async def announce_start(self) -> None:
+        """Tell the Witness of the attempt that is about to start: a host where it cannot is noticed by the patrol."""
+        await self._tell_witness(session=False)
 
     async def hold_slot(self) -> None:
         """Tell the dispatcher that this job has a living session, or is about to find out."""
@@ -213,20 +208,14 @@ class Job:
         for kind in [kind for kind in job.faults if not kinds or kind in kinds]:
             escalation = job.faults.pop(kind)
             if escalation != resolved:
-                await workflow.execute_activity_method(
-                    TownActivities.clear_escalation,
-                    EscalationCleared(id=escalation, reason=reason),
-                    summary=f"tell the Mayor: {kind} is over",
-                    **options.control(),
-                )
+                await tell_mayor_cleared(escalation, reason)
 
     async def escalate(
         self, kind: str, message: str, *, about: str = "", evidence: str = "", level: Level = Level.L2
     ) -> None:
         """Tell the Mayor. One escalation per attempt and kind; `about` tells several apart."""
         job = self._state
-        await workflow.execute_activity_method(
-            TownActivities.tell_mayor,
+        await tell_mayor(
             Escalation(
                 id=self._escalation_id(kind, about),
                 kind=kind,
@@ -238,9 +227,7 @@ class Job:
                 evidence=evidence or (job.notes[-1].text if job.notes else ""),
                 tried=f"{job.restarts} restarts, {job.reworks} reworks" + (", another polecat" * job.reassigned),
                 opened_at=workflow.now(),
-            ),
-            summary=f"tell the Mayor: {kind}",
-            **options.control(),
+            )
         )
 
     def _escalation_id(self, kind: str, about: str) -> str:
@@ -259,6 +246,15 @@ class Job:
             avoid_host=job.avoid_host,
             attempt=attempt,
         )
+
+    async def _tell_witness(self, *, session: bool) -> None:
+        job = self._state
+        assert job.polecat is not None
+        assert job.host is not None
+        started = WorkStarted(
+            bead=job.bead, polecat=job.polecat, host=job.host, attempt=job.current_attempt, session=session
+        )
+        await tell(names.witness_id(job.rig), "work_started", started)
 
     async def _tell_dispatcher(self, signal: str, message: object) -> bool:
         return await tell(names.dispatch_id(self._state.rig), signal, message)

@@ -5,6 +5,7 @@ workflows/polecat.py waits and listens, and calls these one at a time.
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
@@ -56,7 +57,7 @@ class Course:
         """Bring the attempt's session to life."""
         job = self._state
         try:
-            started = await self._host.start_attempt()
+            _, started = await asyncio.gather(self._job.announce_start(), self._host.start_attempt())
         except ActivityError as error:
             message, level = failure_of(error)
             await self.endings.stop_attempt(f"could not start: {message}")
@@ -92,7 +93,7 @@ class Course:
             await self._job.hold_slot()
         elif job.polecat is not None:
             await self._job.keep_polecat()
-        if job.state is JobState.BLOCKED and not (job.polecat and await self.endings.over_elsewhere()):
+        if job.state is JobState.BLOCKED:
             message = f"{job.bead} was rebuilt from the record and waits for a person: {job.last_failure}".rstrip(": ")
             await self._job.raise_fault(HELP, message)
 

@@ -48,7 +48,7 @@ class Endings:
         try:
             landed = await self._host.find_landed()
         except ActivityError as error:
-            # The remote answers, but not to this: starting the attempt will meet the same and tell of it.
+            # No host, or a remote that refuses: starting the attempt will meet the same, and be dealt with there.
             self._job.record("not_known_whether_landed", failure_of(error)[0])
             return False
         if landed is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TypeVar
 
 from temporalio import workflow
@@ -37,6 +38,9 @@ from workflows.messages import tell
 
 CAUSE_LENGTH = 1000
 """characters of why a session was ended, kept with its evidence"""
+
+RELEASE_PATIENCE = timedelta(minutes=10)
+"""A worktree on a host that is away for longer is cleared by whoever uses it next."""
 
 Result = TypeVar("Result")
 
@@ -96,7 +100,11 @@ class HostWork:
         )
 
     async def find_landed(self) -> str | None:
-        """The commit on the target that holds this job's work already; None also when that was interrupted."""
+        """The commit on the target that holds this job's work already; None also when that was interrupted.
+
+        Raises:
+            ActivityError: the host does not answer, or retrying cannot help.
+        """
         job = self._state
         known = tuple(sha for sha in (job.admission.landed_before, job.base_sha) if sha)
         landed = await self._unless_interrupted(
@@ -104,7 +112,7 @@ class HostWork:
                 LandingActivities.find_landed,
                 FindLanded(rig=job.admission.rig, bead=job.bead, known=known),
                 summary=f"is work of {job.bead} on {job.admission.rig.branch} already?",
-                **options.host_work(self._host),
+                **options.host_ask(self._host, timedelta(seconds=job.admission.settings.hosts.timeout)),
             )
         )
         return landed.sha if landed else None
@@ -171,7 +179,7 @@ class HostWork:
                     landed_sha=job.merged_sha,
                 ),
                 summary=f"free the worktree of {job.polecat}",
-                **options.host_work(self._host),
+                **options.host_ask(self._host, RELEASE_PATIENCE),
             )
         )
 

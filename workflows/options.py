@@ -114,15 +114,9 @@ def host_work(host: str) -> ActivityOptions:
     }
 
 
-def errand(host: str) -> ActivityOptions:
-    """Host work that a person waits for: a host that does not take it soon counts as away."""
-    return {
-        "task_queue": names.host_queue(host),
-        "start_to_close_timeout": timedelta(minutes=10),
-        "schedule_to_start_timeout": timedelta(seconds=20),
-        "heartbeat_timeout": HEARTBEAT_TIMEOUT,
-        "retry_policy": BRIEFLY,
-    }
+def host_ask(host: str, patience: timedelta) -> ActivityOptions:
+    """The same, for what can do without a host that does not begin within `patience`."""
+    return host_work(host) | {"schedule_to_start_timeout": patience}
 
 
 def gates(host: str, total: timedelta) -> ActivityOptions:
@@ -135,11 +129,23 @@ def gates(host: str, total: timedelta) -> ActivityOptions:
     }
 
 
-def watch(host: str, interval: timedelta) -> ActivityOptions:
-    """The patrol's long poll."""
+def cleanup(host: str) -> ActivityOptions:
+    """What is left of a polecat goes; the next survey sees whether it did."""
+    return {
+        "task_queue": names.host_queue(host),
+        "start_to_close_timeout": timedelta(minutes=10),
+        "schedule_to_close_timeout": timedelta(minutes=20),
+        "heartbeat_timeout": HEARTBEAT_TIMEOUT,
+        "retry_policy": BRIEFLY,
+    }
+
+
+def watch(host: str, interval: timedelta, host_timeout: timedelta) -> ActivityOptions:
+    """The patrol's long poll. A watch that no worker takes within `host_timeout` ends as schedule-to-start timeout."""
     return {
         "task_queue": names.watch_queue(host),
         "start_to_close_timeout": interval + timedelta(seconds=30),
+        "schedule_to_start_timeout": host_timeout,
         "heartbeat_timeout": HEARTBEAT_TIMEOUT,
         "retry_policy": FOREVER,
     }

@@ -7,10 +7,8 @@ from typing import Final
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from workflows.boot import BootWorkflow
-from workflows.cleanup import CleanupWorkflow
 from workflows.deacon import DeaconWorkflow
 from workflows.dispatch import DispatchWorkflow
-from workflows.errand import ErrandWorkflow
 from workflows.mayor import MayorWorkflow
 from workflows.merge import MergeWorkflow
 from workflows.polecat import PolecatWorkflow
@@ -28,6 +26,7 @@ PASSED_THROUGH: Final = (
     "workflows.dispatch_state",
     "workflows.mayor_case",
     "workflows.mayor_state",
+    "workflows.witness_state",
     "workflows.options",
     "workflows.labels",
 )
@@ -37,10 +36,8 @@ rebuild."""
 
 WORKFLOWS: Final[list[type]] = [
     BootWorkflow,
-    CleanupWorkflow,
     DeaconWorkflow,
     DispatchWorkflow,
-    ErrandWorkflow,
     MayorWorkflow,
     MergeWorkflow,
     PolecatWorkflow,

@@ -3,51 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import Counter
 from datetime import datetime, timedelta
 
-from pydantic import Field
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
-with workflow.unsafe.imports_passed_through():
-    from activities.ledger import LedgerActivities
-    from activities.watching import WatchActivities
-    from models import names
-    from models.attempts import WatchReport, WatchRig, observation_key
-    from models.base import Frozen
-    from models.checkpoints import CheckpointOrder
-    from models.jobs import Observation, RigName, WitnessStatus, WorkEnded, WorkStarted
-    from models.names import WorkflowType
-    from models.settings import Settings
-    from workflows import options
-    from workflows.labels import Labels, details
-
-from workflows.messages import tell
+from activities.ledger import LedgerActivities
+from models.jobs import Decision, RigName, WitnessStatus, WorkEnded, WorkStarted
+from models.merging import PauseRequest
+from models.names import WorkflowType
+from models.supervision import DeaconPong, WitnessHealth, WitnessRecovered
+from workflows import options
+from workflows.labels import Labels, details
 from workflows.patience import Patience
+from workflows.witness_deacon import DeaconWatch
+from workflows.witness_faults import Faults
+from workflows.witness_hold import BRAKE, Hold
+from workflows.witness_rounds import Rounds
+from workflows.witness_state import HostWatch, WitnessState
+from workflows.witness_zombies import Zombies
 
-
-class HostWatch(Frozen):
-    """What is remembered of one host between two rounds."""
-
-    known: tuple[str, ...] = ()
-    """keys of observations that were passed on and can still be made"""
-    repeat_at: datetime | None = None
-    """when those are passed on once more"""
-    report: WatchReport = WatchReport()
-    surveyed_at: datetime | None = None
-
-
-class WitnessState(Frozen):
-    """All that a Witness carries from run to run. A bare `{"rig": …}` is a fresh one."""
-
-    rig: str
-    work: dict[str, WorkStarted] = Field(default_factory=dict)
-    """by bead"""
-    watches: dict[str, HostWatch] = Field(default_factory=dict)
-    """by host"""
-    settings: Settings = Settings()
-    patience: int = 1000
-    """messages after which a run hands over"""
+LEAVE_PATIENCE = timedelta(seconds=1)
 
 
 @workflow.defn(name=WorkflowType.WITNESS)
@@ -56,202 +34,263 @@ class WitnessWorkflow:
 
     @workflow.init
     def __init__(self, state: WitnessState) -> None:
-        self._rig = state.rig
-        self._work = dict(state.work)
-        self._watches = dict(state.watches)
-        self._settings = state.settings
-        self._saving: CheckpointOrder | None = None
-        """None: not read yet in this run; watchers go on as they were told before"""
-        self._limit = state.patience
+        self._state = state
+        self._faults = Faults(state)
+        self._hold = Hold(state, self._faults)
+        self._deacon = DeaconWatch(state, self._faults)
+        self._zombies = Zombies(state, self._faults)
+        self._rounds = Rounds(state, self._faults, self._hold, self._zombies)
         self._patience = Patience(state.patience)
         self._labels = Labels()
         self._started = 0
         """counts work_started: a resting patrol looks again when it changes"""
-        self._settings_at: datetime | None = None
+        self._settings_wanted = True
+        self._cycle_at: datetime | None = None
+        """when the last cycle began; None: none yet in this run"""
         self._patrols: dict[str, asyncio.Task[None]] = {}
         self._leaving = False
 
     @workflow.run
     async def run(self, state: WitnessState) -> None:
-        """Keep a patrol on each host with work, and the settings fresh; hand over when it is time."""
+        """Cycle after cycle, while patrols walk their rounds; hand over when it is time."""
+        await self._hold.post()  # a dispatcher may remember what an earlier Witness held it to
         while not self._patience.exhausted:
             self._watch_hosts()
             self._show()
-            await self._refresh()
-            await self._wait_for_change()
-        self._leaving = True
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        # A round that is under way ends with this run, and the next one's first round sees the same.
-        # Its activity is left alone, since cancelling one that has just ended fails the whole task.
-        workflow.continue_as_new(
-            WitnessState(
-                rig=self._rig,
-                work=self._work,
-                watches=self._watches,
-                settings=self._settings,
-                patience=self._limit,
-            )
-        )
+            await self._look()
+            await self._wait()
+            self._reap()
+        await self._leave()
+        workflow.continue_as_new(state)
 
-    # --- messages -----------------------------------------------------------------------------
+    async def _leave(self) -> None:
+        """Let handlers end, and rounds that are about to.
+
+        A round that waits on goes down with this run, and the next one's first round sees the same.
+        Its activity is left alone, since cancelling one that has just ended fails the whole task.
+        """
+        self._leaving = True
+        with contextlib.suppress(TimeoutError):
+            await workflow.wait_condition(
+                lambda: all(patrol.done() for patrol in self._patrols.values()) and self._zombies.at_rest,
+                timeout=LEAVE_PATIENCE,
+                timeout_summary="rounds that are about to end",
+            )
+        await workflow.wait_condition(workflow.all_handlers_finished)
+
+    # --- what jobs and people say ---------------------------------------------------------------
 
     @workflow.signal(description="An attempt's session was started: watch its host")
     def work_started(self, started: WorkStarted) -> None:
         self._patience.count()
-        known = self._work.get(started.bead)
-        if known is None or known.attempt <= started.attempt:
-            self._work[started.bead] = started
+        if self._state.start(started):
+            if started.session:
+                self._hold.started(started)
             self._started += 1
             self._watch_hosts()
 
     @workflow.signal(description="An attempt is over")
     def work_ended(self, ended: WorkEnded) -> None:
         self._patience.count()
-        known = self._work.get(ended.bead)
-        if known is not None and known.attempt <= ended.attempt:
-            del self._work[ended.bead]
+        self._state.end(ended)
 
     @workflow.signal(description="Settings changed: read them anew")
     def settings_changed(self) -> None:
         self._patience.count()
-        self._settings_at = None
+        self._settings_wanted = True
+
+    @workflow.signal(description="The Deacon answers a ping")
+    async def deacon_pong(self, pong: DeaconPong) -> None:
+        self._patience.count()
+        await self._deacon.ponged(pong)
+
+    @workflow.signal(description="The Mayor: what was decided about one of this Witness's escalations")
+    async def decision(self, decision: Decision) -> None:
+        self._patience.count()
+        if self._faults.about(decision.escalation) == BRAKE:
+            await self._hold.release(f"a person says so: {decision.kind.value} {decision.reason}".strip())
+
+    @workflow.update(description="No patrol until `start`; the Deacon still hears of this Witness")
+    def stop(self, request: PauseRequest) -> WitnessStatus:
+        self._patience.count()
+        self._state.stopped, self._state.stop_reason = True, request.reason
+        self._show()
+        return self.status()
+
+    @workflow.update(description="Patrol again")
+    def start(self) -> WitnessStatus:
+        self._patience.count()
+        self._resume()
+        return self.status()
+
+    @workflow.update(description="Read settings, check every polecat, resume the patrol, work off what is outstanding")
+    async def recover(self) -> WitnessRecovered:
+        """See product.md section 5. Hosts without work are checked too, and sessions of jobs that run no more found."""
+        self._patience.count()
+        read = await self._read_settings()
+        state = self._state
+        registered = state.facts.hosts if state.facts else ()
+        hosts = sorted({*registered, *state.busy_hosts, *state.watches})
+        answers = await asyncio.gather(*(self._rounds.check(host) for host in hosts))
+        await self._zombies.ask_for_strangers(timedelta(0))
+        verdicts = Counter(
+            found.diagnosis.kind.value
+            for host, answer in zip(hosts, answers, strict=True)
+            if answer is not None
+            for found in state.watches[host].report.health.values()
+        )
+        self._resume()
+        state.drop_idle_watches()
+        return WitnessRecovered(
+            settings_read=read,
+            verdicts=dict(sorted(verdicts.items())),
+            unchecked=tuple(host for host, answer in zip(hosts, answers, strict=True) if answer is None),
+            patrols=tuple(sorted(state.hosts_to_watch)),
+            backlog=sum(answer or 0 for answer in answers),
+        )
+
+    # --- answers --------------------------------------------------------------------------------
 
     @workflow.query(description="What the last survey of each host saw")
     def status(self) -> WitnessStatus:
-        seen = list(self._watches.values())
-        return WitnessStatus(
-            rig=self._rig,
-            hosts=self._hosts(),
-            living=tuple(sorted({bead for watch in seen for bead in watch.report.living})),
-            heartbeat_age_s={bead: age for watch in seen for bead, age in watch.report.heartbeat_age_s.items()},
-            progress_age_s={bead: age for watch in seen for bead, age in watch.report.progress_age_s.items()},
-            surveyed_at=min((watch.surveyed_at for watch in seen if watch.surveyed_at), default=None),
-        )
+        return self._state.status()
 
-    def _hosts(self) -> tuple[str, ...]:
-        return tuple(sorted({started.host for started in self._work.values()}))
+    @workflow.query(description="What each verdict was made from")
+    def health(self) -> WitnessHealth:
+        return self._state.health()
 
-    # --- the loop -----------------------------------------------------------------------------
+    @workflow.query(description="What a fresh run would go on from")
+    def state(self) -> WitnessState:
+        return self._state
+
+    # --- the cycle ------------------------------------------------------------------------------
 
     @property
     def _interval(self) -> timedelta:
-        return timedelta(seconds=self._settings.health.check_interval)
+        return timedelta(seconds=self._state.settings.health.check_interval)
 
-    def _watch_hosts(self) -> None:
-        """Give each host with work a patrol, at once: nothing slow may stand before it."""
-        for host in self._hosts():
-            if host not in self._patrols and not self._leaving:
-                self._patrols[host] = asyncio.create_task(self._patrol(host))
+    async def _look(self) -> None:
+        """Once an interval ping the Deacon and read the settings; in between see to what is due."""
+        now = workflow.now()
+        self._deacon.look()
+        due = self._cycle_at is None or now >= self._cycle_at + self._interval
+        asking = []
+        if due:
+            self._cycle_at = now
+            asking += [self._deacon.ping()] + ([self._hold.post()] if self._hold.active else [])
+        if self._settings_wanted or (due and self._state.work):
+            asking.append(self._refresh())
+        await asyncio.gather(*asking)
+        await self._hold.look()
+        await self._deacon.judge()
 
-    async def _wait_for_change(self) -> None:
-        """Until the settings are due or the run is over; without work they are not needed."""
-        idle = not self._work
+    async def _wait(self) -> None:
+        """Until the next cycle, or something that is due before it; new work after none wants the settings."""
+        idle = not self._state.work
+        assert self._cycle_at is not None
+        dues = (self._cycle_at + self._interval, self._deacon.deadline(), self._hold.next_look())
+        due_at = min(due for due in dues if due is not None)
+        self._state.deacon.due_at = due_at
         try:
             await workflow.wait_condition(
-                lambda: self._settings_at is None or (idle and bool(self._work)) or self._patience.exhausted,
-                timeout=None if idle else self._interval,
-                timeout_summary="settings are read each interval",
+                lambda: (
+                    self._settings_wanted
+                    or (idle and bool(self._state.work))
+                    or self._patrol_ended
+                    or self._patience.exhausted
+                ),
+                timeout=max(due_at - workflow.now(), timedelta(0)),
+                timeout_summary="the next cycle, or what is due before it",
             )
         except TimeoutError:
             return
+        if idle and self._state.work:
+            self._settings_wanted = True
 
     async def _refresh(self) -> None:
-        """Read the settings when they are due; with the record unreadable the last ones hold."""
-        now = workflow.now()
-        if self._settings_at is not None and now < self._settings_at + self._interval:
-            return
-        self._settings_at = now
+        await self._read_settings()
+
+    async def _read_settings(self) -> bool:
+        """Read the rig's facts; with the record unreadable the last ones hold, and the answer is False."""
+        self._settings_wanted = False
         try:
             facts = await workflow.execute_activity_method(
                 LedgerActivities.load_rig,
-                RigName(rig=self._rig),
-                summary=f"settings of {self._rig}",
+                RigName(rig=self._state.rig),
+                summary=f"settings of {self._state.rig}",
                 **options.ledger_ask(),
-            )
-        except ActivityError as error:
-            workflow.logger.warning("the record of %s is unreadable: %s", self._rig, error.cause)
-            return
-        self._settings = facts.settings
-        self._saving = CheckpointOrder.of(facts.rig, facts.settings.checkpoint)
-
-    async def _patrol(self, host: str) -> None:
-        """Round after round on one host while it has work; ends with the host's last attempt."""
-        try:
-            while host in self._hosts():
-                begun, started = workflow.now(), self._started
-                if not await self._round(host):
-                    await self._pause(begun, started)
-        finally:
-            self._patrols.pop(host, None)
-        self._watches.pop(host, None)
-        self._show()
-
-    async def _round(self, host: str) -> bool:
-        """Watch once and pass on what is new; once an interval, what is outstanding is passed on anew.
-
-        Returns:
-            True when something was passed on, which explains an early end: the next round may follow at once.
-        """
-        watch = self._watches.get(host, HostWatch())
-        now = workflow.now()
-        repeat = watch.repeat_at is None or watch.repeat_at <= now
-        known = () if repeat else watch.known
-        try:
-            report = await workflow.execute_activity_method(
-                WatchActivities.watch_rig,
-                WatchRig(
-                    rig=self._rig,
-                    host=host,
-                    interval_s=self._interval.total_seconds(),
-                    known=known,
-                    checkpoint=self._saving,
-                ),
-                summary=f"watch {self._rig} on {host}",
-                **options.watch(host, self._interval),
             )
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            workflow.logger.warning("the watch on %s failed: %s", host, error.cause)
+            workflow.logger.warning("the record of %s is unreadable: %s", self._state.rig, error.cause)
             return False
-        fresh = [seen for seen in report.observations if observation_key(seen) not in known]
-        for seen in fresh:
-            await self._pass_on(seen)
-        # A key counts as present while it is reported, so that a watcher that contradicts itself cannot spin.
-        present = {*report.present, *(observation_key(seen) for seen in report.observations)}
-        told = [*known, *(observation_key(seen) for seen in fresh)]
-        self._watches[host] = HostWatch(
-            known=tuple(dict.fromkeys(key for key in told if key in present)),
-            repeat_at=now + self._interval if repeat else watch.repeat_at,
-            report=report.model_copy(update={"observations": ()}),
-            surveyed_at=workflow.now(),
-        )
-        return bool(fresh)
+        self._state.settings, self._state.facts = facts.settings, facts
+        return True
 
-    async def _pass_on(self, seen: Observation) -> None:
-        """Tell the job; one that does not run any more has no work here."""
-        if not await tell(names.polecat_id(self._rig, seen.bead), "observed", seen):
-            self._work.pop(seen.bead, None)
+    # --- patrols --------------------------------------------------------------------------------
 
-    async def _pause(self, begun: datetime, started: int) -> None:
+    def _resume(self) -> None:
+        self._state.stopped, self._state.stop_reason = False, ""
+        self._watch_hosts()
+        self._show()
+
+    def _watch_hosts(self) -> None:
+        """Give each host with work a patrol, at once: nothing slow may stand before it."""
+        for host in sorted(self._state.hosts_to_watch):
+            if host not in self._patrols and not self._leaving:
+                self._state.watches.setdefault(host, HostWatch(begun_at=workflow.now()))
+                self._patrols[host] = asyncio.create_task(self._patrol(host))
+
+    async def _patrol(self, host: str) -> None:
+        """Round after round on one host while there is something to watch; ends with the host's last attempt."""
+        while host in self._state.hosts_to_watch and not self._leaving:
+            begun, started = workflow.now(), self._started
+            if not await self._rounds.walk(host):
+                await self._pause(host, begun, started)
+
+    def _reap(self) -> None:
+        """Patrols that have ended: one that a bug ended must show, not stop in silence."""
+        for host, patrol in list(self._patrols.items()):
+            if patrol.done():
+                del self._patrols[host]
+                patrol.result()
+                if not self._state.stopped and host not in self._state.hosts_to_watch:
+                    self._state.watches.pop(host, None)
+
+    @property
+    def _patrol_ended(self) -> bool:
+        return any(patrol.done() for patrol in self._patrols.values())
+
+    async def _pause(self, host: str, begun: datetime, started: int) -> None:
         """A round that ended early with nothing new waits for the rest of its interval or for new work."""
         rest = begun + self._interval - workflow.now()
         if rest <= timedelta(0):
             return
         try:
             await workflow.wait_condition(
-                lambda: self._started != started, timeout=rest, timeout_summary="the rest of the interval"
+                lambda: self._started != started or self._leaving or host not in self._state.hosts_to_watch,
+                timeout=rest,
+                timeout_summary="the rest of the interval",
             )
         except TimeoutError:
             return
 
-    # --- what people see ----------------------------------------------------------------------
+    # --- what people see ------------------------------------------------------------------------
 
     def _show(self) -> None:
-        self._labels.show(role="witness", state="watching" if self._work else "idle", rig=self._rig)
+        state = self._state
+        doing = "stopped" if state.stopped else "watching" if state.work else "idle"
+        self._labels.show(role="witness", state=doing, rig=state.rig)
+        unwell = {bead: kind for bead, kind in state.status().health.items() if kind != "healthy"}
         rows: dict[str, str | int | None] = {
-            "hosts": ", ".join(self._hosts()),
-            "work": ", ".join(f"{work.bead} by {work.polecat} ({work.attempt})" for work in self._work.values()),
-            "interval": f"{self._settings.health.check_interval} s",
+            "stopped": state.stop_reason or ("yes" if state.stopped else None),
+            "hosts": ", ".join(sorted(state.busy_hosts)),
+            "lost hosts": ", ".join(state.lost_hosts),
+            "work": ", ".join(f"{work.bead} by {work.polecat} ({work.attempt})" for work in state.work.values()),
+            "not healthy": ", ".join(f"{bead}: {kind}" for bead, kind in sorted(unwell.items())),
+            "restarts paused": state.brake.reason if state.brake else None,
+            "Deacon silent for": f"{state.deacon.silent_s:.0f} s" if state.deacon.silent_s else None,
+            "interval": f"{state.settings.health.check_interval} s",
         }
-        workflow.set_current_details(details(f"Witness of {self._rig}", rows, "gt status"))
+        workflow.set_current_details(details(f"Witness of {state.rig}", rows, "gt witness status"))

@@ -19,8 +19,6 @@ from temporalio.testing import WorkflowEnvironment
 from models import names
 from models.alerts import Alerting
 from models.attempts import WatchReport, WatchRig
-from models.cleanup import CleanupKind, CleanupOrder
-from models.errands import Errand, Nudge
 from models.escalations import Escalation, EscalationAck, EscalationCleared, EscalationResolve
 from models.jobs import DecisionKind, ObservationKind, RigFacts, RigName, WorkflowIds
 from models.merging import PauseRequest
@@ -37,20 +35,17 @@ from models.supervision import (
     RigNames,
     WitnessPing,
 )
-from tests.unit.test_cleanup_plan import job
-from tests.workflows.cleanup_world import CleanupWorld
 from tests.workflows.conftest import HOST, time_skipping, workers_of
-from tests.workflows.job_world import NOW, JobWorld, Town, rig
+from tests.workflows.job_world import NOW, JobWorld, Town
 from tests.workflows.mayor_world import MayorWorld
 from tests.workflows.merge_world import FAILED, PASSED, MergeWorld
 from tests.workflows.probes import eventually
 from workflows.boot import BootWorkflow
-from workflows.cleanup import CleanupWorkflow
-from workflows.errand import ErrandWorkflow
 from workflows.merge_queue import RefineryState
 from workflows.refinery import RefineryWorkflow
 from workflows.registry import WORKFLOWS
-from workflows.witness import WitnessState, WitnessWorkflow
+from workflows.witness import WitnessWorkflow
+from workflows.witness_state import WitnessState
 
 HISTORIES = Path(__file__).with_name("histories")
 
@@ -106,21 +101,18 @@ class ReplayWorld(JobWorld):
 async def record() -> None:
     """Run one bead through every workflow and write down what happened."""
     world, merges = ReplayWorld(), MergeWorld()
-    cleanups = CleanupWorld(jobs={"sh-1": job(host=HOST)})
     runs = iter([FAILED, FAILED, PASSED])
     merges.gates = lambda *_seen: next(runs, PASSED)
-    mayors = MayorWorld(alerting=Alerting(channels=("email",)), hosts=(HOST,))
+    mayors = MayorWorld(alerting=Alerting(channels=("email",)))
     ours = [*world.activities, world.load_rig, world.watch_rig, *mayors.activities]
-    ours += [world.look_at_deacon, world.look_at_queues, world.look_at_host, world.probe, world.restart]
-    theirs = [merges.build_chain, merges.run_gates, merges.land_chain, *cleanups.activities]
+    ours += [world.look_at_deacon, world.probe, world.restart]
+    theirs = [merges.build_chain, merges.run_gates, merges.land_chain]
     async with time_skipping() as env, workers_of(env)(workflows=WORKFLOWS, activities=[*ours, *theirs]):
         await tell_the_story(env, world)
-        await orders(env.client)
         HISTORIES.mkdir(exist_ok=True)
         for workflow_id in (
             names.dispatch_id("shop"), names.polecat_id("shop", "sh-1"), names.refinery_id("shop"),
             names.merge_id("shop", 1), names.witness_id("shop"), names.MAYOR_ID, names.DEACON_ID, names.BOOT_ID,
-            names.cleanup_id("shop", "polecat.toast"), names.errand_id("nudge"),
         ):  # fmt: skip
             await save(env.client, workflow_id)
 
@@ -168,16 +160,6 @@ async def tell_the_story(env: WorkflowEnvironment, world: JobWorld) -> None:
     await env.sleep(timedelta(minutes=5))
 
 
-async def orders(client: Client) -> None:
-    """A polecat is cleaned up by force, another gets a word."""
-    order = CleanupOrder(rig=rig(), kind=CleanupKind.POLECAT, hosts=(HOST,), polecat="toast", force=True)
-    await client.execute_workflow(
-        CleanupWorkflow.run, order, id=names.cleanup_id("shop", "polecat.toast"), task_queue=names.TOWN_QUEUE
-    )
-    nudge = Errand(host=HOST, task=Nudge(rig="shop", polecat="nux", text="go on"))
-    await client.execute_workflow(ErrandWorkflow.run, nudge, id=names.errand_id("nudge"), task_queue=names.TOWN_QUEUE)
-
-
 async def trouble(mayor: WorkflowHandle[Any, Any]) -> None:
     """A service to restart, a job that is gone and one that waits, something seen, something over by itself."""
     dolt = Escalation(id="dolt", kind="dolt_down", level="L3", source="deacon", message="no answer", opened_at=NOW)
@@ -185,6 +167,11 @@ async def trouble(mayor: WorkflowHandle[Any, Any]) -> None:
     for bead, level in (("sh-7", "L1"), ("sh-8", "L2"), ("sh-9", "L3")):
         fault = dolt.model_copy(update={"id": bead, "kind": "polecat_exhausted", "level": level, "bead": bead})
         await mayor.signal("escalate", fault.model_copy(update={"rig": "shop"}))
+
+    async def heard() -> bool:
+        return "sh-9" in {each["id"] for each in await mayor.query("escalations")}
+
+    await eventually(heard, what="the last escalation")
     await mayor.execute_update("acknowledge", EscalationAck(id="sh-9"))
     await mayor.signal("cleared", EscalationCleared(id="dolt"))
 

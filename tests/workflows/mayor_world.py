@@ -47,7 +47,6 @@ class MayorWorld:
     slow: bool = False
     settings: Settings = field(default_factory=Settings)
     rigs: tuple[str, ...] = ("shop",)
-    hosts: tuple[str, ...] = ()
     alerting: Alerting = field(default_factory=Alerting)
     refusals: dict[str, int] = field(default_factory=dict)
     """by channel: how many messages it refuses before it takes one"""
@@ -81,9 +80,7 @@ class MayorWorld:
     async def town_facts(self) -> TownFacts:
         self.reads += 1
         self._need_ledger()
-        return TownFacts(
-            settings=self.settings, rigs=dict.fromkeys(self.rigs, RigWatch(settings=self.settings)), hosts=self.hosts
-        )
+        return TownFacts(settings=self.settings, rigs=dict.fromkeys(self.rigs, RigWatch(settings=self.settings)))
 
     def _need_ledger(self) -> None:
         if not self.readable:

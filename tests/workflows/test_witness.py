@@ -2,142 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from temporalio import activity
-from temporalio.client import WorkflowHandle
-from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
-from models import names
-from models.attempts import WatchReport, WatchRig, observation_key
-from models.jobs import Observation, ObservationKind, WitnessStatus, WorkEnded, WorkStarted
-from models.settings import HealthSettings, Settings
+from models.health import HealthKind, Thresholds
+from models.jobs import ObservationKind, WitnessStatus
+from models.settings import HealthSettings, RecoverySettings, Settings
 from tests.workflows.conftest import WorkerBuilder
-from tests.workflows.merge_world import rig
-from tests.workflows.probes import Job, JobProbe, Record, eventually, runs_of, start_job
-from workflows.witness import WitnessState, WitnessWorkflow
-
-Witness = WorkflowHandle[WitnessWorkflow, None]
-
-
-def died(bead: str, attempt: int = 1, host: str = "h1") -> Observation:
-    return Observation(bead=bead, polecat="toast", host=host, attempt=attempt, kind=ObservationKind.DIED)
-
-
-def started(bead: str, attempt: int = 1, host: str = "h1") -> WorkStarted:
-    return WorkStarted(bead=bead, polecat="toast", host=host, attempt=attempt)
-
-
-@dataclass
-class Watchtower:
-    """What can be seen on each host. Answers at once: the pace belongs to the workflow."""
-
-    seen: dict[str, list[Observation]] = field(default_factory=dict)
-    living: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    rounds: Counter[str] = field(default_factory=Counter)
-    intervals: list[float] = field(default_factory=list)
-    hanging: set[str] = field(default_factory=set)
-    broken: bool = False
-    forgetful: bool = False
-    """reports what it was told is known, and claims that nothing is present"""
-
-    @activity.defn
-    async def watch_rig(self, request: WatchRig) -> WatchReport:
-        self.rounds[request.host] += 1
-        self.intervals.append(request.interval_s)
-        while request.host in self.hanging:
-            activity.heartbeat()
-            await asyncio.sleep(0.05)
-        if self.broken:
-            raise ApplicationError("tmux is not installed", type="program_missing", non_retryable=True)
-        here = self.seen.get(request.host, [])
-        living = self.living.get(request.host, ())
-        if self.forgetful:
-            return WatchReport(observations=tuple(here))
-        return WatchReport(
-            observations=tuple(seen for seen in here if observation_key(seen) not in request.known),
-            present=tuple(observation_key(seen) for seen in here),
-            living=living,
-            heartbeat_age_s=dict.fromkeys(living, 3.0),
-            progress_age_s=dict.fromkeys(living, 7.0),
-        )
-
-
-@dataclass
-class Post:
-    """One rig's Witness with everything around it."""
-
-    tower: Watchtower
-    record: Record
-    witness: Witness
-
-    async def status(self) -> WitnessStatus:
-        return await self.witness.query(WitnessWorkflow.status)
-
-    async def start(self, work: WorkStarted) -> None:
-        await self.witness.signal(WitnessWorkflow.work_started, work)
-
-    async def end(self, bead: str, attempt: int = 1) -> None:
-        await self.witness.signal(WitnessWorkflow.work_ended, WorkEnded(bead=bead, attempt=attempt))
-
-    async def watched(self, host: str = "h1", rounds: int = 1) -> None:
-        async def enough() -> bool:
-            return self.tower.rounds[host] >= rounds
-
-        await eventually(enough, what=f"{rounds} rounds on {host}")
-
+from tests.workflows.probes import eventually, runs_of, start_job
+from tests.workflows.witness_world import Post, Watchtower, died, observed, posted, seen_as, started, told
 
 Open = Callable[..., contextlib.AbstractAsyncContextManager[Post]]
 
 
 @pytest.fixture
 def post(env: WorkflowEnvironment, workers: WorkerBuilder) -> Open:
-    @contextlib.asynccontextmanager
-    async def start(
-        tower: Watchtower | None = None, *, patience: int = 1000, readable: bool = True, interval: int = 60
-    ) -> AsyncIterator[Post]:
-        tower = tower or Watchtower()
-        settings = Settings(health=HealthSettings(check_interval=interval))
-        record = Record(rig=rig(), settings=settings, readable=readable)
-        async with workers(
-            workflows=[WitnessWorkflow, JobProbe],
-            activities=[tower.watch_rig, record.load_rig],
-            hosts=("h1", "h2"),
-        ):
-            witness = await env.client.start_workflow(
-                WitnessWorkflow.run,
-                WitnessState(rig="shop", patience=patience),
-                id=names.witness_id("shop"),
-                task_queue=names.TOWN_QUEUE,
-            )
-            try:
-                yield Post(tower, record, witness)
-            finally:
-                tower.hanging.clear()
-
-    return start
-
-
-async def observed(job: Job, count: int = 1) -> list[tuple[int, ObservationKind]]:
-    """What the job was told, once it was told `count` facts."""
-
-    async def enough() -> list[tuple[int, ObservationKind]]:
-        heard = (await job.query(JobProbe.heard)).observations
-        return [(seen.attempt, seen.kind) for seen in heard] if len(heard) >= count else []
-
-    answer: list[tuple[int, ObservationKind]] = await eventually(enough, what=f"{count} observations")
-    return answer
-
-
-async def told(job: Job) -> int:
-    return len((await job.query(JobProbe.heard)).observations)
+    """See `posted`."""
+    return lambda *arguments, **how: posted(env, workers, *arguments, **how)
 
 
 # --- watching -----------------------------------------------------------------------------------
@@ -145,7 +30,7 @@ async def told(job: Job) -> int:
 
 async def test_without_work_nothing_is_watched(env: WorkflowEnvironment, post: Open) -> None:
     async with post() as town:
-        await env.sleep(timedelta(days=2))
+        await env.sleep(timedelta(hours=5))
         assert not town.tower.rounds
         assert (await town.status()).hosts == ()
 
@@ -240,6 +125,37 @@ async def test_two_hosts_are_watched_side_by_side(env: WorkflowEnvironment, post
         assert town.tower.rounds["h1"] == 1, "one watch at a time on a host"
 
 
+# --- what is asked, and what is known of the answer ---------------------------------------------
+
+
+async def test_limits_the_rigs_own_policy_and_what_was_seen_before_go_into_each_watch(
+    env: WorkflowEnvironment, post: Open
+) -> None:
+    health = HealthSettings(check_interval=60, polecat_timeout=77, deacon_timeout=86400)
+    settings = Settings(health=health, recovery=RecoverySettings(policy="shop.policy:diagnose"))
+    async with post(Watchtower(health={"h1": {"sh-1": seen_as(HealthKind.STALE)}}), settings=settings) as town:
+        await town.start(started("sh-1"))
+        await env.sleep(timedelta(minutes=3))
+        asked = town.tower.asked[-1]
+        assert asked.thresholds == Thresholds.of(health)
+        assert asked.policy == "shop.policy:diagnose"
+        assert asked.carried == {"sh-1": seen_as(HealthKind.STALE)}
+        known = await town.witness.query("health")
+        assert known["reports"]["sh-1"]["diagnosis"]["rule"] == "a rule"
+        assert known["thresholds"]["polecat_timeout_s"] == 77
+        assert (await town.status()).health == {"sh-1": "stale"}
+
+
+async def test_a_policy_that_fails_is_told_once_and_again_when_it_works(env: WorkflowEnvironment, post: Open) -> None:
+    async with post(Watchtower(policy_error="no module named shop")) as town:
+        await town.start(started("sh-1"))
+        await env.sleep(timedelta(minutes=5))
+        await town.raised("escalation")
+        town.tower.policy_error = ""
+        await env.sleep(timedelta(minutes=2))
+        await town.raised()
+
+
 # --- what is being watched ----------------------------------------------------------------------
 
 
@@ -299,8 +215,8 @@ async def test_a_changed_interval_holds_from_the_next_cycle_on(env: WorkflowEnvi
         await env.sleep(timedelta(minutes=3))
         town.record.settings = Settings(health=HealthSettings(check_interval=10))
         await env.sleep(timedelta(minutes=3))
-        assert set(town.tower.intervals[:2]) == {60.0}
-        assert town.tower.intervals[-1] == 10.0
+        assert {asked.interval_s for asked in town.tower.asked[:2]} == {60.0}
+        assert town.tower.asked[-1].interval_s == 10.0
 
 
 # --- long life ----------------------------------------------------------------------------------
@@ -344,18 +260,3 @@ async def test_a_hanging_watch_does_not_keep_a_run_from_handing_over(env: Workfl
 
         await eventually(handed_over)
         await town.watched(rounds=2)
-
-
-async def test_a_day_of_patrol_takes_seconds_and_its_history_stays_bounded(
-    env: WorkflowEnvironment, post: Open
-) -> None:
-    async with post(interval=180) as town:
-        await town.start(started("sh-1"))
-        await town.watched()
-        first = await runs_of(town.witness)
-        for _ in range(8):  # each call to the server has a limit of its own
-            await env.sleep(timedelta(hours=3))
-        assert 480 <= town.tower.rounds["h1"] <= 490, "one round an interval, and one more for each handing over"
-        description = await town.witness.describe()
-        assert description.run_id != first, "it handed over by itself"
-        assert description.history_length < 10_000

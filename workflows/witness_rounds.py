@@ -1,0 +1,186 @@
+"""One round of a Witness's patrol on one host: watch, pass on what is new, note what it means for the rig."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, TimeoutError, TimeoutType, is_cancelled_exception
+
+from activities.watching import WatchActivities
+from models import names
+from models.alerts import AlertType, Priority
+from models.attempts import WatchReport, WatchRig, observation_key
+from models.checkpoints import CheckpointOrder
+from models.errors import Level
+from models.health import HealthReport, Thresholds
+from models.jobs import Observation
+from workflows import options
+from workflows.messages import tell
+from workflows.witness_deacon import LATE
+from workflows.witness_faults import Faults
+from workflows.witness_hold import Hold
+from workflows.witness_state import HostWatch, WitnessState
+from workflows.witness_zombies import Zombies
+
+CONFIRM = timedelta(seconds=10)
+"""how long a host that missed one watch gets to take another, before it is called lost"""
+STAGGER = timedelta(milliseconds=300)
+STAGGERED = timedelta(seconds=6)
+"""all agents that died of one cause are started again within this, STAGGER apart where there is time"""
+CHECK_TIMEOUT = timedelta(seconds=10)
+"""how long a person who asks for a check waits for a host"""
+
+
+class Rounds:
+    """The patrol's rounds; the workflow decides where and when they are walked."""
+
+    def __init__(self, state: WitnessState, faults: Faults, hold: Hold, zombies: Zombies) -> None:
+        self._state = state
+        self._faults = faults
+        self._hold = hold
+        self._zombies = zombies
+
+    async def walk(self, host: str) -> bool:
+        """Watch once and pass on what is new; once an interval, what is outstanding is passed on anew.
+
+        Returns:
+            True when there is a reason for an early end: the next round may follow at once.
+        """
+        watch, now = self._state.watches[host], workflow.now()
+        repeat = watch.repeat_at is None or watch.repeat_at <= now
+        known = () if repeat else watch.known
+        patience = CONFIRM if watch.missed and not watch.lost else self._host_timeout
+        try:
+            report = await self._watch(host, self._interval, known, patience)
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            if _nobody_took(error):
+                await self._missed(host, workflow.now() - now > patience + LATE)
+                return True
+            workflow.logger.warning("the watch on %s failed: %s", host, error.cause)
+            await self._attended(host)
+            return False
+        await self._attended(host)
+        if self._state.stopped:
+            return False
+        if repeat:
+            watch.repeat_at = now + self._interval
+        return await self._digest(host, report, known) > 0
+
+    async def check(self, host: str) -> int | None:
+        """Look at a host at once and pass on all that is outstanding there.
+
+        Returns:
+            How many facts that were; None where the host does not answer.
+        """
+        try:
+            report = await self._watch(host, timedelta(0), (), CHECK_TIMEOUT)
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            workflow.logger.warning("%s cannot be checked: %s", host, error.cause)
+            return None
+        self._state.watches.setdefault(host, HostWatch(begun_at=workflow.now()))
+        await self._attended(host)
+        return await self._digest(host, report, ())
+
+    async def _watch(self, host: str, interval: timedelta, known: tuple[str, ...], patience: timedelta) -> WatchReport:
+        settings, facts = self._state.settings, self._state.facts
+        return await workflow.execute_activity_method(
+            WatchActivities.watch_rig,
+            WatchRig(
+                rig=self._state.rig,
+                host=host,
+                interval_s=interval.total_seconds(),
+                known=known,
+                thresholds=Thresholds.of(settings.health),
+                policy=settings.recovery.policy,
+                carried=self._carried(host),
+                superseded=self._state.superseded(host),
+                # Without facts a watcher goes on as it was told before.
+                checkpoint=CheckpointOrder.of(facts.rig, settings.checkpoint) if facts else None,
+            ),
+            summary=f"watch {self._state.rig} on {host}",
+            **options.watch(host, interval, patience),
+        )
+
+    def _carried(self, host: str) -> dict[str, HealthReport]:
+        """What the last report knew, unless nobody watched for a while: then every grace begins anew."""
+        watch = self._state.watches.get(host)
+        if watch is None or watch.surveyed_at is None or workflow.now() - watch.surveyed_at > self._interval + LATE:
+            return {}
+        return watch.report.health
+
+    async def _missed(self, host: str, too_late: bool) -> None:
+        """No worker took the watch in time. A second time in a row, and known in time, means that the host is lost.
+
+        Args:
+            too_late: this Witness itself did not run for a while, and may have been the only one.
+        """
+        watch = self._state.watches[host]
+        if watch.missed and not watch.lost and not too_late:
+            await self._hold.lose(host, self._host_timeout + CONFIRM)
+        watch.missed = True
+
+    async def _attended(self, host: str) -> None:
+        """A worker of the host took the watch."""
+        watch = self._state.watches[host]
+        watch.missed = False
+        if watch.lost:
+            await self._hold.regain(host)
+
+    async def _digest(self, host: str, report: WatchReport, known: tuple[str, ...]) -> int:
+        """Act on a report; how many of its observations were new."""
+        watch = self._state.watches[host]
+        fresh = [seen for seen in report.observations if observation_key(seen) not in known]
+        await self._pass_on(fresh)
+        # A key counts as present while it is reported, so that a watcher that contradicts itself cannot spin.
+        present = {*report.present, *(observation_key(seen) for seen in report.observations)}
+        told = [*known, *(observation_key(seen) for seen in fresh)]
+        watch.known = tuple(dict.fromkeys(key for key in told if key in present))
+        watch.report = report.model_copy(update={"observations": ()})
+        watch.surveyed_at = workflow.now()
+        self._state.note_unseen(host, watch.surveyed_at)
+        await self._zombies.look(host, report)
+        await self._judge_policy(report)
+        return len(fresh)
+
+    async def _pass_on(self, fresh: list[Observation]) -> None:
+        """Tell the jobs; those whose agents died of one cause a little apart, so that they do not all start at once."""
+        together = [seen for seen in fresh if seen.shared_cause]
+        pause = min(STAGGER, STAGGERED / max(len(together), 1))
+        for seen in fresh:
+            if seen.shared_cause and seen is not together[0]:
+                await workflow.sleep(pause, summary="agents that died together start one by one")
+            told = await self._hold.judged(seen)
+            if not await tell(names.polecat_id(self._state.rig, seen.bead), "observed", told):
+                # A job that does not run any more has no work here.
+                self._state.work.pop(seen.bead, None)
+
+    async def _judge_policy(self, report: WatchReport) -> None:
+        """The rig's own diagnosis failed, and the built-in one judges in its place: a person should mend it."""
+        if not report.policy_error:
+            await self._faults.end("recovery.policy", "the rig's own policy judges again")
+            return
+        await self._faults.begin(
+            "recovery.policy",
+            AlertType.ESCALATION,
+            f"recovery.policy of {self._state.rig} fails, the built-in one judges: {report.policy_error}",
+            level=Level.L2,
+            severity=Priority.MEDIUM,
+            evidence=self._state.settings.recovery.policy,
+        )
+
+    @property
+    def _interval(self) -> timedelta:
+        return timedelta(seconds=self._state.settings.health.check_interval)
+
+    @property
+    def _host_timeout(self) -> timedelta:
+        return timedelta(seconds=self._state.settings.hosts.timeout)
+
+
+def _nobody_took(error: ActivityError) -> bool:
+    return isinstance(error.cause, TimeoutError) and error.cause.type is TimeoutType.SCHEDULE_TO_START
