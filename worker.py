@@ -19,7 +19,10 @@ from activities.interceptor import ActivityConduct
 from activities.landing import LandingActivities
 from activities.ledger import LedgerActivities
 from activities.notices import NoticeActivities
+from activities.nudging import NudgeActivities
+from activities.parked import ParkedActivities
 from activities.scanner import Scanner
+from activities.standings import StandingActivities
 from activities.supervised import ServiceActivities
 from activities.tmux import Tmux
 from activities.town import TownActivities
@@ -48,6 +51,8 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
     on_host = (
         AttemptActivities(paths, tmux, worktrees),
         CleanupActivities(paths, tmux, worktrees),
+        NudgeActivities(tmux),
+        ParkedActivities(paths),
         LandingActivities(paths),
         GateActivities(paths),
     )
@@ -68,6 +73,7 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
     of_town = (
         TownActivities(client),
         QueueCheckActivities(client),
+        StandingActivities(client),
         NoticeActivities(town.root, town.tmux_socket),
         ServiceActivities(town),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -13,9 +14,10 @@ from activities.locks import exclusive
 from activities.parking import REMOTE_PROBLEMS
 from activities.sessions import Sessions
 from activities.tmux import PaneFacts, Tmux
+from activities.worktree_folder import WorktreeFolder
 from activities.worktrees import Worktrees
 from models import names
-from models.cleanup import CleanedUp, CleanUp
+from models.cleanup import AttemptRef, CleanedUp, CleanUp, InspectPolecats, PolecatFound, PolecatsFound
 from models.errors import ErrorCode, GtError
 from models.town import TownPaths
 
@@ -52,6 +54,40 @@ class CleanupActivities:
             raise GtError(ErrorCode.INVALID_VALUE, "whose work shall be cleaned up: name a bead, or use force")
         with exclusive(self._sessions.lock_path(request.rig.name, request.polecat)):
             return self._clean_up(request)
+
+    @activity.defn
+    def inspect_polecats(self, request: InspectPolecats) -> PolecatsFound:
+        """What every polecat of the rig has on this host. Nothing is changed.
+
+        Raises:
+            GtError: TMUX_FAILED, PROGRAM_MISSING.
+        """
+        rig = names.valid_rig(request.rig)
+        sessions = [name.split("--") for name in self._sessions.names()]
+        folders = [self._paths.rig(rig) / "polecats", self._paths.sessions / rig]
+        known = {path.name for folder in folders if folder.is_dir() for path in folder.iterdir() if path.is_dir()}
+        known |= {parts[1] for parts in sessions if len(parts) == 2 and parts[0] == rig}
+        found = [self._found(rig, request.host, polecat) for polecat in sorted(known) if _is_polecat(polecat)]
+        return PolecatsFound(polecats=tuple(one for one in found if one.session or one.attempts or one.worktree))
+
+    def _found(self, rig: str, host: str, polecat: str) -> PolecatFound:
+        pane = self._sessions.pane(rig, polecat)
+        note = WorktreeFolder(self._paths.clone(rig), self._paths.worktree(rig, polecat)).note
+        worktree = None
+        if note is not None:
+            attempt = note.attempt or self._sessions.newest_attempt(rig, polecat, note.bead)
+            worktree = AttemptRef(bead=note.bead, attempt=attempt)
+        return PolecatFound(
+            polecat=polecat,
+            host=host,
+            session=AttemptRef(bead=pane.bead, attempt=pane.attempt) if pane is not None else None,
+            session_lives=pane is not None and pane.alive,
+            attempts=tuple(
+                AttemptRef(bead=bead, attempt=attempt)
+                for bead, attempt in sorted(self._sessions.open_folders(rig, polecat))
+            ),
+            worktree=worktree,
+        )
 
     def _clean_up(self, request: CleanUp) -> CleanedUp:
         rig, polecat = request.rig.name, request.polecat
@@ -129,6 +165,12 @@ class CleanupActivities:
         if owner is None or owner == request.bead:
             return request.bead, request.attempt
         return owner, self._sessions.newest_attempt(request.rig.name, request.polecat, owner)
+
+
+def _is_polecat(name: str) -> bool:
+    with contextlib.suppress(GtError):
+        return bool(names.valid_polecat(name))
+    return False
 
 
 def _shown(path: Path | None) -> str | None:

@@ -222,19 +222,31 @@ def ls_remote(url: str, patterns: Sequence[str]) -> dict[str, str]:
     Raises:
         GtError: REMOTE_UNREACHABLE and others of models.git_errors.
     """
+    wanted = set(patterns)
+    # git matches patterns at the end of names too: refs/heads/x finds refs/heads/refs/heads/x.
+    listed = _listed(url, patterns)
+    return {ref: sha for ref, sha in listed.items() if ref in wanted or f"{ref.rpartition('/')[0]}/*" in wanted}
+
+
+def ls_remote_under(url: str, places: Sequence[str]) -> dict[str, str]:
+    """All that the remote has under these folders, which end in `/`, however deep; and refs of these full names.
+
+    Raises:
+        GtError: REMOTE_UNREACHABLE and others of models.git_errors.
+    """
+    listed = _listed(url, [f"{place}*" if place.endswith("/") else place for place in places])
+    folders = tuple(place for place in places if place.endswith("/"))
+    return {ref: sha for ref, sha in listed.items() if ref in places or ref.startswith(folders)}
+
+
+def _listed(url: str, patterns: Sequence[str]) -> dict[str, str]:
     answer = _execute(
         ["ls-remote", "--quiet", "--", names.valid_remote(url), *patterns], None, {}, None, REMOTE_TIMEOUT_S
     )
     if answer.exit_code != 0:
         raise remote_failure(answer, "asking the remote")
-    wanted = set(patterns)
-    found = {}
-    for line in answer.text.splitlines():
-        sha, _, ref = line.partition("\t")
-        # git matches patterns at the end of names too: refs/heads/x finds refs/heads/refs/heads/x.
-        if ref in wanted or f"{ref.rpartition('/')[0]}/*" in wanted:
-            found[ref] = sha
-    return found
+    rows = [line.partition("\t") for line in answer.text.splitlines()]
+    return {ref: sha for sha, _, ref in rows}
 
 
 def remote_failure(answer: Answer, doing: str) -> GtError:

@@ -62,6 +62,10 @@ class Sessions:
         """The agent's pane in this polecat's session, whatever it was started for."""
         return self._tmux.panes().get(names.session_name(rig, polecat))
 
+    def names(self) -> list[str]:
+        """Of every session on the town's tmux server."""
+        return list(self._tmux.panes())
+
     def lock_path(self, rig: str, polecat: str) -> Path:
         """Held by whoever starts or ends this polecat's session."""
         return self._paths.sessions / names.valid_rig(rig) / names.valid_polecat(polecat) / ".lock"

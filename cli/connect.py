@@ -134,6 +134,39 @@ async def request(handle: WorkflowHandle[Any, Any], update: str, argument: Any, 
         raise as_gt_error(error) from error
 
 
+async def result_of(
+    client: Client, kind: str, workflow_id: str, argument: Any, answer: type[T], *, timeout_s: float, again: str
+) -> T:
+    """Start a workflow, or find the one of that id that runs, and wait for what it answers.
+
+    Args:
+        again: the command that asks for the same once more.
+
+    Raises:
+        GtError: TIMED_OUT when it goes on for longer than `timeout_s`, and whatever it failed with.
+    """
+    from temporalio.client import WorkflowFailureError
+    from temporalio.common import WorkflowIDConflictPolicy
+
+    from models import names
+
+    handle = await client.start_workflow(
+        kind,
+        argument,
+        id=workflow_id,
+        task_queue=names.TOWN_QUEUE,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        result_type=answer,
+    )
+    try:
+        return await asyncio.wait_for(handle.result(), timeout_s)
+    except TimeoutError:
+        what = f"no answer within {timeout_s:.0f} s; it goes on as the workflow {workflow_id}"
+        raise GtError(ErrorCode.TIMED_OUT, what, again) from None
+    except WorkflowFailureError as error:
+        raise as_gt_error(error) from error
+
+
 def person() -> str:
     """Who runs the command, for notes about who decided what."""
     import getpass

@@ -63,7 +63,7 @@ def report(
         with connect.open_ledger(town) as ledger:
             rig = ledger.bead(bead).rig
     escalation = _escalation(problem, rig, bead, severity, kind)
-    connect.converse(town, lambda client: _tell(client, escalation))
+    connect.converse(town, lambda client: tell(client, escalation))
     document = {key: value for key, value in output.document(escalation).items() if key not in {"evidence", "tried"}}
     output.emit(call, {**document, "acked": False}, f"{escalation.id}: the Mayor was told")
 
@@ -132,7 +132,7 @@ def _escalation(problem: str, rig: str | None, bead: str | None, severity: Sever
     )
 
 
-async def _tell(client: Client, escalation: Escalation) -> None:
+async def tell(client: Client, escalation: Escalation) -> None:
     """Signal the Mayor; one who was never started is started."""
     from services.temporal import start_town_workflows
 

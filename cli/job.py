@@ -8,7 +8,7 @@ import typer
 
 from cli import connect, output
 from cli.command import Call, command, new_app
-from cli.values import BeadArgument, OptionalRigOption
+from cli.values import BeadArgument, OptionalRigOption, ReasonOption
 from models import names
 from models.errors import ErrorCode, GtError
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 _group = new_app("Show and steer jobs: a job is one bead on its way to being merged.")
 app = new_app("Jobs.")
 app.add_typer(_group, name="job")
-
-ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the job's history.")]
 
 
 @command(_group, "list")

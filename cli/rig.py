@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli import connect, output, programs, remote
 from cli.command import Call, command, new_app
+from cli.consent import require_consent
 from models import names
 from models.errors import ErrorCode, GtError
 
@@ -99,7 +99,7 @@ def remove(
     with connect.open_ledger(town) as ledger:
         rig = ledger.rig(name)
         _refuse_unfinished(ledger, name)
-        _confirm(name, yes)
+        require_consent(f"Remove the rig {name}?", f"gt rig remove {name} --yes", yes)
         _stop_workflows(town, name)
         try:
             ledger.remove_rig(name)
@@ -163,16 +163,6 @@ def _refuse_unfinished(ledger: Ledger, name: str) -> None:
             f"{name} has {len(unfinished)} unfinished jobs: {beads}",
             f"gt job cancel {unfinished[0].bead}",
         )
-
-
-def _confirm(name: str, yes: bool) -> None:
-    """Ask on a terminal; elsewhere only --yes will do."""
-    if yes:
-        return
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise GtError(ErrorCode.INVALID_VALUE, f"removing {name} needs --yes", f"gt rig remove {name} --yes")
-    if not typer.confirm(f"Remove the rig {name}?", err=True):
-        raise GtError(ErrorCode.REFUSED, f"{name} was not removed")
 
 
 def _start_workflows(town: Town, rig: str) -> None:

@@ -33,7 +33,7 @@ class MailRecords(Transactions):
                 return None, None
             return None, f"mail {message.sender} to {message.recipient}: {printable(message.subject)}"
 
-        self.write(change, by=message.sender)
+        self.write(change)
         return self.mail(message.id)
 
     def mail(self, id: str) -> Message:
@@ -74,7 +74,7 @@ class MailRecords(Transactions):
                 return None, None
             return None, f"mail read by {by or message.recipient}: {printable(message.subject)}"
 
-        self.write(change, by=by)
+        self.write(change)
         return self.mail(id)
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
+from pydantic import Field
+
 from models.base import Frozen
+from models.jobs import JobStatus
 from models.records import Rig
 
 
@@ -36,3 +41,97 @@ class CleanedUp(Frozen):
     """no worktree of the polecat holds anything of the bead any more (with `force`: of any bead)"""
     kept_reason: str = ""
     """why something was kept: a newer attempt works there, or the remote cannot be reached; ask again later"""
+
+
+# --- looking first ----------------------------------------------------------------------------
+
+
+class AttemptRef(Frozen):
+    bead: str
+    attempt: int
+
+
+class PolecatFound(Frozen):
+    """What one polecat has on one host."""
+
+    polecat: str
+    host: str
+    session: AttemptRef | None = None
+    """what its tmux session was started for; the bead is "" where nobody knows"""
+    session_lives: bool = False
+    attempts: tuple[AttemptRef, ...] = ()
+    """begun and not ended"""
+    worktree: AttemptRef | None = None
+    """whose work stands in its worktree"""
+
+
+class PolecatsFound(Frozen):
+    polecats: tuple[PolecatFound, ...] = ()
+
+
+class InspectPolecats(Frozen):
+    rig: str
+    host: str
+
+
+class JobStandings(Frozen):
+    """By bead: how the jobs stand that run; one that does not run is not named."""
+
+    jobs: dict[str, JobStatus] = Field(default_factory=dict)
+
+
+class JobsAsked(Frozen):
+    rig: str
+    beads: tuple[str, ...]
+
+
+# --- a person's order -------------------------------------------------------------------------
+
+
+class CleanupKind(StrEnum):
+    ZOMBIES = "zombies"
+    """sessions and worktrees whose job is over or goes on elsewhere"""
+    STUCK = "stuck"
+    """polecats that the Witness calls stuck: their jobs go on with others"""
+    POLECAT = "polecat"
+    """one polecat"""
+
+
+class CleanupOrder(Frozen):
+    rig: Rig
+    kind: CleanupKind
+    hosts: tuple[str, ...]
+    polecat: str | None = None
+    force: bool = False
+    """of one polecat: also what is being worked on; its job goes on with another"""
+    dry_run: bool = False
+    cause: str = ""
+
+
+class CleanupAction(StrEnum):
+    CLEAN = "clean"
+    REASSIGN = "reassign"
+    """its job lets go of it by itself: session ended, work parked, worktree freed"""
+    KEEP = "keep"
+
+
+class CleanupStep(Frozen):
+    """What is decided about one piece."""
+
+    polecat: str
+    host: str
+    bead: str = ""
+    attempt: int = 0
+    action: CleanupAction
+    why: str
+    force: bool = False
+
+
+class CleanupItem(CleanupStep, CleanedUp):
+    """A step and what became of it."""
+
+
+class CleanupReport(Frozen):
+    items: tuple[CleanupItem, ...] = ()
+    unreached: tuple[str, ...] = ()
+    """hosts that did not answer"""

@@ -41,6 +41,8 @@ class WorkflowType(StrEnum):
     REFINERY = "RefineryWorkflow"
     MERGE = "MergeWorkflow"
     MAYOR = "MayorWorkflow"
+    CLEANUP = "CleanupWorkflow"
+    ERRAND = "ErrandWorkflow"
     DEACON = "DeaconWorkflow"
     BOOT = "BootWorkflow"
 
@@ -174,6 +176,15 @@ def refinery_id(rig: str) -> str:
 
 def merge_id(rig: str, number: int) -> str:
     return f"merge/{valid_rig(rig)}/{number}"
+
+
+def cleanup_id(rig: str, what: str) -> str:
+    """One order of a kind, or for one polecat, at a time: given twice it is the same order."""
+    return f"cleanup/{valid_rig(rig)}/{what}"
+
+
+def errand_id(token: str) -> str:
+    return f"errand/{token}"
 
 
 def host_queue(host: str) -> str:

@@ -194,6 +194,7 @@ class DeaconStatus(Frozen):
 
     stopped: bool = False
     """by a person's word; pings are answered, nobody is judged"""
+    stop_reason: str = ""
     cycles: int = 0
     cycle_at: datetime | None = None
     watched_s: float = 0.0

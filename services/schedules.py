@@ -6,14 +6,17 @@ an outage. Pausing one is a person's to do (`temporal schedule toggle`, Web UI) 
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from temporalio.client import (
     Client,
     Schedule,
+    ScheduleActionExecutionStartWorkflow,
     ScheduleActionStartWorkflow,
     ScheduleAlreadyRunningError,
     ScheduleIntervalSpec,
@@ -24,12 +27,15 @@ from temporalio.client import (
     ScheduleUpdateInput,
 )
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
+from temporalio.service import RPCError, RPCStatusCode
 
 from models import names
 from models.names import WorkflowType
 
 CATCH_UP = timedelta(minutes=1)
 """A start that was missed by more than this, because the server was down, is left out."""
+START_S = 60.0
+"""A triggered start waits for the run that is under way."""
 _ROLE = SearchAttributeKey.for_keyword("GtRole")
 
 
@@ -113,3 +119,56 @@ def _times(spec: ScheduleSpec) -> tuple[object, ...]:
     """What of a spec says when; the server fills in defaults elsewhere."""
     intervals = [(each.every, each.offset or timedelta(0)) for each in spec.intervals]
     return (intervals, list(spec.calendars), spec.jitter or timedelta(0), spec.time_zone_name or "")
+
+
+class ScheduleState(NamedTuple):
+    """What Temporal knows of one Schedule."""
+
+    paused: bool
+    note: str
+    next_at: datetime | None
+    started: tuple[str, ...]
+    """workflow ids of its latest starts, oldest first"""
+
+
+async def look_at(client: Client, schedule: str) -> ScheduleState | None:
+    """The state of a Schedule; None: there is no such one.
+
+    Raises:
+        RPCError: Temporal does not answer.
+    """
+    try:
+        known = await client.get_schedule_handle(schedule).describe()
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return None
+        raise
+    actions = [result.action for result in known.info.recent_actions]
+    return ScheduleState(
+        paused=known.schedule.state.paused,
+        note=known.schedule.state.note or "",
+        next_at=next(iter(known.info.next_action_times), None),
+        started=tuple(each.workflow_id for each in actions if isinstance(each, ScheduleActionExecutionStartWorkflow)),
+    )
+
+
+async def run_now(client: Client, schedule: str) -> str:
+    """Start what a Schedule starts, after the run that may be under way; it also works on a paused one.
+
+    Returns:
+        The id of the workflow.
+
+    Raises:
+        RPCError: there is no such Schedule, or Temporal does not answer.
+        TimeoutError: nothing was started within START_S.
+    """
+    handle = client.get_schedule_handle(schedule)
+    before = await look_at(client, schedule)
+    await handle.trigger(overlap=ScheduleOverlapPolicy.BUFFER_ONE)
+    async with asyncio.timeout(START_S):
+        while True:
+            now = await look_at(client, schedule)
+            new = [each for each in now.started if before is None or each not in before.started] if now else []
+            if new:
+                return new[0]
+            await asyncio.sleep(0.1)

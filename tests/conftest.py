@@ -1,8 +1,13 @@
-"""What the whole run reports at its end."""
+"""What every test runs under, and what the whole run reports at its end."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples each time, and no limit on one example's time: how busy the machine is proves nothing.
+settings.register_profile("gastown", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("gastown")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,4 +1,7 @@
-"""The Deacon's letters to the Mayor: in order, each until it is delivered, under ids that only one episode has."""
+"""The Deacon's letters to the Mayor: in order, each until it is delivered, under ids that only one episode has.
+
+While the Mayor does not work a letter still goes to him, and to people directly as well.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
+    from activities.notices import NoticeActivities
     from activities.town import TownActivities
     from models import names
+    from models.alerts import AlertType, Edge, Notice, Priority
     from models.errors import Level
     from models.escalations import Escalation, EscalationCleared
     from models.supervision import CheckResult
@@ -26,10 +31,12 @@ class Post:
 
     Args:
         letters: as carried.
+        announced: as carried.
     """
 
-    def __init__(self, letters: tuple[Letter, ...]) -> None:
+    def __init__(self, letters: tuple[Letter, ...], announced: tuple[str, ...]) -> None:
         self.letters = list(letters)
+        self.announced = list(announced)
 
     def report(self, verdict: Verdict) -> str:
         """A watched workflow is down, or given up. Returns: the escalation's id."""
@@ -78,27 +85,72 @@ class Post:
         self.letters.append(Letter(escalation=escalation))
         return escalation.id
 
-    async def deliver(self) -> None:
+    async def deliver(self, *, mayor_works: bool) -> None:
         """Hand the letters over; what cannot be delivered waits for the next time."""
         while self.letters:
             try:
-                await _hand_over(self.letters[0])
+                await self._hand_over(self.letters[0], mayor_works)
             except ActivityError as error:
                 if is_cancelled_exception(error):
                     raise
-                workflow.logger.error("the Mayor cannot be told: %s", error.cause)
+                workflow.logger.error("a letter cannot be delivered: %s", error.cause)
                 return
             del self.letters[0]
 
+    async def _hand_over(self, letter: Letter, mayor_works: bool) -> None:
+        if letter.escalation is not None:
+            escalation = letter.escalation
+            summary = f"{escalation.kind}: {escalation.message}"[:200]
+            await workflow.execute_activity_method(
+                TownActivities.tell_mayor, escalation, summary=summary, **options.control_briefly()
+            )
+            if not mayor_works and escalation.id not in self.announced:
+                await _announce(_notice(escalation))
+                self.announced.append(escalation.id)
+        if letter.cleared is not None:
+            cleared = letter.cleared
+            await workflow.execute_activity_method(
+                TownActivities.clear_escalation,
+                cleared,
+                summary=f"over: {cleared.id}"[:200],
+                **options.control_briefly(),
+            )
+            if cleared.id in self.announced:
+                await _announce(_end(cleared))
+                self.announced.remove(cleared.id)
 
-async def _hand_over(letter: Letter) -> None:
-    if letter.escalation is not None:
-        summary = f"{letter.escalation.kind}: {letter.escalation.message}"[:200]
-        await workflow.execute_activity_method(
-            TownActivities.tell_mayor, letter.escalation, summary=summary, **options.control_briefly()
-        )
-    if letter.cleared is not None:
-        summary = f"over: {letter.cleared.id}"[:200]
-        await workflow.execute_activity_method(
-            TownActivities.clear_escalation, letter.cleared, summary=summary, **options.control_briefly()
-        )
+
+async def _announce(notice: Notice) -> None:
+    await workflow.execute_activity_method(
+        NoticeActivities.announce, notice, summary=f"directly: {notice.title}"[:200], **options.control_briefly()
+    )
+
+
+def _notice(escalation: Escalation) -> Notice:
+    return Notice(
+        id=f"deacon:{escalation.id}",
+        condition=f"deacon:{escalation.id}",
+        type=AlertType(escalation.kind),
+        priority=Priority(escalation.severity),
+        edge=Edge.START,
+        title=escalation.message,
+        body="the Mayor does not work, so the Deacon tells it directly",
+        source=names.DEACON_ID,
+        command="gt mayor status",
+        at=escalation.opened_at,
+    )
+
+
+def _end(cleared: EscalationCleared) -> Notice:
+    kind = cleared.id.partition("/")[0]
+    return Notice(
+        id=f"deacon:{cleared.id}:end",
+        condition=f"deacon:{cleared.id}",
+        type=AlertType(kind) if kind in set(AlertType) else AlertType.ESCALATION,
+        priority=Priority.LOW,
+        edge=Edge.END,
+        title=f"over: {cleared.id}",
+        body=cleared.reason,
+        source=names.DEACON_ID,
+        at=workflow.now(),
+    )

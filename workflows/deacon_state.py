@@ -30,7 +30,10 @@ class DeaconState(Frozen):
     """what the town checks remember"""
     letters: tuple[Letter, ...] = ()
     """not delivered yet, in order"""
+    announced: tuple[str, ...] = ()
+    """ids of escalations that people were told of directly, while the Mayor did not work, and that are not over"""
     stopped: bool = False
+    stop_reason: str = ""
     cycles: int = 0
     patience: int = 1000
     """messages after which a run hands over"""

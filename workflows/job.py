@@ -12,9 +12,10 @@ from activities.ledger import LedgerActivities
 from models import names
 from models.errors import Level
 from models.escalations import Escalation
-from models.jobs import JobEnded, SlotReleased, SlotRequest, WorkStarted
+from models.jobs import JobEnded, SlotReleased, SlotRequest, Verdict, WorkStarted
 from models.merging import Withdraw
 from models.records import BeadRef, BeadStatus, BeadStatusReply, JobState, JobWrite, MergeRequestState
+from policies.letters import letters
 from workflows import options
 from workflows.job_state import PolecatState
 from workflows.labels import Labels, details
@@ -89,40 +90,43 @@ class Job:
         *,
         merge_request: MergeRequestState | None = None,
         closed: BeadStatusReply | None = None,
+        verdict: Verdict | None = None,
     ) -> None:
         """Write one line of the job's story, and where the job stands, into the record.
 
         Args:
             merge_request: what has become of the current merge request, when that is the news.
             closed: the bead was closed by somebody else, and stays so.
+            verdict: of the Refinery, when it is the cause.
         """
         job = self._state
         merged = job.state is JobState.MERGED
-        self.outbox.add(
-            JobWrite(
-                bead=job.bead,
-                rig=job.rig,
-                workflow_id=workflow.info().workflow_id,
-                attempt=job.current_attempt,
-                sequence=job.next_sequence(),
-                at=workflow.now(),
-                event=event,
-                detail=detail[:DETAIL_LENGTH],
-                state=job.state,
-                bead_status=BeadStatus.CLOSED if closed else _BEAD_STATUS[job.state],
-                polecat=job.polecat,
-                host=job.host,
-                branch=names.job_branch(job.bead),
-                head_sha=job.head_sha,
-                merged_sha=job.merged_sha,
-                restarts=job.restarts,
-                reworks=job.reworks,
-                agent=job.admission.agent,
-                close_reason=closed.close_reason if closed else "merged" if merged else None,
-                merge_request=job.merge_request if merge_request else None,
-                merge_request_state=merge_request,
-            )
+        write = JobWrite(
+            bead=job.bead,
+            rig=job.rig,
+            workflow_id=workflow.info().workflow_id,
+            attempt=job.current_attempt,
+            sequence=job.next_sequence(),
+            at=workflow.now(),
+            event=event,
+            detail=detail[:DETAIL_LENGTH],
+            state=job.state,
+            bead_status=BeadStatus.CLOSED if closed else _BEAD_STATUS[job.state],
+            polecat=job.polecat,
+            host=job.host,
+            branch=names.job_branch(job.bead),
+            head_sha=job.head_sha,
+            merged_sha=job.merged_sha,
+            restarts=job.restarts,
+            reworks=job.reworks,
+            agent=job.admission.agent,
+            close_reason=closed.close_reason if closed else "merged" if merged else None,
+            merge_request=job.merge_request if merge_request else None,
+            merge_request_state=merge_request,
         )
+        former = job.avoid_polecat if job.avoid_polecat != job.polecat else None
+        mail = letters(write, verdict=verdict, note=job.notes[-1] if job.notes else None, former=former)
+        self.outbox.add(write.model_copy(update={"mail": mail}))
 
     async def recorded_status(self) -> BeadStatusReply | None:
         """How the record has the bead; None when it cannot be read."""

@@ -93,7 +93,7 @@ class Course:
             await self._job.hold_slot()
         elif job.polecat is not None:
             await self._job.keep_polecat()
-        if job.state is JobState.BLOCKED:
+        if job.state is JobState.BLOCKED and not (job.polecat and await self.endings.over_elsewhere()):
             message = f"{job.bead} was rebuilt from the record and waits for a person: {job.last_failure}".rstrip(": ")
             await self._job.raise_fault(HELP, message)
 

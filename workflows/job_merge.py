@@ -92,4 +92,4 @@ class JobMerge:
             return
         job.reworks += 1
         self._job.enter(JobState.WAITING, "a slot for its rework")
-        self._job.record(kind, job.last_failure, merge_request=MergeRequestState.RETURNED)
+        self._job.record(kind, job.last_failure, merge_request=MergeRequestState.RETURNED, verdict=verdict)

@@ -114,6 +114,17 @@ def host_work(host: str) -> ActivityOptions:
     }
 
 
+def errand(host: str) -> ActivityOptions:
+    """Host work that a person waits for: a host that does not take it soon counts as away."""
+    return {
+        "task_queue": names.host_queue(host),
+        "start_to_close_timeout": timedelta(minutes=10),
+        "schedule_to_start_timeout": timedelta(seconds=20),
+        "heartbeat_timeout": HEARTBEAT_TIMEOUT,
+        "retry_policy": BRIEFLY,
+    }
+
+
 def host_ask(host: str, patience: timedelta) -> ActivityOptions:
     """The same, for what can do without a host that does not begin within `patience`."""
     return host_work(host) | {"schedule_to_start_timeout": patience}

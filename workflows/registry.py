@@ -7,8 +7,10 @@ from typing import Final
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from workflows.boot import BootWorkflow
+from workflows.cleanup import CleanupWorkflow
 from workflows.deacon import DeaconWorkflow
 from workflows.dispatch import DispatchWorkflow
+from workflows.errand import ErrandWorkflow
 from workflows.mayor import MayorWorkflow
 from workflows.merge import MergeWorkflow
 from workflows.polecat import PolecatWorkflow
@@ -36,8 +38,10 @@ rebuild."""
 
 WORKFLOWS: Final[list[type]] = [
     BootWorkflow,
+    CleanupWorkflow,
     DeaconWorkflow,
     DispatchWorkflow,
+    ErrandWorkflow,
     MayorWorkflow,
     MergeWorkflow,
     PolecatWorkflow,

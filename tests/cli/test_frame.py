@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -59,16 +58,18 @@ class TestImports:
     def test_help_costs_at_most_two_and_a_half_times_a_bare_typer_program(self, commands: Commands) -> None:
         bare = "import typer; app = typer.Typer(rich_markup_mode=None); app.command()(lambda: None); app()"
 
-        def median_s(argv: list[str]) -> float:
+        def least_cpu_s(argv: list[str]) -> float:
+            """Of the processor, since what else runs here changes the wall time of either."""
             times = []
             for _ in range(7):
-                begun = time.perf_counter()
+                before = os.times()
                 subprocess.run(argv, capture_output=True, check=True, env=commands.environment)
-                times.append(time.perf_counter() - begun)
-            return statistics.median(times)
+                after = os.times()
+                times.append(sum(after[2:4]) - sum(before[2:4]))
+            return min(times)
 
         gt = str(Path(sys.executable).parent / "gt")
-        assert median_s([gt, "--help"]) < 2.5 * median_s([sys.executable, "-c", bare, "--help"])
+        assert least_cpu_s([gt, "--help"]) < 2.5 * least_cpu_s([sys.executable, "-c", bare, "--help"])
 
     def test_the_words_of_options_are_the_words_of_the_models(self) -> None:
         assert {*BeadState} == {*map(str, BeadStatus)}

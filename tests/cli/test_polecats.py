@@ -156,6 +156,80 @@ class TestPolecat:
         here.run("gt", "polecat", "list", "--rig", "nope", expect=3)
 
 
+class TestOrders:
+    """What is refused before anything is asked of a workflow or a host."""
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("cleanup", "--rig", "shop"),
+            ("cleanup", "toast", "--rig", "shop", "--stuck"),
+            ("cleanup", "--rig", "shop", "--stuck", "--zombies"),
+            ("cleanup", "--rig", "shop", "--zombies", "--force"),
+            ("cleanup", "--zombies"),
+            ("recover",),
+            ("recover", "--all", "-x"),
+            ("parked", "expire", "--attempt", "1"),
+            ("restart",),
+            ("nudge", "toast"),
+            ("unpark", "no bead"),
+            ("stop", "../toast"),
+        ],
+    )
+    def test_wrong_usage(self, here: Here, rig: Rig, words: tuple[str, ...]) -> None:
+        outcome = here.run("gt", "polecat", *words, expect=2)
+        assert outcome.out == ""
+        assert outcome.err.startswith(("error: ", "Usage: "))
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("cleanup", "nux", "--rig", "shop", "--force"),
+            ("cleanup", "--rig", "nope", "--zombies"),
+            ("recover", "nux"),
+            ("recover", "--rig", "nope"),
+            ("restart", "nux"),
+            ("stop", "nux"),
+            ("nudge", "nux", "go on"),
+            ("unpark", "sh-zzz"),
+            ("parked", "--rig", "nope"),
+        ],
+    )
+    def test_who_and_what_is_not_there(self, here: Here, rig: Rig, words: tuple[str, ...]) -> None:
+        assert here.run("gt", "polecat", *words, expect=3).err.startswith("error: ")
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("cleanup", "--rig", "shop", "--stuck"),
+            ("cleanup", "toast", "--rig", "shop", "--force"),
+            ("recover", "--all"),
+            ("restart", "toast"),
+            ("stop", "toast"),
+            ("nudge", "toast", "go on"),
+            ("parked",),
+        ],
+    )
+    def test_a_town_that_is_down(self, here: Here, ledger: Ledger, bead: Bead, words: tuple[str, ...]) -> None:
+        start_job(ledger, bead.id)
+        outcome = here.run("gt", "polecat", *words, expect=4)
+        assert "hint: gt up" in outcome.err
+
+    def test_an_idle_polecat_has_nothing_to_restart_or_stop(self, here: Here, ledger: Ledger, bead: Bead) -> None:
+        start_job(ledger, bead.id)
+        start_job(ledger, bead.id, JobState.ABANDONED, sequence=2)
+        for order in ("restart", "stop"):
+            assert "works on nothing" in here.run("gt", "polecat", order, "toast", expect=5).err
+
+    def test_where_nothing_is_unfinished_there_is_nothing_to_recover(self, here: Here, rig: Rig) -> None:
+        document = here.json("gt", "polecat", "recover", "--all")
+        assert document == {"dry_run": False, "jobs": [], "rebuilt": 0, "running": 0, "failed": 0}
+
+    def test_a_bead_with_a_running_job_is_not_unparked(self, here: Here, ledger: Ledger, bead: Bead) -> None:
+        start_job(ledger, bead.id)
+        assert f"gt job cancel {bead.id}" in here.run("gt", "polecat", "unpark", bead.id, expect=5).err
+
+
 class TestJobsOfTheRecord:
     def test_list_filters_by_rig_and_by_what_goes_on(self, here: Here, ledger: Ledger, bead: Bead) -> None:
         other = ledger.create_bead(NewBead(rig="shop", title="two"))

@@ -19,6 +19,8 @@ from temporalio.testing import WorkflowEnvironment
 from models import names
 from models.alerts import Alerting
 from models.attempts import WatchReport, WatchRig
+from models.cleanup import CleanupKind, CleanupOrder
+from models.errands import Errand, Nudge
 from models.escalations import Escalation, EscalationAck, EscalationCleared, EscalationResolve
 from models.jobs import DecisionKind, ObservationKind, RigFacts, RigName, WorkflowIds
 from models.merging import PauseRequest
@@ -35,12 +37,16 @@ from models.supervision import (
     RigNames,
     WitnessPing,
 )
+from tests.unit.test_cleanup_plan import job
+from tests.workflows.cleanup_world import CleanupWorld
 from tests.workflows.conftest import HOST, time_skipping, workers_of
-from tests.workflows.job_world import NOW, JobWorld, Town
+from tests.workflows.job_world import NOW, JobWorld, Town, rig
 from tests.workflows.mayor_world import MayorWorld
 from tests.workflows.merge_world import FAILED, PASSED, MergeWorld
 from tests.workflows.probes import eventually
 from workflows.boot import BootWorkflow
+from workflows.cleanup import CleanupWorkflow
+from workflows.errand import ErrandWorkflow
 from workflows.merge_queue import RefineryState
 from workflows.refinery import RefineryWorkflow
 from workflows.registry import WORKFLOWS
@@ -101,18 +107,21 @@ class ReplayWorld(JobWorld):
 async def record() -> None:
     """Run one bead through every workflow and write down what happened."""
     world, merges = ReplayWorld(), MergeWorld()
+    cleanups = CleanupWorld(jobs={"sh-1": job(host=HOST)})
     runs = iter([FAILED, FAILED, PASSED])
     merges.gates = lambda *_seen: next(runs, PASSED)
-    mayors = MayorWorld(alerting=Alerting(channels=("email",)))
+    mayors = MayorWorld(alerting=Alerting(channels=("email",)), hosts=(HOST,))
     ours = [*world.activities, world.load_rig, world.watch_rig, *mayors.activities]
-    ours += [world.look_at_deacon, world.probe, world.restart]
-    theirs = [merges.build_chain, merges.run_gates, merges.land_chain]
+    ours += [world.look_at_deacon, world.look_at_queues, world.look_at_host, world.probe, world.restart]
+    theirs = [merges.build_chain, merges.run_gates, merges.land_chain, *cleanups.activities]
     async with time_skipping() as env, workers_of(env)(workflows=WORKFLOWS, activities=[*ours, *theirs]):
         await tell_the_story(env, world)
+        await orders(env.client)
         HISTORIES.mkdir(exist_ok=True)
         for workflow_id in (
             names.dispatch_id("shop"), names.polecat_id("shop", "sh-1"), names.refinery_id("shop"),
             names.merge_id("shop", 1), names.witness_id("shop"), names.MAYOR_ID, names.DEACON_ID, names.BOOT_ID,
+            names.cleanup_id("shop", "polecat.toast"), names.errand_id("nudge"),
         ):  # fmt: skip
             await save(env.client, workflow_id)
 
@@ -158,6 +167,16 @@ async def tell_the_story(env: WorkflowEnvironment, world: JobWorld) -> None:
         BootWorkflow.run, id=names.BOOT_ID, task_queue=queue, execution_timeout=timedelta(minutes=15)
     )
     await env.sleep(timedelta(minutes=5))
+
+
+async def orders(client: Client) -> None:
+    """A polecat is cleaned up by force, another gets a word."""
+    order = CleanupOrder(rig=rig(), kind=CleanupKind.POLECAT, hosts=(HOST,), polecat="toast", force=True)
+    await client.execute_workflow(
+        CleanupWorkflow.run, order, id=names.cleanup_id("shop", "polecat.toast"), task_queue=names.TOWN_QUEUE
+    )
+    nudge = Errand(host=HOST, task=Nudge(rig="shop", polecat="nux", text="go on"))
+    await client.execute_workflow(ErrandWorkflow.run, nudge, id=names.errand_id("nudge"), task_queue=names.TOWN_QUEUE)
 
 
 async def trouble(mayor: WorkflowHandle[Any, Any]) -> None:

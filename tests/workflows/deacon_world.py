@@ -13,6 +13,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from models import names
+from models.alerts import Notice
 from models.base import Frozen
 from models.errors import ErrorCode
 from models.escalations import EscalationCleared
@@ -113,6 +114,8 @@ class TownWorld(MayorsPost):
     restarts: list[RestartWorkflow] = field(default_factory=list)
     on_restart: Callable[[str], None] | None = None
     cleared: list[EscalationCleared] = field(default_factory=list)
+    announced: list[Notice] = field(default_factory=list)
+    """what people were told directly"""
     looks: int = 0
     hosts: tuple[str, ...] = ("h1",)
     disk_percent: float | None = 50.0
@@ -170,11 +173,15 @@ class TownWorld(MayorsPost):
     async def clear_escalation(self, cleared: EscalationCleared) -> None:
         self.cleared.append(cleared)
 
+    @activity.defn
+    async def announce(self, notice: Notice) -> None:
+        self.announced.append(notice)
+
     @property
     def activities(self) -> list[Callable[..., object]]:
         return [
             self.town_facts, self.probe, self.restart, self.tell_mayor, self.clear_escalation,
-            self.look_at_host, self.look_at_queues,
+            self.look_at_host, self.look_at_queues, self.announce,
         ]  # fmt: skip
 
     def restarted(self) -> list[str]:

@@ -47,6 +47,7 @@ class MayorWorld:
     slow: bool = False
     settings: Settings = field(default_factory=Settings)
     rigs: tuple[str, ...] = ("shop",)
+    hosts: tuple[str, ...] = ()
     alerting: Alerting = field(default_factory=Alerting)
     refusals: dict[str, int] = field(default_factory=dict)
     """by channel: how many messages it refuses before it takes one"""
@@ -80,7 +81,9 @@ class MayorWorld:
     async def town_facts(self) -> TownFacts:
         self.reads += 1
         self._need_ledger()
-        return TownFacts(settings=self.settings, rigs=dict.fromkeys(self.rigs, RigWatch(settings=self.settings)))
+        return TownFacts(
+            settings=self.settings, rigs=dict.fromkeys(self.rigs, RigWatch(settings=self.settings)), hosts=self.hosts
+        )
 
     def _need_ledger(self) -> None:
         if not self.readable:

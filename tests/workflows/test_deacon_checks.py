@@ -143,7 +143,7 @@ async def test_a_deacon_that_is_stopped_lets_the_dispatchers_go(env: WorkflowEnv
             DispatcherProbe.run, id=names.dispatch_id("shop"), task_queue=names.TOWN_QUEUE
         )
         await here.pass_time(timedelta(minutes=3))
-        await here.deacon.signal(DeaconWorkflow.stop)
+        await here.deacon.execute_update(DeaconWorkflow.stop, PauseRequest(by="ada"))
         await here.pass_time(timedelta(minutes=3))
         heard = await dispatcher.query(DispatcherProbe.heard)
         assert heard[0].startswith("pause")

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from activities.nudging import NudgeActivities
+from models.cleanup import AttemptRef, InspectPolecats
+from models.errands import Nudge
 from models.errors import ErrorCode, GtError
 from tests.activities.sessions.desk import IDLE, Desk, eventually
 from tests.activities.workshop import Workshop, git
@@ -134,3 +137,47 @@ class TestTheRemoteIsAway:
         done = desk.clean_up()
         assert (done.parked_ref, done.worktree_freed, done.kept_reason) == (PARKED, True, "")
         assert git(workshop.remote, "show", f"{PARKED}:half.txt") == "half"
+
+
+class TestLooking:
+    def test_it_tells_of_sessions_open_attempts_and_worktrees(self, desk: Desk) -> None:
+        desk.start()
+        desk.start(bead="sh-2", polecat="nux", attempt=3)
+        desk.end(3, "sh-2", "nux")
+        looked = desk.cleanup.inspect_polecats(InspectPolecats(rig="shop", host="h1")).polecats
+        toast, nux = sorted(looked, key=lambda one: one.polecat, reverse=True)
+        mine = AttemptRef(bead="sh-1", attempt=1)
+        assert (toast.session, toast.session_lives, toast.attempts, toast.worktree) == (mine, True, (mine,), mine)
+        assert (nux.session, nux.attempts, nux.worktree) == (None, (), AttemptRef(bead="sh-2", attempt=3))
+
+    def test_a_clean_polecat_and_other_rigs_are_not_told_of(self, desk: Desk) -> None:
+        desk.start()
+        desk.clean_up()
+        for name in ("market--toast", "alien", "shop--nux"):
+            desk.tmux.new_session(name, Path("/tmp"), desk.environment, ["sh", "-c", IDLE], bead="", attempt=0)
+        (nux,) = desk.cleanup.inspect_polecats(InspectPolecats(rig="shop", host="h1")).polecats
+        assert (nux.polecat, nux.session) == ("nux", AttemptRef(bead="", attempt=0))
+
+
+class TestNudging:
+    def test_the_agent_reads_the_text_as_if_it_were_typed(self, desk: Desk) -> None:
+        desk.start('echo ready; read line; echo "heard: $line"; exec sleep 600')
+        desk.shown("ready")
+        NudgeActivities(desk.tmux).nudge(Nudge(rig="shop", polecat="toast", text="go on; $(touch pwned) `id` \x1b[31m"))
+        shown = desk.shown("heard: go on; $(touch pwned) `id`")
+        assert "uid=" not in shown
+        assert not (worktree(desk) / "pwned").exists()
+
+    def test_without_a_living_session_it_is_refused(self, desk: Desk) -> None:
+        desk.start("exit 3")
+        eventually(lambda: (pane := desk.pane()) is not None and pane.dead)
+        for polecat in ("toast", "nux"):
+            with pytest.raises(GtError) as refused:
+                NudgeActivities(desk.tmux).nudge(Nudge(rig="shop", polecat=polecat, text="go on"))
+            assert refused.value.code is ErrorCode.REFUSED
+
+    def test_nothing_and_too_much_are_no_nudge(self, desk: Desk) -> None:
+        for text in ("", " \n", "\x1b", "x" * 10_001):
+            with pytest.raises(GtError) as refused:
+                NudgeActivities(desk.tmux).nudge(Nudge(rig="shop", polecat="toast", text=text))
+            assert refused.value.code is ErrorCode.INVALID_VALUE

@@ -135,7 +135,7 @@ def test_work_that_was_handed_in_comes_before_the_death_that_follows_it(desk: De
 
 def test_a_request_for_help_is_told_with_its_words(desk: Desk, lookout: Lookout) -> None:
     desk.start('true; gt escalate "which till?" --severity low; exec sleep 600')
-    eventually(lambda: list((desk.folder() / session_folder.HELP).iterdir()))
+    eventually(lambda: list((desk.folder() / session_folder.HELP).glob("[!.]*.json")))
     lookout.look()
     seen = lookout.only()
     assert (seen.kind, seen.detail) == (ObservationKind.HELP, "low: which till?")

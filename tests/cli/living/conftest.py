@@ -18,10 +18,12 @@ import tomlkit
 from temporalio.worker import Worker
 
 from activities.interceptor import ActivityConduct
+from activities.town import TownActivities
 from ledger.store import Ledger
 from models import names
 from models.records import Bead, NewBead, Rig
 from services.founding import create_town
+from services.polling import activities_of
 from services.town import Town, load_town
 from tests.cli.living import standins
 from tests.temporal_server import START_S, client_of, dev_server
@@ -71,19 +73,24 @@ def worker(server: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def working(port: int, workflows: list[type], activities: list[Any]) -> Iterator[None]:
-    """A worker in a thread: the commands are processes of their own and the tests wait for them."""
+def working(port: int, workflows: list[type], activities: list[Any], asking: bool = False) -> Iterator[None]:
+    """A worker in a thread: the commands are processes of their own and the tests wait for them.
+
+    Args:
+        asking: with the real activities that ask Temporal itself.
+    """
     started, stop = threading.Event(), threading.Event()
 
     async def work() -> None:
         client = await client_of(port)
+        ours = activities_of(TownActivities(client)) if asking else []
         async with contextlib.AsyncExitStack() as stack:
             for queue in (names.TOWN_QUEUE, names.CONTROL_QUEUE):
                 worker = Worker(
                     client,
                     task_queue=queue,
                     workflows=workflows if queue == names.TOWN_QUEUE else [],
-                    activities=activities,
+                    activities=[*activities, *ours],
                     activity_executor=stack.enter_context(ThreadPoolExecutor(4)),
                     max_concurrent_activities=4,
                     interceptors=[ActivityConduct()],

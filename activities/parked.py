@@ -1,0 +1,211 @@
+"""Parked work: what there is, putting it on its bead's branch again, and letting go of it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+
+from temporalio import activity
+
+from activities.changes import landed_as
+from activities.clones import work_clone
+from activities.git import GitRepo, ls_remote, ls_remote_under, push_failure
+from activities.locks import exclusive
+from activities.parking import REMOTE_PROBLEMS
+from activities.saved_commits import SavedCommit, read_save
+from models import names
+from models.errands import ErrandResult, ExpireParked, ListParked, ParkedWork, Unpark, Unparked
+from models.errors import ErrorCode, GtError
+from models.records import Rig
+from models.town import TownPaths
+
+_FOLDERS = ("refs/gastown/parked/", "refs/gastown/wip/")
+
+
+class ParkedActivities:
+    """The rigs' parked work, as this host and the remotes have it. Blocking; runs in threads."""
+
+    def __init__(self, paths: TownPaths) -> None:
+        self._paths = paths
+
+    @activity.defn
+    def list_parked(self, request: ListParked) -> ErrandResult:
+        """All of a rig, newest first. A remote that cannot be reached is told of, and what is here is listed.
+
+        Raises:
+            GtError: DISK_FULL, GIT_FAILED.
+        """
+        rig, problem = request.rig, ""
+        with self._alone(rig):
+            repo = work_clone(self._paths, rig)
+            here = _refs_here(repo)
+            try:
+                there = self._fetch(repo, rig, _FOLDERS)
+            except GtError as error:
+                if error.code not in REMOTE_PROBLEMS:
+                    raise
+                there, problem = {}, error.message
+            target = repo.resolve(f"refs/remotes/origin/{rig.branch}") or ""
+            works = [_described(repo, rig, ref, sha, target, ref in there) for ref, sha in {**here, **there}.items()]
+        return ErrandResult(parked=tuple(sorted(works, key=lambda one: one.saved_at, reverse=True)), problem=problem)
+
+    @activity.defn
+    def unpark(self, request: Unpark) -> ErrandResult:
+        """Put a bead's parked work on its branch on the remote, as one commit where it was not committed.
+
+        The parked ref stays. Run again, it finds the branch as it left it.
+
+        Raises:
+            GtError: NOT_FOUND, REFUSED where the branch holds other work; REMOTE_UNREACHABLE, REMOTE_REFUSED,
+                DISK_FULL, GIT_FAILED.
+        """
+        rig, bead = request.rig, names.valid_bead(request.bead)
+        branch = f"refs/heads/{names.job_branch(bead)}"
+        with self._alone(rig):
+            repo = work_clone(self._paths, rig)
+            there = self._fetch(repo, rig, (f"{_FOLDERS[0]}{bead}/", f"{_FOLDERS[1]}{bead}/"))
+            saves = {ref: sha for ref, sha in {**there, **_refs_here(repo)}.items() if ref.split("/")[3] == bead}
+            ref = _chosen(saves, bead, request.attempt)
+            saved = read_save(repo, saves[ref], bead)
+            sha = _commit_of(repo, saves[ref], saved, bead)
+            before = ls_remote(rig.url, [branch]).get(branch, "")
+            if before and before != sha:
+                self._refuse_other_work(repo, rig, branch, before, sha)
+            if not request.dry_run and before != sha:
+                answer = repo.push(rig.url, [f"{sha}:{branch}"], {branch: before})
+                if answer.exit_code != 0 and ls_remote(rig.url, [branch]).get(branch) != sha:
+                    raise push_failure(answer, f"unparking {bead}")
+        return ErrandResult(
+            unparked=Unparked(
+                bead=bead,
+                attempt=names.saved_attempt(ref) or 0,
+                ref=ref,
+                branch=names.job_branch(bead),
+                sha=sha,
+                besides=saved.besides if saved else "",
+                stayed_here=saved.left_out if saved else "",
+                kept_here=_kept_here(repo, bead, saves[ref]),
+            )
+        )
+
+    @activity.defn
+    def expire_parked(self, request: ExpireParked) -> ErrandResult:
+        """Delete these refs, on the remote and here, where they still hold what they held.
+
+        Raises:
+            GtError: REMOTE_UNREACHABLE, REMOTE_REFUSED, GIT_FAILED.
+        """
+        rig, expired = request.rig, []
+        with self._alone(rig):
+            repo = work_clone(self._paths, rig)
+            wanted = {one.ref: one.sha for one in request.refs if names.saved_attempt(one.ref) is not None}
+            there = ls_remote(rig.url, list(wanted)) if wanted else {}
+            doomed = {ref: sha for ref, sha in there.items() if wanted[ref] == sha}
+            if doomed:
+                answer = repo.push(rig.url, [f":{ref}" for ref in doomed], doomed)
+                if answer.exit_code != 0 and ls_remote(rig.url, list(doomed)):
+                    raise push_failure(answer, "expiring parked work")
+            for ref, sha in wanted.items():
+                if ref in there and ref not in doomed:
+                    continue
+                if repo.resolve(ref) == sha:
+                    repo.run("update-ref", "-d", ref, sha)
+                expired.append(ref)
+        return ErrandResult(expired=tuple(expired))
+
+    def _fetch(self, repo: GitRepo, rig: Rig, folders: tuple[str, ...]) -> dict[str, str]:
+        """Fetch the target and what is under `folders`: full ref → object name."""
+        target_ref = f"refs/heads/{names.valid_branch(rig.branch)}"
+        there = ls_remote_under(rig.url, [*folders, target_ref])
+        tip = there.pop(target_ref, "")
+        found = {ref: sha for ref, sha in there.items() if names.saved_attempt(ref) is not None}
+        missing = [ref for ref, sha in found.items() if repo.resolve(sha) is None]
+        tracked = [f"+{tip}:refs/remotes/origin/{rig.branch}"] if tip else []
+        if tracked or missing:
+            repo.fetch(rig.url, [*tracked, *missing])
+        return found
+
+    def _refuse_other_work(self, repo: GitRepo, rig: Rig, branch: str, before: str, sha: str) -> None:
+        """Refuse to move the branch away from commits that the parked work does not hold."""
+        if repo.resolve(before) is None:
+            repo.fetch(rig.url, [branch])
+        if not repo.is_ancestor(before, sha):
+            name = branch.removeprefix("refs/heads/")
+            raise GtError(
+                ErrorCode.REFUSED,
+                f"the branch {name} is on the remote already, at {before[:12]}, and holds other work",
+                f"git push {rig.url} :{branch}   # only if that work is not wanted",
+            )
+
+    def _alone(self, rig: Rig) -> AbstractContextManager[None]:
+        return exclusive(self._paths.rig(rig.name) / "repo.lock")
+
+
+def _refs_here(repo: GitRepo) -> dict[str, str]:
+    listed = repo.run("for-each-ref", "--format=%(refname) %(objectname)", *(one.rstrip("/") for one in _FOLDERS)).text
+    return {
+        ref: sha
+        for ref, sha in (line.split(" ") for line in listed.splitlines())
+        if names.saved_attempt(ref) is not None
+    }
+
+
+def _described(repo: GitRepo, rig: Rig, ref: str, sha: str, target: str, on_remote: bool) -> ParkedWork:
+    bead, attempt = ref.split("/")[3], names.saved_attempt(ref) or 0
+    at, _, subject = repo.run("log", "-1", "--format=%ct %s", sha, "--").word.partition(" ")
+    base = repo.attempt("merge-base", target, sha).word if target else ""
+    changed = repo.run("diff", "--name-only", "-z", "--no-renames", *([base] if base else []), sha, "--").stdout
+    saved = read_save(repo, sha, bead)
+    return ParkedWork(
+        ref=ref,
+        sha=sha,
+        rig=rig.name,
+        bead=bead,
+        attempt=attempt,
+        parked=ref.startswith(_FOLDERS[0]),
+        saved_at=datetime.fromtimestamp(int(at), UTC),
+        subject=subject,
+        files=changed.count(b"\0"),
+        on_remote=on_remote,
+        landed=bool(target) and _has_landed(repo, bead, sha, saved, target),
+        stayed_here=saved.left_out if saved else "",
+    )
+
+
+def _has_landed(repo: GitRepo, bead: str, sha: str, saved: SavedCommit | None, target: str) -> bool:
+    """All of it is on the target. What was never committed cannot be told to be, so it counts as not landed."""
+    if saved is None:
+        return repo.is_ancestor(sha, target) or landed_as(repo, bead, sha, target, here=True) is not None
+    if saved.parent is None or saved.besides or saved.left_out:
+        return False
+    unchanged = repo.run("rev-parse", "--verify", f"{saved.parent}^{{tree}}").word == saved.tree
+    return unchanged and _has_landed(repo, bead, saved.parent, None, target)
+
+
+def _chosen(saves: dict[str, str], bead: str, attempt: int | None) -> str:
+    """Of the newest attempt, or of the one asked for; parked comes after saved."""
+    fitting = [ref for ref in saves if attempt in (None, names.saved_attempt(ref))]
+    if not fitting:
+        what = f"attempt {attempt} of {bead}" if attempt is not None else bead
+        raise GtError(ErrorCode.NOT_FOUND, f"nothing of {what} is parked", "gt polecat parked")
+    return max(fitting, key=lambda ref: (names.saved_attempt(ref) or 0, ref.startswith(_FOLDERS[0])))
+
+
+def _commit_of(repo: GitRepo, sha: str, saved: SavedCommit | None, bead: str) -> str:
+    """The parked work as an agent would have committed it; the same each time."""
+    if saved is None:
+        return sha
+    dated = f"@{int(saved.at.timestamp())} +0000"
+    parents = ["-p", saved.parent] if saved.parent else []
+    if saved.parent and repo.run("rev-parse", "--verify", f"{saved.parent}^{{tree}}").word == saved.tree:
+        return saved.parent
+    message = f"Unfinished work of {bead}, attempt {saved.attempt}"
+    environment = {"GIT_AUTHOR_DATE": dated, "GIT_COMMITTER_DATE": dated}
+    return repo.run("commit-tree", *parents, "-m", message, saved.tree, environment=environment).word
+
+
+def _kept_here(repo: GitRepo, bead: str, sha: str) -> str | None:
+    """The ref that has the files which did not leave this host."""
+    listed = repo.run("for-each-ref", "--format=%(refname) %(parent)", f"refs/gastown/kept/{bead}").text
+    rows = [line.split(" ") for line in listed.splitlines()]
+    return next((row[0] for row in rows if row[1:2] == [sha]), None)

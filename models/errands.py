@@ -1,0 +1,101 @@
+"""What a person asks of one host: each is one activity there, and the person waits for its answer."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from models.base import Frozen
+from models.records import Rig
+
+
+class Nudge(Frozen):
+    """Type a text into a polecat's session and press Enter."""
+
+    kind: Literal["nudge"] = "nudge"
+    rig: str
+    polecat: str
+    text: str
+
+
+class ListParked(Frozen):
+    """Parked work of a rig, and saves of unfinished work."""
+
+    kind: Literal["list_parked"] = "list_parked"
+    rig: Rig
+
+
+class Unpark(Frozen):
+    """Put parked work on its bead's branch on the remote."""
+
+    kind: Literal["unpark"] = "unpark"
+    rig: Rig
+    bead: str
+    attempt: int | None = None
+    """None: the newest"""
+    dry_run: bool = False
+
+
+class ParkedRef(Frozen):
+    ref: str
+    sha: str
+    """what it holds: one that holds something else by now is left alone"""
+
+
+class ExpireParked(Frozen):
+    """Delete refs of parked work, on the remote and on the host."""
+
+    kind: Literal["expire_parked"] = "expire_parked"
+    rig: Rig
+    refs: tuple[ParkedRef, ...]
+
+
+class ParkedWork(ParkedRef):
+    """Work of one attempt that was put aside."""
+
+    rig: str
+    bead: str
+    attempt: int
+    parked: bool = True
+    """False: a save of unfinished work, made while the agent worked"""
+    saved_at: datetime
+    subject: str
+    files: int
+    """that differ from the target"""
+    on_remote: bool
+    """False: on the host alone, because the remote would not take it"""
+    landed: bool
+    """the target holds all of it"""
+    stayed_here: str = ""
+    """files that were left on the host where it was parked, one a line, and why"""
+
+
+class Unparked(Frozen):
+    bead: str
+    attempt: int
+    ref: str
+    branch: str
+    sha: str
+    """where the branch is now, or would be"""
+    besides: str = ""
+    """commits that hold what is no file, one a line"""
+    stayed_here: str = ""
+    kept_here: str | None = None
+    """the ref, on this host alone, that has the files which stayed here"""
+
+
+class Errand(Frozen):
+    host: str
+    task: Annotated[Nudge | ListParked | Unpark | ExpireParked, Field(discriminator="kind")]
+
+
+class ErrandResult(Frozen):
+    """What came of it; only what was asked for is set."""
+
+    parked: tuple[ParkedWork, ...] = ()
+    problem: str = ""
+    """list_parked: why the remote is not in the answer"""
+    unparked: Unparked | None = None
+    expired: tuple[str, ...] = ()

@@ -1,0 +1,169 @@
+"""`gt deacon`, `gt boot`, `gt mayor` and `gt witness` on real workflows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from temporalio.client import Client
+
+from models import names
+from models.records import Rig
+from services import long_lived
+from tests.cli.conftest import Here
+from tests.cli.living import standins
+from tests.cli.living.conftest import on_server, working
+from workflows.boot import BootWorkflow
+from workflows.deacon import DeaconWorkflow
+from workflows.mayor import MayorWorkflow
+from workflows.witness import WitnessWorkflow
+
+
+@pytest.fixture
+def watchers(server: int) -> Iterator[None]:
+    """A worker for the watchers, who can ask Temporal."""
+    workflows = [BootWorkflow, DeaconWorkflow, MayorWorkflow, WitnessWorkflow]
+    with working(server, workflows, standins.activities, asking=True):
+        yield
+        on_server(server, _end_all)
+
+
+async def _end_all(client: Client) -> None:
+    async for found in client.list_workflows("ExecutionStatus = 'Running'"):
+        if found.id in {names.DEACON_ID, names.MAYOR_ID}:
+            await client.get_workflow_handle(found.id).terminate()
+    async for schedule in await client.list_schedules():
+        await client.get_schedule_handle(schedule.id).delete()
+
+
+def start(server: int, workflow_id: str) -> None:
+    async def begin(client: Client) -> None:
+        await long_lived.start(client, workflow_id)
+
+    on_server(server, begin)
+
+
+def run_of(server: int, workflow_id: str) -> str:
+    async def look(client: Client) -> str:
+        return (await client.get_workflow_handle(workflow_id).describe()).run_id or ""
+
+    run: str = on_server(server, look)
+    return run
+
+
+@pytest.mark.usefixtures("watchers")
+class TestDeacon:
+    def test_one_that_runs_shows_whom_it_watches(self, here: Here, server: int) -> None:
+        start(server, names.DEACON_ID)
+        shown = here.json("gt", "deacon", "status")
+        assert {"workflow_id", "condition", "run_id", "stopped", "cycles", "watched", "checks"} <= set(shown)
+        assert (shown["condition"], shown["run_id"]) == ("running", run_of(server, names.DEACON_ID))
+        assert "running" in here.run("gt", "deacon", "status").out
+
+    def test_one_that_does_not_run_fails_and_names_the_cure(self, here: Here, server: int) -> None:
+        outcome = here.run("gt", "deacon", "status", "-o", "json", expect=1)
+        assert outcome.json["condition"] == "absent"
+        assert "hint: gt deacon" in outcome.err
+
+    def test_it_is_stopped_stays_so_through_a_restart_and_is_started(self, here: Here, server: int) -> None:
+        start(server, names.DEACON_ID)
+        stopped = here.json("gt", "deacon", "stop", "--reason", "maintenance")
+        assert (stopped["stopped"], stopped["stop_reason"]) == (True, "maintenance")
+        assert here.json("gt", "deacon", "status")["condition"] == "stopped"
+        before = run_of(server, names.DEACON_ID)
+        again = here.json("gt", "deacon", "restart")
+        assert again["condition"] == "stopped"
+        assert again["run_id"] == run_of(server, names.DEACON_ID) != before
+        start(server, names.DEACON_ID)  # as every worker does that starts
+        assert here.json("gt", "deacon", "status")["condition"] == "stopped"
+        assert here.json("gt", "deacon", "start")["condition"] == "running"
+        assert here.json("gt", "deacon", "status")["condition"] == "running"
+
+    def test_a_reset_forgets_even_that_it_was_stopped(self, here: Here, server: int) -> None:
+        start(server, names.DEACON_ID)
+        here.run("gt", "deacon", "stop")
+        assert here.json("gt", "deacon", "reset")["condition"] == "running"
+
+    def test_one_that_is_gone_comes_back(self, here: Here, server: int) -> None:
+        assert here.json("gt", "deacon", "start")["condition"] == "running"
+
+    def test_stopping_one_that_is_gone_is_unreachable(self, here: Here) -> None:
+        assert "hint: gt deacon start" in here.run("gt", "deacon", "stop", expect=4).err
+
+
+@pytest.mark.usefixtures("watchers")
+class TestBoot:
+    def test_it_is_not_found_before_it_is_scheduled(self, here: Here) -> None:
+        assert "hint: gt up" in here.run("gt", "boot", "status", expect=3).err
+
+    def test_run_prints_the_four_steps_revives_the_deacon_and_status_shows_it(self, here: Here, server: int) -> None:
+        report = here.json("gt", "boot", "run")
+        assert [step["name"] for step in report["steps"]] == [
+            "is the process alive", "does it answer", "restart", "tell the Mayor",
+        ]  # fmt: skip
+        assert [step["ok"] for step in report["steps"]] == [False, False, True, True]
+        assert here.json("gt", "deacon", "status")["condition"] == "running"
+        shown = here.json("gt", "boot", "status")
+        assert {"paused", "next_at", "last"} <= set(shown)
+        assert shown["last"] == report
+        assert "1. is the process alive: no" in here.run("gt", "boot", "status").out
+        text = here.run("gt", "boot", "run").out
+        assert "1. is the process alive: yes" in text
+        assert "the Deacon is well" in text
+
+
+@pytest.mark.usefixtures("watchers")
+class TestMayor:
+    def test_it_shows_what_is_open_and_keeps_it_through_a_restart(self, here: Here, server: int) -> None:
+        here.run("gt", "escalate", "help")
+        before = here.json("gt", "mayor", "status")
+        assert (before["condition"], before["open"], before["unacked"]) == ("running", 1, 1)
+        assert here.json("gt", "mayor", "restart")["run_id"] != before["run_id"]
+        after = here.json("gt", "mayor", "status")
+        assert (after["open"], after["unacked"]) == (1, 1)
+
+    def test_one_that_is_gone_comes_back_with_what_it_knew(self, here: Here, server: int) -> None:
+        here.run("gt", "escalate", "help")
+        assert here.json("gt", "mayor", "status")["open"] == 1
+
+        async def end(client: Client) -> None:
+            await client.get_workflow_handle(names.MAYOR_ID).terminate()
+
+        on_server(server, end)
+        here.run("gt", "mayor", "status", expect=1)
+        here.run("gt", "mayor", "start")
+        assert here.json("gt", "mayor", "status")["open"] == 1
+
+
+@pytest.mark.usefixtures("watchers")
+class TestWitness:
+    def test_it_shows_its_state_and_what_the_deacon_thinks(self, here: Here, rig: Rig, server: int) -> None:
+        start(server, names.witness_id(rig.name))
+        start(server, names.DEACON_ID)
+        shown = here.json("gt", "witness", "status", "--rig", rig.name)
+        assert {"workflow_id", "condition", "rig", "hosts", "deacon"} <= set(shown)
+        assert (shown["rig"], shown["condition"]) == (rig.name, "running")
+        assert rig.name in here.run("gt", "witness", "status", "--rig", rig.name).out
+
+    def test_restart_and_reset_make_a_new_run(self, here: Here, rig: Rig, server: int) -> None:
+        witness = names.witness_id(rig.name)
+        start(server, witness)
+        runs = {run_of(server, witness)}
+        for verb in ("restart", "reset"):
+            runs.add(here.json("gt", "witness", verb, "--rig", rig.name)["run_id"])
+        assert len(runs) == 3
+
+    def test_one_that_never_ran_is_started_and_one_of_an_unknown_rig_is_not_found(self, here: Here, rig: Rig) -> None:
+        here.run("gt", "witness", "start", "--rig", "nope", expect=3)
+        here.run("gt", "witness", "restart", "--rig", "nope", expect=3)
+        here.run("gt", "witness", "stop", "--rig", "nope", expect=3)
+        assert "hint: gt witness" in here.run("gt", "witness", "stop", "--rig", rig.name, expect=4).err
+
+
+class TestWithoutAWorker:
+    def test_what_nobody_answers_for_says_so_within_seconds(self, here: Here, server: int) -> None:
+        start(server, names.DEACON_ID)
+        outcome = here.run("gt", "deacon", "status", "-o", "json", expect=1)
+        assert outcome.json["condition"] in {"silent", "wedged"}
+        assert "hint: gt up" in here.run("gt", "deacon", "stop", expect=4).err
+        on_server(server, _end_all)

@@ -1,0 +1,54 @@
+"""One thing that a person asks of one host, and its answer."""
+
+from __future__ import annotations
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError
+
+from activities.nudging import NudgeActivities
+from activities.parked import ParkedActivities
+from models.errands import Errand, ErrandResult, ExpireParked, ListParked, Nudge, Unpark
+from models.errors import ErrorCode, Level
+from models.names import WorkflowType
+from workflows import options
+from workflows.labels import Labels
+
+
+@workflow.defn(name=WorkflowType.ERRAND)
+class ErrandWorkflow:
+    """Ends with the activity's answer, or with its failure."""
+
+    @workflow.run
+    async def run(self, errand: Errand) -> ErrandResult:
+        """Run it on its host.
+
+        Raises:
+            ApplicationError: TEMPORAL_UNREACHABLE where no worker of the host takes it; the activity's own failure.
+        """
+        rig = errand.task.rig
+        Labels().show(role="errand", state=errand.task.kind, rig=rig if isinstance(rig, str) else rig.name)
+        try:
+            return await self._run(errand)
+        except ActivityError as error:
+            if isinstance(error.cause, ApplicationError):
+                raise
+            away = isinstance(error.cause, TimeoutError)
+            raise ApplicationError(
+                f"no worker answers on the host {errand.host}" if away else str(error.cause or error),
+                Level.L3.value,
+                "gt status",
+                type=ErrorCode.TEMPORAL_UNREACHABLE.value,
+                non_retryable=True,
+            ) from error
+
+    async def _run(self, errand: Errand) -> ErrandResult:
+        given = options.errand(errand.host)
+        match errand.task:
+            case Nudge() as task:
+                return await workflow.execute_activity_method(NudgeActivities.nudge, task, **given)
+            case ListParked() as task:
+                return await workflow.execute_activity_method(ParkedActivities.list_parked, task, **given)
+            case Unpark() as task:
+                return await workflow.execute_activity_method(ParkedActivities.unpark, task, **given)
+            case ExpireParked() as task:
+                return await workflow.execute_activity_method(ParkedActivities.expire_parked, task, **given)
