@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from activities.changes import ChangeFacts, landed_as, read_change
+from activities.changes import ChangeFacts, beads_that_changed, landed_as, read_change
 from activities.git import IDENTITY, GitRepo, failure
 from models import names
 from models.git_errors import plain_words
@@ -80,10 +81,17 @@ def commit(repo: GitRepo, change: MergeRequest, facts: ChangeFacts, tree: str, p
 
 
 class ChainBuilder:
-    """Puts changes one by one on top of a base: each becomes the next link or is dropped."""
+    """Puts changes one by one on top of a base: each becomes the next link or is dropped.
 
-    def __init__(self, repo: GitRepo, base_sha: str) -> None:
+    Args:
+        needs: by bead, those that have to stand before it.
+    """
+
+    def __init__(self, repo: GitRepo, base_sha: str, needs: Mapping[str, tuple[str, ...]]) -> None:
         self._repo = repo
+        self._needs = needs
+        self._there: set[str] = set()
+        """beads that are landed or in the chain"""
         self._base_sha = base_sha
         self._tip_sha = base_sha
         self._tip_tree = repo.run("rev-parse", "--verify", f"{base_sha}^{{tree}}").word
@@ -97,8 +105,12 @@ class ChainBuilder:
             GtError: DISK_FULL, GIT_FAILED.
         """
         landed = landed_as(self._repo, change.bead, change.head_sha, self._base_sha, here=here)
+        missing = [bead for bead in self._needs.get(change.bead, ()) if bead not in self._there]
         if landed is not None:
+            self._there.add(change.bead)
             self._drop(change, DropKind.LANDED, sha=landed)
+        elif missing:
+            self._drop(change, DropKind.WAITS, detail=f"waits for {', '.join(missing)}")
         elif not here:
             self._drop(change, DropKind.GONE, detail=f"{change.branch} at {change.head_sha} is not on the remote")
         else:
@@ -107,7 +119,8 @@ class ChainBuilder:
     def _merge(self, change: MergeRequest) -> None:
         merged = merge_tree(self._repo, self._tip_sha, change.head_sha)
         if merged.conflict:
-            self._drop(change, DropKind.CONFLICT, files=merged.files, detail=merged.detail)
+            rivals = beads_that_changed(self._repo, change.head_sha, self._tip_sha, merged.files)
+            self._drop(change, DropKind.CONFLICT, files=merged.files, rivals=rivals, detail=merged.detail)
         elif merged.tree == self._tip_tree:
             self._drop(change, DropKind.EMPTY)
         else:
@@ -117,6 +130,7 @@ class ChainBuilder:
         facts = read_change(self._repo, change.head_sha, self._base_sha)
         self._tip_sha = commit(self._repo, change, facts, tree, self._tip_sha)
         self._tip_tree = tree
+        self._there.add(change.bead)
         self.links.append(
             ChainLink(merge_request=change.id, bead=change.bead, head_sha=change.head_sha, sha=self._tip_sha)
         )
@@ -127,10 +141,19 @@ class ChainBuilder:
         kind: DropKind,
         sha: str | None = None,
         files: tuple[str, ...] = (),
+        rivals: tuple[str, ...] = (),
         detail: str = "",
     ) -> None:
         self.dropped.append(
-            DroppedChange(merge_request=change.id, bead=change.bead, kind=kind, sha=sha, files=files, detail=detail)
+            DroppedChange(
+                merge_request=change.id,
+                bead=change.bead,
+                kind=kind,
+                sha=sha,
+                files=files,
+                rivals=rivals,
+                detail=detail,
+            )
         )
 
 

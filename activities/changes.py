@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from activities.git import GitRepo
 from policies.merge_message import BEAD_TRAILER, CHANGE_TRAILER, landed_change, lands
 
+MOST_RIVALS: Final = 20
+"""commits of the other side of a conflict that are looked at"""
 _RAW_DATE: Final = re.compile(r"\d{1,11} [+-]\d{4}")
 
 
@@ -78,6 +80,17 @@ def last_landing(repo: GitRepo, bead: str, target_sha: str, known: Iterable[str]
     fields = listed.split("\0")
     found = zip(fields[0::2], fields[1::2], strict=False)
     return next((sha.strip() for sha, message in found if landed_change(message, bead)), None)
+
+
+def beads_that_changed(repo: GitRepo, head_sha: str, target_sha: str, files: Sequence[str]) -> tuple[str, ...]:
+    """The beads whose landings changed `files` on the target since `head_sha` left it, the latest first."""
+    if not files:
+        return ()
+    form = f"--format=%(trailers:key={BEAD_TRAILER},valueonly,separator=%x00)%x00"
+    # The history of paths; without a common commit there is none to look at.
+    listed = repo.attempt("log", "-n", str(MOST_RIVALS), form, f"{head_sha}..{target_sha}", "--", *files)
+    named = (word.strip() for word in listed.text.split("\0")) if listed.exit_code == 0 else ()
+    return tuple(dict.fromkeys(word for word in named if word))
 
 
 def _records(listed: str) -> list[list[str]]:

@@ -42,7 +42,7 @@ class LandingActivities:
     def build_chain(self, request: BuildChain) -> Chain:
         """Put one commit per change on top of the target's tip, without a checkout.
 
-        CONFLICT and EMPTY are judged on top of the links before: they hold only if those links land.
+        CONFLICT, EMPTY and WAITS are judged on top of the links before: they hold only if those links land.
 
         Raises:
             GtError: REMOTE_UNREACHABLE, NO_SUCH_BRANCH (the target), DISK_FULL, GIT_FAILED.
@@ -57,7 +57,7 @@ class LandingActivities:
         alive = [change for change in changes if _branch_ref(change.branch) in on_remote]
         fetched = self._fetch(repo, rig, request.target, base, [change.head_sha for change in alive])
         crash_point("chain.fetched")
-        builder = ChainBuilder(repo, base)
+        builder = ChainBuilder(repo, base, request.needs)
         for change in changes:
             builder.add(change, here=change in alive and change.head_sha in fetched)
         crash_point("chain.built")

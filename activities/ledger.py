@@ -17,6 +17,7 @@ from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
 from models.escalations import EscalationRef, EscalationStatus
 from models.jobs import Admission, DispatchFacts, DispatchFactsRequest, RigFacts, RigName, SlingRequest
+from models.queue import QueueFacts, QueueFactsRequest
 from models.records import BeadRef, BeadStatusReply, JobWrites
 from models.supervision import TownFacts
 from services.alert_files import AlertFiles, mirror_of
@@ -69,6 +70,12 @@ class LedgerActivities:
         """What a rig's long-lived workflow reads each cycle."""
         with self._opened() as ledger:
             return ledger.rig_facts(request)
+
+    @activity.defn
+    def queue_facts(self, request: QueueFactsRequest) -> QueueFacts:
+        """What a Refinery's cycle reads."""
+        with self._opened() as ledger:
+            return ledger.queue_facts(request)
 
     @activity.defn
     def town_facts(self) -> TownFacts:

@@ -24,11 +24,13 @@ from models.jobs import (
     SlingRequest,
     UnfinishedJob,
 )
+from models.queue import QueueFacts, QueueFactsRequest
 from models.records import (
     Bead,
     BeadStatus,
     JobEvent,
     JobRow,
+    JobState,
     MergeRequest,
     MergeRequestRow,
     MergeRequestState,
@@ -130,6 +132,21 @@ class JobRecords(Transactions):
         """What a rig's long-lived workflow reads each cycle; GtError(NOT_FOUND) for the rig."""
         return self.read(lambda connection: _rig_facts(connection, request.rig))
 
+    def queue_facts(self, request: QueueFactsRequest) -> QueueFacts:
+        """What a Refinery's cycle reads; GtError(NOT_FOUND) for the rig."""
+
+        def ask(connection: Connection) -> QueueFacts:
+            facts = _rig_facts(connection, request.rig)
+            return QueueFacts(
+                rig=facts.rig,
+                settings=facts.settings,
+                hosts=facts.hosts,
+                open_dependencies=open_dependencies(connection, request.beads),
+                queued=_queued(connection, request.rig),
+            )
+
+        return self.read(ask)
+
     def town_facts(self) -> TownFacts:
         """What the Deacon reads each cycle."""
 
@@ -164,6 +181,19 @@ def _rig_facts(connection: Connection, rig: str) -> RigFacts:
         settings=effective_settings(connection, rig),
         hosts=tuple(host.name for host in all_hosts(connection)),
     )
+
+
+def _queued(connection: Connection, rig: str) -> tuple[MergeRequest, ...]:
+    """Requests that wait to be merged, of jobs that are submitted under just that attempt; oldest first."""
+    requests, jobs = schema.merge_requests, schema.jobs
+    submitted = (jobs.c.state == JobState.SUBMITTED.value) & (jobs.c.attempt == requests.c.attempt)
+    query = (
+        select(requests)
+        .join(jobs, (jobs.c.bead == requests.c.bead) & submitted)
+        .where(requests.c.rig == rig, requests.c.state == MergeRequestState.QUEUED.value)
+        .order_by(requests.c.submitted_at, requests.c.id)
+    )
+    return tuple(MergeRequest.model_validate(row) for row in _dicts(connection, query))
 
 
 def _refuse_misplaced(bead: Bead, rig: Rig) -> None:

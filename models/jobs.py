@@ -257,6 +257,8 @@ class Verdict(Frozen):
     base_sha: str | None = None
     gate: str | None = None
     files: tuple[str, ...] = ()
+    rivals: tuple[str, ...] = ()
+    """conflict: the beads that changed those files on the target"""
     detail: str = ""
     """last lines of the log, or git's words"""
     log_path: str | None = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from pydantic import Field
+
 from models.base import Frozen
 from models.gating import GatedCommit, GateTally, Seen
 from models.jobs import Verdict
@@ -45,8 +47,14 @@ class QueueStatus(Frozen):
 
 
 class PauseRequest(Frozen):
+    """`above_priority` and `drain` are the Refinery's alone."""
+
     reason: str = ""
     by: str = ""
+    above_priority: int | None = None
+    """changes more urgent than this are merged all the same"""
+    drain: bool = False
+    """what waits already is merged first"""
 
 
 class QueueItemRef(Frozen):
@@ -82,6 +90,8 @@ class MergeBatch(Frozen):
     changes: tuple[MergeRequest, ...]
     settings: MergeQueueSettings
     seen: Seen = Seen()
+    needs: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """by bead: those of the same batch that have to be merged before it"""
 
 
 class MergeOutcome(Frozen):
@@ -118,6 +128,8 @@ class BuildChain(Frozen):
     rig: Rig
     target: str
     changes: tuple[MergeRequest, ...]
+    needs: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """by bead: those that have to stand before it in the chain"""
 
 
 class ChainLink(Frozen):
@@ -132,6 +144,8 @@ class DropKind(StrEnum):
     CONFLICT = "conflict"
     LANDED = "landed"
     """the target holds a commit with this change's trailer already: `sha` names it"""
+    WAITS = "waits"
+    """what it needs is neither landed nor in the chain before it"""
     GONE = "gone"
     """the branch, or the submitted commit, is not on the remote"""
     EMPTY = "empty"
@@ -144,6 +158,8 @@ class DroppedChange(Frozen):
     kind: DropKind
     sha: str | None = None
     files: tuple[str, ...] = ()
+    rivals: tuple[str, ...] = ()
+    """CONFLICT: the beads whose landings changed those files on the other side"""
     detail: str = ""
 
 

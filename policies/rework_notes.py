@@ -30,6 +30,7 @@ def verdict_note(verdict: Verdict, target: str) -> tuple[str, str]:
         parts = [
             f"REWORK_REQUEST: the change does not apply to {target}{base}.",
             f"Conflicting files:\n{files}" + (f"\n- and {more} more" if more > 0 else "") if files else "",
+            f"On the other side: what {', '.join(verdict.rivals)} landed." if verdict.rivals else "",
             verdict.detail.strip(),
             f"Run `git fetch origin`, rebase your branch onto origin/{target}, resolve the conflicts, commit, "
             "and run `gt done` again.",
@@ -40,6 +41,7 @@ def verdict_note(verdict: Verdict, target: str) -> tuple[str, str]:
         if verdict.gate
         else f"MERGE_FAILED: the change could not be merged into {target}{base}.",
         f"The last lines of its log:\n\n{verdict.detail.strip()}" if verdict.detail.strip() else "",
+        f"The whole log: {verdict.log_path}" if verdict.log_path else "",
         f"Run `git fetch origin`, rebase your branch onto origin/{target}, repair the cause, commit, "
         "and run `gt done` again. The raw log is in the file named by GT_FAILURE_LOG.",
     ]

@@ -108,12 +108,25 @@ class MergeWorkflow:
         self._show("building the chain", "merging")
         self._chain = await workflow.execute_activity_method(
             LandingActivities.build_chain,
-            BuildChain(rig=self._batch.rig, target=self._batch.target, changes=tuple(self._open.values())),
+            BuildChain(
+                rig=self._batch.rig,
+                target=self._batch.target,
+                changes=tuple(self._open.values()),
+                needs=self._needs(),
+            ),
             summary=f"chain of {len(self._open)} on {self._batch.target}",
             **options.host_work(self._batch.host),
         )
         self._show("gating", "merging")
         return self._chain
+
+    def _needs(self) -> dict[str, tuple[str, ...]]:
+        """What each change needs that is not merged by now: not even a culprit's repaired self is in this merge."""
+        merged = {verdict.bead for verdict in self._verdicts if verdict.kind is VerdictKind.MERGED}
+        missing = {
+            bead: tuple(need for need in needs if need not in merged) for bead, needs in self._batch.needs.items()
+        }
+        return {bead: needs for bead, needs in missing.items() if needs}
 
     async def _judge_and_land(self, chain: Chain) -> tuple[int, LandResult, Judgement | None]:
         """Gate the chain, and land its green start as it grows: what is green need not wait for a search.
@@ -208,6 +221,7 @@ class MergeWorkflow:
             VerdictKind.CONFLICT,
             base_sha=tip,
             files=drop.files[:MAX_FILES],
+            rivals=drop.rivals,
             detail=drop.detail,
         )
 
@@ -238,6 +252,7 @@ class MergeWorkflow:
         merged_sha: str | None = None,
         gate: str | None = None,
         files: tuple[str, ...] = (),
+        rivals: tuple[str, ...] = (),
         detail: str = "",
         log_path: str | None = None,
     ) -> None:
@@ -254,6 +269,7 @@ class MergeWorkflow:
                 base_sha=base_sha,
                 gate=gate,
                 files=files,
+                rivals=rivals,
                 detail=detail,
                 log_path=log_path,
             )

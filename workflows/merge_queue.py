@@ -2,93 +2,56 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from models.base import Frozen
-    from models.gating import Seen
-    from models.jobs import RigFacts, Verdict, VerdictKind
-    from models.merging import MergeOutcome, QueueItem, QueueItemState
+    from models.jobs import Verdict, VerdictKind
+    from models.merging import MergeOutcome, Withdraw
     from models.records import MergeRequest
-    from policies.queue_order import Candidate, order
+    from policies.queue_order import Candidate, joinable, order
+
+from workflows.refinery_state import Decided, QueueEntry
 
 REMEMBERED = 1000
 """verdicts that are kept to be told again"""
 REMEMBERED_DETAIL = 250_000
 """characters of log tails kept with them: the whole state must stay below 2 MB"""
+RECORD_LAGS = timedelta(minutes=10)
+"""for so long what was merged here counts although the record does not have it yet"""
 CLEARED = "the merge queue was cleared; the branch is kept"
+WITHDRAWN = "taken back by its job"
 
 
-class QueueEntry(Frozen):
-    """One merge request in the queue."""
+class Scope(NamedTuple):
+    """Which entries may be merged at all."""
 
-    request: MergeRequest
-    merging: bool = False
-    held: bool = False
-    now: bool = False
-    """a person asked for it to go before others"""
-    withdrawn: bool = False
-    """taken back while it was being merged: leaves when that decides nothing"""
-    cleared: bool = False
-    """cleared while it was being merged: goes back to its job when that decides nothing"""
-    attempts: int = 0
-    """merges it took part in"""
-    setbacks: int = 0
-    """those of them that could not finish"""
-    stalled_alone: int = 0
-    """those of them that stalled with nothing else in them"""
-    reason: str = ""
+    above_priority: int | None = None
+    """only those more urgent than this"""
+    arrived_upto: int | None = None
+    """only those that arrived no later than this"""
 
-    @property
-    def state(self) -> QueueItemState:
-        if self.merging:
-            return QueueItemState.MERGING
-        if self.held:
-            return QueueItemState.HELD
-        return QueueItemState.RETRYING if self.reason else QueueItemState.WAITING
+    def covers(self, entry: QueueEntry) -> bool:
+        urgent = self.above_priority is None or entry.request.priority < self.above_priority
+        return urgent and (self.arrived_upto is None or entry.arrived <= self.arrived_upto)
 
 
-class Decided(Frozen):
-    verdict: Verdict
-    submitted_at: datetime
-
-
-class RefineryState(Frozen):
-    """All that a Refinery carries from run to run. A bare `{"rig": …}` is a fresh one."""
-
-    rig: str
-    facts: RigFacts | None = None
-    host: str | None = None
-    """merges here instead of on the rig's first host"""
-    entries: tuple[QueueEntry, ...] = ()
-    decided: tuple[Decided, ...] = ()
-    """oldest first"""
-    merges: int = 0
-    seen: Seen = Seen()
-    paused: bool = False
-    pause_reason: str = ""
-    broken: int = 0
-    """merges in a row whose gates could not run"""
-    stalls: int = 0
-    """merges in a row that stalled"""
-    told: bool = False
-    """the Mayor knows that merges stall"""
-    window: int = 0
-    """the largest batch after a stall, which halves it; merges that go well double it; 0 = any"""
-    retry_at: datetime | None = None
-    patience: int = 1000
-    """messages after which a run hands over"""
+EVERYTHING = Scope()
 
 
 class MergeQueue:
     """Every change to the queue, each one harmless when it is told twice."""
 
-    def __init__(self, entries: tuple[QueueEntry, ...] = (), decided: tuple[Decided, ...] = ()) -> None:
-        # A run begins with no merge under way: what its predecessor was merging when it was restarted waits again.
+    def __init__(
+        self, entries: tuple[QueueEntry, ...] = (), decided: tuple[Decided, ...] = (), arrivals: int = 0
+    ) -> None:
+        # No merge of a queue that begins here is running: a Refinery that was restarted took its own along.
         self._entries = {entry.request.id: entry.model_copy(update={"merging": False}) for entry in entries}
         self._decided = {entry.verdict.merge_request: entry for entry in decided}
+        self.arrivals = arrivals
 
     @property
     def entries(self) -> tuple[QueueEntry, ...]:
@@ -100,6 +63,17 @@ class MergeQueue:
 
     def __contains__(self, merge_request: str) -> bool:
         return merge_request in self._entries
+
+    def entry_of(self, item: str) -> QueueEntry | None:
+        """The entry of a request, named by its id or by its bead's."""
+        return next((entry for entry in self._entries.values() if item in {entry.request.id, entry.request.bead}), None)
+
+    def decision_on(self, item: str) -> Decided | None:
+        """The latest decision about a request, named by its id or by its bead's."""
+        decided = reversed(self._decided.values())
+        return next((each for each in decided if item in {each.verdict.merge_request, each.verdict.bead}), None)
+
+    # --- coming and going ---------------------------------------------------------------------
 
     def submit(self, request: MergeRequest) -> Verdict | None:
         """Queue a request, once.
@@ -117,20 +91,53 @@ class MergeQueue:
         if any(entry.request.attempt > request.attempt for entry in rivals):
             return None
         for entry in rivals:
-            self.withdraw(entry.request.id)
+            self._take_out(entry)
         self._decided.pop(request.id, None)
-        self._entries[request.id] = QueueEntry(request=request)
+        self.arrivals += 1
+        self._entries[request.id] = QueueEntry(request=request, arrived=self.arrivals)
         return None
 
-    def withdraw(self, merge_request: str) -> None:
-        """Take a request out; one that is being merged leaves only if that decides nothing."""
-        entry = self._entries.get(merge_request)
-        if entry is None:
-            return
+    def lacks(self, request: MergeRequest) -> bool:
+        """Neither this request of its bead nor a newer one is here or was decided."""
+        here = [entry.request.attempt for entry in self._entries.values() if entry.request.bead == request.bead]
+        decided = [each.verdict.attempt for each in self._decided.values() if each.verdict.bead == request.bead]
+        return all(attempt < request.attempt for attempt in (*here, *decided))
+
+    def withdraw(self, withdraw: Withdraw, now: datetime) -> tuple[Verdict, ...]:
+        """Take a request out; one that is being merged leaves only if that decides nothing.
+
+        Returns:
+            What its job must hear: also where the request is not here any more, or never was.
+        """
+        entry = self._entries.get(withdraw.merge_request)
+        if entry is not None and entry.merging:
+            self._change(withdraw.merge_request, withdrawn=True)
+            return ()
+        if entry is not None:
+            return self.decide(_returned(entry.request, WITHDRAWN), now)
+        known = self._decided.get(withdraw.merge_request)
+        if known is not None:
+            return (known.verdict,)
+        if not withdraw.bead:
+            return ()
+        return (
+            Verdict(
+                merge_request=withdraw.merge_request,
+                bead=withdraw.bead,
+                attempt=withdraw.attempt,
+                kind=VerdictKind.RETURNED,
+                detail=WITHDRAWN,
+            ),
+        )
+
+    def _take_out(self, entry: QueueEntry) -> None:
+        """A newer request of its bead has come: nobody waits to hear of this one."""
         if entry.merging:
-            self._change(merge_request, withdrawn=True)
+            self._change(entry.request.id, withdrawn=True)
         else:
-            del self._entries[merge_request]
+            del self._entries[entry.request.id]
+
+    # --- orders of people ---------------------------------------------------------------------
 
     def process(self, merge_request: str) -> None:
         """Before all others, and no longer held."""
@@ -140,41 +147,82 @@ class MergeQueue:
         """Hold it until `process`."""
         self._change(merge_request, now=False, held=True)
 
-    def clear(self) -> tuple[Verdict, ...]:
+    def retry(self, merge_request: str, *, front: bool) -> None:
+        """As if no merge with it had ever stalled; released where it is held."""
+        entry = self._entries[merge_request]
+        self._change(merge_request, reason="", setbacks=0, stalled_alone=0, held=False, now=entry.now or front)
+
+    def clear(self, now: datetime) -> tuple[Verdict, ...]:
         """Return every request to its job; what is being merged follows if that decides nothing."""
         returned: list[Verdict] = []
         for entry in self.entries:
             if entry.merging:
                 self._change(entry.request.id, cleared=True)
             else:
-                returned += self.decide(_returned(entry.request))
+                returned += self.decide(_returned(entry.request, CLEARED), now)
         return tuple(returned)
 
-    def take(self, now: datetime, limit: int) -> tuple[MergeRequest, ...]:
+    def forgive(self) -> None:
+        """A person resumed the queue: what is being retried counts as waiting."""
+        for entry in self.entries:
+            self._change(entry.request.id, reason="", setbacks=0, stalled_alone=0)
+
+    # --- what the record says -----------------------------------------------------------------
+
+    def unasked(self) -> tuple[str, ...]:
+        """Beads of which it is not known what they need."""
+        return tuple(entry.request.bead for entry in self._entries.values() if entry.needs is None)
+
+    def learn_needs(self, needs: Mapping[str, tuple[str, ...]], now: datetime) -> None:
+        """What the record says that beads still need; it may lag behind what was merged here just now."""
+        merged = {
+            each.verdict.bead
+            for each in self._decided.values()
+            if each.verdict.kind is VerdictKind.MERGED and each.at is not None and now - each.at < RECORD_LAGS
+        }
+        for entry in self.entries:
+            if entry.request.bead in needs:
+                missing = tuple(bead for bead in needs[entry.request.bead] if bead not in merged)
+                self._change(entry.request.id, needs=missing)
+
+    def assume_needs(self) -> None:
+        """Of what the record could not be asked about: the dispatcher let it start, so it needs nothing."""
+        for entry in self.entries:
+            if entry.needs is None:
+                self._change(entry.request.id, needs=())
+
+    # --- merging ------------------------------------------------------------------------------
+
+    def eligible(self, now: datetime, scope: Scope = EVERYTHING) -> bool:
+        """Something waits that may be merged."""
+        return bool(self._next(now, 1, scope))
+
+    def take(self, now: datetime, limit: int, scope: Scope = EVERYTHING) -> tuple[MergeRequest, ...]:
         """The next batch, at most `limit` changes for one target; they are being merged from here on."""
-        ranked = [self._entries[item] for item in self._order(now)]
-        head = ranked[0]
-        alike = [entry for entry in ranked if entry.request.target == head.request.target and not entry.stalled_alone]
-        batch = [entry.request for entry in ([head] if head.stalled_alone else alike)][:limit]
+        batch = tuple(self._entries[item].request for item in self._next(now, limit, scope))
         for request in batch:
             self._change(request.id, merging=True, attempts=self._entries[request.id].attempts + 1)
-        return tuple(batch)
+        return batch
 
-    def settle(self, outcome: MergeOutcome) -> tuple[Verdict, ...]:
+    def needs_within(self, batch: tuple[MergeRequest, ...]) -> dict[str, tuple[str, ...]]:
+        """By bead, what has to be merged before it; the batch holds it."""
+        needs = {request.bead: self._entries[request.id].needs for request in batch}
+        return {bead: missing for bead, missing in needs.items() if missing}
+
+    def settle(self, outcome: MergeOutcome, now: datetime) -> tuple[Verdict, ...]:
         """End a merge: decided changes leave, the others wait again.
 
         Returns:
             The verdicts that jobs must hear.
         """
-        verdicts = [told for verdict in outcome.verdicts for told in self.decide(verdict)]
+        verdicts = [told for verdict in outcome.verdicts for told in self.decide(verdict, now)]
         trouble = outcome.could_not_run or outcome.stalled
         merging = [entry for entry in self.entries if entry.merging]
         alone = bool(outcome.stalled) and len(merging) + len(outcome.verdicts) == 1
         for entry in merging:
-            if entry.withdrawn:
-                del self._entries[entry.request.id]
-            elif entry.cleared:
-                verdicts += self.decide(_returned(entry.request))
+            if entry.withdrawn or entry.cleared:
+                detail = WITHDRAWN if entry.withdrawn else CLEARED
+                verdicts += self.decide(_returned(entry.request, detail), now)
             else:
                 setbacks = entry.setbacks + 1 if trouble else entry.setbacks
                 self._change(
@@ -186,7 +234,7 @@ class MergeQueue:
                 )
         return tuple(verdicts)
 
-    def decide(self, verdict: Verdict) -> tuple[Verdict, ...]:
+    def decide(self, verdict: Verdict, now: datetime) -> tuple[Verdict, ...]:
         """Remember a verdict and drop its request.
 
         A bead merges once: a later request of a bead that has just been merged is answered with
@@ -195,52 +243,42 @@ class MergeQueue:
         entry = self._entries.pop(verdict.merge_request, None)
         if entry is None:
             return ()
-        self._remember(Decided(verdict=verdict, submitted_at=entry.request.submitted_at))
+        self._remember(Decided(verdict=verdict, submitted_at=entry.request.submitted_at, at=now))
         told = [verdict]
         if verdict.kind is VerdictKind.MERGED:
+            self._satisfy(verdict.bead)
             for later in [item.request for item in self.entries if item.request.bead == verdict.bead]:
                 same = verdict.model_copy(update={"merge_request": later.id, "attempt": later.attempt})
-                told += self.decide(same)
+                told += self.decide(same, now)
         return tuple(told)
 
-    def forgive(self) -> None:
-        """A person resumed the queue: what is being retried counts as waiting."""
+    def _satisfy(self, bead: str) -> None:
+        """What others needed of this bead is there."""
         for entry in self.entries:
-            self._change(entry.request.id, reason="", setbacks=0, stalled_alone=0)
+            if entry.needs and bead in entry.needs:
+                self._change(entry.request.id, needs=tuple(need for need in entry.needs if need != bead))
 
     def troubled(self) -> bool:
         """Something waits that stalled alone."""
         return any(entry.stalled_alone for entry in self._entries.values())
 
-    def eligible(self) -> bool:
-        """Something waits that may be merged."""
-        return any(not entry.held and not entry.merging for entry in self._entries.values())
+    def in_order(self, now: datetime) -> tuple[QueueEntry, ...]:
+        """What waits and is not held, in the order in which it is to be merged."""
+        waiting = (entry for entry in self._entries.values() if not entry.held and not entry.merging)
+        return tuple(self._entries[item] for item in order(tuple(map(_candidate, waiting)), now))
 
-    def item(self, merge_request: str, now: datetime) -> QueueItem:
-        """One row of `listing`."""
-        return next(item for item in self.listing(now) if item.id == merge_request)
-
-    def listing(self, now: datetime) -> tuple[QueueItem, ...]:
-        """The rows that people see: what is being merged, then the order of the rest, then what is held."""
-        merging = [entry for entry in self.entries if entry.merging]
-        waiting = [self._entries[item] for item in self._order(now)]
-        held = [entry for entry in self.entries if entry.held and not entry.merging]
-        return tuple(_row(entry, place, now) for place, entry in enumerate([*merging, *waiting, *held], start=1))
-
-    def _order(self, now: datetime) -> tuple[str, ...]:
-        candidates = tuple(
-            Candidate(
-                id=entry.request.id,
-                priority=entry.request.priority,
-                submitted_at=entry.request.submitted_at,
-                setbacks=entry.setbacks,
-                stalled_alone=entry.stalled_alone,
-                now=entry.now,
-            )
-            for entry in self._entries.values()
-            if not entry.held and not entry.merging
-        )
-        return order(candidates, now)
+    def _next(self, now: datetime, limit: int, scope: Scope) -> tuple[str, ...]:
+        # What a change needs has to be known before it may be merged.
+        ranked = [entry for entry in self.in_order(now) if scope.covers(entry) and entry.needs is not None]
+        for head in ranked:
+            alike = [
+                entry for entry in ranked
+                if entry.request.target == head.request.target and not entry.stalled_alone
+            ]  # fmt: skip
+            batch = joinable(map(_candidate, [head] if head.stalled_alone else alike), limit)
+            if batch:
+                return batch
+        return ()
 
     def _change(self, merge_request: str, **changes: object) -> None:
         self._entries[merge_request] = self._entries[merge_request].model_copy(update=changes)
@@ -253,8 +291,21 @@ class MergeQueue:
         for name, kept in reversed(list(self._decided.items())):
             room -= len(kept.verdict.detail) + sum(map(len, kept.verdict.files))
             if room < 0 and (kept.verdict.detail or kept.verdict.files):
-                bare = kept.verdict.model_copy(update={"detail": "", "files": ()})
+                bare = kept.verdict.model_copy(update={"detail": "", "files": (), "rivals": ()})
                 self._decided[name] = kept.model_copy(update={"verdict": bare})
+
+
+def _candidate(entry: QueueEntry) -> Candidate:
+    return Candidate(
+        id=entry.request.id,
+        bead=entry.request.bead,
+        priority=entry.request.priority,
+        submitted_at=entry.request.submitted_at,
+        setbacks=entry.setbacks,
+        stalled_alone=entry.stalled_alone,
+        now=entry.now,
+        needs=entry.needs or (),
+    )
 
 
 def _again(known: Decided, request: MergeRequest) -> bool:
@@ -262,24 +313,11 @@ def _again(known: Decided, request: MergeRequest) -> bool:
     return known.verdict.kind is VerdictKind.RETURNED and request.submitted_at > known.submitted_at
 
 
-def _returned(request: MergeRequest) -> Verdict:
+def _returned(request: MergeRequest, detail: str) -> Verdict:
     return Verdict(
         merge_request=request.id,
         bead=request.bead,
         attempt=request.attempt,
         kind=VerdictKind.RETURNED,
-        detail=CLEARED,
-    )
-
-
-def _row(entry: QueueEntry, place: int, now: datetime) -> QueueItem:
-    return QueueItem(
-        id=entry.request.id,
-        bead=entry.request.bead,
-        polecat=entry.request.polecat,
-        state=entry.state,
-        position=place,
-        attempts=entry.attempts,
-        waiting_s=max((now - entry.request.submitted_at).total_seconds(), 0.0),
-        reason=entry.reason,
+        detail=detail,
     )

@@ -5,15 +5,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, ChildWorkflowError, WorkflowAlreadyStartedError
+from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from activities.ledger import LedgerActivities
-    from activities.town import TownActivities
     from models import names
     from models.errors import ErrorCode, Level
-    from models.escalations import Escalation
-    from models.jobs import RigFacts, RigName, Verdict
+    from models.jobs import RigFacts, Verdict
     from models.merging import (
         MergeBatch,
         MergeOutcome,
@@ -26,19 +24,30 @@ with workflow.unsafe.imports_passed_through():
         Withdraw,
     )
     from models.names import WorkflowType
+    from models.queue import (
+        ItemRef,
+        QueueFactsRequest,
+        QueueHistory,
+        QueueStats,
+        QueueWhy,
+        RefineryStatus,
+        RetryItem,
+    )
     from models.records import MergeRequest
-    from policies.merge_rates import after_merge, failure_rate
+    from policies.merge_rates import failure_rate
     from policies.merge_search import batch_size
     from workflows import options
-    from workflows.labels import Labels, attributes, details
+    from workflows.labels import Labels
 
-from workflows.merge import MergeWorkflow
-from workflows.merge_queue import MergeQueue, RefineryState
+from workflows import queue_view
+from workflows.merge_child import run_merge, tell_mayor
+from workflows.merge_queue import MergeQueue, Scope
 from workflows.messages import tell
 from workflows.patience import Patience
+from workflows.refinery_state import RefineryState, remember
 
 CYCLE = timedelta(seconds=60)
-"""how old the rig's facts may be when a merge starts, and how often a busy queue looks around"""
+"""how old the record's facts may be when a merge starts, and how often a busy queue looks around"""
 FIRST_CYCLE = timedelta(seconds=15)
 """between tries to read the facts for the first time"""
 IDLE_CYCLE = timedelta(minutes=10)
@@ -53,7 +62,7 @@ class RefineryWorkflow:
     @workflow.init
     def __init__(self, state: RefineryState) -> None:
         self._state = state
-        self._queue = MergeQueue(state.entries, state.decided)
+        self._queue = MergeQueue(state.entries, state.decided, state.arrivals)
         self._patience = Patience(state.patience)
         self._labels = Labels()
         self._woken = False
@@ -65,6 +74,7 @@ class RefineryWorkflow:
         while not self._patience.exhausted:
             self._woken = False
             await self._refresh()
+            self._end_drain()
             if self._may_merge() and self._state.facts and self._state.facts.hosts:
                 await self._merge(self._state.facts)
             else:
@@ -72,7 +82,7 @@ class RefineryWorkflow:
         await workflow.wait_condition(workflow.all_handlers_finished)
         workflow.continue_as_new(self._carried())
 
-    # --- messages -----------------------------------------------------------------------------
+    # --- messages of jobs and merges ----------------------------------------------------------
 
     @workflow.signal(description="Queue a change; telling it twice is one. Answered by `verdict` to its job")
     async def submit(self, request: MergeRequest) -> None:
@@ -81,62 +91,96 @@ class RefineryWorkflow:
         if known is not None:
             await self._tell_job(known)
 
-    @workflow.signal(description="A job takes its change back")
-    def withdraw(self, withdraw: Withdraw) -> None:
+    @workflow.signal(description="A job takes its change back. Answered by `verdict`")
+    async def withdraw(self, withdraw: Withdraw) -> None:
         self._wake()
-        self._queue.withdraw(withdraw.merge_request)
+        for verdict in self._queue.withdraw(withdraw, workflow.now()):
+            await self._tell_job(verdict)
 
     @workflow.signal(description="The running merge has decided something; the rest follows when it ends")
     async def progress(self, progress: MergeProgress) -> None:
         self._wake()
-        await self._decide(progress.verdicts)
+        for verdict in progress.verdicts:
+            for told in self._queue.decide(verdict, workflow.now()):
+                await self._tell_job(told)
 
     @workflow.signal(description="Settings or the rig changed: read them anew")
     def settings_changed(self) -> None:
         self._wake()
         self._facts_at = None
 
-    @workflow.update(description="Start no further merge until `resume`")
+    # --- orders of people ---------------------------------------------------------------------
+
+    @workflow.update(description="Start no further merge until `resume`, some or what waits already excepted")
     def pause(self, request: PauseRequest) -> QueueStatus:
         self._wake()
-        self._amend(paused=True, pause_reason=request.reason or f"paused by {request.by or 'a person'}")
+        reason = request.reason or f"paused by {request.by or 'a person'}"
+        if request.drain:
+            self._amend(pause_reason=reason, drain_upto=self._queue.arrivals, above_priority=None)
+        else:
+            self._amend(paused=True, pause_reason=reason, drain_upto=None, above_priority=request.above_priority)
         return self.queue()
 
     @workflow.update(description="Merge again, and forget earlier trouble")
     def resume(self) -> QueueStatus:
         self._wake()
         self._queue.forgive()
-        self._amend(paused=False, pause_reason="", window=0)
+        self._amend(paused=False, pause_reason="", above_priority=None, drain_upto=None, window=0)
         self._calm()
         return self.queue()
+
+    @workflow.update(description="Take changes in but merge none, until `start`")
+    def stop(self) -> RefineryStatus:
+        self._wake()
+        self._amend(stopped=True)
+        return self.status()
+
+    @workflow.update(description="Merge again after `stop`; a pause stays one")
+    def start(self) -> RefineryStatus:
+        self._wake()
+        self._amend(stopped=False)
+        return self.status()
 
     @workflow.update(description="Merge this item before all others; also releases a held one")
     def process(self, item: QueueItemRef) -> QueueItem:
         self._wake()
         self._queue.process(item.id)
-        return self._queue.item(item.id, workflow.now())
+        return self._row(item.id)
 
     @process.validator
     def _can_process(self, item: QueueItemRef) -> None:
-        self._known(item)
+        self._require(item.id)
 
     @workflow.update(description="Hold this item until `process`")
     def skip(self, item: QueueItemRef) -> QueueItem:
         self._wake()
         self._queue.skip(item.id)
-        return self._queue.item(item.id, workflow.now())
+        return self._row(item.id)
 
     @skip.validator
     def _can_skip(self, item: QueueItemRef) -> None:
-        self._known(item)
+        self._require(item.id)
+
+    @workflow.update(description="Try this item again now, as if no merge with it had ever failed to finish")
+    def retry(self, item: RetryItem) -> QueueItem:
+        self._wake()
+        self._queue.retry(item.id, front=item.front)
+        self._amend(retry_at=None)
+        return self._row(item.id)
+
+    @retry.validator
+    def _can_retry(self, item: RetryItem) -> None:
+        self._require(item.id, gone=ErrorCode.REFUSED)
 
     @workflow.update(description="Return every item to its job")
     async def clear(self) -> QueueCleared:
         self._wake()
-        returned = self._queue.clear()
+        returned = self._queue.clear(workflow.now())
         for verdict in returned:
             await self._tell_job(verdict)
         return QueueCleared(returned=tuple(verdict.merge_request for verdict in returned))
+
+    # --- questions ----------------------------------------------------------------------------
 
     @workflow.query(description="The queue, in the order in which it will be merged")
     def queue(self) -> QueueStatus:
@@ -147,22 +191,43 @@ class RefineryWorkflow:
             paused=self._state.paused,
             pause_reason=self._state.pause_reason,
             ungated=bool(facts and not facts.rig.gates),
-            items=self._queue.listing(workflow.now()),
+            items=queue_view.listing(self._queue, workflow.now()),
         )
+
+    @workflow.query(description="What the Refinery does, and by which figures")
+    def status(self) -> RefineryStatus:
+        return queue_view.status(self._queue, self._state, self._mood())
+
+    @workflow.query(description="What has left the queue, the latest first")
+    def history(self) -> QueueHistory:
+        return queue_view.history(self._queue, self._state.rig)
+
+    @workflow.query(description="In plain words: what an item waits for, or what became of it")
+    def why(self, item: ItemRef) -> QueueWhy:
+        return queue_view.why(self._queue, self._state, item.id, self._scope(), workflow.now())
+
+    @workflow.query(description="Landings, gate runs, waits, failure rate, flaky gates")
+    def stats(self) -> QueueStats:
+        return queue_view.stats(self._queue, self._state, workflow.now())
 
     @workflow.query(description="What a fresh run would go on from")
     def state(self) -> RefineryState:
         return self._carried()
 
-    def _known(self, item: QueueItemRef) -> None:
-        if item.id not in self._queue:
-            raise ApplicationError(
-                f"{item.id} is not in the merge queue of {self._state.rig}",
-                Level.L1.value,
-                f"gt refinery queue --rig {self._state.rig}",
-                type=ErrorCode.NOT_FOUND.value,
-                non_retryable=True,
-            )
+    def _row(self, merge_request: str) -> QueueItem:
+        return next(row for row in self.queue().items if row.id == merge_request)
+
+    def _require(self, merge_request: str, gone: ErrorCode = ErrorCode.NOT_FOUND) -> None:
+        """Refuse an order about what is not in the queue; `gone` says how, of what has left it."""
+        if merge_request in self._queue:
+            return
+        rig, decided = self._state.rig, self._queue.decision_on(merge_request)
+        code, hint = ErrorCode.NOT_FOUND, f"gt refinery queue --rig {rig}"
+        words = f"{merge_request} is not in the merge queue of {rig}"
+        if decided is not None:
+            code, hint = gone, f"gt refinery why {merge_request} --rig {rig}"
+            words += f" any more: {decided.verdict.kind.value}"
+        raise ApplicationError(words, Level.L1.value, hint, type=code.value, non_retryable=True)
 
     def _wake(self) -> None:
         self._patience.count()
@@ -170,18 +235,33 @@ class RefineryWorkflow:
 
     # --- the loop -----------------------------------------------------------------------------
 
+    def _scope(self) -> Scope:
+        """What may be merged while the queue is frozen or drains."""
+        urgent = self._state.above_priority if self._state.paused else None
+        return Scope(above_priority=urgent, arrived_upto=self._state.drain_upto)
+
+    def _frozen(self) -> bool:
+        return self._state.stopped or (self._state.paused and self._state.above_priority is None)
+
     def _may_merge(self) -> bool:
         due = self._state.retry_at is None or self._state.retry_at <= workflow.now()
-        return not self._state.paused and due and self._queue.eligible()
+        return not self._frozen() and due and self._queue.eligible(workflow.now(), self._scope())
+
+    def _end_drain(self) -> None:
+        """Nothing is left that a drain waits for: it becomes a pause. What is held stays, as it does in a pause."""
+        upto = self._state.drain_upto
+        if upto is None or any(entry.arrived <= upto and not entry.held for entry in self._queue.entries):
+            return
+        self._amend(paused=True, drain_upto=None)
 
     def _cycle(self) -> timedelta:
         return CYCLE if self._state.facts else FIRST_CYCLE
 
     async def _rest(self) -> None:
         """Wait for a message, for the next try, or for the end of the cycle."""
-        cycle = self._cycle() if self._queue.entries and not self._state.paused else IDLE_CYCLE
+        cycle = self._cycle() if self._queue.entries and not self._frozen() else IDLE_CYCLE
         retry_at = self._state.retry_at
-        if retry_at and not self._state.paused and workflow.now() < retry_at:
+        if retry_at and not self._frozen() and workflow.now() < retry_at:
             cycle = min(cycle, retry_at - workflow.now())
         self._show()
         try:
@@ -192,68 +272,53 @@ class RefineryWorkflow:
             return
 
     async def _refresh(self) -> None:
-        """Read the rig's facts when they are due; with the record unreadable the last ones hold."""
+        """Compare with the record when that is due; with the record unreadable the last facts hold."""
         now = workflow.now()
-        if self._facts_at is not None and now < self._facts_at + self._cycle():
+        fresh = self._facts_at is not None and now < self._facts_at + self._cycle()
+        asked = self._queue.unasked() if fresh else tuple(entry.request.bead for entry in self._queue.entries)
+        if fresh and (not asked or self._frozen() or self._state.facts is None):
             return
-        self._facts_at = now
+        if not fresh:
+            self._facts_at = now
         try:
             facts = await workflow.execute_activity_method(
-                LedgerActivities.load_rig,
-                RigName(rig=self._state.rig),
-                summary=f"settings of {self._state.rig}",
+                LedgerActivities.queue_facts,
+                QueueFactsRequest(rig=self._state.rig, beads=asked),
+                summary=f"settings of {self._state.rig}, what {len(asked)} beads need",
                 **options.ledger_ask(),
             )
         except ActivityError as error:
             workflow.logger.warning("the record of %s is unreadable: %s", self._state.rig, error.cause)
+            self._queue.assume_needs()
             return
-        self._amend(facts=facts)
+        self._amend(facts=RigFacts(rig=facts.rig, settings=facts.settings, hosts=facts.hosts))
+        self._queue.learn_needs({bead: facts.open_dependencies.get(bead, ()) for bead in asked}, workflow.now())
+        for request in facts.queued:
+            # Only ever added: what the record does not have is on its way there.
+            if self._queue.lacks(request):
+                self._queue.submit(request)
+                self._woken = True
 
     async def _merge(self, facts: RigFacts) -> None:
         """Run one MergeWorkflow over the next batch and act on what it reports."""
         settings = facts.settings.merge_queue
-        rate = failure_rate(self._state.seen.changes)
-        best = batch_size(rate, settings.min_batch, settings.max_batch, settings.max_concurrent)
-        changes = self._queue.take(workflow.now(), min(best, self._state.window or best))
+        best = self._best(facts)
+        changes = self._queue.take(workflow.now(), min(best, self._state.window or best), self._scope())
         self._amend(merges=self._state.merges + 1)
         self._show()
-        number = self._state.merges
         batch = MergeBatch(
             rig=facts.rig,
             target=changes[0].target,
             host=self._state.host or facts.hosts[0],
-            number=number,
+            number=self._state.merges,
             changes=changes,
             settings=settings,
             seen=self._state.seen,
+            needs=self._queue.needs_within(changes),
         )
-        try:
-            outcome = await workflow.execute_child_workflow(
-                MergeWorkflow.run,
-                batch,
-                id=names.merge_id(self._state.rig, number),
-                static_summary=f"{len(changes)} changes to {batch.target}: {', '.join(c.bead for c in changes[:5])}",
-                search_attributes=attributes(role="merge", state="merging", rig=self._state.rig),
-            )
-        except WorkflowAlreadyStartedError:
-            # A Refinery that was reset counts from 1 again while the last merge of the old one runs on.
-            outcome = MergeOutcome(stalled=f"{names.merge_id(self._state.rig, number)} of an earlier Refinery runs")
-        except ChildWorkflowError as error:
-            outcome = MergeOutcome(stalled=str(error.cause or error))
-        if not (outcome.verdicts or outcome.could_not_run or outcome.stalled):
-            # Without this a merge that decides nothing would be started again at once, for ever.
-            outcome = MergeOutcome(stalled="the merge decided nothing")
-        seen = after_merge(
-            self._state.seen,
-            landed=outcome.landed,
-            failed=outcome.blamed,
-            tallies=outcome.tallies,
-            commits=outcome.commits,
-            gates=facts.rig.gates,
-            now=workflow.now(),
-        )
-        self._amend(seen=seen)
-        for verdict in self._queue.settle(outcome):
+        outcome = await run_merge(batch)
+        self._state = remember(self._state, outcome, facts.rig.gates, workflow.now())
+        for verdict in self._queue.settle(outcome, workflow.now()):
             await self._tell_job(verdict)
         # A stall halves the next batch, so that one change that troubles the remote is soon alone.
         size = len(changes)
@@ -261,30 +326,31 @@ class RefineryWorkflow:
         self._amend(window=window if window < best else 0)
         await self._weigh(outcome, facts)
 
+    def _best(self, facts: RigFacts) -> int:
+        settings = facts.settings.merge_queue
+        rate = failure_rate(self._state.seen.changes)
+        return batch_size(rate, settings.min_batch, settings.max_batch, settings.max_concurrent)
+
     async def _weigh(self, outcome: MergeOutcome, facts: RigFacts) -> None:
         """Decide when to merge again, and whether a person must know."""
         settings = facts.settings.merge_queue
         retry_at = workflow.now() + timedelta(seconds=settings.retry_delay)
+        rig, merges = self._state.rig, self._state.merges
         if outcome.verdicts:
             self._calm()
         if outcome.could_not_run:
             self._amend(broken=self._state.broken + 1, retry_at=retry_at)
             if self._state.broken > settings.retry_count:
-                self._amend(paused=True, pause_reason=f"gates could not run: {outcome.could_not_run}")
-                await self._tell_mayor("gate_broken", outcome.could_not_run, "gt refinery resume")
+                reason = f"gates could not run: {outcome.could_not_run}"
+                self._amend(paused=True, pause_reason=reason, above_priority=None, drain_upto=None)
+                await tell_mayor("gate_broken", rig, merges, outcome.could_not_run, "gt refinery resume")
                 self._calm()
         elif outcome.stalled:
             self._amend(stalls=self._state.stalls + 1, retry_at=retry_at)
             if self._state.stalls > settings.retry_count:
                 if not self._state.told:
-                    await self._tell_mayor("refinery_stalled", outcome.stalled, "gt refinery queue")
+                    await tell_mayor("refinery_stalled", rig, merges, outcome.stalled, "gt refinery queue")
                 self._amend(told=True, retry_at=workflow.now() + STALLED_CYCLE)
-
-    async def _decide(self, verdicts: tuple[Verdict, ...]) -> None:
-        """Take verdicts in and tell their jobs; those that are known already change nothing."""
-        for verdict in verdicts:
-            for told in self._queue.decide(verdict):
-                await self._tell_job(told)
 
     def _calm(self) -> None:
         """No trouble is counted any more; the Mayor need not hear again of what still stalls by itself."""
@@ -293,52 +359,28 @@ class RefineryWorkflow:
     async def _tell_job(self, verdict: Verdict) -> None:
         await tell(names.polecat_id(self._state.rig, verdict.bead), "verdict", verdict)
 
-    async def _tell_mayor(self, kind: str, message: str, command: str) -> None:
-        tried = f"{self._state.merges} merges; the last ones in a row ended so"
-        escalation = Escalation(
-            id=f"{kind}/{self._state.rig}/{self._state.merges}",
-            kind=kind,
-            level=Level.L3.value,
-            source=workflow.info().workflow_id,
-            rig=self._state.rig,
-            message=f"{message} ({command} --rig {self._state.rig})",
-            tried=tried,
-            opened_at=workflow.now(),
-        )
-        await workflow.execute_activity_method(
-            TownActivities.tell_mayor, escalation, summary=f"{kind}: {message}"[:200], **options.control()
-        )
-
     # --- state and what people see ------------------------------------------------------------
 
     def _amend(self, **changes: object) -> None:
         self._state = self._state.model_copy(update=changes)
 
     def _carried(self) -> RefineryState:
-        return self._state.model_copy(update={"entries": self._queue.entries, "decided": self._queue.decided})
+        queue = self._queue
+        held = {"entries": queue.entries, "decided": queue.decided, "arrivals": queue.arrivals}
+        return self._state.model_copy(update=held)
 
     def _mood(self) -> str:
+        if self._state.stopped:
+            return "stopped"
         if self._state.paused:
             return "paused"
+        if self._state.drain_upto is not None:
+            return "draining"
         if self._state.retry_at is not None:
             return "retrying"
         return "waiting" if self._queue.entries else "idle"
 
     def _show(self) -> None:
-        status = self.queue()
-        merging = [item.bead for item in status.items if item.state == "merging"]
-        state = "merging" if merging else self._mood()
-        self._labels.show(role="refinery", state=state, rig=self._state.rig)
-        rows: dict[str, str | int | None] = {
-            "state": state,
-            "why": self._state.pause_reason,
-            "target": status.target,
-            "gates": "none: changes land ungated" if status.ungated else None,
-            "merging": ", ".join(merging),
-            "waiting": len(status.items) - len(merging),
-            "merges": self._state.merges,
-        }
-        command = "resume" if self._state.paused else "queue"
-        workflow.set_current_details(
-            details(f"Refinery of {self._state.rig}", rows, f"gt refinery {command} --rig {self._state.rig}")
-        )
+        status = self.status()
+        self._labels.show(role="refinery", state=status.state, rig=self._state.rig)
+        workflow.set_current_details(queue_view.shown(status))

@@ -264,6 +264,36 @@ class TestDrops:
         assert [link.bead for link in chain.links] == ["sh-1", "sh-3"]
         assert [(drop.bead, drop.kind) for drop in chain.dropped] == [("sh-2", DropKind.CONFLICT)]
 
+    def test_a_conflict_names_the_beads_that_landed_the_other_side(
+        self, workshop: Workshop, rig: Rig, town_paths: TownPaths
+    ) -> None:
+        late = workshop.change("sh-3", {"till.py": SEVEN.replace("two", "DEUX")})
+        chain = build(town_paths, rig, workshop.change("sh-1", {"till.py": SEVEN.replace("two", "ZWEI")}))
+        LandingActivities(town_paths).land_chain(
+            LandChain(rig=rig, target="main", base_sha=chain.base_sha, links=chain.links)
+        )
+        elsewhere = workshop.change("sh-2", {"b.txt": "b"})
+        (dropped,) = build(town_paths, rig, elsewhere, late).dropped
+        assert (dropped.bead, dropped.rivals) == ("sh-3", ("sh-1",))
+
+    def test_what_needs_a_dropped_change_waits_and_what_needs_a_landed_one_does_not(
+        self, workshop: Workshop, rig: Rig, town_paths: TownPaths
+    ) -> None:
+        bad = workshop.change("sh-1", {"till.py": SEVEN.replace("two", "ZWEI")})
+        after_bad = workshop.change("sh-2", {"b.txt": "b"})
+        good = workshop.change("sh-3", {"c.txt": "c"})
+        after_good = workshop.change("sh-4", {"d.txt": "d"})
+        workshop.advance_main({"till.py": SEVEN.replace("two", "DEUX")})
+        needs = {"sh-2": ("sh-1",), "sh-4": ("sh-3",)}
+        chain = LandingActivities(town_paths).build_chain(
+            BuildChain(rig=rig, target="main", changes=(bad, after_bad, good, after_good), needs=needs)
+        )
+        assert [link.bead for link in chain.links] == ["sh-3", "sh-4"]
+        assert [(drop.bead, drop.kind) for drop in chain.dropped] == [
+            ("sh-1", DropKind.CONFLICT),
+            ("sh-2", DropKind.WAITS),
+        ]
+
     def test_what_an_earlier_link_already_does_is_empty(
         self, workshop: Workshop, rig: Rig, town_paths: TownPaths
     ) -> None:

@@ -17,8 +17,8 @@ from temporalio.worker import Worker
 
 from activities.town_checks import HostCheckActivities, QueueCheckActivities
 from models import names
-from models.jobs import RigFacts, RigName
 from models.merging import PauseRequest
+from models.queue import QueueFacts, QueueFactsRequest
 from models.records import MergeRequest
 from models.supervision import HostSigns, QueueSigns, RigNames
 from models.town import TownPaths
@@ -49,8 +49,8 @@ async def test_a_town_that_cannot_be_asked_is_an_error_and_not_an_empty_disk(tmp
         await look(tmp_path / "gone")
 
 
-@activity.defn(name="load_rig")
-async def no_facts(_rig: RigName) -> RigFacts:
+@activity.defn(name="queue_facts")
+async def no_facts(_asked: QueueFactsRequest) -> QueueFacts:
     """Without facts the Refinery queues and does not merge."""
     raise ApplicationError("no facts", type="not_found", non_retryable=True)
 

@@ -24,7 +24,15 @@ from tests.ledger.records import SHA, START, a_bead, a_merge, a_rig, a_write
 
 def test_the_activities_have_the_names_that_workflows_call() -> None:
     made = LedgerActivities(lambda: pytest.fail("opened before it was needed"))
-    for name in ("admit_bead", "record_job", "dispatch_facts", "load_rig", "bead_status", "record_escalation"):
+    for name in (
+        "admit_bead",
+        "record_job",
+        "dispatch_facts",
+        "load_rig",
+        "queue_facts",
+        "bead_status",
+        "record_escalation",
+    ):
         definition = activity._Definition.must_from_callable(getattr(made, name))
         assert (definition.name, definition.is_async) == (name, False)
     made.close()

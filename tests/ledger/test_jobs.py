@@ -11,6 +11,7 @@ import pytest
 from ledger.store import Ledger
 from models.errors import ErrorCode, ExitCode, GtError
 from models.jobs import DispatchFactsRequest, RigName, SlingRequest
+from models.queue import QueueFactsRequest
 from models.records import BeadChanges, BeadStatus, GateSpec, JobState, JobWrite, MergeRequestState
 from tests.ledger.records import SHA, a_bead, a_host, a_merge, a_request, a_rig, a_write
 
@@ -287,3 +288,18 @@ def test_the_deacon_reads_every_rig_with_its_own_settings_and_how_long_its_gates
     assert {name: rig.settings.health.witness_timeout for name, rig in facts.rigs.items()} == {"mill": 800, "shop": 700}
     assert {name: rig.gates_s for name, rig in facts.rigs.items()} == {"mill": 1800, "shop": 1805}
     assert facts.hosts == (a_host().name,)
+
+
+def test_a_refinerys_cycle_reads_what_waits_to_be_merged_and_what_beads_still_need(ledger: Ledger) -> None:
+    waits, merged, reworked, needed = (a_bead(ledger, title).id for title in ("a", "b", "c", "d"))
+    ledger.add_dependency(waits, needed)
+    submitted = {"event": "submitted", "state": JobState.SUBMITTED, "bead_status": BeadStatus.SUBMITTED}
+    queued = {"head_sha": SHA, "merge_request_state": MergeRequestState.QUEUED}
+    ledger.record_job([a_write(waits, 1, 1, **submitted, **queued, merge_request=a_request(waits, 1))])
+    ledger.record_job(story(merged))
+    ledger.record_job([a_write(reworked, 1, 1, **submitted, **queued, merge_request=a_request(reworked, 1))])
+    ledger.record_job([a_write(reworked, 2, 2)])
+    facts = ledger.queue_facts(QueueFactsRequest(rig="shop", beads=(waits, merged)))
+    assert facts.rig.name == "shop"
+    assert facts.open_dependencies == {waits: (needed,), merged: ()}
+    assert [request.id for request in facts.queued] == [f"{waits}.1"], "the attempt that goes on is not submitted"

@@ -24,6 +24,7 @@ from models.errands import Errand, Nudge
 from models.escalations import Escalation, EscalationAck, EscalationCleared, EscalationResolve
 from models.jobs import DecisionKind, ObservationKind, RigFacts, RigName, WorkflowIds
 from models.merging import PauseRequest
+from models.queue import QueueFacts, QueueFactsRequest
 from models.records import JobState
 from models.supervision import (
     DeaconLook,
@@ -47,8 +48,8 @@ from tests.workflows.probes import eventually
 from workflows.boot import BootWorkflow
 from workflows.cleanup import CleanupWorkflow
 from workflows.errand import ErrandWorkflow
-from workflows.merge_queue import RefineryState
 from workflows.refinery import RefineryWorkflow
+from workflows.refinery_state import RefineryState
 from workflows.registry import WORKFLOWS
 from workflows.witness import WitnessWorkflow
 from workflows.witness_state import WitnessState
@@ -62,6 +63,10 @@ class ReplayWorld(JobWorld):
     @activity.defn
     async def load_rig(self, _asked: RigName) -> RigFacts:
         return RigFacts(rig=self.rig, settings=self.settings, hosts=(HOST,))
+
+    @activity.defn
+    async def queue_facts(self, _asked: QueueFactsRequest) -> QueueFacts:
+        return QueueFacts(rig=self.rig, settings=self.settings, hosts=(HOST,))
 
     @activity.defn
     async def watch_rig(self, _request: WatchRig) -> WatchReport:
@@ -111,7 +116,7 @@ async def record() -> None:
     runs = iter([FAILED, FAILED, PASSED])
     merges.gates = lambda *_seen: next(runs, PASSED)
     mayors = MayorWorld(alerting=Alerting(channels=("email",)), hosts=(HOST,))
-    ours = [*world.activities, world.load_rig, world.watch_rig, *mayors.activities]
+    ours = [*world.activities, world.load_rig, world.queue_facts, world.watch_rig, *mayors.activities]
     ours += [world.look_at_deacon, world.look_at_queues, world.look_at_host, world.probe, world.restart]
     theirs = [merges.build_chain, merges.run_gates, merges.land_chain, *cleanups.activities]
     async with time_skipping() as env, workers_of(env)(workflows=WORKFLOWS, activities=[*ours, *theirs]):

@@ -116,3 +116,11 @@ def workers_of(env: WorkflowEnvironment) -> WorkerBuilder:
             yield
 
     return run
+
+
+@pytest.fixture
+def yard(env: WorkflowEnvironment, workers: WorkerBuilder) -> Any:
+    """See `refinery_yard.yard_in`."""
+    from tests.workflows.refinery_yard import yard_in
+
+    return yard_in(env, workers)

@@ -116,6 +116,8 @@ class MergeWorld:
             rival = self.conflicts.get(item.bead, "")
             if rival is None or rival in held:
                 drop = DropKind.CONFLICT
+            if drop is None and not set(request.needs.get(item.bead, ())) <= set(held):
+                drop = DropKind.WAITS
             if drop is not None:
                 sha = self.target if drop is DropKind.LANDED else None
                 files = ("a.py",) if drop is DropKind.CONFLICT else ()

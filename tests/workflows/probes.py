@@ -18,7 +18,8 @@ from models.base import Frozen
 from models.errors import ErrorCode
 from models.escalations import Escalation
 from models.jobs import Decision, Observation, RigFacts, RigName, Verdict
-from models.records import Rig
+from models.queue import QueueFacts, QueueFactsRequest
+from models.records import MergeRequest, Rig
 from models.settings import Settings
 
 DEADLINE_S = 20.0
@@ -80,6 +81,10 @@ class Record:
     settings: Settings = field(default_factory=Settings)
     hosts: tuple[str, ...] = ("h1",)
     readable: bool = True
+    needs: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """by bead, the dependencies that are not closed"""
+    queued: list[MergeRequest] = field(default_factory=list)
+    """requests that the record has as waiting to be merged"""
     reads: int = 0
 
     @activity.defn
@@ -88,6 +93,12 @@ class Record:
         if not self.readable:
             raise ApplicationError("the ledger is down", type=ErrorCode.LEDGER_UNREACHABLE.value)
         return RigFacts(rig=self.rig, settings=self.settings, hosts=self.hosts)
+
+    @activity.defn
+    async def queue_facts(self, asked: QueueFactsRequest) -> QueueFacts:
+        facts = await self.load_rig(RigName(rig=asked.rig))
+        needs = {bead: self.needs[bead] for bead in asked.beads if bead in self.needs}
+        return QueueFacts(**facts.model_dump(), open_dependencies=needs, queued=tuple(self.queued))
 
 
 @dataclass

@@ -2,121 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
-import pytest
-from temporalio.client import WorkflowHandle, WorkflowUpdateFailedError
-from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from models import names
 from models.errors import ErrorCode, Level
 from models.jobs import VerdictKind
-from models.merging import PauseRequest, QueueCleared, QueueItemRef, QueueItemState, QueueStatus, Withdraw
-from models.records import MergeRequest
-from models.settings import MergeQueueSettings, Settings
-from tests.workflows.conftest import WorkerBuilder
+from models.merging import QueueCleared, QueueItemRef, QueueItemState, Withdraw
 from tests.workflows.merge_world import KILLED, PASSED, REFUSED, START, MergeWorld, beads, change, red_with, rig
-from tests.workflows.probes import Job, JobProbe, MayorsPost, Record, eventually, start_job
-from workflows.merge import MergeWorkflow
-from workflows.merge_queue import RefineryState
+from tests.workflows.probes import eventually, start_job
+from tests.workflows.refinery_yard import Open, Refinery, refused, verdicts
 from workflows.refinery import RefineryWorkflow
-
-Refinery = WorkflowHandle[RefineryWorkflow, None]
-
-
-@dataclass
-class Yard:
-    """One rig's Refinery with everything around it."""
-
-    env: WorkflowEnvironment
-    world: MergeWorld
-    record: Record
-    post: MayorsPost
-    refinery: Refinery
-
-    async def submit(self, *requests: MergeRequest) -> None:
-        for request in requests:
-            await self.refinery.signal(RefineryWorkflow.submit, request)
-
-    async def queue(self) -> QueueStatus:
-        return await self.refinery.query(RefineryWorkflow.queue)
-
-    async def waiting(self) -> list[str]:
-        return [item.bead for item in (await self.queue()).items]
-
-    async def settled(self) -> None:
-        """Everything submitted was decided."""
-
-        async def empty() -> bool:
-            return not (await self.queue()).items
-
-        await eventually(empty, what="an empty queue")
-
-    async def pause(self) -> None:
-        await self.refinery.execute_update(RefineryWorkflow.pause, PauseRequest(reason="look at it", by="ada"))
-
-    async def resume(self) -> None:
-        await self.refinery.execute_update(RefineryWorkflow.resume)
-
-
-Open = Callable[..., contextlib.AbstractAsyncContextManager[Yard]]
-
-
-@pytest.fixture
-def yard(env: WorkflowEnvironment, workers: WorkerBuilder) -> Open:
-    @contextlib.asynccontextmanager
-    async def start(
-        world: MergeWorld | None = None,
-        *,
-        gated: bool = True,
-        readable: bool = True,
-        patience: int = 1000,
-        **settings: int | str,
-    ) -> AsyncIterator[Yard]:
-        world = world or MergeWorld()
-        record = Record(
-            rig=rig() if gated else rig(gates=()),
-            settings=Settings(merge_queue=MergeQueueSettings.model_validate({"confirm_runs": "0", **settings})),
-            readable=readable,
-        )
-        post = MayorsPost()
-        async with workers(
-            workflows=[RefineryWorkflow, MergeWorkflow, JobProbe],
-            activities=[*world.activities, record.load_rig, post.tell_mayor],
-        ):
-            refinery = await env.client.start_workflow(
-                RefineryWorkflow.run,
-                RefineryState(rig="shop", patience=patience),
-                id=names.refinery_id("shop"),
-                task_queue=names.TOWN_QUEUE,
-            )
-            yield Yard(env, world, record, post, refinery)
-
-    return start
-
-
-async def verdicts(job: Job, count: int = 1) -> list[tuple[str, VerdictKind]]:
-    """The first `count` verdicts that the job hears."""
-
-    async def enough() -> list[tuple[str, VerdictKind]]:
-        heard = (await job.query(JobProbe.heard)).verdicts
-        return [(verdict.merge_request, verdict.kind) for verdict in heard] if len(heard) >= count else []
-
-    answer: list[tuple[str, VerdictKind]] = await eventually(enough, what=f"{count} verdicts")
-    return answer
-
-
-async def refused(update: Any) -> ApplicationError:
-    with pytest.raises(WorkflowUpdateFailedError) as raised:
-        await update
-    assert isinstance(raised.value.cause, ApplicationError)
-    return raised.value.cause
-
 
 # --- the main path ------------------------------------------------------------------------------
 

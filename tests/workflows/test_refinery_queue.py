@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.jobs import Verdict, VerdictKind
-from models.merging import MergeOutcome, QueueItemState
+from models.merging import MergeOutcome, QueueItemState, Withdraw
 from models.records import MergeRequest
 from tests.workflows.merge_world import START, beads, change
-from workflows.merge_queue import REMEMBERED, REMEMBERED_DETAIL, MergeQueue, RefineryState
+from workflows.merge_queue import REMEMBERED, REMEMBERED_DETAIL, MergeQueue, Scope
+from workflows.queue_view import listing
+from workflows.refinery_state import RefineryState
 
 LATER = START + timedelta(hours=1)
 
@@ -20,6 +22,7 @@ def queue_of(*requests: MergeRequest) -> MergeQueue:
     queue = MergeQueue()
     for request in requests:
         assert queue.submit(request) is None
+    queue.assume_needs()
     return queue
 
 
@@ -40,15 +43,15 @@ def outcome(*verdicts: Verdict, stalled: str = "", could_not_run: str = "") -> M
 
 
 def waiting(queue: MergeQueue) -> list[str]:
-    return [item.id for item in queue.listing(LATER)]
+    return [item.id for item in listing(queue, LATER)]
 
 
 def test_undecided_changes_wait_again_without_a_mark_when_the_merge_went_well() -> None:
     one, two = map(change, beads(2))
     queue = queue_of(one, two)
     queue.take(LATER, 9)
-    assert queue.settle(outcome(verdict(one, VerdictKind.FAILED))) == (verdict(one, VerdictKind.FAILED),)
-    [item] = queue.listing(LATER)
+    assert queue.settle(outcome(verdict(one, VerdictKind.FAILED)), LATER) == (verdict(one, VerdictKind.FAILED),)
+    [item] = listing(queue, LATER)
     assert (item.id, item.state, item.attempts, item.waiting_s) == (two.id, QueueItemState.WAITING, 1, 3600.0)
 
 
@@ -56,37 +59,84 @@ def test_a_change_submitted_again_while_it_is_merged_is_not_queued_a_second_time
     queue = queue_of(change("sh-1"))
     queue.take(LATER, 9)
     assert queue.submit(change("sh-1")) is None
-    assert [item.state for item in queue.listing(LATER)] == [QueueItemState.MERGING]
+    assert [item.state for item in listing(queue, LATER)] == [QueueItemState.MERGING]
 
 
 def test_a_change_withdrawn_while_it_is_merged_leaves_when_that_decides_nothing() -> None:
     queue = queue_of(change("sh-1"))
     queue.take(LATER, 9)
-    queue.withdraw("sh-1.1")
-    assert queue.settle(outcome(stalled="moved")) == ()
+    assert queue.withdraw(Withdraw(merge_request="sh-1.1"), LATER) == ()
+    (told,) = queue.settle(outcome(stalled="moved"), LATER)
+    assert (told.merge_request, told.kind) == ("sh-1.1", VerdictKind.RETURNED)
     assert waiting(queue) == []
+
+
+def test_a_job_that_takes_its_change_back_is_answered_also_where_the_queue_has_never_heard_of_it() -> None:
+    queue = queue_of(change("sh-1"))
+    asked = [Withdraw(merge_request=f"{bead}.1", bead=bead, attempt=1) for bead in beads(2)]
+    answers = [told for withdraw in (*asked, *asked) for told in queue.withdraw(withdraw, LATER)]
+    assert [told.merge_request for told in answers] == ["sh-1.1", "sh-2.1", "sh-1.1", "sh-2.1"]
+    assert {told.kind for told in answers} == {VerdictKind.RETURNED}
+
+
+def test_a_change_waits_for_what_it_needs_and_is_merged_behind_it_in_one_batch() -> None:
+    queue = queue_of(change("sh-1", priority=0), change("sh-2"), change("sh-3"))
+    queue.learn_needs({"sh-1": ("sh-2",), "sh-2": (), "sh-3": ("sh-9",)}, LATER)
+    batch = queue.take(LATER, 9)
+    assert [request.bead for request in batch] == ["sh-2", "sh-1"]
+    assert queue.needs_within(batch) == {"sh-1": ("sh-2",)}
+    assert not queue.eligible(LATER), "what sh-3 needs is not here"
+    merged = [verdict(request, VerdictKind.MERGED) for request in batch]
+    queue.settle(outcome(*merged), LATER)
+    queue.learn_needs({"sh-3": ("sh-2",)}, LATER)
+    assert queue.eligible(LATER), "the record lags behind what was merged here"
+
+
+def test_the_record_adds_what_the_queue_lacks_and_nothing_that_it_has_decided() -> None:
+    queue = queue_of(change("sh-1"), change("sh-2", attempt=2))
+    queue.withdraw(Withdraw(merge_request="sh-1.1"), LATER)
+    assert not queue.lacks(change("sh-1")), "taken back: the record hears of it later"
+    assert not queue.lacks(change("sh-2")), "a newer attempt is here"
+    assert queue.lacks(change("sh-1", attempt=2))
+    assert queue.lacks(change("sh-3"))
+
+
+def test_a_queue_that_begins_with_a_merge_under_way_merges_those_changes_again() -> None:
+    queue = queue_of(change("sh-1"))
+    queue.take(LATER, 9)
+    assert not queue.eligible(LATER)
+    assert MergeQueue(queue.entries, queue.decided, queue.arrivals).eligible(LATER)
+
+
+def test_a_frozen_queue_lets_only_what_is_more_urgent_through_and_a_draining_one_only_what_was_there() -> None:
+    queue = queue_of(change("sh-1", priority=0), change("sh-2", priority=1))
+    assert [request.bead for request in queue.take(LATER, 9, Scope(above_priority=1))] == ["sh-1"]
+    upto = queue.arrivals
+    queue.submit(change("sh-3", priority=0))
+    queue.assume_needs()
+    assert [request.bead for request in queue.take(LATER, 9, Scope(arrived_upto=upto))] == ["sh-2"]
 
 
 def test_a_change_withdrawn_too_late_still_hears_that_it_is_merged() -> None:
     queue = queue_of(change("sh-1"))
     queue.take(LATER, 9)
-    queue.withdraw("sh-1.1")
+    queue.withdraw(Withdraw(merge_request="sh-1.1"), LATER)
     merged = verdict(change("sh-1"), VerdictKind.MERGED)
-    assert queue.settle(outcome(merged)) == (merged,)
+    assert queue.settle(outcome(merged), LATER) == (merged,)
 
 
 def test_a_change_cleared_while_it_is_merged_goes_back_when_that_decides_nothing() -> None:
     queue = queue_of(change("sh-1"))
     queue.take(LATER, 9)
-    assert queue.clear() == ()
-    assert [told.kind for told in queue.settle(outcome(could_not_run="killed"))] == [VerdictKind.RETURNED]
+    assert queue.clear(LATER) == ()
+    assert [told.kind for told in queue.settle(outcome(could_not_run="killed"), LATER)] == [VerdictKind.RETURNED]
 
 
 def test_a_bead_that_has_just_been_merged_is_not_landed_again_by_its_newer_request() -> None:
     queue = queue_of(change("sh-1"))
     queue.take(LATER, 9)
     queue.submit(change("sh-1", attempt=2))
-    told = queue.settle(outcome(verdict(change("sh-1"), VerdictKind.MERGED)))
+    told = queue.settle(outcome(verdict(change("sh-1"), VerdictKind.MERGED)), LATER)
     assert [(item.merge_request, item.merged_sha) for item in told] == [("sh-1.1", "sha-sh-1"), ("sh-1.2", "sha-sh-1")]
     assert waiting(queue) == []
 
@@ -95,7 +145,7 @@ def test_a_newer_request_waits_while_the_older_one_fails() -> None:
     queue = queue_of(change("sh-1"))
     queue.take(LATER, 9)
     queue.submit(change("sh-1", attempt=2))
-    queue.settle(outcome(verdict(change("sh-1"), VerdictKind.FAILED)))
+    queue.settle(outcome(verdict(change("sh-1"), VerdictKind.FAILED)), LATER)
     assert waiting(queue) == ["sh-1.2"]
 
 
@@ -108,11 +158,14 @@ def test_a_batch_has_one_target_only() -> None:
 def test_a_change_that_stalled_alone_is_merged_alone_and_last() -> None:
     queue = queue_of(change("sh-1"))
     queue.take(LATER, 9)
-    queue.settle(outcome(stalled="refused"))
+    queue.settle(outcome(stalled="refused"), LATER)
     queue.submit(change("sh-2", priority=4))
     queue.submit(change("sh-3", priority=4))
+    queue.assume_needs()
     assert [request.bead for request in queue.take(LATER, 9)] == ["sh-2", "sh-3"]
-    queue.settle(outcome(verdict(change("sh-2"), VerdictKind.MERGED), verdict(change("sh-3"), VerdictKind.MERGED)))
+    queue.settle(
+        outcome(verdict(change("sh-2"), VerdictKind.MERGED), verdict(change("sh-3"), VerdictKind.MERGED)), LATER
+    )
     assert [request.bead for request in queue.take(LATER, 9)] == ["sh-1"]
 
 
@@ -120,7 +173,7 @@ def test_only_the_last_thousand_verdicts_are_remembered() -> None:
     queue = MergeQueue()
     for bead in beads(REMEMBERED + 1):
         queue.submit(change(bead))
-        queue.decide(verdict(change(bead), VerdictKind.MERGED))
+        queue.decide(verdict(change(bead), VerdictKind.MERGED), LATER)
     assert len(queue.decided) == REMEMBERED
     assert queue.submit(change("sh-2")) is not None
     assert queue.submit(change("sh-1")) is None, "the oldest is forgotten and would be found on the target again"
@@ -130,7 +183,7 @@ def test_the_carried_state_stays_far_below_two_megabytes_with_long_logs() -> Non
     queue = MergeQueue()
     for bead in beads(REMEMBERED):
         queue.submit(change(bead))
-        queue.decide(verdict(change(bead), VerdictKind.FAILED, detail="x" * 4096))
+        queue.decide(verdict(change(bead), VerdictKind.FAILED, detail="x" * 4096), LATER)
     for bead in beads(1500):
         queue.submit(change(bead.replace("sh", "ab")))
     state = RefineryState(rig="shop", entries=queue.entries, decided=queue.decided)
@@ -152,19 +205,22 @@ def test_whatever_order_messages_and_merges_come_in_no_change_is_lost_or_decided
             request = data.draw(st.sampled_from(requests))
             submitted.add(request)
             queue.submit(request)
+            queue.assume_needs()
         elif action == "withdraw":
             request = data.draw(st.sampled_from(requests))
             withdrawn.add(request.id)
-            queue.withdraw(request.id)
-        elif action == "merge" and queue.eligible():
+            for answer in queue.withdraw(Withdraw(merge_request=request.id), LATER):
+                # What was decided before is only said again.
+                told += [answer] if answer not in told else []
+        elif action == "merge" and queue.eligible(LATER):
             batch = queue.take(LATER, data.draw(st.integers(1, 4)))
             kinds = [data.draw(st.sampled_from((*VerdictKind, None))) for _ in batch]
             decided = [verdict(r, kind) for r, kind in zip(batch, kinds, strict=True) if kind is not None]
-            told += queue.settle(outcome(*decided))
+            told += queue.settle(outcome(*decided), LATER)
         elif action == "clear":
-            told += queue.clear()
+            told += queue.clear(LATER)
         else:
-            queue = MergeQueue(queue.entries, queue.decided)
+            queue = MergeQueue(queue.entries, queue.decided, queue.arrivals)
         assert len(set(waiting(queue))) == len(queue.entries)
     answered = [item.merge_request for item in told]
     assert len(set(answered)) == len(answered), "one verdict for each request"

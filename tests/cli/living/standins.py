@@ -24,6 +24,7 @@ with workflow.unsafe.imports_passed_through():
         SlingResult,
     )
     from models.names import WorkflowType
+    from models.queue import QueueFacts, QueueFactsRequest
     from models.records import JobState
     from models.settings import Settings
     from models.supervision import TownFacts, WitnessHealth
@@ -162,4 +163,9 @@ async def write_down(notices: Notices) -> None:
     return None
 
 
-activities = [load_rig, record_escalation, town_facts, read_alerting, write_down]
+@activity.defn(name="queue_facts")
+async def queue_facts(asked: QueueFactsRequest) -> QueueFacts:
+    raise ApplicationError("no facts", type="not_found", non_retryable=True)
+
+
+activities = [load_rig, queue_facts, record_escalation, town_facts, read_alerting, write_down]

@@ -24,7 +24,7 @@ from models.verification import SAFE, ProblemKind
 from services.town import Town
 from tests.cli.conftest import Here, Outcome, git
 from tests.cli.living.conftest import on_server
-from workflows.merge_queue import RefineryState
+from workflows.refinery_state import RefineryState
 
 pytestmark = pytest.mark.usefixtures("worker")
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

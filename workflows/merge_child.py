@@ -1,0 +1,57 @@
+"""The Refinery's side of one merge: the child that does it, and what is escalated when merges fail."""
+
+from __future__ import annotations
+
+from temporalio import workflow
+from temporalio.exceptions import ChildWorkflowError, WorkflowAlreadyStartedError
+
+with workflow.unsafe.imports_passed_through():
+    from activities.town import TownActivities
+    from models import names
+    from models.errors import Level
+    from models.escalations import Escalation
+    from models.merging import MergeBatch, MergeOutcome
+    from workflows import options
+    from workflows.labels import attributes
+
+from workflows.merge import MergeWorkflow
+
+
+async def run_merge(batch: MergeBatch) -> MergeOutcome:
+    """Run a MergeWorkflow over the batch; what keeps it from ending well is a stall, never an error."""
+    rig, number = batch.rig.name, batch.number
+    beads = ", ".join(change.bead for change in batch.changes[:5])
+    try:
+        outcome = await workflow.execute_child_workflow(
+            MergeWorkflow.run,
+            batch,
+            id=names.merge_id(rig, number),
+            static_summary=f"{len(batch.changes)} changes to {batch.target}: {beads}",
+            search_attributes=attributes(role="merge", state="merging", rig=rig),
+        )
+    except WorkflowAlreadyStartedError:
+        # A Refinery that was reset counts from 1 again while the last merge of the old one runs on.
+        return MergeOutcome(stalled=f"{names.merge_id(rig, number)} of an earlier Refinery runs")
+    except ChildWorkflowError as error:
+        return MergeOutcome(stalled=str(error.cause or error))
+    if outcome.verdicts or outcome.could_not_run or outcome.stalled:
+        return outcome
+    # Without this a merge that decides nothing would be started again at once, for ever.
+    return outcome.model_copy(update={"stalled": "the merge decided nothing"})
+
+
+async def tell_mayor(kind: str, rig: str, merges: int, message: str, command: str) -> None:
+    """Escalate what keeps a rig from merging; `command` helps once the cause is gone."""
+    escalation = Escalation(
+        id=f"{kind}/{rig}/{merges}",
+        kind=kind,
+        level=Level.L3.value,
+        source=workflow.info().workflow_id,
+        rig=rig,
+        message=f"{message} ({command} --rig {rig})",
+        tried=f"{merges} merges; the last ones in a row ended so",
+        opened_at=workflow.now(),
+    )
+    await workflow.execute_activity_method(
+        TownActivities.tell_mayor, escalation, summary=f"{kind}: {message}"[:200], **options.control()
+    )

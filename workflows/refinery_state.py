@@ -1,0 +1,124 @@
+"""What a Refinery carries from run to run."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from models.base import Frozen
+    from models.gating import Seen
+    from models.jobs import RigFacts, Verdict
+    from models.merging import MergeOutcome, QueueItemState
+    from models.records import GateSpec, MergeRequest
+    from policies.merge_rates import after_merge
+
+MERGES_NOTED = 300
+"""merges that figures are drawn from"""
+
+
+class QueueEntry(Frozen):
+    """One merge request in the queue."""
+
+    request: MergeRequest
+    arrived: int = 0
+    """counts up; what arrived before a drain began is told from what came later"""
+    needs: tuple[str, ...] | None = None
+    """beads that have to be merged before, as the record last said; None: it was not asked yet"""
+    merging: bool = False
+    held: bool = False
+    now: bool = False
+    """a person asked for it to go before others"""
+    withdrawn: bool = False
+    """taken back while it was being merged: leaves when that decides nothing"""
+    cleared: bool = False
+    """cleared while it was being merged: goes back to its job when that decides nothing"""
+    attempts: int = 0
+    """merges it took part in"""
+    setbacks: int = 0
+    """those of them that could not finish"""
+    stalled_alone: int = 0
+    """those of them that stalled with nothing else in them"""
+    reason: str = ""
+
+    @property
+    def state(self) -> QueueItemState:
+        if self.merging:
+            return QueueItemState.MERGING
+        if self.held:
+            return QueueItemState.HELD
+        return QueueItemState.RETRYING if self.reason else QueueItemState.WAITING
+
+
+class Decided(Frozen):
+    verdict: Verdict
+    submitted_at: datetime
+    at: datetime | None = None
+
+
+class MergeNote(Frozen):
+    """What one merge came to, for figures."""
+
+    number: int
+    at: datetime
+    landed: int = 0
+    sent_back: int = 0
+    gate_runs: int = 0
+
+
+class RefineryState(Frozen):
+    """All that a Refinery carries from run to run. A bare `{"rig": …}` is a fresh one."""
+
+    rig: str
+    facts: RigFacts | None = None
+    host: str | None = None
+    """merges here instead of on the rig's first host"""
+    entries: tuple[QueueEntry, ...] = ()
+    decided: tuple[Decided, ...] = ()
+    """oldest first"""
+    arrivals: int = 0
+    merges: int = 0
+    noted: tuple[MergeNote, ...] = ()
+    """the last merges, oldest first"""
+    seen: Seen = Seen()
+    stopped: bool = False
+    """until `start`: it takes changes in and merges none"""
+    paused: bool = False
+    pause_reason: str = ""
+    above_priority: int | None = None
+    """while paused, changes more urgent than this are merged all the same"""
+    drain_upto: int | None = None
+    """merges what arrived no later than this, then pauses"""
+    broken: int = 0
+    """merges in a row whose gates could not run"""
+    stalls: int = 0
+    """merges in a row that stalled"""
+    told: bool = False
+    """the Mayor knows that merges stall"""
+    window: int = 0
+    """the largest batch after a stall, which halves it; merges that go well double it; 0 = any"""
+    retry_at: datetime | None = None
+    patience: int = 1000
+    """messages after which a run hands over"""
+
+
+def remember(state: RefineryState, outcome: MergeOutcome, gates: tuple[GateSpec, ...], now: datetime) -> RefineryState:
+    """Learn from a merge that ran `gates`, and note it for figures."""
+    note = MergeNote(
+        number=state.merges,
+        at=now,
+        landed=outcome.landed,
+        sent_back=sum(verdict.merged_sha is None for verdict in outcome.verdicts),
+        gate_runs=outcome.gate_runs,
+    )
+    seen = after_merge(
+        state.seen,
+        landed=outcome.landed,
+        failed=outcome.blamed,
+        tallies=outcome.tallies,
+        commits=outcome.commits,
+        gates=gates,
+        now=now,
+    )
+    return state.model_copy(update={"seen": seen, "noted": (*state.noted, note)[-MERGES_NOTED:]})
