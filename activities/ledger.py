@@ -115,6 +115,12 @@ class LedgerActivities:
         with self._opened() as ledger:
             ledger.record_escalation(escalation)
 
+    @activity.defn
+    def collect_garbage(self) -> None:
+        """Give back the room of what no commit holds; for upkeep. Others may work on meanwhile."""
+        with self._opened() as ledger:
+            ledger.collect_garbage()
+
     def close(self) -> None:
         """Close the ledger if it was opened."""
         with self._opening:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import commands, jobs, merge_policy, watching
+from benchmarks import commands, jobs, ledger, merge_policy, watching
 
 
 def main() -> None:
@@ -15,10 +15,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--beads", type=int, default=40)
     parser.add_argument("--watch-seconds", type=float, default=120, help="how long quiet sessions are watched")
+    parser.add_argument("--write-seconds", type=float, default=30, help="how long fifty writers write to the ledger")
     options = parser.parse_args()
     figures: dict[str, Any] = {
         "commands": commands.measure(),
         "jobs": jobs.measure(options.beads),
+        "ledger": ledger.measure(options.write_seconds),
         "merge_policy": merge_policy.measure(),
         "watching": watching.measure(options.watch_seconds),
     }

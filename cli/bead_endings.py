@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Annotated
 
@@ -112,6 +111,7 @@ def _wake(town: Town, rigs: set[str]) -> None:
     """Tell the dispatchers whose jobs wait that dependencies changed; without it they look within a minute."""
     if not rigs:
         return
+    import asyncio
 
     async def tell() -> None:
         from services.temporal import connect as connect_client

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -67,6 +66,7 @@ def converse(town: Town, conversation: Callable[[Client], Awaitable[T]]) -> T:
     Raises:
         GtError: TEMPORAL_UNREACHABLE, or whatever a workflow refused with.
     """
+    import asyncio
 
     _require_listener(town)
 
@@ -107,6 +107,8 @@ async def running_rigs(client: Client) -> list[str]:
 
 async def ask(handle: WorkflowHandle[Any, Any], query: str, answer: type[T]) -> T:
     """The answer to a query, within QUERY_S."""
+    import asyncio
+
     return await asyncio.wait_for(handle.query(query, result_type=answer), QUERY_S)
 
 
@@ -119,6 +121,8 @@ async def request(handle: WorkflowHandle[Any, Any], update: str, argument: Any, 
         GtError: TEMPORAL_UNREACHABLE when no worker accepts it in time, NOT_FOUND when no such
             workflow runs, and whatever the workflow refused with.
     """
+    import asyncio
+
     from temporalio.client import WorkflowUpdateStage
 
     arguments = [] if argument is None else [argument]
@@ -145,6 +149,8 @@ async def result_of(
     Raises:
         GtError: TIMED_OUT when it goes on for longer than `timeout_s`, and whatever it failed with.
     """
+    import asyncio
+
     from temporalio.client import WorkflowFailureError
     from temporalio.common import WorkflowIDConflictPolicy
 

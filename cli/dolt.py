@@ -24,3 +24,11 @@ def log(
     with connect.open_ledger(connect.open_town(call)) as ledger:
         entries = ledger.log(limit)
     output.emit(call, output.documents(entries), "\n".join(line(entry) for entry in entries))
+
+
+@command(dolt, "gc")
+def gc(call: Call) -> None:
+    """Give back the room of what no commit holds; rows and history stay, and work goes on meanwhile."""
+    with connect.open_ledger(connect.open_town(call)) as ledger:
+        ledger.collect_garbage()
+    output.emit(call, {"collected": True}, "garbage collected")

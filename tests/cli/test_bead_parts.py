@@ -161,6 +161,11 @@ class TestHistory:
         assert set(entries[0]) == {"at", "commit", "by", "message"}
         assert len(here.run("gt", "dolt", "log").out.splitlines()) == len(here.json("gt", "dolt", "log"))
 
+    def test_garbage_is_collected_and_everything_stays(self, here: Here, bead: Bead) -> None:
+        before = here.json("bd", "log", bead.id)
+        assert here.json("gt", "dolt", "gc") == {"collected": True}
+        assert here.json("bd", "log", bead.id) == before
+
 
 class TestMolecules:
     def test_a_molecule_is_made_from_a_template(self, here: Here, rig: Rig, template: Path) -> None:
