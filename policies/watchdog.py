@@ -163,6 +163,11 @@ class Watch(Frozen):
         """Nobody watched for a while: its limits run anew."""
         return self.model_copy(update={"fresh_s": now_s, "doubt": None, "doubts": 0})
 
+    def pardon(self) -> Watch:
+        """A person says to try again: its budget is full, and what it did before is forgotten."""
+        fresh = {"given_up": "", "budget": RestartBudget(), "spent": None, "restart_due_s": None, "fails_again": False}
+        return self.model_copy(update=fresh)
+
     def age_s(self, seen_s: float | None, now_s: float) -> float:
         """Seconds since it was last seen so, as far as its limits count them."""
         return now_s - max(self.fresh_s, seen_s if seen_s is not None else self.fresh_s)

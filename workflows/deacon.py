@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.ledger import LedgerActivities
     from activities.town import TownActivities
     from models import names
-    from models.jobs import WorkflowIds
+    from models.jobs import Decision, DecisionKind, WorkflowIds
     from models.merging import PauseRequest
     from models.names import WorkflowType
     from models.settings import Settings
@@ -101,6 +101,13 @@ class DeaconWorkflow:
             self._forgive()
             self._next = None
         return self.status()
+
+    @workflow.signal(description="The Mayor: what a person decided about one of the Deacon's escalations")
+    def decision(self, decision: Decision) -> None:
+        self._patience.count()
+        for name, watch in self._watches.items():
+            if decision.escalation in watch.told and decision.kind is DecisionKind.RETRY:
+                self._watches[name] = watch.pardon()
 
     @workflow.update(description="Boot's ping: answered by the loop, not by the handler alone")
     async def ping(self) -> None:

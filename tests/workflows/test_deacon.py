@@ -11,6 +11,7 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from models import names
+from models.jobs import Decision, DecisionKind
 from models.merging import PauseRequest
 from models.settings import RecoverySettings, Settings
 from models.supervision import ProbeResult, WitnessPing
@@ -232,6 +233,19 @@ async def test_while_the_mayor_works_people_hear_of_nothing_from_the_deacon(town
         await here.pass_time(timedelta(minutes=10))
         assert len(world.letters) == 1
         assert world.announced == []
+
+
+async def test_a_person_who_says_retry_gives_one_that_was_given_up_a_fresh_budget(town: Open) -> None:
+    world = TownWorld(heals=False, found={REFINERY: ProbeResult.WEDGED})
+    async with town(world) as here:
+        await here.pinger()
+        await here.pass_time(timedelta(minutes=5))
+        assert world.restarted() == [REFINERY]
+        (letter,) = world.letters
+        for word in (DecisionKind.IGNORE, DecisionKind.RETRY):
+            await here.deacon.signal(DeaconWorkflow.decision, Decision(kind=word, escalation=letter.id))
+            await here.pass_time(timedelta(minutes=5))
+        assert world.restarted() == [REFINERY] * 2
 
 
 async def test_with_the_record_unreadable_who_is_known_is_watched_on(town: Open) -> None:

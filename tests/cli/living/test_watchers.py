@@ -145,6 +145,25 @@ class TestWitness:
         assert (shown["rig"], shown["condition"]) == (rig.name, "running")
         assert rig.name in here.run("gt", "witness", "status", "--rig", rig.name).out
 
+    def test_it_is_stopped_stays_so_through_a_restart_and_a_worker_s_start_and_is_started(
+        self, here: Here, rig: Rig, server: int
+    ) -> None:
+        witness = names.witness_id(rig.name)
+        start(server, witness)
+        assert here.json("gt", "witness", "stop", "--rig", rig.name)["stopped"] is True
+        assert here.json("gt", "witness", "restart", "--rig", rig.name)["condition"] == "stopped"
+        start(server, witness)  # as every worker does that starts
+        assert here.json("gt", "witness", "status", "--rig", rig.name)["condition"] == "stopped"
+        assert here.json("gt", "witness", "start", "--rig", rig.name)["condition"] == "running"
+        assert here.json("gt", "witness", "status", "--rig", rig.name)["condition"] == "running"
+
+    def test_recover_prints_its_four_results(self, here: Here, rig: Rig, server: int) -> None:
+        start(server, names.witness_id(rig.name))
+        done = here.json("gt", "witness", "recover", "--rig", rig.name)
+        assert {"rig", "settings_read", "verdicts", "unchecked", "patrols", "backlog"} <= set(done)
+        lines = here.run("gt", "witness", "recover", "--rig", rig.name).out.splitlines()
+        assert [line[:2] for line in lines] == ["1.", "2.", "3.", "4."]
+
     def test_restart_and_reset_make_a_new_run(self, here: Here, rig: Rig, server: int) -> None:
         witness = names.witness_id(rig.name)
         start(server, witness)
