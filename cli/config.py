@@ -48,7 +48,7 @@ def set_or_show(
         if value is not None:
             ledger.set_setting(rig or TOWN, key, value)
             _mirror(town, ledger, key)
-        row = _rows(ledger, {key}, rig)[0]
+        row = setting_rows(ledger, {key}, rig)[0]
     _emit(call, row)
 
 
@@ -60,7 +60,7 @@ def unset(call: Call, key: KeyArgument, rig: ScopeOption = None) -> None:
     with connect.open_ledger(town) as ledger:
         ledger.unset_setting(rig or TOWN, key)
         _mirror(town, ledger, key)
-        row = _rows(ledger, {key}, rig)[0]
+        row = setting_rows(ledger, {key}, rig)[0]
     _emit(call, row)
 
 
@@ -70,7 +70,7 @@ def list_settings(call: Call, rig: ScopeOption = None) -> None:
     from models.settings import setting_specs
 
     with connect.open_ledger(connect.open_town(call)) as ledger:
-        rows = _rows(ledger, setting_specs(), rig)
+        rows = setting_rows(ledger, setting_specs(), rig)
     header = ("KEY", "VALUE", "DEFAULT", "ORIGIN", "MEANING")
     cells = [(row["key"], row["value"], row["default"], row["origin"], row["meaning"]) for row in rows]
     output.emit(call, rows, output.table(header, cells))
@@ -96,7 +96,8 @@ def _check(key: str, value: str | None, rig: str | None) -> None:
         raise GtError(ErrorCode.NOT_FOUND, f"there is no setting {key!r}", "gt config list")
 
 
-def _rows(ledger: Ledger, keys: Container[str], rig: str | None) -> list[dict[str, Any]]:
+def setting_rows(ledger: Ledger, keys: Container[str], rig: str | None) -> list[dict[str, Any]]:
+    """Value, default and origin of each of `keys`, for the town or a rig; GtError(NOT_FOUND) for the rig."""
     from models.settings import setting_specs
 
     if rig is not None:
