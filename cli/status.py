@@ -137,7 +137,7 @@ def _document(town: Town, services: list[dict[str, Any]], recorded: Recorded, li
 
 def _rig(name: str, rig: Rig | None, recorded: Recorded, living: Living) -> dict[str, Any]:
     queue = living.queues.get(name)
-    dispatcher = living.dispatchers.get(name)
+    dispatcher, witness = living.dispatchers.get(name), living.witnesses.get(name)
     return {
         "name": name,
         "url": rig.url if rig else None,
@@ -145,6 +145,8 @@ def _rig(name: str, rig: Rig | None, recorded: Recorded, living: Living) -> dict
         "ungated": not rig.gates if rig else queue.ungated if queue else None,
         "max_polecats": rig.max_polecats if rig else dispatcher.max_polecats if dispatcher else None,
         "paused": dispatcher.paused if dispatcher else None,
+        "braked": dispatcher.braked if dispatcher else None,
+        "lost_hosts": list(witness.lost_hosts) if witness else None,
         "polecats": _polecats(name, recorded, living),
         "queue": _queue(queue),
     }
@@ -181,6 +183,7 @@ def _polecats(rig: str, recorded: Recorded, living: Living) -> list[dict[str, An
                 "bead": bead,
                 "attempt": known.attempt if known else None,
                 "host": host or None,
+                "health": witness.health.get(bead) if witness and bead else None,
                 "heartbeat_age_s": witness.heartbeat_age_s.get(bead) if witness and bead else None,
                 "progress_age_s": witness.progress_age_s.get(bead) if witness and bead else None,
             }

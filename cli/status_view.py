@@ -27,6 +27,10 @@ def _rig(rig: dict[str, Any]) -> str:
         notes.append("UNGATED: work lands untested")
     if rig["paused"]:
         notes.append("paused")
+    if rig["braked"]:
+        notes.append(f"RESTARTS PAUSED: {rig['braked']}")
+    if rig["lost_hosts"]:
+        notes.append(f"LOST: {', '.join(rig['lost_hosts'])}")
     head = f"rig {rig['name']}   {'   '.join(notes)}"
     if not rig["polecats"]:
         return f"{head}\n  no polecats yet"
@@ -37,12 +41,13 @@ def _rig(rig: dict[str, Any]) -> str:
             one["bead"],
             one["attempt"],
             one["host"],
+            one["health"],
             output.duration(one["heartbeat_age_s"]),
             output.duration(one["progress_age_s"]),
         )
         for one in rig["polecats"]
     ]
-    header = ("POLECAT", "STATE", "BEAD", "ATTEMPT", "HOST", "BEAT", "PROGRESS")
+    header = ("POLECAT", "STATE", "BEAD", "ATTEMPT", "HOST", "HEALTH", "BEAT", "PROGRESS")
     return f"{head}\n{output.table(header, rows, indent='  ')}"
 
 

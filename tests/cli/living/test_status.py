@@ -28,7 +28,7 @@ class TestStatus:
         assert row["queue"] | {"pause_reason": ""} == {"waiting": 0, "merging": 0, "paused": False, "pause_reason": ""}
         assert row["ungated"] is True
         (polecat,) = row["polecats"]
-        keys = {"name", "state", "bead", "attempt", "host", "heartbeat_age_s", "progress_age_s"}
+        keys = {"name", "state", "bead", "attempt", "host", "health", "heartbeat_age_s", "progress_age_s"}
         assert keys <= set(polecat)
         assert (polecat["name"], polecat["bead"], polecat["host"]) == ("nux", bead.id, "h1")
         assert shown["jobs"][0]["waits_for"] == "a person"
