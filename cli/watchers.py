@@ -158,9 +158,7 @@ def _status(call: Call, workflow_id: str, rig: str | None = None) -> int:
     }
     output.emit(call, document, watchers_view.status(document))
     if not works:
-        output.fail(
-            f"{workflow_id}: {condition}{f' ({found.detail})' if found.detail else ''}", _cure(workflow_id, rig)
-        )
+        output.fail(f"{workflow_id}: {condition}{f' ({found.detail})' if found.detail else ''}", _cure(found, rig))
     return 0 if works else 1
 
 
@@ -251,7 +249,7 @@ async def _answering(client: Client, workflow_id: str, rig: str | None) -> Probe
             raise GtError(
                 ErrorCode.TIMED_OUT,
                 f"{workflow_id} does not answer: {_found(found)}",
-                _cure(workflow_id, rig) if found.result is ProbeResult.WEDGED else "gt up",
+                _cure(found, rig, wedged="reset"),
             )
         await asyncio.sleep(0.2)
 
@@ -296,8 +294,12 @@ def _by_person() -> str:
     return f"by {connect.person()}"
 
 
-def _cure(workflow_id: str, rig: str | None) -> str:
-    return _command(workflow_id, rig, "restart" if workflow_id == names.MAYOR_ID else "reset")
+def _cure(found: Probe, rig: str | None, *, wedged: str = "restart") -> str:
+    """The next step for one that does not answer: silence is mostly a missing worker's."""
+    verb = {"absent": "start", "wedged": wedged}.get(found.result.value)
+    if verb == "reset" and found.workflow_id == names.MAYOR_ID:
+        verb = "restart"  # what the Mayor holds is nobody's to throw away
+    return _command(found.workflow_id, rig, verb) if verb else "gt up"
 
 
 def _command(workflow_id: str, rig: str | None, verb: str) -> str:

@@ -9,7 +9,10 @@ from cli import output
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from models.supervision import BootReport, WitnessRecovered
+    from models.supervision import BootReport, BootStep, WitnessRecovered
+
+NOT_NEEDED = "not needed"
+"""the detail of a step of Boot's that there was no reason for"""
 
 
 def status(document: dict[str, Any]) -> str:
@@ -71,11 +74,14 @@ def recovered(done: WitnessRecovered) -> str:
 
 def steps(report: BootReport) -> str:
     """Boot's four steps."""
-    lines = [
-        f"{number}. {step.name}: {'yes' if step.ok else 'no'}{f' ({step.detail})' if step.detail else ''}"
-        for number, step in enumerate(report.steps, start=1)
-    ]
+    lines = [f"{number}. {step.name}: {_outcome(step)}" for number, step in enumerate(report.steps, start=1)]
     return "\n".join((*lines, "the Deacon is well" if report.healthy else "the Deacon is not well"))
+
+
+def _outcome(step: BootStep) -> str:
+    if step.detail == NOT_NEEDED:
+        return step.detail
+    return ("yes" if step.ok else "no") + (f" ({step.detail})" if step.detail else "")
 
 
 def boot(paused: bool, next_at: datetime | None, last: BootReport | None) -> str:

@@ -126,7 +126,8 @@ def disk_checks(host: str, known: HostMemory, settings: DiskSettings, told: dict
     def check(subject: str, threshold: int, severity: str, note: str) -> CheckResult:
         result = CheckResult(name="disk_full", subject=subject, ok=True, detail=detail, hint="gt doctor --disk")
         limit = threshold - DISK_SLACK if result.key in told else threshold
-        return result.model_copy(update={"ok": used < limit, "severity": severity, "detail": f"{detail}{note}"})
+        well = used < limit
+        return result.model_copy(update={"ok": well, "severity": severity, "detail": detail + ("" if well else note)})
 
     return (
         check(host, settings.warn_percent, "high", ""),
@@ -150,12 +151,14 @@ def host_check(host: str, known: HostMemory) -> CheckResult:
 def clock_check(host: str, known: HostMemory) -> CheckResult:
     off_s = known.clock_off_s
     side = "ahead" if off_s > 0 else "behind"
+    well = abs(off_s) < CLOCK_TOLERANCE_S
+    wrong = f"the clock of {host} is {abs(off_s):.0f} s {side}, or was set by that much"
     return CheckResult(
         name="clock",
         subject=host,
-        ok=abs(off_s) < CLOCK_TOLERANCE_S,
+        ok=well,
         severity="low",
-        detail=f"the clock of {host} is {abs(off_s):.0f} s {side}, or was set by that much",
+        detail=f"the clock of {host} is right" if well else wrong,
         hint="check its time synchronisation; nobody is accused of it",
     )
 
@@ -166,11 +169,14 @@ def queue_check(known: QueueMemory, gates_s: int, patience_s: float, now_s: floa
     limit_s = patience_s + (gates_s + MERGE_SLACK_S if signs.merging else 0.0)
     stands_s = now_s - known.since_s
     idle = signs.paused or signs.waiting + signs.merging == 0
+    well = idle or stands_s < limit_s
+    moves = f"{signs.waiting} changes wait, {signs.merging} are being merged{', paused' if signs.paused else ''}"
+    stands = f"{signs.waiting} changes of {signs.rig} wait, and for {stands_s:.0f} s the queue has not got further"
     return CheckResult(
         name="refinery_stalled",
         subject=signs.rig,
-        ok=idle or stands_s < limit_s,
-        detail=f"{signs.waiting} changes of {signs.rig} wait, and for {stands_s:.0f} s the queue has not got further",
+        ok=well,
+        detail=moves if well else stands,
         hint=f"gt refinery queue --rig {signs.rig}",
     )
 

@@ -63,7 +63,7 @@ class TestDeacon:
     def test_one_that_does_not_run_fails_and_names_the_cure(self, here: Here, server: int) -> None:
         outcome = here.run("gt", "deacon", "status", "-o", "json", expect=1)
         assert outcome.json["condition"] == "absent"
-        assert "hint: gt deacon" in outcome.err
+        assert "hint: gt deacon start" in outcome.err
 
     def test_it_is_stopped_stays_so_through_a_restart_and_is_started(self, here: Here, server: int) -> None:
         start(server, names.DEACON_ID)
