@@ -1,0 +1,86 @@
+"""The Dolt server is down for a minute in the middle of ten jobs: work goes on, and the record gets all of it."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+
+from ledger.store import Ledger
+from services.programs import DOLT, supervisor_socket
+from services.supervisor import Supervisor
+from services.town import Town, find_town
+from tests.e2e.living_town import LivingTown, wait_until
+from tests.e2e.test_main_job import assert_landed_once, held_agent
+
+pytestmark = pytest.mark.timeout(900)
+JOBS = 10
+DOWN_S = 60.0
+"""what the town must live through"""
+
+
+@pytest.fixture
+def town() -> Iterator[LivingTown]:
+    with tempfile.TemporaryDirectory(prefix="gt-") as folder:
+        living = LivingTown(Path(folder), store="server")
+        try:
+            living.init()
+            living.run("gt", "up")
+            living.add_rig("--max-polecats", str(JOBS))
+            living.run("gt", "config", "health.check_interval", "5")
+            yield living
+        finally:
+            living.close()
+
+
+@contextlib.contextmanager
+def dolt_down(town: Town, seconds: float) -> Iterator[None]:
+    """Inside, the server is stopped; it is started again at the end, not before `seconds` have passed."""
+    supervisor = Supervisor(supervisor_socket(town))
+    supervisor.stop(DOLT)
+    stopped = time.monotonic()
+    try:
+        yield
+        time.sleep(max(0.0, stopped + seconds - time.monotonic()))
+    finally:
+        supervisor.start(DOLT)
+
+
+def story_has_no_gaps(ledger: Ledger, bead: str) -> bool:
+    """Every event of a bead's job is there, once and in order."""
+    events = ledger.job_events(bead)
+    for _, of_attempt in groupby(events, key=lambda event: event.attempt):
+        sequences = [event.sequence for event in of_attempt]
+        if sequences != list(range(sequences[0], sequences[0] + len(sequences))) or sequences[0] > 1:
+            return False
+    return events[-1].event == "merged"
+
+
+def test_ten_jobs_live_through_a_minute_without_the_record(town: LivingTown) -> None:
+    found = find_town(town.root)
+    beads = [town.bead(f"add {number}") for number in range(JOBS)]
+    held = {bead: held_agent(town, f"f{number}.py") for number, bead in enumerate(beads)}
+    for bead, (agent, _, _) in held.items():
+        town.sling(bead, agent)
+    wait_until("ten agents to work", lambda: all(working.exists() for _, working, _ in held.values()), 180)
+    with dolt_down(found, DOWN_S):
+        for _, _, go in held.values():
+            go.touch()
+        refused = town.run("bd", "create", "while it is down", "--rig", "shop", expect=4)
+        assert refused.stdout == ""
+        assert "the ledger's server does not answer" in refused.stderr
+        assert "hint: gt up" in refused.stderr
+        assert town.run("bd", "list", expect=4).stdout == ""
+        wait_until("some work to land without the record", lambda: any(town.landed(bead) for bead in beads), 120)
+    assert_landed_once(town, *beads)
+    with contextlib.closing(Ledger.open(found.ledger_url(), migrate=False)) as ledger:
+        wait_until("every event in the record", lambda: all(story_has_no_gaps(ledger, bead) for bead in beads), 120)
+        assert [bead.title for bead in ledger.beads()] == [f"add {number}" for number in range(JOBS)]
+    outages = [one for one in town.json("gt", "escalate", "list", "--all") if one["kind"] == "dolt_down"]
+    assert len(outages) == 1
+    assert town.json("bd", "verify") == {"ok": True, "problems": [], "fixed": [], "unchecked": []}
