@@ -48,8 +48,9 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
     """One worker a task queue, all on one client."""
     paths, conduct = town.paths, ActivityConduct()
     tmux, worktrees = Tmux(town.tmux_socket), Worktrees(paths)
+    ledger = LedgerActivities(lambda: Ledger.open(town.ledger_url()), town.file.agent, AlertFiles(paths))
     on_host = (
-        AttemptActivities(paths, tmux, worktrees),
+        AttemptActivities(paths, tmux, worktrees, unread_mail=None if host_only else ledger.unread_mail),
         CleanupActivities(paths, tmux, worktrees),
         NudgeActivities(tmux),
         ParkedActivities(paths),
@@ -69,7 +70,7 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
     ]
     if host_only:
         return workers
-    record = activities_of(LedgerActivities(lambda: Ledger.open(town.ledger_url()), town.file.agent, AlertFiles(paths)))
+    record = activities_of(ledger)
     of_town = (
         TownActivities(client),
         QueueCheckActivities(client),

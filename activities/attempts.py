@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from activities.sessions import Sessions, record_of
 from activities.tmux import PaneFacts, Tmux
 from activities.worktrees import WorkStatus, Worktrees
 from agents import session_folder
+from agents.inbox import deliver
 from agents.task import one_line
 from models import names
 from models.attempts import (
@@ -36,6 +37,7 @@ from models.attempts import (
     WorktreeReleased,
 )
 from models.errors import ErrorCode, GtError
+from models.mail import Message
 from models.town import TownPaths
 
 POLL_S: Final = 0.1
@@ -50,13 +52,20 @@ class AttemptActivities:
 
     Args:
         environment: what agents inherit from; the worker's own by default.
+        unread_mail: what an address has not read, out of the record; None on a host without one.
     """
 
     def __init__(
-        self, paths: TownPaths, tmux: Tmux, worktrees: Worktrees, environment: Mapping[str, str] | None = None
+        self,
+        paths: TownPaths,
+        tmux: Tmux,
+        worktrees: Worktrees,
+        environment: Mapping[str, str] | None = None,
+        unread_mail: Callable[[str], Sequence[Message]] | None = None,
     ) -> None:
         self._paths = paths
         self._worktrees = worktrees
+        self._unread_mail = unread_mail
         self._sessions = Sessions(paths, tmux, environment)
 
     @activity.defn
@@ -93,6 +102,7 @@ class AttemptActivities:
             self._sessions.write_folder(request, worktree)
             crash_point("attempt.folder_written")
             self._sessions.launch(request, worktree.path)
+        self._deliver_backlog(request, folder)
         return AttemptStarted(
             session=names.session_name(rig, polecat),
             worktree=str(worktree.path),
@@ -180,6 +190,21 @@ class AttemptActivities:
             self._worktrees.release(rig, polecat, bead)
             crash_point("worktree.released")
         return WorktreeReleased(parked_ref=parked)
+
+    def _deliver_backlog(self, request: StartAttempt, folder: Path) -> None:
+        """Put what the polecat has not read into its session's inbox: words to it, and letters about this bead."""
+        if self._unread_mail is None:
+            return
+        try:
+            unread = self._unread_mail(names.polecat_address(request.rig.name, request.polecat))
+        except GtError as error:
+            # It stays in the record, and the agent has its task all the same.
+            activity.logger.warning("mail for %s was not delivered: %s", request.polecat, error.message)
+            return
+        for message in unread:
+            about = getattr(message.protocol, "bead", request.bead)
+            if about == request.bead:
+                deliver(folder, message)
 
     def _already_started(self, request: StartAttempt, folder: Path) -> AttemptStarted:
         record = record_of(folder) or {}

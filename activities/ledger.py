@@ -17,6 +17,7 @@ from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
 from models.escalations import EscalationRef, EscalationStatus
 from models.jobs import Admission, DispatchFacts, DispatchFactsRequest, RigFacts, RigName, SlingRequest
+from models.mail import Message
 from models.queue import QueueFacts, QueueFactsRequest
 from models.records import BeadRef, BeadStatusReply, JobWrites
 from models.supervision import TownFacts
@@ -24,6 +25,8 @@ from services.alert_files import AlertFiles, mirror_of
 
 _OPEN_ANEW = frozenset({ErrorCode.LEDGER_UNREACHABLE, ErrorCode.LEDGER_DAMAGED, ErrorCode.LEDGER_NEWER})
 """After these the ledger may have been restored or upgraded: its schema is checked again."""
+UNREAD_TOLD = 50
+"""letters that an agent finds when it starts"""
 
 
 class LedgerActivities:
@@ -120,6 +123,11 @@ class LedgerActivities:
         """Give back the room of what no commit holds; for upkeep. Others may work on meanwhile."""
         with self._opened() as ledger:
             ledger.collect_garbage()
+
+    def unread_mail(self, address: str) -> list[Message]:
+        """What an address has not read, oldest first; the newest where there is much of it."""
+        with self._opened() as ledger:
+            return ledger.inbox(address, unread_only=True, limit=UNREAD_TOLD)
 
     def close(self) -> None:
         """Close the ledger if it was opened."""

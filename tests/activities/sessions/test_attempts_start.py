@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +12,7 @@ from agents import session_folder
 from agents.session_folder import read_json
 from models.errors import ErrorCode, GtError
 from models.jobs import AttemptNote
+from models.mail import Merged, Message
 from tests.activities.sessions.desk import IDLE, Desk, eventually
 from tests.activities.workshop import Workshop, git
 
@@ -267,3 +270,39 @@ def test_what_the_agent_is_started_with_is_on_record(desk: Desk) -> None:
         "main",
         [],
     )
+
+
+def a_letter(id: str, **more: Any) -> Message:
+    told: dict[str, Any] = {"sender": "human", "recipient": "shop/toast", "subject": id, "sent_at": datetime.now(UTC)}
+    return Message(id=id, **told | more)
+
+
+def inbox_of(desk: Desk, attempt: int = 1) -> list[str]:
+    return sorted(path.stem for path in (desk.folder(attempt) / session_folder.INBOX).glob("*.json"))
+
+
+def test_an_agent_finds_what_its_polecat_has_not_read(desk: Desk) -> None:
+    asked: list[str] = []
+    letters = [
+        a_letter("words"),
+        a_letter("mine", protocol=Merged(bead="sh-1", attempt=1, merged_sha="a" * 40)),
+        a_letter("of-another-bead", protocol=Merged(bead="sh-9", attempt=1, merged_sha="a" * 40)),
+    ]
+
+    def unread(address: str) -> list[Message]:
+        asked.append(address)
+        return letters
+
+    desk.attempts._unread_mail = unread
+    desk.start()
+    assert asked == ["shop/toast"]
+    assert inbox_of(desk) == ["mine", "words"]
+
+
+def test_an_agent_starts_though_its_mail_cannot_be_read(desk: Desk) -> None:
+    def unread(address: str) -> list[Message]:
+        raise GtError(ErrorCode.LEDGER_UNREACHABLE, "the ledger's server does not answer", "gt up")
+
+    desk.attempts._unread_mail = unread
+    assert desk.start().session
+    assert inbox_of(desk) == []
