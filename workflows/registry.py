@@ -31,6 +31,10 @@ PASSED_THROUGH: Final = (
     "workflows.witness_state",
     "workflows.options",
     "workflows.labels",
+    "workflows.refinery_state",
+    "workflows.merge_queue",
+    "workflows.queue_view",
+    "workflows.gate_tallies",
 )
 """Imported once per process. Workflow classes themselves are loaded anew for each run, so that
 no state of one leaks into another; data classes and pure functions cannot leak and are costly to
