@@ -171,12 +171,12 @@ def judge(url: str, told: list[str], figures: Figures) -> None:
     ledger = Ledger.open(url)
     beads = ledger.beads()
     titles = Counter(bead.title for bead in beads)
-    by_title = {bead.title: bead.id for bead in beads}
+    created = {(bead.title, bead.id) for bead in beads}
     events = {bead.id: [event.sequence for event in ledger.job_events(bead.id)] for bead in beads}
     figures.acknowledged = len(told)
     for line in told:
         words = line.split()
-        if words[0] == "create" and by_title.get(words[1]) != words[2]:
+        if words[0] == "create" and (words[1], words[2]) not in created:
             figures.lost.append(line)
         if words[0] == "work" and int(words[2]) not in events.get(words[1], []):
             figures.lost.append(line)

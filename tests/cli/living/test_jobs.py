@@ -71,4 +71,5 @@ def test_closing_a_bead_wakes_the_dispatchers_whose_jobs_wait(
             if event.HasField("workflow_execution_signaled_event_attributes")
         ]
 
-    assert on_server(server, signals) == ["wake"]
+    # The rig's Witness may have said meanwhile what it holds the dispatcher to.
+    assert [name for name in on_server(server, signals) if name != "restrain"] == ["wake"]
