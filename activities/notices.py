@@ -47,7 +47,12 @@ class NoticeActivities:
         await self._write_down(notices.notices)
 
     async def _write_down(self, notices: Sequence[Notice]) -> None:
-        new = await asyncio.to_thread(self._files.log, tuple(notices))
+        try:
+            new = await asyncio.to_thread(self._files.log, tuple(notices))
+        except OSError as error:
+            # A full disk is itself a reason for alerts: they must not wait for the log.
+            activity.logger.error("the log of alerts cannot be written: %s", error)
+            new = tuple(notices)
         crash_point("notice.logged")
         await terminals.show(self._socket, [headline(notice) for notice in new])
 

@@ -14,6 +14,8 @@ from models.errors import ErrorCode, GtError
 if TYPE_CHECKING:
     from collections.abc import Container
 
+    from temporalio.client import Client
+
     from ledger.store import Ledger
     from models.settings import SettingSpec
     from services.town import Town
@@ -49,6 +51,8 @@ def set_or_show(
             ledger.set_setting(rig or TOWN, key, value)
             _mirror(town, ledger, key)
         row = setting_rows(ledger, {key}, rig)[0]
+    if value is not None:
+        _reschedule(town, key)
     _emit(call, row)
 
 
@@ -61,6 +65,7 @@ def unset(call: Call, key: KeyArgument, rig: ScopeOption = None) -> None:
         ledger.unset_setting(rig or TOWN, key)
         _mirror(town, ledger, key)
         row = setting_rows(ledger, {key}, rig)[0]
+    _reschedule(town, key)
     _emit(call, row)
 
 
@@ -82,6 +87,25 @@ def _mirror(town: Town, ledger: Ledger, key: str) -> None:
         from services.alert_files import AlertFiles, mirror_of
 
         AlertFiles(town.paths).refresh_mirror(lambda: mirror_of(ledger))
+
+
+def _reschedule(town: Town, key: str) -> None:
+    """The dead man's switch is a Schedule; with Temporal down the worker's next start brings it up to date."""
+    if not key.startswith("deadman."):
+        return
+    from services.alert_files import AlertFiles
+
+    settings = AlertFiles(town.paths).mirror().deadman
+
+    async def keep(client: Client) -> None:
+        from services.schedules import keep_deadman
+
+        await keep_deadman(client, settings)
+
+    try:
+        connect.converse(town, keep)
+    except GtError as error:
+        output.warn(f"{error.message}: the change holds from the next gt up")
 
 
 def _check(key: str, value: str | None, rig: str | None) -> None:

@@ -48,12 +48,18 @@ def _item(
 
 def _services(town: Town) -> Iterable[Item]:
     """Services that keep ending; where nobody supervises, nothing is expected to run."""
+    from services.alarm import alarms
     from services.programs import log_path
     from services.supervision import service_states
     from services.supervisor import State
 
+    told = set()
+    for alarm in alarms(town):
+        name = alarm.key.removeprefix("service:").partition("@")[0]
+        told.add(name)
+        yield _item("service", name, "critical", alarm.title, f"less {log_path(town, name)}", since=alarm.since)
     for state in service_states(town):
-        if state.state is State.FAILING:
+        if state.state is State.FAILING and state.name not in told:
             why = f"{state.name} keeps ending soon after its start"
             yield _item("service", state.name, "critical", why, f"less {log_path(town, state.name)}")
 

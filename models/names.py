@@ -17,6 +17,7 @@ CONTROL_QUEUE = "control"
 MAYOR_ID = "mayor"
 DEACON_ID = "deacon"
 BOOT_ID = "boot"
+DEADMAN_ID = "deadman"
 """of the Schedule; each of its runs is `boot-<time>`"""
 EPOCH_REF = "refs/gastown/epoch"
 
@@ -45,6 +46,7 @@ class WorkflowType(StrEnum):
     ERRAND = "ErrandWorkflow"
     DEACON = "DeaconWorkflow"
     BOOT = "BootWorkflow"
+    DEADMAN = "DeadmanWorkflow"
 
 
 def _refuse(kind: str, value: str, rule: str) -> GtError:

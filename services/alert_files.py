@@ -172,7 +172,7 @@ class AlertFiles:
     def sending(self, message: Message) -> Iterator[bool]:
         """Hold the channel for one message; yields whether the message has arrived before."""
         mark = self._sent / message.id
-        with self._locked(f"channel-{names.valid_channel(message.channel)}"):
+        with self._locked_if_possible(f"channel-{names.valid_channel(message.channel)}"):
             yield mark.exists()
 
     def note_sent(self, message: Message) -> None:
@@ -188,7 +188,7 @@ class AlertFiles:
     def log(self, notices: tuple[Notice, ...]) -> tuple[Notice, ...]:
         """Write notices to the log; returns those that were not there yet."""
         self._paths.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._locked("log"):
+        with self._locked_if_possible("log"):
             known = _tail(self._paths.alerts_log)
             new = tuple(notice for notice in notices if _mark(notice) not in known)
             if new:
@@ -200,13 +200,30 @@ class AlertFiles:
 
     @contextlib.contextmanager
     def _locked(self, name: str) -> Iterator[None]:
-        self._paths.alerts.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self._paths.alerts / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = self._lock(name)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
             os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _locked_if_possible(self, name: str) -> Iterator[None]:
+        """A full disk must not keep an alert back: without a lock the worst is a message that arrives twice."""
+        try:
+            descriptor = self._lock(name)
+        except OSError:
+            yield
+            return
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _lock(self, name: str) -> int:
+        self._paths.alerts.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self._paths.alerts / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return descriptor
 
 
 def mirror_of(ledger: Ledger) -> AlertMirror:

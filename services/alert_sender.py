@@ -68,9 +68,11 @@ async def send(root: Path, message: Message, timeout_s: float = SEND_S) -> None:
         raise GtError(ErrorCode.NOT_FOUND, error, f"gt alert channel add {message.channel}")
     if code != ExitCode.DONE:
         error = error or "the sender died"
-        files.note_failure(message.channel, error, title_of(message, "…"))
+        with contextlib.suppress(OSError):  # where even that cannot be written, the retry still goes on
+            files.note_failure(message.channel, error, title_of(message, "…"))
         raise GtError(ErrorCode.CHANNEL_FAILED, f"channel {message.channel}: {error}", "gt alert channel list")
-    files.forget_failure(message.channel)
+    with contextlib.suppress(OSError):  # it has arrived, whatever the files say
+        files.forget_failure(message.channel)
 
 
 def check_url(url: str) -> None:
@@ -110,7 +112,11 @@ def _deliver(files: AlertFiles, message: Message, town: str) -> None:
         problem = _notify(url, message, town)
         if problem is not None:
             raise GtError(ErrorCode.CHANNEL_FAILED, problem)
-        files.note_sent(message)
+        try:
+            files.note_sent(message)
+        except OSError as error:
+            # It has arrived: a failure here would send it again.
+            print(f"{message.id} cannot be noted as sent: {error}", file=sys.stderr)
 
 
 def _notify(url: str, message: Message, town: str) -> str | None:

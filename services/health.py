@@ -17,9 +17,8 @@ from temporalio.service import RPCError
 
 from models.errors import GtError
 from services import readiness
-from services.guard import tenant
 from services.ports import LOOPBACK
-from services.programs import DOLT, TEMPORAL, WORKER, lock_path
+from services.programs import DOLT, TEMPORAL, WORKER
 from services.temporal import connect
 from services.town import DOLT_PASSWORD, Town, find_town
 
@@ -28,7 +27,7 @@ _TIMEOUT_S = 3
 
 def ailment(town: Town, program: str) -> str | None:
     """None when the service is healthy, else what is wrong in a few words."""
-    checks = {TEMPORAL: _temporal, DOLT: _dolt, WORKER: _worker}
+    checks = {TEMPORAL: _temporal, DOLT: _dolt, WORKER: readiness.worker_ailment}
     return checks[program](town)
 
 
@@ -69,19 +68,6 @@ def _dolt(town: Town) -> str | None:
             cursor.fetchone()
     except (pymysql.Error, OSError) as error:
         return f"cannot be asked: {error.args[-1] if error.args else error}"
-    return None
-
-
-def _worker(town: Town) -> str | None:
-    holder = tenant(lock_path(town, WORKER))
-    ready = readiness.last_worker(town)
-    if holder is None or not holder.lives():
-        return "does not run"
-    if ready is None or ready.pid != holder.pid or not ready.lives():
-        return "does not poll yet"
-    silent_s = readiness.silence_s(town)
-    if silent_s > readiness.SILENT_AFTER_S:
-        return f"has been silent for {silent_s:.0f} s"
     return None
 
 

@@ -22,6 +22,8 @@ from services.ports import LOOPBACK
 from services.town import Town
 
 TEMPORAL, DOLT, WORKER = "temporal", "dolt", "worker"
+ALARM = "alarm"
+"""The supervisor's event listener: no service of the town, but what tells when one cannot be kept alive."""
 SEARCH_ATTRIBUTES = ("GtRig", "GtBead", "GtPolecat", "GtRole", "GtState")
 """Keywords that a namespace must know before any workflow starts; workflows/labels.py sets them."""
 
@@ -158,7 +160,30 @@ def supervisor_config(town: Town, socket: Path) -> str:
                 stdout_logfile_backups="5",
             )
         )
+    sections.append(_alarm_section())
     return "\n".join(sections)
+
+
+def _alarm_section() -> str:
+    """The event listener that tells people when the worker or Temporal cannot be kept alive."""
+    guarded = (
+        *(*_python("services.guard"), "--lock", f"run/{ALARM}.lock"),
+        *("--parent-pid-file", "run/supervisord.pid", "--", *_python("services.alarm"), "--town", "."),
+    )
+    return _section(
+        f"eventlistener:{ALARM}",
+        command=shlex.join(guarded),
+        # Its standard output is the protocol.
+        events="PROCESS_STATE,TICK_60",
+        autorestart="true",
+        startsecs="0",
+        startretries="1000000",
+        stopwaitsecs="5",
+        killasgroup="true",
+        stderr_logfile=f"logs/{ALARM}.log",
+        stderr_logfile_maxbytes="1MB",
+        stderr_logfile_backups="1",
+    )
 
 
 def _section(name: str, **values: str) -> str:

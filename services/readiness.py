@@ -7,7 +7,9 @@ import os
 import time
 from pathlib import Path
 
+from services.guard import tenant
 from services.processes import Birth, read_record, write_record
+from services.programs import WORKER, lock_path
 from services.town import Town
 
 BEAT_S = 2.0
@@ -54,3 +56,17 @@ def silence_s(town: Town) -> float:
         return max(0.0, time.time() - ready_path(town).stat().st_mtime)
     except FileNotFoundError:
         return float("inf")
+
+
+def worker_ailment(town: Town) -> str | None:
+    """None when this machine's worker does its work, else what is wrong in a few words."""
+    holder = tenant(lock_path(town, WORKER))
+    ready = last_worker(town)
+    if holder is None or not holder.lives():
+        return "does not run"
+    if ready is None or ready.pid != holder.pid or not ready.lives():
+        return "does not poll yet"
+    silent_s = silence_s(town)
+    if silent_s > SILENT_AFTER_S:
+        return f"has been silent for {silent_s:.0f} s"
+    return None

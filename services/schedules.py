@@ -31,6 +31,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from models import names
 from models.names import WorkflowType
+from models.settings import DeadmanSettings
 
 CATCH_UP = timedelta(minutes=1)
 """A start that was missed by more than this, because the server was down, is left out."""
@@ -74,6 +75,33 @@ SCHEDULES: tuple[Scheduled, ...] = (
         limit=timedelta(minutes=15),
     ),
 )
+
+
+def deadman(interval: timedelta) -> Scheduled:
+    """The dead man's switch, for a town that has one."""
+    return Scheduled(
+        id=names.DEADMAN_ID,
+        workflow=WorkflowType.DEADMAN,
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=interval)]),
+        summary="Dead man's switch: this town lives",
+        limit=timedelta(minutes=2),
+    )
+
+
+async def keep_deadman(client: Client, settings: DeadmanSettings) -> None:
+    """Create, change or remove the Schedule of the dead man's switch, as the settings say.
+
+    Raises:
+        RPCError: Temporal does not answer.
+    """
+    if settings.url:
+        await keep_schedules(client, [deadman(timedelta(seconds=settings.interval))])
+        return
+    try:
+        await client.get_schedule_handle(names.DEADMAN_ID).delete()
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
 
 
 async def keep_schedules(client: Client, wanted: Sequence[Scheduled] = SCHEDULES) -> None:

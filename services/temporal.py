@@ -18,9 +18,10 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from models import names
 from models.errors import ErrorCode, GtError
+from models.settings import DeadmanSettings
 from services import long_lived
 from services.programs import SEARCH_ATTRIBUTES
-from services.schedules import keep_schedules
+from services.schedules import keep_deadman, keep_schedules
 from services.town import Town
 
 
@@ -101,7 +102,7 @@ async def start_town_workflows(client: Client) -> None:
     await _start(client, names.MAYOR_ID, names.DEACON_ID)
 
 
-async def start_schedules(client: Client) -> None:
+async def start_schedules(client: Client, deadman: DeadmanSettings) -> None:
     """Create the town's Schedules where they are missing, or differ from what this version wants.
 
     Raises:
@@ -109,6 +110,7 @@ async def start_schedules(client: Client) -> None:
     """
     try:
         await keep_schedules(client)
+        await keep_deadman(client, deadman)
     except RPCError as error:
         raise _unreachable(error) from error
 

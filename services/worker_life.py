@@ -25,6 +25,7 @@ from ledger.store import Ledger
 from models.errors import GtError
 from models.records import Host
 from services import readiness
+from services.alert_files import AlertFiles
 from services.ports import LOOPBACK
 from services.temporal import (
     connect,
@@ -169,7 +170,7 @@ async def keep_started(client: Client, town: Town, open_ledger: Callable[[], Led
     while True:
         try:
             await start_town_workflows(client)
-            await start_schedules(client)
+            await start_schedules(client, AlertFiles(town.paths).mirror().deadman)
             ledger = await asyncio.to_thread(open_ledger)
             try:
                 await asyncio.to_thread(_register_host, town, ledger)

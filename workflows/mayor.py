@@ -224,9 +224,8 @@ class MayorWorkflow:
     async def _let_the_record_catch_up(self) -> None:
         """Before handing over, give a flood of escalations a while to reach the record.
 
-        What the next run gets must fit one payload. In a flood with the ledger down for longer
-        the oldest are given up, since no person reads thousands and a Mayor that cannot hand
-        over hears nothing any more.
+        What the next run gets must fit one payload (`MayorState.shed`). In a flood with the ledger down for
+        longer the least urgent and oldest are given up, since no person reads thousands.
         """
         try:
             await workflow.wait_condition(
@@ -236,7 +235,7 @@ class MayorWorkflow:
             )
         except TimeoutError:
             count = len(self._state.unrecorded)
-            workflow.logger.error("%s escalations are not recorded; the oldest are given up", count)
+            workflow.logger.error("%s escalations are handed over unrecorded", count)
 
     async def _quiet(self, holds: Callable[[], bool]) -> None:
         """Give what is under way a moment to end."""

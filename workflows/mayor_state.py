@@ -24,6 +24,8 @@ from workflows.mayor_case import (
 )
 
 RESOLVED_KEPT = 100
+CASES_BYTES = 1_450_000
+"""of all cases together, as they are handed over; with what else is carried it stays below Temporal's 2 MB"""
 SLACK = 100
 """cases beyond these two before any is forgotten within a run"""
 SUBJECTS_KEPT = 300
@@ -295,7 +297,7 @@ class MayorState(BaseModel):
         """Forget the least urgent and oldest past what is kept, once the record holds them: there they remain.
 
         Args:
-            handing_over: to the last one, and unrecorded ones too where nothing else can go.
+            handing_over: down to what is kept, and then to what fits one payload, unrecorded ones last.
         """
         kept = OPEN_KEPT + RESOLVED_KEPT + SLACK
         if not handing_over and (len(self.cases) <= kept or len(self.cases) - len(self.unrecorded) < SLACK):
@@ -305,13 +307,25 @@ class MayorState(BaseModel):
             surplus = max(len(keys) - limit, 0)
             keys.sort(key=lambda key: (handing_over and key in self.unrecorded, self._worth(key)))
             for key in keys[:surplus]:
-                if handing_over or key not in self.unrecorded:
+                if key not in self.unrecorded:
                     self._forget(key)
+        if handing_over:
+            self._fit()
 
-    def _worth(self, key: str) -> tuple[bool, int]:
+    def _fit(self) -> None:
+        """Give up what does not fit one payload: a Mayor that cannot hand over hears nothing any more."""
+        sizes = {key: len(case.model_dump_json().encode()) for key, case in self.cases.items()}
+        excess = sum(sizes.values()) - CASES_BYTES
+        for key in sorted(sizes, key=lambda key: (key in self.unrecorded, self._worth(key))):
+            if excess <= 0:
+                return
+            excess -= sizes[key]
+            self._forget(key)
+
+    def _worth(self, key: str) -> tuple[bool, bool, int]:
         """What is dearer is forgotten later; of equals the oldest first."""
         case = self.cases[key]
-        return bool(case.paused), Priority(case.status.severity).rank
+        return not case.status.resolved, bool(case.paused), Priority(case.status.severity).rank
 
     def _forget(self, key: str) -> None:
         case = self.cases.pop(key)

@@ -95,6 +95,16 @@ def pings(limit: timedelta) -> ActivityOptions:
     }
 
 
+def deadman_ping() -> ActivityOptions:
+    """Told in time or not at all: the next ping comes by itself."""
+    return {
+        "task_queue": names.CONTROL_QUEUE,
+        "start_to_close_timeout": timedelta(seconds=15),
+        "schedule_to_close_timeout": timedelta(minutes=1),
+        "retry_policy": BRIEFLY,
+    }
+
+
 def service_restart() -> ActivityOptions:
     """A stop that may take its whole grace, and a start."""
     return {

@@ -9,6 +9,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from workflows.boot import BootWorkflow
 from workflows.cleanup import CleanupWorkflow
 from workflows.deacon import DeaconWorkflow
+from workflows.deadman import DeadmanWorkflow
 from workflows.dispatch import DispatchWorkflow
 from workflows.errand import ErrandWorkflow
 from workflows.mayor import MayorWorkflow
@@ -44,6 +45,7 @@ WORKFLOWS: Final[list[type]] = [
     BootWorkflow,
     CleanupWorkflow,
     DeaconWorkflow,
+    DeadmanWorkflow,
     DispatchWorkflow,
     ErrandWorkflow,
     MayorWorkflow,

@@ -192,6 +192,19 @@ async def test_hostile_words_reach_a_service_as_words(
     assert "{{ 7*7 }}" in title
 
 
+async def test_alerts_get_out_although_nothing_can_be_written(
+    notices: NoticeActivities, files: AlertFiles, town: Town, http: HttpSink
+) -> None:
+    """As on a full disk: neither log nor lock nor mark can be made."""
+    files.set_channel("hook", http.url)
+    for in_the_way in (town.paths.alerts / "sent", town.paths.alerts / "failing"):
+        in_the_way.write_text("")
+    town.paths.alerts_log.mkdir(parents=True)
+    (town.paths.alerts / "channel-hook.lock").mkdir()
+    await IN_ENV.run(notices.announce, notice())
+    assert len(http.taken) == 1
+
+
 # --- the log and terminals ----------------------------------------------------------------------
 
 

@@ -47,6 +47,7 @@ from tests.workflows.merge_world import FAILED, PASSED, MergeWorld
 from tests.workflows.probes import eventually
 from workflows.boot import BootWorkflow
 from workflows.cleanup import CleanupWorkflow
+from workflows.deadman import DeadmanWorkflow
 from workflows.errand import ErrandWorkflow
 from workflows.refinery import RefineryWorkflow
 from workflows.refinery_state import RefineryState
@@ -105,6 +106,10 @@ class ReplayWorld(JobWorld):
         return HostSigns(host=HOST, disk_percent=90, at=now, steady_s=now.timestamp(), steady_since="boot")
 
     @activity.defn
+    async def ping_deadman(self) -> bool:
+        return True
+
+    @activity.defn
     async def restart(self, _order: RestartWorkflow) -> None:
         return None
 
@@ -117,7 +122,14 @@ async def record() -> None:
     merges.gates = lambda *_seen: next(runs, PASSED)
     mayors = MayorWorld(alerting=Alerting(channels=("email",)), hosts=(HOST,))
     ours = [*world.activities, world.load_rig, world.queue_facts, world.watch_rig, *mayors.activities]
-    ours += [world.look_at_deacon, world.look_at_queues, world.look_at_host, world.probe, world.restart]
+    ours += [
+        world.look_at_deacon,
+        world.look_at_queues,
+        world.look_at_host,
+        world.probe,
+        world.restart,
+        world.ping_deadman,
+    ]
     theirs = [merges.build_chain, merges.run_gates, merges.land_chain, *cleanups.activities]
     async with time_skipping() as env, workers_of(env)(workflows=WORKFLOWS, activities=[*ours, *theirs]):
         await tell_the_story(env, world)
@@ -127,6 +139,7 @@ async def record() -> None:
             names.dispatch_id("shop"), names.polecat_id("shop", "sh-1"), names.refinery_id("shop"),
             names.merge_id("shop", 1), names.witness_id("shop"), names.MAYOR_ID, names.DEACON_ID, names.BOOT_ID,
             names.cleanup_id("shop", "polecat.toast"), names.errand_id("nudge"),
+            names.DEADMAN_ID,
         ):  # fmt: skip
             await save(env.client, workflow_id)
 
@@ -171,6 +184,7 @@ async def tell_the_story(env: WorkflowEnvironment, world: JobWorld) -> None:
     await env.client.execute_workflow(
         BootWorkflow.run, id=names.BOOT_ID, task_queue=queue, execution_timeout=timedelta(minutes=15)
     )
+    await env.client.execute_workflow(DeadmanWorkflow.run, id=names.DEADMAN_ID, task_queue=queue)
     await env.sleep(timedelta(minutes=5))
 
 

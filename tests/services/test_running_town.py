@@ -39,7 +39,7 @@ def test_up_twice_changes_nothing(running_town: Town) -> None:
     assert not report.started
     assert living(running_town) == before
     assert [(state.name, state.state) for state in report.services] == [(name, State.RUNNING) for name in ALL]
-    assert len(before) == len(ALL) + 1
+    assert len(before) == len(ALL) + 2, "supervisord and its alarm beside them"
 
 
 def test_everything_listens_on_loopback_alone(running_town: Town) -> None:
@@ -85,7 +85,7 @@ def test_a_killed_supervisor_takes_its_services_along_and_up_leaves_one_of_each(
     report = up(running_town)
     after = living(running_town)
     assert report.started
-    assert len(after) == len(ALL) + 1
+    assert len(after) == len(ALL) + 2
     assert not set(before) & set(after)
     assert [state.restarts for state in report.services] == [0, 0, 0]
 

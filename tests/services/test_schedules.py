@@ -6,22 +6,31 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from temporalio.client import Client, ScheduleActionExecutionStartWorkflow, ScheduleIntervalSpec, ScheduleSpec
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
 from activities.interceptor import ActivityConduct
+from activities.notices import NoticeActivities
 from activities.town import TownActivities
 from models import names
+from models.alerts import AlertMirror
+from models.settings import DeadmanSettings
 from models.supervision import BootReport
+from models.town import TownPaths
 from services import long_lived
+from services.alert_files import AlertFiles
 from services.polling import activities_of
-from services.schedules import SCHEDULES, keep_schedules
+from services.schedules import SCHEDULES, keep_deadman, keep_schedules
 from tests.services.conftest import eventually
+from tests.sinks import http_sink
 from tests.temporal_server import client_of, dev_server
 from workflows.boot import BootWorkflow
 from workflows.deacon import DeaconWorkflow
+from workflows.deadman import DeadmanWorkflow
 from workflows.registry import workflow_runner
 
 
@@ -97,6 +106,38 @@ async def test_a_changed_one_is_brought_up_to_date_and_stays_paused(client: Clie
     described = await handle.describe()
     assert described.schedule.spec.intervals[0].every == timedelta(hours=1)
     assert (described.schedule.state.paused, described.schedule.state.note) == (True, "maintenance")
+
+
+async def test_the_dead_man_s_switch_is_pinged_by_its_schedule_for_as_long_as_it_is_set(
+    client: Client, tmp_path: Path
+) -> None:
+    files = AlertFiles(TownPaths(tmp_path))
+    with http_sink() as outside:
+        settings = DeadmanSettings(url=f"http://127.0.0.1:{outside.port}/ping", interval=10)
+        files.refresh_mirror(lambda: AlertMirror(deadman=settings))
+        await keep_deadman(client, settings)
+        async with (
+            Worker(client, task_queue=names.TOWN_QUEUE, workflows=[DeadmanWorkflow], workflow_runner=workflow_runner()),
+            Worker(
+                client,
+                task_queue=names.CONTROL_QUEUE,
+                activities=activities_of(NoticeActivities(tmp_path, "gt-none")),
+                interceptors=[ActivityConduct()],
+            ),
+        ):
+
+            async def pinged() -> bool:
+                return outside.asked[:2] == ["/ping", "/ping"]
+
+            await eventually("two pings", pinged, 60)
+    handle = client.get_schedule_handle(names.DEADMAN_ID)
+    await keep_deadman(client, settings.model_copy(update={"interval": 600}))
+    assert (await handle.describe()).schedule.spec.intervals[0].every == timedelta(minutes=10)
+    for _ in range(2):
+        await keep_deadman(client, DeadmanSettings())
+    with pytest.raises(RPCError) as gone:
+        await handle.describe()
+    assert gone.value.status is RPCStatusCode.NOT_FOUND
 
 
 async def test_boot_by_its_schedule_revives_the_deacon_and_remembers_it(client: Client) -> None:

@@ -32,8 +32,11 @@ from models.supervision import RigWatch, ServiceName, TownFacts
 from tests.workflows.merge_world import START
 from tests.workflows.probes import eventually, runs_of
 from workflows.mayor import MayorWorkflow
+from workflows.mayor_state import MayorState
 
 Mayor = WorkflowHandle[MayorWorkflow, None]
+DEADLINE_S = 100.0
+"""generous: a loaded machine writes a thousand records slowly"""
 
 
 @dataclass
@@ -162,20 +165,30 @@ class Hall:
     world: MayorWorld
     mayor: Mayor
 
+    sent: set[str] = field(default_factory=set)
+
     async def escalate(self, *escalations: Escalation) -> None:
         for escalation in escalations:
             await self.mayor.signal(MayorWorkflow.escalate, escalation)
+            self.sent.add(escalation.id)
+
+    async def _heard(self, escalation: str) -> None:
+        """This test server may hand over an update before signals that were sent earlier."""
+        if escalation in self.sent:
+            await heard(self.mayor, escalation)
 
     async def clear(self, *ids: str) -> None:
         for identity in ids:
             await self.mayor.signal(MayorWorkflow.cleared, EscalationCleared(id=identity))
 
     async def resolve(self, escalation: str, action: DecisionKind, by: str = "ada") -> EscalationStatus:
+        await self._heard(escalation)
         request = EscalationResolve(id=escalation, action=action, by=by)
         status: EscalationStatus = await self.mayor.execute_update("resolve", request, result_type=EscalationStatus)
         return status
 
     async def acknowledge(self, escalation: str) -> EscalationStatus:
+        await self._heard(escalation)
         status: EscalationStatus = await self.mayor.execute_update(
             "acknowledge", EscalationAck(id=escalation), result_type=EscalationStatus
         )
@@ -188,7 +201,7 @@ class Hall:
             current = await runs_of(self.mayor)
             return None if current in earlier else current
 
-        return str(await eventually(later, what="the next run"))
+        return str(await eventually(later, deadline_s=DEADLINE_S, what="the next run"))
 
     async def listed(self) -> list[EscalationStatus]:
         return await self.mayor.query(MayorWorkflow.escalations)
@@ -202,7 +215,7 @@ class Hall:
         async def done() -> bool:
             return bool(check())
 
-        await eventually(done, what=what)
+        await eventually(done, deadline_s=DEADLINE_S, what=what)
 
 
 def told(name: str, *, bead: str | None = "sh-1", **changes: object) -> Escalation:
@@ -212,6 +225,16 @@ def told(name: str, *, bead: str | None = "sh-1", **changes: object) -> Escalati
         "rig": "shop" if bead else None, "bead": bead, "message": "which database?", "opened_at": START,
     }  # fmt: skip
     return Escalation.model_validate(values | changes)
+
+
+async def heard(mayor: WorkflowHandle[Any, Any], escalation: str) -> None:
+    """Wait until the Mayor has taken a telling of this id in."""
+
+    async def known() -> bool:
+        state: MayorState = await mayor.query("state", result_type=MayorState)
+        return state.find(escalation) is not None
+
+    await eventually(known, deadline_s=DEADLINE_S, what=f"the Mayor to hear of {escalation}")
 
 
 async def refused(update: Any) -> ApplicationError:
