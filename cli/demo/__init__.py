@@ -1,4 +1,4 @@
-"""`gt demo`: eight beads, agents that fail in the known ways, and proof that each landed once."""
+"""`gt demo`: nine beads, agents that fail in the known ways, and proof that each landed once."""
 
 from cli.demo.show import run
 

@@ -174,6 +174,20 @@ def receipt(stage: Path) -> None:
     done()
 
 
+def stock(stage: Path) -> None:
+    """Beats once and then hangs, the first time; only its silence tells. The next attempt finishes."""
+    if not (stage / "hung").exists():
+        Path("shop", "stock.py").write_text("def stock(who: str) -> str:\n    # half done")
+        run("gt", "heartbeat")
+        reached(stage, "hung")
+        print("hanging ...", flush=True)
+        time.sleep(DEADLINE_S)
+        raise SystemExit("nobody noticed that I hang")
+    print("found from the attempt before:", sorted(p.name for p in Path("shop").iterdir()), flush=True)
+    add_function("stock", 'f"{who} has 3 left"', "Ada has 3 left")
+    done()
+
+
 ROLES: dict[str, Callable[[Path], None]] = {
     "greet": greet,
     "part": part,
@@ -183,6 +197,7 @@ ROLES: dict[str, Callable[[Path], None]] = {
     "euro": currency_euro,
     "yen": currency_yen,
     "receipt": receipt,
+    "stock": stock,
 }
 
 if __name__ == "__main__":

@@ -22,6 +22,10 @@ DEADLINE_S = 180.0
 POLL_S = 0.5
 
 
+SETTINGS = {"health.check_interval": "2", "health.polecat_timeout": "5", "health.grace": "2"}
+"""so that the one that hangs is found out within seconds; agents that never beat are not judged by their silence"""
+
+
 @dataclass(frozen=True)
 class Plan:
     """One bead of the demonstration and the role of its agent."""
@@ -39,6 +43,7 @@ PLANS = (
     Plan("euro", "Price in euro (same lines)"),
     Plan("yen", "Price in yen (same lines: must rebase)"),
     Plan("receipt", "Print a receipt (killed in mid-work)"),
+    Plan("stock", "Count the stock (hangs in mid-work)"),
     Plan("welcome", "Welcome a customer (depends on greet)", after="greet"),
 )
 
@@ -112,6 +117,9 @@ def _prepare(demo: Demo) -> None:
     _say("gt init, gt up: Temporal, the ledger and a worker, supervised")
     demo.command("gt", "init", str(demo.town), "--name", "demo", "--store", "embedded")
     demo.command("gt", "up")
+    _say("gt config: an agent that has beaten and falls silent is restarted after 7 s")
+    for key, value in SETTINGS.items():
+        demo.command("gt", "config", key, value)
     demo.command("gt", "rig", "add", "shop", str(remote), "--prefix", "sh", "--gate", f"test={project.GATE}")
     _say(f"bd create, gt sling: {len(PLANS)} beads, each with an agent of its own")
     for plan in PLANS:
