@@ -45,7 +45,7 @@ FORGET_S: Final = 60.0
 
 SETTLE_S: Final = 0.3
 SETTLE_STEP_S: Final = 0.05
-"""tmux learns that a pane is dead a moment before it learns how its process ended."""
+"""tmux tells that a pane is dead a moment before it tells how its process ended and shows what it said last."""
 
 ZOMBIE_AGE_S: Final = 5.0
 """What is being ended in good order is gone by then."""
@@ -193,8 +193,6 @@ class Scanner:
         if pane is None:
             detail, code = "its tmux session is gone" if server_runs else "the tmux server is gone", None
         else:
-            if watched.last_words is None:
-                watched.last_words = self._tmux.capture(watched.session, LAST_LINES)
             detail, code = f"{_how_it_ended(pane)}\n{watched.last_words}".strip()[:DETAIL_LIMIT], pane.exit_code
         alone = server_runs or pane is not None
         return self._observation(watched, ObservationKind.DIED, detail=detail, exit_code=code, shared_cause=not alone)
@@ -237,14 +235,18 @@ class Scanner:
     # --- what there is to look at ---------------------------------------------------------------
 
     def _settled(self, panes: dict[str, PaneFacts], attempts: list[Watched]) -> dict[str, PaneFacts]:
-        """The panes, once tmux knows how the dead ones ended, or has had the time to learn it."""
+        """The panes, once tmux knows how the dead ones ended and shows their last words, or has had the time for it."""
         deadline = time.monotonic() + SETTLE_S
         while True:
             pairs = [(watched, watched.pane_among(panes)) for watched in attempts if not watched.death_settled]
             dead = [(watched, pane) for watched, pane in pairs if pane is not None and pane.dead]
-            if all(pane.exit_code is not None for _, pane in dead) or time.monotonic() >= deadline:
-                for watched, _ in dead:
-                    watched.death_settled = True
+            late = time.monotonic() >= deadline
+            for watched, pane in dead:
+                words = self._tmux.capture(watched.session, LAST_LINES)
+                whole = bool(words) and words == watched.last_words
+                watched.death_settled = late or (whole and pane.exit_code is not None)
+                watched.last_words = words
+            if all(watched.death_settled for watched, _ in dead):
                 return panes
             time.sleep(SETTLE_STEP_S)
             panes = self._tmux.panes()

@@ -50,9 +50,10 @@ class Watched:
     session_age_s: float = 0.0
     tail: str = ""
     tail_age_s: float = TAIL_EVERY_S
-    last_words: str | None = None
+    last_words: str = ""
+    """of a dead pane"""
     death_settled: bool = False
-    """tmux was given time to learn how the pane's process ended"""
+    """tmux knows how the pane's process ended, or was given the time to learn it"""
     verdict: HealthKind | None = None
     verdict_age_s: float = 0.0
     episode: str = ""
