@@ -11,9 +11,11 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from activities.process_tree import prompt_reaping
 from activities.progress import AskTree, Progress, TreeReader
 from activities.recovery_policy import Case, RecoveryPolicies
 from activities.tmux import PaneFacts, Tmux
@@ -45,7 +47,14 @@ FORGET_S: Final = 60.0
 
 SETTLE_S: Final = 0.3
 SETTLE_STEP_S: Final = 0.05
-"""tmux tells that a pane is dead a moment before it tells how its process ended and shows what it said last."""
+HOLD_S: Final = 2.0
+LISTINGS: Final = 3
+UNREAPED_S: Final = 10.0
+"""tmux tells that a pane is dead a moment before it tells how its process ended and shows what it said last.
+
+A look waits at most SETTLE_S for that. Then the death is left to later looks: for HOLD_S and some LISTINGS while the
+process may have left its terminal for good, for UNREAPED_S while it has ended and a busy tmux has not taken notice.
+"""
 
 ZOMBIE_AGE_S: Final = 5.0
 """What is being ended in good order is gone by then."""
@@ -235,19 +244,18 @@ class Scanner:
     # --- what there is to look at ---------------------------------------------------------------
 
     def _settled(self, panes: dict[str, PaneFacts], attempts: list[Watched]) -> dict[str, PaneFacts]:
-        """The panes, once tmux knows how the dead ones ended and shows their last words, or has had the time for it."""
-        deadline = time.monotonic() + SETTLE_S
+        """The panes, once tmux tells how each dead one ended; where it does not yet, the pane counts as alive still."""
+        began = time.monotonic()
         while True:
-            pairs = [(watched, watched.pane_among(panes)) for watched in attempts if not watched.death_settled]
-            dead = [(watched, pane) for watched, pane in pairs if pane is not None and pane.dead]
-            late = time.monotonic() >= deadline
-            for watched, pane in dead:
-                words = self._tmux.capture(watched.session, LAST_LINES)
-                whole = bool(words) and words == watched.last_words
-                watched.death_settled = late or (whole and pane.exit_code is not None)
-                watched.last_words = words
-            if all(watched.death_settled for watched, _ in dead):
-                return panes
+            unsettled = []
+            for watched in attempts:
+                pane = watched.pane_among(panes)
+                if pane is not None and pane.dead and not watched.death_settled:
+                    words = self._tmux.capture(watched.session, LAST_LINES)
+                    if not _is_settled(watched, pane, words):
+                        unsettled.append(pane)
+            if not unsettled or time.monotonic() - began >= SETTLE_S:
+                return panes | {pane.session: replace(pane, dead=False) for pane in unsettled}
             time.sleep(SETTLE_STEP_S)
             panes = self._tmux.panes()
 
@@ -341,6 +349,22 @@ def _zombies(seen: list[tuple[Watched, PaneFacts | None, Sighting]]) -> Iterator
                 session_lives=pane is not None and pane.alive,
                 age_s=round(watched.verdict_age_s, 1), reason=watched.superseded,
             )  # fmt: skip
+
+
+def _is_settled(watched: Watched, pane: PaneFacts, words: str) -> bool:
+    """Whether all is known of a death that may be; remembers what is."""
+    now = time.monotonic()
+    watched.seen_dead_at = watched.seen_dead_at or now
+    waited = now - watched.seen_dead_at
+    whole = bool(words) and words == watched.last_words
+    watched.last_words = words
+    if pane.exit_code is not None:
+        watched.death_settled = whole or waited >= SETTLE_S
+    else:
+        # It may have been reaped since the panes were listed: only later listings can tell.
+        watched.unexplained = 0 if prompt_reaping(pane.pane_pid) else watched.unexplained + 1
+        watched.death_settled = waited >= (HOLD_S if watched.unexplained > LISTINGS else UNREAPED_S)
+    return watched.death_settled
 
 
 def _how_it_ended(pane: PaneFacts) -> str:

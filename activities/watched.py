@@ -52,6 +52,10 @@ class Watched:
     tail_age_s: float = TAIL_EVERY_S
     last_words: str = ""
     """of a dead pane"""
+    seen_dead_at: float = 0.0
+    """monotonic; 0: was not seen dead"""
+    unexplained: int = 0
+    """listings that did not tell how a process ended that tmux does not have to reap"""
     death_settled: bool = False
     """tmux knows how the pane's process ended, or was given the time to learn it"""
     verdict: HealthKind | None = None

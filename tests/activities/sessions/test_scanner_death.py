@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
 
+from activities import scanner
 from activities.tmux import PaneFacts
 from agents import session_folder
 from models.health import HealthKind
@@ -87,6 +89,38 @@ def test_a_pane_that_died_before_tmux_knows_how_is_looked_at_again(desk: Desk, l
     seen = death(lookout)
     assert (seen.exit_code, seen.detail) == (0, "exit code 0\nlast words")
     assert lookout.verdict() is HealthKind.FINISHED_WITHOUT_DONE
+
+
+def test_a_death_that_a_busy_tmux_has_not_taken_notice_of_is_left_to_a_later_look(
+    desk: Desk, lookout: Lookout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.start("echo all done; exec sleep 600")
+    desk.shown("all done")
+    os.kill(eventually(desk.pane).pane_pid, signal.SIGTERM)
+    eventually(lambda: (pane := desk.pane()) is not None and pane.exit_code == 143)
+    listed = desk.tmux.panes()
+    unnoticed = {name: replace(pane, dead_status=None, dead_signal=None) for name, pane in listed.items()}
+    with monkeypatch.context() as busy:
+        busy.setattr(desk.tmux, "panes", lambda: unnoticed)
+        busy.setattr(scanner, "prompt_reaping", lambda _: True)
+        for _ in range(5):
+            lookout.look()
+            assert (lookout.said(), lookout.last.living) == ([], ("sh-1",))
+    seen = death(lookout)
+    assert (seen.exit_code, seen.detail) == (143, "killed by signal 15\nall done")
+
+
+def test_agents_that_end_right_after_their_start_are_told_with_their_exit_codes(desk: Desk, lookout: Lookout) -> None:
+    """tmux alone misses one in twenty of them."""
+    for number in range(20):
+        desk.start("echo all done", bead=f"sh-{number}", polecat=f"toast{number}")
+
+    def all_told() -> bool:
+        lookout.look()
+        return len(lookout.said()) == 20
+
+    eventually(all_told, within_s=60)
+    assert {(one.exit_code, one.detail) for one in lookout.said()} == {(0, "exit code 0\nall done")}
 
 
 def test_an_agent_that_leaves_its_terminal_for_good_is_dead_and_holds_up_no_further_look(
