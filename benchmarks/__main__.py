@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import commands, jobs, ledger, merge_policy, watching
+from benchmarks import commands, jobs, ledger, merge_policy, merge_queue, watching
 
 
 def main() -> None:
@@ -22,6 +22,7 @@ def main() -> None:
         "jobs": jobs.measure(options.beads),
         "ledger": ledger.measure(options.write_seconds),
         "merge_policy": merge_policy.measure(),
+        "merge_queue": merge_queue.measure(),
         "watching": watching.measure(options.watch_seconds),
     }
     print(json.dumps(figures, indent=2))

@@ -11,7 +11,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from models import names
-from models.gating import GateReport, Seen
+from models.gating import GateOutcome, GateReport, Seen
 from models.jobs import Verdict, VerdictKind
 from models.merging import BuildChain, Chain, DropKind, MergeBatch, MergeOutcome
 from policies.merge_rates import after_merge
@@ -271,6 +271,32 @@ async def test_a_gate_that_times_out_with_the_change_alone_is_the_changes_fault(
     assert kinds(outcome) == {"sh-1": VerdictKind.MERGED, "sh-2": VerdictKind.FAILED}
     assert "timed_out" in by_bead(outcome)["sh-2"].detail
     assert world.gated.count("base") == 1, "the control is not repeated"
+
+
+REASONS = ("not_executable", "no_such_command", "killed", "timed_out", "disk_full")
+
+
+@pytest.mark.parametrize("reason", REASONS)
+async def test_with_a_healthy_control_a_gate_that_cannot_run_is_the_changes_fault_whatever_the_reason(
+    env: WorkflowEnvironment, workers: WorkerBuilder, reason: str
+) -> None:
+    stuck = GateReport(outcome=GateOutcome.COULD_NOT_RUN, gate="test", reason=reason)
+    outcome = await merge(
+        env, workers, MergeWorld(gates=lambda held, run: stuck if held else PASSED), batch(change("sh-1"))
+    )
+    assert kinds(outcome) == {"sh-1": VerdictKind.FAILED}
+    assert reason in by_bead(outcome)["sh-1"].detail
+
+
+@pytest.mark.parametrize("reason", REASONS)
+async def test_with_a_failing_control_nothing_is_blamed_and_nothing_merges_whatever_the_reason(
+    env: WorkflowEnvironment, workers: WorkerBuilder, reason: str
+) -> None:
+    stuck = GateReport(outcome=GateOutcome.COULD_NOT_RUN, gate="test", reason=reason)
+    world = MergeWorld(gates=lambda held, run: stuck)
+    outcome = await merge(env, workers, world, batch(*map(change, beads(3))))
+    assert (outcome.verdicts, world.landed) == ((), ())
+    assert reason in outcome.could_not_run
 
 
 async def test_a_gate_that_cannot_run_on_the_target_either_blames_nobody(
