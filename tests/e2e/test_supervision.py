@@ -9,102 +9,24 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from agents import session_folder
+from tests.e2e.held_agents import SETTINGS, TEN, held, landed_once, session_folder_of, supervised_town
 from tests.e2e.living_town import git, shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
 
 pytestmark = pytest.mark.timeout(300)
 
-SETTINGS = {
-    "health.check_interval": 2,
-    "health.polecat_timeout": 6,
-    "health.grace": 2,
-    "health.stuck_timeout": 10,
-    "recovery.retry_delay": 1,
-    "session.done_grace": 1,
-    "hosts.timeout": 10,
-}
-TEN = 10
-
 
 @pytest.fixture(scope="module")
 def town() -> Iterator[QuickTown]:
-    with tempfile.TemporaryDirectory(prefix="gt-") as folder:
-        living = QuickTown(Path(folder))
-        try:
-            living.init()
-            living.run("gt", "up", "--timeout", "120", timeout_s=130)
-            living.configure(SETTINGS)
-            living.add_rig("--max-polecats", str(TEN))
-            yield living
-        finally:
-            living.close()
-
-
-@dataclass(frozen=True)
-class Held:
-    """A bead whose agent says when it has done `before`, and goes on when it is told to."""
-
-    town: QuickTown
-    bead: str
-
-    @property
-    def agent(self) -> str:
-        return f"echo $$ > {self._at}.tmp; mv {self._at}.tmp {self._at}; while [ ! -e {self._go} ]; do sleep 0.1; done"
-
-    @property
-    def _at(self) -> Path:
-        return self.town.folder / f"{self.bead}.at"
-
-    @property
-    def _go(self) -> Path:
-        return self.town.folder / f"{self.bead}.go"
-
-    def sling(self, before: str = "true", after: str = "gt done") -> None:
-        """Its agent does `before`, waits, commits `BEAD.py` and does `after`; later attempts do the same."""
-        self.town.sling(self.bead, shell_agent(file=f"{self.bead}.py", before=f"{before}; {self.agent}", after=after))
-
-    def waits(self) -> int:
-        """The shell of the agent that waits now; each attempt is told of once."""
-        wait_until(f"the agent of {self.bead} to wait", self._at.exists, 60)
-        pid = int(self._at.read_text())
-        self._at.unlink()
-        return pid
-
-    def go(self) -> None:
-        self._go.touch()
-
-
-def held(town: QuickTown, title: str) -> Held:
-    return Held(town, town.bead(title))
-
-
-def landed_once(town: QuickTown, *beads: str) -> None:
-    for bead in beads:
-        town.wait_closed(bead, 120)
-        assert len(town.landed(bead)) == 1, f"{bead} landed {town.landed(bead)}"
-    wait_until("the sessions of these beads to end", lambda: not set(beads) & living_beads(town), 30)
-
-
-def living_beads(town: QuickTown) -> set[str]:
-    shown = subprocess.run(
-        ["tmux", "-L", town.tmux_socket(), "list-panes", "-a", "-F", "#{@gt_bead}"],
-        env=town.env, capture_output=True, text=True, check=False,
-    ).stdout  # fmt: skip
-    return set(shown.split())
-
-
-def session_folder_of(town: QuickTown, bead: str, attempt: int) -> Path:
-    (found,) = (town.root / "run" / "sessions").glob(f"*/*/{bead}/{attempt}")
-    return found
+    with supervised_town() as living:
+        yield living
 
 
 # --- an agent dies --------------------------------------------------------------------------------

@@ -1,0 +1,121 @@
+"""Agents that hang, spin or wait for an answer in a real town: what is noticed, who is told, and what is kept."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from agents import session_folder
+from models.escalations import EscalationStatus
+from tests.e2e.held_agents import SETTINGS, held, landed_once, session_folder_of, supervised_town
+from tests.e2e.living_town import git, wait_until
+from tests.e2e.quick_town import QuickTown
+
+pytestmark = pytest.mark.timeout(300)
+
+BEATS = 'touch "${GT_TASK_FILE%/*}/heartbeat"'
+STUCK = "polecat_stuck"
+
+
+@pytest.fixture(scope="module")
+def town() -> Iterator[QuickTown]:
+    """The grace is long enough for a busy machine to show that an agent is stale before it is over."""
+    settings = {"health.polecat_timeout": 5, "health.grace": 8, "health.stuck_timeout": 15}
+    with supervised_town(SETTINGS | settings) as living:
+        yield living
+
+
+def test_a_stopped_agent_that_has_beaten_is_stale_then_restarted_and_its_uncommitted_work_is_kept(
+    town: QuickTown,
+) -> None:
+    job = held(town, "stopped for good", meanwhile=BEATS)
+    seen = town.folder / "seen-after-stop"
+    job.sling(before=f"cat notes.txt > {seen}; echo half > notes.txt; gt heartbeat")
+    pid = job.waits()
+    os.kill(pid, signal.SIGSTOP)
+    wait_until("it to be stale", lambda: "stale" in town.events(job.bead), 60)
+    job.waits()
+    job.go()
+    landed_once(town, job.bead)
+    assert seen.read_text() == "half\n"
+    assert git(town.remote, "show", "main:notes.txt") == "half\n"
+    assert town.job(job.bead).restarts == 1
+    events = town.events(job.bead)
+    assert events.index("stale") < events.index("agent_unresponsive")
+    assert town.escalations(job.bead) == []
+    wait_until("the stopped shell to be gone", lambda: not os.path.exists(f"/proc/{pid}"), 30)
+
+
+def test_an_agent_that_beats_again_within_the_grace_has_recovered_and_is_left_alone(town: QuickTown) -> None:
+    job = held(town, "stopped for a while", meanwhile=BEATS)
+    job.sling(before="gt heartbeat")
+    pid = job.waits()
+    os.kill(pid, signal.SIGSTOP)
+    wait_until("it to be stale", lambda: "stale" in town.events(job.bead), 60)
+    os.kill(pid, signal.SIGCONT)
+    wait_until("it to have recovered", lambda: "recovered" in town.events(job.bead), 60)
+    job.go()
+    landed_once(town, job.bead)
+    assert (town.job(job.bead).attempt, town.job(job.bead).restarts) == (1, 0)
+    assert town.escalations(job.bead) == []
+
+
+def test_a_spinner_without_progress_calls_a_person_once_and_its_session_stays(town: QuickTown) -> None:
+    job = held(town, "spins", meanwhile="printf '\\r| thinking'; printf '\\r/ thinking'")
+    job.sling()
+    job.waits()
+    told = stuck(town, job.bead)
+    assert "it still writes to its pane" in told.evidence + told.message
+    assert town.job(job.bead).attempt == 1
+    job.go()
+    landed_once(town, job.bead)
+    assert town.job(job.bead).restarts == 0
+    only_one_that_ended(town, job.bead)
+
+
+def test_an_agent_that_stops_at_a_prompt_waits_for_input_and_goes_on_when_it_is_answered(town: QuickTown) -> None:
+    job = held(town, "asks")
+    answer = town.folder / "answer"
+    job.sling(before=f"printf 'Overwrite the file? [y/N] '; read answer; echo $answer > {answer}")
+    told = stuck(town, job.bead)
+    assert "the pane shows a prompt" in told.evidence + told.message
+    assert "Overwrite the file? [y/N]" in told.evidence
+    name = town.job(job.bead).polecat
+    town.run("gt", "polecat", "nudge", str(name), "y")
+    job.waits()
+    assert answer.read_text() == "y\n"
+    job.go()
+    landed_once(town, job.bead)
+    assert (town.job(job.bead).attempt, town.job(job.bead).restarts) == (1, 0)
+    only_one_that_ended(town, job.bead)
+
+
+def test_a_program_that_has_never_beaten_is_not_restarted_for_its_silence(town: QuickTown) -> None:
+    job = held(town, "never beats")
+    job.sling()
+    job.waits()
+    assert not (session_folder_of(town, job.bead, 1) / session_folder.HEARTBEAT).exists()
+    stuck(town, job.bead)
+    assert "stale" not in town.events(job.bead)
+    job.go()
+    landed_once(town, job.bead)
+    assert (town.job(job.bead).attempt, town.job(job.bead).restarts) == (1, 0)
+
+
+def stuck(town: QuickTown, bead: str) -> EscalationStatus:
+    """The one escalation that this agent is stuck, once it is there."""
+    wait_until(f"{bead} to be called stuck", lambda: town.escalations(bead), 90)
+    (told,) = town.escalations(bead)
+    assert told.kind == STUCK
+    assert not told.resolved
+    return told
+
+
+def only_one_that_ended(town: QuickTown, bead: str) -> None:
+    """By itself: nobody had to answer."""
+    wait_until("the escalation to end", lambda: all(told.resolved for told in town.escalations(bead)), 30)
+    (told,) = town.escalations(bead)
+    assert told.action == "cleared"
