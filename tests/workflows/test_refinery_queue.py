@@ -55,6 +55,13 @@ def test_undecided_changes_wait_again_without_a_mark_when_the_merge_went_well() 
     assert (item.id, item.state, item.attempts, item.waiting_s) == (two.id, QueueItemState.WAITING, 1, 3600.0)
 
 
+def test_what_was_being_merged_when_the_refinery_was_restarted_waits_again() -> None:
+    queue = queue_of(change("sh-1"))
+    queue.take(LATER, 9)
+    [item] = listing(MergeQueue(queue.entries, queue.decided), LATER)
+    assert (item.state, item.attempts) == (QueueItemState.WAITING, 1)
+
+
 def test_a_change_submitted_again_while_it_is_merged_is_not_queued_a_second_time() -> None:
     queue = queue_of(change("sh-1"))
     queue.take(LATER, 9)
