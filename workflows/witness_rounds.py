@@ -51,8 +51,10 @@ class Rounds:
         repeat = watch.repeat_at is None or watch.repeat_at <= now
         known = () if repeat else watch.known
         patience = CONFIRM if watch.missed and not watch.lost else self._host_timeout
+        doubted = watch.missed or watch.lost
         try:
-            report = await self._watch(host, self._interval, known, patience)
+            # Of a host in doubt a glance is wanted, which tells at once that it is there.
+            report = await self._watch(host, timedelta(0) if doubted else self._interval, known, patience)
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
@@ -67,7 +69,7 @@ class Rounds:
             return False
         if repeat:
             watch.repeat_at = now + self._interval
-        return await self._digest(host, report, known) > 0
+        return await self._digest(host, report, known) > 0 or doubted
 
     async def check(self, host: str) -> int | None:
         """Look at a host at once and pass on all that is outstanding there.
