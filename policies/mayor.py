@@ -25,6 +25,9 @@ FREE_TEXT = frozenset({HELP, AlertType.ESCALATION.value})
 """kinds that only a person can read"""
 OF_A_RIG = frozenset({AlertType.WITNESS_DOWN.value, AlertType.REFINERY_STALLED.value, AlertType.GATE_BROKEN.value})
 """kinds that are one fault for a whole rig, whichever job notices it"""
+OF_THE_TOWN = frozenset({AlertType.DEACON_DOWN.value, AlertType.DOLT_DOWN.value})
+"""kinds of which a town has one, whoever notices it: each Witness, Boot, the Deacon, a person"""
+TOWN = "town"
 ANOTHER_POLECAT = "another polecat"
 """how a job's escalation says that it was reassigned before"""
 DOLT = "dolt"
@@ -170,6 +173,8 @@ def subject_of(identity: str, kind: str, subject: str, bead: str | None, rig: st
     """
     if kind in FREE_TEXT and not by_workflow:
         return identity
+    if kind in OF_THE_TOWN:
+        return TOWN
     if kind in OF_A_RIG and rig:
         return subject or rig
     return subject or bead or rig or identity

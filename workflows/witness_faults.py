@@ -42,6 +42,7 @@ class Faults:
                 severity=severity.value,
                 source=workflow.info().workflow_id,
                 rig=self._state.rig,
+                subject=about.partition(" ")[2],
                 message=message,
                 evidence=evidence,
                 tried=tried,
