@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +20,11 @@ from models.errors import ErrorCode, GtError
 _CONFIG: Final = "[core]\n\trepositoryformatversion = 0\n\tbare = false\n[gc]\n\tauto = 0\n"
 
 
-def check_out(land_clone: Path, runner: Path, sha: str) -> None:
+def check_out(land_clone: Path, runner: Path, sha: str, kept: Sequence[str] = ()) -> None:
     """Make `runner` hold exactly the files of the commit `sha` out of `land_clone`, detached.
+
+    Args:
+        kept: folders whose untracked content stays as earlier runs left it.
 
     Raises:
         GtError: NOT_FOUND where this host does not have the commit, DISK_FULL, GIT_FAILED.
@@ -36,10 +40,11 @@ def check_out(land_clone: Path, runner: Path, sha: str) -> None:
     if files.attempt("read-tree", "--reset", "-u", sha).exit_code != 0:
         index.unlink(missing_ok=True)
         files.run("read-tree", "--reset", "-u", sha, doing="checking out")
-    if files.attempt("clean", "--quiet", "-ffdx").exit_code != 0:
+    clean = ("clean", "--quiet", "-ffdx", *(word for folder in kept for word in ("-e", f"/{folder}")))
+    if files.attempt(*clean).exit_code != 0:
         # Read-only folders, as package caches make them, withstand git.
         _make_writable(runner)
-        files.run("clean", "--quiet", "-ffdx", doing="cleaning")
+        files.run(*clean, doing="cleaning")
     _furnish(land_clone, runner / ".git", index, sha)
 
 

@@ -23,17 +23,12 @@ from agents.session_folder import read_json, write_json
 _POLL_S: Final = 0.1
 
 
-class Slot:
-    """The right to run one gate at a time.
+class Lane:
+    """One of the gates that run at once in a slot: its home, and the note of its process."""
 
-    Attributes:
-        number: from 0; no two living holders on this host have the same.
-    """
-
-    def __init__(self, folder: Path, number: int) -> None:
-        self._note = folder / f"{number}.json"
-        self.number = number
-        self.home = folder / f"{number}.home"
+    def __init__(self, note: Path, home: Path) -> None:
+        self._note = note
+        self.home = home
 
     def begin(self) -> str:
         """Note that a run begins; its mark."""
@@ -50,7 +45,7 @@ class Slot:
         self._note.unlink(missing_ok=True)
 
     def end_orphan(self) -> None:
-        """End what a killed worker left running in this slot."""
+        """End what a killed worker left running here."""
         note = read_json(self._note)
         if note is None:
             self.end()
@@ -61,6 +56,29 @@ class Slot:
         if isinstance(mark, str):
             end_marked(mark)
         self.end()
+
+
+class Slot:
+    """The right to run the gates of one commit at a time.
+
+    Attributes:
+        number: from 0; no two living holders on this host have the same.
+    """
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self._folder = folder
+        self.number = number
+
+    def lane(self, number: int) -> Lane:
+        """From 0; gates that run at once have a lane each."""
+        name = f"{self.number}.{number}" if number else str(self.number)
+        return Lane(self._folder / f"{name}.json", self._folder / f"{name}.home")
+
+    def end_orphans(self) -> None:
+        """End what a killed worker left running in this slot."""
+        more = (int(path.stem.partition(".")[2]) for path in self._folder.glob(f"{self.number}.*.json"))
+        for number in (0, *more):
+            self.lane(number).end_orphan()
 
 
 @contextlib.asynccontextmanager
@@ -88,7 +106,7 @@ def _take(folder: Path, count: int) -> tuple[Slot, int] | None:
             continue
         slot = Slot(folder, number)
         try:
-            slot.end_orphan()
+            slot.end_orphans()
         except BaseException:
             os.close(handle)
             raise

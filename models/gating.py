@@ -15,6 +15,8 @@ class RunGates(Frozen):
     rig: str
     sha: str
     gates: tuple[GateSpec, ...]
+    base_sha: str = ""
+    """gates with path filters look at what changed since; "" runs every gate"""
     label: str
     """names the log folder: `<merge workflow id>/<what>`"""
 
@@ -34,6 +36,10 @@ class GateReport(Frozen):
     """the gate that decided"""
     passed: tuple[str, ...] = ()
     """the gates that ran and passed"""
+    skipped: tuple[str, ...] = ()
+    """the gates that do not concern what changed"""
+    flaked: tuple[str, ...] = ()
+    """the gates that passed only when tried again"""
     exit_code: int | None = None
     reason: str = ""
     """could_not_run: timed_out, killed, not_executable, no_such_command, disk_full"""

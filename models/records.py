@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -14,6 +15,8 @@ from models.errors import ErrorCode, GtError
 from models.mail import Message
 from models.texts import storable_text
 
+_ODD = re.compile(r"[\x00-\x1f\x7f*?\[\]!\\]|^[#-]")
+"""what would be a pattern, an option or a comment to git"""
 MAX_TITLE = 1_000
 """characters"""
 MAX_DESCRIPTION = 4_000_000
@@ -61,11 +64,36 @@ class GateSpec(Frozen):
     name: str
     command: str = Field(min_length=1)
     timeout_s: int = Field(1800, ge=1, le=86400)
+    parallel: bool = False
+    """at the same time as the parallel gates that stand next to it"""
+    retry: int = Field(0, ge=0, le=9)
+    """further tries at the same commit after a red one; passing then is recorded as a flake"""
+    only: tuple[str, ...] = ()
+    """runs only for changes that touch a file matching one of these: see policies.path_filter"""
+    cache: tuple[str, ...] = ()
+    """folders of the work tree that are kept from run to run, and a cache folder for pip, npm and their like"""
 
     @field_validator("name")
     @classmethod
     def _name(cls, value: str) -> str:
         return names.valid_gate(value)
+
+    @field_validator("only")
+    @classmethod
+    def _only(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            if not pattern or "\x00" in pattern or pattern.startswith("/"):
+                raise GtError(ErrorCode.INVALID_VALUE, f"{pattern!r} is not a pattern of paths from the top", "docs/**")
+        return value
+
+    @field_validator("cache")
+    @classmethod
+    def _cache(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for folder in value:
+            parts = folder.split("/")
+            if not all(parts) or any(part in {".", "..", ".git"} or _ODD.search(part) for part in parts):
+                raise GtError(ErrorCode.INVALID_VALUE, f"{folder!r} is not a folder below the top", "node_modules")
+        return value
 
 
 class Rig(Frozen):

@@ -23,17 +23,20 @@ _WITHHELD_PARTS: Final = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE",
 _USERINFO: Final = re.compile(r"://[^/\s@]*:[^/\s@]*@")
 
 
-def gate_environment(inherited: Mapping[str, str], home: str, mark: str) -> dict[str, str]:
+def gate_environment(inherited: Mapping[str, str], home: str, mark: str, caches: str | None = None) -> dict[str, str]:
     """The environment of one gate run.
 
     Args:
         inherited: the worker's own environment; PATH, locale and toolchain variables pass.
         home: an empty folder.
         mark: identifies the run.
+        caches: a folder that is kept from run to run, for package managers.
     """
     passed = {name: value for name, value in inherited.items() if not _withheld(name, value)}
+    kept = {"XDG_CACHE_HOME": caches, "npm_config_cache": f"{caches}/npm"} if caches else {}
     return {
         **passed,
+        **kept,
         "HOME": home,
         "CI": "true",
         "GIT_CONFIG_NOSYSTEM": "1",

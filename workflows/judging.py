@@ -156,11 +156,11 @@ class ChainJudge:
         Raises:
             Trouble: nothing can be said of it.
         """
-        report = await self._run(link.sha, place)
+        report = await self._run(link.sha, place, chain.base_sha)
         if report.outcome is not GateOutcome.COULD_NOT_RUN:
             return report
         await self._control(chain.base_sha, report)
-        again = await self._run(link.sha, f"{place}, once more")
+        again = await self._run(link.sha, f"{place}, once more", chain.base_sha)
         if again.outcome is GateOutcome.COULD_NOT_RUN and not _same_way(report, again):
             raise Trouble(f"{_words(report)}, then {_words(again)}; the target itself passes")
         return again
@@ -181,22 +181,24 @@ class ChainJudge:
         if report.outcome is GateOutcome.COULD_NOT_RUN:
             raise Trouble(f"{_words(report)} on the target itself")
 
-    async def _run(self, sha: str, what: str) -> GateReport:
+    async def _run(self, sha: str, what: str, base_sha: str = "") -> GateReport:
         self.runs += 1
         times = self._runs_at[sha] = self._runs_at.get(sha, 0) + 1
         rig = self._batch.rig
+        longest = timedelta(seconds=sum(gate.timeout_s * (gate.retry + 1) for gate in rig.gates))
         report = await workflow.execute_activity_method(
             GateActivities.run_gates,
             RunGates(
                 rig=rig.name,
                 sha=sha,
                 gates=rig.gates,
+                base_sha=base_sha,
                 label=f"{workflow.info().workflow_id}/{sha[:12]}-{times}",
             ),
             summary=f"gates at {sha[:12]} ({what})",
-            **options.gates(self._batch.host, timedelta(seconds=sum(gate.timeout_s for gate in rig.gates))),
+            **options.gates(self._batch.host, longest),
         )
-        self.tallies.count(report)
+        self.tallies.count(report, sha)
         self.story.append(f"{what}: {_words(report)}")
         return report
 
