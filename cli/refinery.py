@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import connect, output, refinery_view
+from cli import connect, output, refinery_gates, refinery_view
 from cli.command import Call, command, new_app
 from cli.values import OptionalRigOption, RigOption
 from models import names
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _group = new_app("Look at a rig's merge queue and steer it.")
 app = new_app("Merge queues.")
 app.add_typer(_group, name="refinery")
+_group.add_typer(refinery_gates.group, name="gate")
 
 ItemArgument = Annotated[str, typer.Argument(metavar="ITEM", help="An item's id, out of `gt refinery queue`.")]
 ItemOrBeadArgument = Annotated[str, typer.Argument(metavar="ITEM", help="An item's id, or its bead's.")]
@@ -201,7 +202,7 @@ def config(
         rows = setting_rows(ledger, {f"merge_queue.{name}" for name in given}, rig)
         rigs = [rig] if rig is not None else [known.name for known in ledger.rigs()]
     if changes:
-        _say_changed(town, rigs)
+        refinery_gates.say_changed(town, rigs)
     output.emit(call, rows, refinery_view.settings(rows))
 
 
@@ -298,22 +299,6 @@ def _emit_statuses(
         output.emit(call, output.documents(shown), refinery_view.statuses(shown))
     if failed is not None:
         raise failed
-
-
-def _say_changed(town: Town, rigs: list[str]) -> None:
-    """Let running Refineries read their settings now; one that does not hear reads them by its next cycle."""
-
-    async def tell(client: Client) -> None:
-        for rig in rigs:
-            try:
-                await client.get_workflow_handle(names.refinery_id(rig)).signal("settings_changed")
-            except Exception as error:
-                output.warn(f"{rig}: {connect.as_gt_error(error).message}; it reads its settings by its next cycle")
-
-    try:
-        connect.converse(town, tell)
-    except GtError as error:
-        output.warn(f"{error.message}; the Refineries read their settings by their next cycle")
 
 
 def _emit_queue(call: Call, status: QueueStatus) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, insert, select, update
@@ -12,7 +13,7 @@ from ledger.rows import stamp
 from ledger.transactions import Transactions, take_turn
 from models import names
 from models.errors import ErrorCode, GtError
-from models.records import Host, JobState, Rig
+from models.records import GateSpec, Host, JobState, Rig
 from models.texts import storable_text
 
 TOWN_SCOPE = "town"
@@ -60,6 +61,31 @@ class RigRecords(Transactions):
     def rig(self, name: str) -> Rig:
         """One rig; GtError(NOT_FOUND) where there is none."""
         return self.read(lambda connection: find_rig(connection, name))
+
+    def edit_gates(self, name: str, edit: Callable[[tuple[GateSpec, ...]], tuple[GateSpec, ...]], what: str) -> Rig:
+        """Change a rig's gates by what they are now.
+
+        Args:
+            edit: the new gates by the old ones; may refuse with a GtError.
+            what: the change in words, for the history.
+
+        Raises:
+            GtError: NOT_FOUND for the rig, whatever `edit` raises.
+        """
+
+        def change(connection: Connection) -> tuple[None, str | None]:
+            take_turn(connection, _TURN)
+            rig = find_rig(connection, name)
+            edited = rig.model_copy(update={"gates": edit(rig.gates)})
+            if edited == rig:
+                return None, None
+            _check(edited)
+            row = {"gates": _rig_row(edited)["gates"]}
+            connection.execute(update(schema.rigs).where(schema.rigs.c.name == name).values(**row))
+            return None, f"rig {name}: {what}"
+
+        self.write(change)
+        return self.rig(name)
 
     def remove_rig(self, name: str) -> None:
         """Forget a rig and its settings; its beads and their history stay.

@@ -120,3 +120,39 @@ class TestRemove:
     ) -> None:
         here.run("gt", "rig", "remove", "shop", "--yes", expect=4)
         assert len(here.json("gt", "rig", "list")) == 1
+
+
+class TestGates:
+    def test_a_gate_is_added_changed_piece_by_piece_and_removed(self, here: Here, remote: Path) -> None:
+        here.run("gt", "rig", "add", "shop", str(remote), "--gate", "test=pytest -q")
+        where = ("--rig", "shop")
+        added = here.json("gt", "refinery", "gate", "set", "docs", "--run", "make docs", "--only", "docs/**", *where)
+        assert [gate["name"] for gate in added["gates"]] == ["test", "docs"]
+        more = ("--parallel", "--retry", "2", "--cache", "node_modules", "--timeout", "60")
+        here.run("gt", "refinery", "gate", "set", "docs", *more, *where)
+        shown = here.json("gt", "refinery", "gate", "list", *where)["gates"][1]
+        assert shown == {
+            "name": "docs",
+            "command": "make docs",
+            "timeout_s": 60,
+            "parallel": True,
+            "retry": 2,
+            "only": ["docs/**"],
+            "cache": ["node_modules"],
+        }
+        emptied = here.json("gt", "refinery", "gate", "set", "docs", "--only", "", "--no-parallel", *where)["gates"][1]
+        assert (emptied["only"], emptied["parallel"], emptied["retry"]) == ([], False, 2)
+        assert "make docs" in here.run("gt", "refinery", "gate", "list", *where).out
+        here.run("gt", "refinery", "gate", "remove", "test", *where)
+        assert "untested" in here.run("gt", "refinery", "gate", "remove", "docs", *where).err
+
+    def test_what_cannot_be_is_refused_and_changes_nothing(self, here: Here, remote: Path) -> None:
+        here.run("gt", "rig", "add", "shop", str(remote), "--gate", "test=true")
+        where = ("--rig", "shop")
+        here.run("gt", "refinery", "gate", "set", "lint", *where, expect=3)
+        here.run("gt", "refinery", "gate", "remove", "lint", *where, expect=3)
+        here.run("gt", "refinery", "gate", "list", "--rig", "nope", expect=3)
+        here.run("gt", "refinery", "gate", "set", "test", "--cache", "../up", *where, expect=2)
+        here.run("gt", "refinery", "gate", "set", "-x", "--run", "true", *where, expect=2)
+        (gate,) = here.json("gt", "refinery", "gate", "list", *where)["gates"]
+        assert (gate["name"], gate["cache"]) == ("test", [])
