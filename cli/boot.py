@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from temporalio.client import Client
 
     from models.supervision import BootReport
+    from services.schedules import Started
 
 app = new_app("Boot.")
 _group = new_app("The look at the Deacon, every five minutes.")
@@ -55,8 +56,8 @@ def boot_run(call: Call) -> int:
 
         await schedules.keep_schedules(client)
         started = await schedules.run_now(client, names.BOOT_ID)
-        output.say(f"{started} looks at the Deacon…")
-        handle = client.get_workflow_handle(started, result_type=BootReport)
+        output.say(f"{started.workflow_id} looks at the Deacon…")
+        handle = client.get_workflow_handle(started.workflow_id, run_id=started.run_id, result_type=BootReport)
         return await asyncio.wait_for(handle.result(), LOOK_S)
 
     report = connect.converse(connect.open_town(call), run)
@@ -64,15 +65,15 @@ def boot_run(call: Call) -> int:
     return 0 if report.healthy else 1
 
 
-async def _last_report(client: Client, started: tuple[str, ...]) -> BootReport | None:
+async def _last_report(client: Client, started: tuple[Started, ...]) -> BootReport | None:
     """The newest look that has ended; its history may have expired."""
     from temporalio.client import WorkflowExecutionStatus
     from temporalio.service import RPCError, RPCStatusCode
 
     from models.supervision import BootReport
 
-    for workflow_id in reversed(started):
-        handle = client.get_workflow_handle(workflow_id, result_type=BootReport)
+    for start in reversed(started):
+        handle = client.get_workflow_handle(start.workflow_id, run_id=start.run_id, result_type=BootReport)
         try:
             described = await handle.describe()
             if described.status is WorkflowExecutionStatus.COMPLETED:

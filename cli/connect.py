@@ -105,11 +105,13 @@ async def running_rigs(client: Client) -> list[str]:
     return sorted([found.id.partition("/")[2] async for found in client.list_workflows(query)])
 
 
-async def ask(handle: WorkflowHandle[Any, Any], query: str, answer: type[T], *arguments: Any) -> T:
-    """The answer to a query, within QUERY_S."""
+async def ask(
+    handle: WorkflowHandle[Any, Any], query: str, answer: type[T], *arguments: Any, within_s: float = QUERY_S
+) -> T:
+    """The answer to a query, within a bound of seconds."""
     import asyncio
 
-    return await asyncio.wait_for(handle.query(query, args=arguments, result_type=answer), QUERY_S)
+    return await asyncio.wait_for(handle.query(query, args=arguments, result_type=answer), within_s)
 
 
 async def request(handle: WorkflowHandle[Any, Any], update: str, argument: Any, answer: type[T]) -> T:

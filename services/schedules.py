@@ -149,14 +149,21 @@ def _times(spec: ScheduleSpec) -> tuple[object, ...]:
     return (intervals, list(spec.calendars), spec.jitter or timedelta(0), spec.time_zone_name or "")
 
 
+class Started(NamedTuple):
+    """One start by a Schedule. Two within one second have the same workflow id, but never the same run."""
+
+    workflow_id: str
+    run_id: str
+
+
 class ScheduleState(NamedTuple):
     """What Temporal knows of one Schedule."""
 
     paused: bool
     note: str
     next_at: datetime | None
-    started: tuple[str, ...]
-    """workflow ids of its latest starts, oldest first"""
+    started: tuple[Started, ...]
+    """its latest, oldest first"""
 
 
 async def look_at(client: Client, schedule: str) -> ScheduleState | None:
@@ -176,15 +183,16 @@ async def look_at(client: Client, schedule: str) -> ScheduleState | None:
         paused=known.schedule.state.paused,
         note=known.schedule.state.note or "",
         next_at=next(iter(known.info.next_action_times), None),
-        started=tuple(each.workflow_id for each in actions if isinstance(each, ScheduleActionExecutionStartWorkflow)),
+        started=tuple(
+            Started(each.workflow_id, each.first_execution_run_id)
+            for each in actions
+            if isinstance(each, ScheduleActionExecutionStartWorkflow)
+        ),
     )
 
 
-async def run_now(client: Client, schedule: str) -> str:
+async def run_now(client: Client, schedule: str) -> Started:
     """Start what a Schedule starts, after the run that may be under way; it also works on a paused one.
-
-    Returns:
-        The id of the workflow.
 
     Raises:
         RPCError: there is no such Schedule, or Temporal does not answer.

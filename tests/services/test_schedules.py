@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from temporalio.client import Client, ScheduleActionExecutionStartWorkflow, ScheduleIntervalSpec, ScheduleSpec
+from temporalio.client import Client, ScheduleIntervalSpec, ScheduleSpec
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
@@ -24,7 +24,7 @@ from models.town import TownPaths
 from services import long_lived
 from services.alert_files import AlertFiles
 from services.polling import activities_of
-from services.schedules import SCHEDULES, keep_deadman, keep_schedules
+from services.schedules import SCHEDULES, keep_deadman, keep_schedules, run_now
 from tests.services.conftest import eventually
 from tests.sinks import http_sink
 from tests.temporal_server import client_of, dev_server
@@ -67,25 +67,11 @@ async def working(client: Client) -> AsyncIterator[None]:
         yield
 
 
-async def boots(client: Client) -> list[str]:
-    """Workflow ids that the Schedule has started, oldest first."""
-    described = await client.get_schedule_handle(names.BOOT_ID).describe()
-    started = [result.action for result in described.info.recent_actions]
-    return [action.workflow_id for action in started if isinstance(action, ScheduleActionExecutionStartWorkflow)]
-
-
 async def boot_now(client: Client) -> BootReport:
     """Trigger the Schedule and wait for what comes of it."""
-    before = await boots(client)
-    await client.get_schedule_handle(names.BOOT_ID).trigger()
-
-    async def more() -> bool:
-        return len(await boots(client)) > len(before)
-
-    await eventually("the Schedule to start Boot", more)
-    (started,) = [each for each in await boots(client) if each not in before]
-    assert started.startswith("boot-")
-    return await client.get_workflow_handle_for(BootWorkflow.run, started).result()
+    started = await run_now(client, names.BOOT_ID)
+    assert started.workflow_id.startswith("boot-")
+    return await client.get_workflow_handle_for(BootWorkflow.run, started.workflow_id, run_id=started.run_id).result()
 
 
 async def test_every_schedule_is_created_once(client: Client) -> None:
@@ -150,3 +136,10 @@ async def test_boot_by_its_schedule_revives_the_deacon_and_remembers_it(client: 
         assert [step.ok for step in second.steps] == [True] * 4
         assert second.restarts == first.restarts, "the Schedule hands on the last result"
         assert (await long_lived.probe(client, names.DEACON_ID)).result == "answers"
+
+
+async def test_starts_within_one_second_are_told_apart(client: Client) -> None:
+    await keep_schedules(client)
+    async with working(client):
+        started = [await run_now(client, names.BOOT_ID) for _ in range(4)]
+    assert len({start.run_id for start in started}) == 4
