@@ -11,6 +11,7 @@ from policies.merge_message import BEAD_TRAILER, CHANGE_TRAILER, landed_change, 
 
 MOST_RIVALS: Final = 20
 """commits of the other side of a conflict that are looked at"""
+_FORM: Final = "--format=%H%x00%P%x00%an%x00%ae%x00%ad%x00%cd%x00%B%x00"
 _RAW_DATE: Final = re.compile(r"\d{1,11} [+-]\d{4}")
 
 
@@ -23,6 +24,32 @@ class ChangeFacts(NamedTuple):
     """seconds since 1970 and zone, as git writes it"""
     messages: tuple[str, ...]
     """of the commits that the target lacks, oldest first, merges left out"""
+    co_authors: tuple[str, ...] = ()
+    """`Name <email>` of the others who wrote those commits"""
+
+
+class CommitFacts(NamedTuple):
+    """One commit of a change."""
+
+    sha: str
+    parents: tuple[str, ...]
+    author_name: str
+    author_email: str
+    author_date: str
+    message: str
+
+
+def read_commits(repo: GitRepo, head_sha: str, target_sha: str) -> tuple[CommitFacts, ...]:
+    """The commits that `head_sha` adds to the target, oldest first.
+
+    Raises:
+        GtError: GIT_FAILED where one of them is not here.
+    """
+    records = _records(repo.run("log", "--topo-order", "--date=raw", _FORM, f"{target_sha}..{head_sha}", "--").text)
+    return tuple(
+        CommitFacts(each[0], tuple(each[1].split()), each[2], each[3], _date(each), each[6])
+        for each in reversed(records)
+    )
 
 
 def read_change(repo: GitRepo, head_sha: str, target_sha: str) -> ChangeFacts:
@@ -31,15 +58,25 @@ def read_change(repo: GitRepo, head_sha: str, target_sha: str) -> ChangeFacts:
     Raises:
         GtError: GIT_FAILED where one of the commits is not here.
     """
-    form = "--format=%H%x00%P%x00%an%x00%ae%x00%ad%x00%cd%x00%B%x00"
-    records = _records(repo.run("log", "--topo-order", "--date=raw", form, f"{target_sha}..{head_sha}", "--").text)
+    listed = ("log", "--topo-order", "--date=raw", _FORM, f"{target_sha}..{head_sha}", "--")
+    records = _records(repo.run(*listed).text)
     if not records:
         # Nothing that the target lacks: the head itself still names an author.
-        records = _records(repo.run("log", "-1", "--date=raw", form, head_sha, "--").text)
+        records = _records(repo.run("log", "-1", "--date=raw", _FORM, head_sha, "--").text)
     head = next(record for record in records if record[0] == head_sha)
-    dates = [date for date in (head[4], head[5]) if _RAW_DATE.fullmatch(date)]
-    messages = [record[6] for record in records if " " not in record[1]] or [head[6]]
-    return ChangeFacts(head[2], head[3], dates[0] if dates else "0 +0000", tuple(reversed(messages)))
+    wrote = [record for record in records if " " not in record[1]] or [head]
+    others = {each[3]: f"{each[2]} <{each[3]}>" for each in reversed(wrote) if each[3] not in {head[3], ""}}
+    messages = tuple(record[6] for record in reversed(wrote))
+    return ChangeFacts(head[2], head[3], _date(head), messages, tuple(map(_line, others.values())))
+
+
+def _date(record: Sequence[str]) -> str:
+    """The author's date, else the committer's, else the beginning of time."""
+    return next((date for date in record[4:6] if _RAW_DATE.fullmatch(date)), "0 +0000")
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def landed_as(repo: GitRepo, bead: str, head_sha: str, target_sha: str, *, here: bool) -> str | None:

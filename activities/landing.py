@@ -19,6 +19,7 @@ from activities.clones import land_clone
 from activities.crash_points import crash_point
 from activities.git import Answer, GitRepo, ls_remote, push_failure, remote_failure
 from activities.locks import exclusive
+from activities.merge_styles import Hand
 from activities.stale_locks import clear_stale_locks
 from models import names
 from models.errors import ErrorCode, GtError
@@ -57,7 +58,7 @@ class LandingActivities:
         alive = [change for change in changes if _branch_ref(change.branch) in on_remote]
         fetched = self._fetch(repo, rig, request.target, base, [change.head_sha for change in alive])
         crash_point("chain.fetched")
-        builder = ChainBuilder(repo, base, request.needs)
+        builder = ChainBuilder(repo, base, request.needs, Hand(repo, request.style, request.signing_key))
         for change in changes:
             builder.add(change, here=change in alive and change.head_sha in fetched)
         crash_point("chain.built")

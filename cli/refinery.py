@@ -177,6 +177,12 @@ def config(
     confirm_runs: Annotated[
         str | None, typer.Option("--confirm-runs", metavar="auto|N", help="Confirming runs before a culprit is blamed.")
     ] = None,
+    style: Annotated[
+        str | None, typer.Option("--style", metavar="squash|rebase|merge", help="How changes land.")
+    ] = None,
+    signing_key: Annotated[
+        str | None, typer.Option("--signing-key", metavar="FILE", help="SSH key that signs landings; '' for none.")
+    ] = None,
 ) -> None:
     """Show the merge queue's settings, after changing those that are given."""
     from cli.config import setting_rows
@@ -189,6 +195,8 @@ def config(
         "max_batch": max_batch,
         "max_concurrent": max_concurrent,
         "confirm_runs": confirm_runs,
+        "style": style,
+        "signing_key": signing_key,
     }
     changes = {f"merge_queue.{name}": value for name, value in given.items() if value is not None}
     for key, value in changes.items():

@@ -10,7 +10,7 @@ from models.base import Frozen
 from models.gating import GatedCommit, GateTally, Seen
 from models.jobs import Verdict
 from models.records import MergeRequest, Rig
-from models.settings import MergeQueueSettings
+from models.settings import MergeQueueSettings, MergeStyle
 
 # --- the queue --------------------------------------------------------------------------------
 
@@ -130,6 +130,9 @@ class BuildChain(Frozen):
     changes: tuple[MergeRequest, ...]
     needs: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """by bead: those that have to stand before it in the chain"""
+    style: MergeStyle = MergeStyle.SQUASH
+    signing_key: str = ""
+    """an SSH private key's path on the host; "" signs nothing"""
 
 
 class ChainLink(Frozen):

@@ -6,6 +6,7 @@ workflows as one `Settings`. Keys are `<group>.<name>`; times are seconds.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 from annotated_types import Ge, Le
@@ -51,6 +52,14 @@ class CheckpointSettings(Frozen):
     remote: bool = Field(True, description="save work in progress to the remote")
 
 
+class MergeStyle(StrEnum):
+    """How a change becomes part of the target."""
+
+    SQUASH = "squash"
+    REBASE = "rebase"
+    MERGE = "merge"
+
+
 class MergeQueueSettings(Frozen):
     retry_count: int = Field(3, ge=0, le=100, description="retries of a push or of a gate that could not run")
     retry_delay: int = Field(60, ge=0, le=3600, description="seconds between those retries")
@@ -62,6 +71,12 @@ class MergeQueueSettings(Frozen):
         pattern=r"^(auto|[0-9])$",
         description="confirming runs before a culprit is blamed: auto, or 0 to 9",
     )
+    style: str = Field(
+        MergeStyle.SQUASH.value,
+        pattern=r"^(squash|rebase|merge)$",
+        description="how changes land: squash, rebase (commits kept) or merge",
+    )
+    signing_key: str = Field("", max_length=1000, description="SSH key file that signs landing commits; empty = none")
 
 
 class EscalationSettings(Frozen):

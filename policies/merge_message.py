@@ -20,7 +20,9 @@ SUBJECT_LIMIT: Final = 200
 """Longest subject taken from a bead's title, in characters."""
 
 
-def landing_message(title: str, messages: Sequence[str], bead: str, polecat: str, head_sha: str) -> str:
+def landing_message(
+    title: str, messages: Sequence[str], bead: str, polecat: str, head_sha: str, co_authors: Sequence[str] = ()
+) -> str:
     """Write the message of a landing commit.
 
     Args:
@@ -28,6 +30,7 @@ def landing_message(title: str, messages: Sequence[str], bead: str, polecat: str
         messages: the change's commit messages, oldest first.
         polecat: `<rig>/<name>`.
         head_sha: the submitted commit.
+        co_authors: `Name <email>` of those who wrote a part and are not the commit's author.
 
     Returns:
         Subject, body, the authors' trailers (each once), then Bead, Polecat and Change.
@@ -41,10 +44,23 @@ def landing_message(title: str, messages: Sequence[str], bead: str, polecat: str
         subject = title or next((first for first, _, _ in reversed(parted) if first), bead)
         body = "\n\n".join(f"* {first}\n\n{rest}".rstrip() for first, rest, _ in parted if first or rest)
     kept = dict.fromkeys(trailer for _, _, trailers in parted for trailer in trailers)
+    kept |= dict.fromkeys(f"Co-authored-by: {author}" for author in co_authors)
     ours = (f"{BEAD_TRAILER}: {bead}", f"Polecat: {polecat}", f"{CHANGE_TRAILER}: {head_sha}")
     # A subject that looks like one of our trailers stands in a paragraph of its own, which is never read as trailers.
     paragraphs = (subject, body, "\n".join((*kept, *ours)))
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
+
+
+def kept_message(message: str, bead: str) -> str:
+    """The message of a commit that is kept as it is, in front of the one that closes its change."""
+    subject, body, trailers = _part(message)
+    paragraphs = (subject or bead, body, "\n".join(trailers))
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
+
+
+def claims(message: str) -> bool:
+    """Whether `message` holds a line that only the town may write; its commit must not land as it is."""
+    return any(_OURS.match(line) for line in message.splitlines())
 
 
 def lands(message: str, bead: str, head_sha: str) -> bool:

@@ -27,6 +27,7 @@ with workflow.unsafe.imports_passed_through():
         MergeProgress,
     )
     from models.names import WorkflowType
+    from models.settings import MergeStyle
     from workflows import options
     from workflows.labels import Labels, details
 
@@ -113,6 +114,8 @@ class MergeWorkflow:
                 target=self._batch.target,
                 changes=tuple(self._open.values()),
                 needs=self._needs(),
+                style=MergeStyle(self._batch.settings.style),
+                signing_key=self._batch.settings.signing_key,
             ),
             summary=f"chain of {len(self._open)} on {self._batch.target}",
             **options.host_work(self._batch.host),
