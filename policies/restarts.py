@@ -9,12 +9,22 @@ more than `max_retries` restarts.
 from __future__ import annotations
 
 from datetime import timedelta
+from math import ceil
 
 from models.base import Frozen
 from models.settings import RecoverySettings
 
 JITTER = 0.4
 """width of the jitter around a delay: 0.8 to 1.2 times"""
+
+
+WAVES = 3
+"""in which agents that died of one cause come back: the last within seconds, however many there are"""
+
+
+def wave_size(together: int) -> int:
+    """How many of `together` agents that died of one cause are started at a time; at least 1."""
+    return max(1, ceil(together / WAVES))
 
 
 class RestartBudget(Frozen):

@@ -15,6 +15,7 @@ from models.checkpoints import CheckpointOrder
 from models.errors import Level
 from models.health import HealthReport, Thresholds
 from models.jobs import Observation
+from policies.restarts import wave_size
 from workflows import options
 from workflows.messages import tell
 from workflows.witness_deacon import LATE
@@ -25,9 +26,8 @@ from workflows.witness_zombies import Zombies
 
 CONFIRM = timedelta(seconds=10)
 """how long a host that missed one watch gets to take another, before it is called lost"""
-STAGGER = timedelta(milliseconds=300)
-STAGGERED = timedelta(seconds=6)
-"""all agents that died of one cause are started again within this, STAGGER apart where there is time"""
+STAGGER = timedelta(seconds=1)
+"""between waves of agents that died of one cause; a shorter timer of Temporal's fires no sooner (docs/temporal.md)"""
 CHECK_TIMEOUT = timedelta(seconds=10)
 """how long a person who asks for a check waits for a host"""
 
@@ -150,12 +150,14 @@ class Rounds:
         return len(fresh)
 
     async def _pass_on(self, fresh: list[Observation]) -> None:
-        """Tell the jobs; those whose agents died of one cause a little apart, so that they do not all start at once."""
-        together = [seen for seen in fresh if seen.shared_cause]
-        pause = min(STAGGER, STAGGERED / max(len(together), 1))
+        """Tell the jobs; those whose agents died of one cause in waves, so that they do not all start at once."""
+        wave = wave_size(sum(seen.shared_cause for seen in fresh))
+        passed = 0
         for seen in fresh:
-            if seen.shared_cause and seen is not together[0]:
-                await workflow.sleep(pause, summary="agents that died together start one by one")
+            if seen.shared_cause:
+                if passed and passed % wave == 0:
+                    await workflow.sleep(STAGGER, summary="agents that died together start in waves")
+                passed += 1
             told = await self._hold.judged(seen)
             if not await tell(names.polecat_id(self._state.rig, seen.bead), "observed", told):
                 # A job that does not run any more has no work here.

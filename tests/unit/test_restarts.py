@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from models.settings import RecoverySettings
-from policies.restarts import JITTER, Restart, RestartBudget, after_death
+from policies.restarts import JITTER, WAVES, Restart, RestartBudget, after_death, wave_size
 
 NOW = timedelta(0)
 
@@ -132,3 +132,10 @@ def test_a_clock_that_was_set_back_earns_and_costs_nothing(settings: RecoverySet
     assert after_death(RestartBudget(), seconds(life), settings, 0.5) == after_death(
         RestartBudget(), NOW, settings, 0.5
     )
+
+
+@given(st.integers(min_value=0, max_value=5000))
+def test_however_many_died_of_one_cause_they_come_back_in_few_waves(together: int) -> None:
+    starts = range(0, together, wave_size(together))
+    assert len(starts) <= WAVES
+    assert together < WAVES or len(starts) > 1, "not all at once"

@@ -140,7 +140,7 @@ async def test_a_person_who_decides_about_the_alarm_releases_the_brake(post: Ope
         assert (await agents.observations("sh-1"))[-1] == (ObservationKind.DIED, False)
 
 
-async def test_a_dead_tmux_server_is_one_cause_and_all_come_back_a_little_apart(post: Open) -> None:
+async def test_a_dead_tmux_server_is_one_cause_and_all_come_back_in_waves(post: Open) -> None:
     async with post() as town:
         agents = await Agents.of(town)
         for _ in range(3):
@@ -156,7 +156,7 @@ async def test_a_dead_tmux_server_is_one_cause_and_all_come_back_a_little_apart(
                 return len(await agents.observations(BEADS[-1])) > heard
 
             await eventually(all_heard)
-            assert await town.env.get_current_time() - begun >= timedelta(seconds=0.9), "300 ms apart"
+            assert await town.env.get_current_time() - begun >= timedelta(seconds=0.9), "two waves"
             for bead in BEADS:
                 await agents.start(bead)
         assert town.desk.letters == []
