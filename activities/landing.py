@@ -52,7 +52,7 @@ class LandingActivities:
         target_ref = _branch_ref(request.target)
         repo = land_clone(self._paths, rig)
         on_remote = ls_remote(rig.url, [target_ref, *(_branch_ref(change.branch) for change in changes)])
-        base = on_remote.get(target_ref)
+        base = request.base_sha or on_remote.get(target_ref)
         if base is None:
             raise GtError(ErrorCode.NO_SUCH_BRANCH, f"the remote of {rig.name} has no branch {request.target}")
         alive = [change for change in changes if _branch_ref(change.branch) in on_remote]
@@ -72,7 +72,8 @@ class LandingActivities:
             LANDED, now or since an earlier try; MOVED; or REFUSED with the remote's words.
 
         Raises:
-            GtError: REMOTE_UNREACHABLE, DISK_FULL, NO_SUCH_BRANCH, GIT_FAILED.
+            GtError: NOT_FOUND where this host lacks the chain; REMOTE_UNREACHABLE, DISK_FULL, NO_SUCH_BRANCH,
+                GIT_FAILED.
         """
         if not request.links:
             raise GtError(ErrorCode.INVALID_VALUE, "a chain without links cannot land")
@@ -80,6 +81,8 @@ class LandingActivities:
         refs = _look(request)
         result = self._standing(repo, request, refs)
         if result is None:
+            if repo.resolve(request.links[-1].sha) is None:
+                raise GtError(ErrorCode.NOT_FOUND, "this host has no such chain: it has to be built again")
             fence = self._fence(repo, request, refs.get(names.EPOCH_REF))
             if isinstance(fence, LandResult):
                 return fence

@@ -86,6 +86,10 @@ class MergeBatch(Frozen):
     rig: Rig
     target: str
     host: str
+    more_hosts: tuple[str, ...] = ()
+    """gates run there as well, and everything where `host` is silent"""
+    host_timeout_s: int = 60
+    """work that nobody takes for so long goes to another host"""
     number: int
     changes: tuple[MergeRequest, ...]
     settings: MergeQueueSettings
@@ -130,6 +134,8 @@ class BuildChain(Frozen):
     changes: tuple[MergeRequest, ...]
     needs: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """by bead: those that have to stand before it in the chain"""
+    base_sha: str = ""
+    """build on this commit of the target, wherever it stands now: what another host has built"""
     style: MergeStyle = MergeStyle.SQUASH
     signing_key: str = ""
     """an SSH private key's path on the host; "" signs nothing"""

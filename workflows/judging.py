@@ -8,15 +8,14 @@ from datetime import timedelta
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.gates import GateActivities
     from models.base import Frozen
     from models.gating import GatedCommit, GateOutcome, GateReport, RunGates
     from models.merging import Chain, ChainLink, MergeBatch
     from policies.merge_rates import confirming_runs, failure_rate, flakiness, known_commits, record_of
     from policies.merge_search import Knowledge, learn, next_probes, useless
-    from workflows import options
 
 from workflows.gate_tallies import Tallies
+from workflows.merge_hosts import MergeHosts
 
 
 class Judgement(Frozen):
@@ -45,8 +44,9 @@ class ChainJudge:
         green: how many changes from the start of the chain that is being judged may land already.
     """
 
-    def __init__(self, batch: MergeBatch) -> None:
+    def __init__(self, batch: MergeBatch, hosts: MergeHosts) -> None:
         self._batch = batch
+        self._hosts = hosts
         self._rate = failure_rate(batch.seen.changes)
         self._known = known_commits(batch.seen, batch.rig.gates)
         """by commit; a report that is not `passed` is one to blame the commit for"""
@@ -186,18 +186,14 @@ class ChainJudge:
         times = self._runs_at[sha] = self._runs_at.get(sha, 0) + 1
         rig = self._batch.rig
         longest = timedelta(seconds=sum(gate.timeout_s * (gate.retry + 1) for gate in rig.gates))
-        report = await workflow.execute_activity_method(
-            GateActivities.run_gates,
-            RunGates(
-                rig=rig.name,
-                sha=sha,
-                gates=rig.gates,
-                base_sha=base_sha,
-                label=f"{workflow.info().workflow_id}/{sha[:12]}-{times}",
-            ),
-            summary=f"gates at {sha[:12]} ({what})",
-            **options.gates(self._batch.host, longest),
+        order = RunGates(
+            rig=rig.name,
+            sha=sha,
+            gates=rig.gates,
+            base_sha=base_sha,
+            label=f"{workflow.info().workflow_id}/{sha[:12]}-{times}",
         )
+        report = await self._hosts.gate(order, longest, f"gates at {sha[:12]} ({what})")
         self.tallies.count(report, sha)
         self.story.append(f"{what}: {_words(report)}")
         return report

@@ -9,7 +9,6 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from activities.landing import LandingActivities
     from models import names
     from models.gating import GateOutcome, GateReport
     from models.jobs import Verdict, VerdictKind
@@ -28,10 +27,10 @@ with workflow.unsafe.imports_passed_through():
     )
     from models.names import WorkflowType
     from models.settings import MergeStyle
-    from workflows import options
     from workflows.labels import Labels, details
 
 from workflows.judging import ChainJudge, Judgement
+from workflows.merge_hosts import MergeHosts
 from workflows.messages import tell
 
 MAX_FILES = 200
@@ -50,7 +49,8 @@ class MergeWorkflow:
         self._place = {change.id: place for place, change in enumerate(batch.changes)}
         self._open = {change.id: change for change in batch.changes}
         self._verdicts: list[Verdict] = []
-        self._judge = ChainJudge(batch)
+        self._hosts = MergeHosts((batch.host, *batch.more_hosts), batch.host_timeout_s)
+        self._judge = ChainJudge(batch, self._hosts)
         self._labels = Labels()
         self._chain = Chain(base_sha="")
         self._landed = 0
@@ -107,19 +107,15 @@ class MergeWorkflow:
 
     async def _build(self) -> Chain:
         self._show("building the chain", "merging")
-        self._chain = await workflow.execute_activity_method(
-            LandingActivities.build_chain,
-            BuildChain(
-                rig=self._batch.rig,
-                target=self._batch.target,
-                changes=tuple(self._open.values()),
-                needs=self._needs(),
-                style=MergeStyle(self._batch.settings.style),
-                signing_key=self._batch.settings.signing_key,
-            ),
-            summary=f"chain of {len(self._open)} on {self._batch.target}",
-            **options.host_work(self._batch.host),
+        order = BuildChain(
+            rig=self._batch.rig,
+            target=self._batch.target,
+            changes=tuple(self._open.values()),
+            needs=self._needs(),
+            style=MergeStyle(self._batch.settings.style),
+            signing_key=self._batch.settings.signing_key,
         )
+        self._chain = await self._hosts.build(order)
         self._show("gating", "merging")
         return self._chain
 
@@ -177,12 +173,8 @@ class MergeWorkflow:
                     summary=f"the remote refused: retry {retry} of {self._batch.settings.retry_count}",
                 )
             self._show(f"landing {len(links)} on {self._batch.target}", "merging")
-            result = await workflow.execute_activity_method(
-                LandingActivities.land_chain,
-                LandChain(rig=self._batch.rig, target=self._batch.target, base_sha=base_sha, links=links),
-                summary=f"land {len(links)} on {self._batch.target}",
-                **options.host_work(self._batch.host),
-            )
+            order = LandChain(rig=self._batch.rig, target=self._batch.target, base_sha=base_sha, links=links)
+            result = await self._hosts.land(order)
             if result.outcome is not LandOutcome.REFUSED:
                 break
         if result.outcome is LandOutcome.LANDED:

@@ -309,7 +309,9 @@ class RefineryWorkflow:
         batch = MergeBatch(
             rig=facts.rig,
             target=changes[0].target,
-            host=self._state.host or facts.hosts[0],
+            host=(host := self._state.host or facts.hosts[0]),
+            more_hosts=tuple(name for name in facts.hosts if name != host),
+            host_timeout_s=facts.settings.hosts.timeout,
             number=self._state.merges,
             changes=changes,
             settings=settings,

@@ -196,6 +196,29 @@ class TestHostileMessages:
         assert author == "toast <toast@shop.gastown.invalid>"
 
 
+class TestSecondHost:
+    def test_it_builds_the_same_chain_on_the_base_it_is_told_though_the_target_has_moved(
+        self, workshop: Workshop, rig: Rig, town_paths: TownPaths, tmp_path: Path
+    ) -> None:
+        change = workshop.change("sh-1", {"a.txt": "a"})
+        chain = build(town_paths, rig, change)
+        workshop.advance_main({"later.txt": "x"})
+        other = LandingActivities(TownPaths(tmp_path / "other"))
+        order = BuildChain(rig=rig, target="main", changes=(change,), base_sha=chain.base_sha)
+        assert other.build_chain(order) == chain
+
+    def test_it_says_that_it_lacks_a_chain_which_it_has_not_built(
+        self, workshop: Workshop, rig: Rig, town_paths: TownPaths, tmp_path: Path
+    ) -> None:
+        chain = build(town_paths, rig, workshop.change("sh-1", {"a.txt": "a"}))
+        other = LandingActivities(TownPaths(tmp_path / "other"))
+        order = LandChain(rig=rig, target="main", base_sha=chain.base_sha, links=chain.links)
+        with pytest.raises(GtError) as caught:
+            other.land_chain(order)
+        assert caught.value.code is ErrorCode.NOT_FOUND
+        assert workshop.at_remote("refs/heads/main") == chain.base_sha
+
+
 class TestKilledGit:
     def test_the_lock_of_a_fetch_that_was_killed_is_removed(
         self, workshop: Workshop, rig: Rig, town_paths: TownPaths
