@@ -104,6 +104,9 @@ def _paused(living: Living) -> Iterable[Item]:
         if queue is not None and queue.paused:
             why = f"the merge queue is paused: {queue.pause_reason or 'no reason was given'}"
             yield _item("queue", rig, "high", why, f"gt refinery resume --rig {rig}", rig=rig)
+        for gate in queue.flaky if queue is not None else ():
+            why = f"the gate {gate} was red and green at one commit: each culprit costs confirming runs"
+            yield _item("gate", f"{rig}/{gate}", "low", why, f"gt refinery stats --rig {rig}", rig=rig)
         if dispatcher is not None and dispatcher.paused:
             yield _item("rig", rig, "medium", "no new sessions are started here", "gt escalate list", rig=rig)
 

@@ -70,6 +70,8 @@ class ReworkRequest(_OfAttempt):
     kind: Literal["REWORK_REQUEST"] = "REWORK_REQUEST"
     merge_request: str = ""
     files: tuple[str, ...] = ()
+    rivals: tuple[str, ...] = ()
+    """the beads that changed those files on the target"""
     base_sha: str | None = None
     detail: str = ""
 

@@ -43,6 +43,8 @@ class QueueStatus(Frozen):
     paused: bool
     pause_reason: str = ""
     ungated: bool = False
+    flaky: tuple[str, ...] = ()
+    """gates that have been red and green at one commit, and still count as flaky"""
     items: tuple[QueueItem, ...] = ()
 
 

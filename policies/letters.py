@@ -108,6 +108,7 @@ def _conflict(write: JobWrite, verdict: Verdict) -> ReworkRequest:
         attempt=write.attempt,
         merge_request=verdict.merge_request,
         files=verdict.files,
+        rivals=verdict.rivals,
         base_sha=verdict.base_sha,
         detail=verdict.detail,
     )

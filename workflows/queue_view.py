@@ -13,7 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from models.merging import QueueItem
     from models.queue import FlakyGate, HistoryEntry, QueueHistory, QueueStats, QueueWhy, RefineryStatus
     from models.settings import MergeQueueSettings
-    from policies.merge_rates import failure_rate, flakiness
+    from policies.merge_rates import CONFIRM_ABOVE, failure_rate, flakiness
     from policies.merge_search import batch_size
     from workflows.labels import details
 
@@ -74,6 +74,12 @@ def status(queue: MergeQueue, state: RefineryState, mood: str) -> RefineryStatus
         batch_size=batch_size(rate, settings.min_batch, settings.max_batch, settings.max_concurrent),
         runners=settings.max_concurrent,
     )
+
+
+def flaky_gates(state: RefineryState) -> tuple[str, ...]:
+    """Gates that were seen to lie and whose lies still weigh."""
+    records = (record for record in state.seen.gates if record.flaky_runs and flakiness(record) > CONFIRM_ABOVE)
+    return tuple(record.gate for record in records)
 
 
 def shown(status: RefineryStatus) -> str:

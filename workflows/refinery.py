@@ -191,6 +191,7 @@ class RefineryWorkflow:
             paused=self._state.paused,
             pause_reason=self._state.pause_reason,
             ungated=bool(facts and not facts.rig.gates),
+            flaky=queue_view.flaky_gates(self._state),
             items=queue_view.listing(self._queue, workflow.now()),
         )
 

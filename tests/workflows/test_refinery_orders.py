@@ -165,6 +165,7 @@ async def test_a_gate_that_lied_is_in_the_stats_and_cost_no_rework(env: Workflow
         (gate,) = (await town.refinery.query(RefineryWorkflow.stats)).gates
         assert (gate.gate, gate.runs, gate.failures, gate.flaky_runs) == ("test", 2, 1, 1)
         assert (gate.flaked_at, gate.log_path) == (world.target, FAILED.log_path)
+        assert (await town.queue()).flaky == ("test",), "gt inbox names it"
 
 
 async def test_an_item_that_is_being_retried_is_tried_at_once_when_a_person_says_so(yard: Open) -> None:

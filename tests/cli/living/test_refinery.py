@@ -8,10 +8,12 @@ import pytest
 from temporalio.client import Client
 
 from models import names
+from models.gating import GateRecord, Seen
 from models.merging import QueueItemState
 from models.records import Bead, MergeRequest, Rig
 from tests.cli.conftest import Here
 from tests.cli.living.conftest import on_server
+from workflows.refinery_state import RefineryState
 
 
 @pytest.mark.usefixtures("worker")
@@ -151,3 +153,21 @@ class TestRefinery:
         here.run("gt", "refinery", "config", "--retry-count=-1", expect=2)
         here.run("gt", "refinery", "config", "--rig", "nope", "--retry-count=1", expect=3)
         assert "retry_count" in here.run("gt", "refinery", "config").out
+
+    def test_a_gate_that_lies_is_in_the_stats_and_in_the_inbox(self, here: Here, rig: Rig, server: int) -> None:
+        lies = GateRecord(gate="test", flakes=5, runs=50, failures=7, flaky_runs=5, flaked_at="a" * 40)
+        state = RefineryState(rig=rig.name, seen=Seen(gates=(lies,)))
+
+        async def begin(client: Client) -> None:
+            await client.start_workflow(
+                names.WorkflowType.REFINERY.value,
+                state,
+                id=names.refinery_id(rig.name),
+                task_queue=names.TOWN_QUEUE,
+            )
+
+        on_server(server, begin)
+        (gate,) = here.json("gt", "refinery", "stats", "--rig", rig.name)["gates"]
+        assert (gate["gate"], gate["flaky_runs"], gate["flaked_at"]) == ("test", 5, "a" * 40)
+        items = [item for item in here.json("gt", "inbox") if item["kind"] == "gate"]
+        assert [item["command"] for item in items] == [f"gt refinery stats --rig {rig.name}"]
