@@ -44,6 +44,7 @@ def main() -> int:
         leave(diary, f"{BEAD}.{ATTEMPT}.{step}")
         if beats:
             run("gt", "heartbeat")
+            diary.note("beat")
         time.sleep(own.uniform(*STEP_S))
         if own.random() < 0.4:
             commit(f"step {step} of attempt {ATTEMPT}")

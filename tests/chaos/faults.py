@@ -50,6 +50,9 @@ class Injector:
                 case Kind.AGENT | Kind.PAUSE:
                     hit, agent = _drawn(fault, self._town.working_agents)
                     self._pause(agent, PAUSE_S) if fault.kind is Kind.PAUSE else agent.kill()
+                case Kind.HANG:
+                    hit, agent = _drawn(fault, lambda: self._town.working_agents(beating=True))
+                    agent.suspend()
                 case Kind.PANE:
                     pane = _drawn(fault, self._town.panes)
                     hit = pane.attempt

@@ -14,7 +14,10 @@ Attempt = tuple[str, int]
 REWORKED = frozenset({"merge_failed", "rework_request"})
 """events of a job after which a further attempt is no restart"""
 HITS_ALL = frozenset({Kind.TMUX_SERVER})
-HITS_ONE = frozenset({Kind.AGENT, Kind.PANE, Kind.SESSION})
+KILLS_ONE = frozenset({Kind.AGENT, Kind.PANE, Kind.SESSION})
+HITS_ONE = KILLS_ONE | {Kind.HANG}
+ACCUSES = "polecat_"
+"""how kinds of escalations begin that blame an agent"""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,16 @@ class Life:
 
 
 @dataclass(frozen=True)
+class Call:
+    """An escalation of the run."""
+
+    kind: str
+    open: bool
+    """at the end; otherwise it ended with its cause"""
+    message: str = ""
+
+
+@dataclass(frozen=True)
 class BeadFacts:
     bead: str
     landed: int
@@ -61,8 +74,7 @@ class Facts:
     """marks that some ref of the remotes holds"""
     leftovers: tuple[str, ...] = ()
     """sessions, branches and processes that nobody needs any more"""
-    escalations: tuple[str, ...] = ()
-    """their kinds"""
+    calls: tuple[Call, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +104,8 @@ def judge(facts: Facts) -> Verdict:
         *lost,
         *absent,
         *(f"left behind: {leftover}" for leftover in facts.leftovers),
-        *(f"a person was called: {kind}" for kind in facts.escalations),
+        *(f"a person was called: {call.kind}: {call.message}" for call in facts.calls if call.open),
+        *(f"an agent was blamed: {call.kind}: {call.message}" for call in facts.calls if call.kind.startswith(ACCUSES)),
     )
     figures: dict[str, object] = {
         "beads": len(facts.beads),
@@ -104,7 +117,7 @@ def judge(facts: Facts) -> Verdict:
         "marks": len(marks),
         "marks_lost": len(lost) + len(absent),
         "left_behind": len(facts.leftovers),
-        "escalations": len(facts.escalations),
+        "escalations": dict(sorted(Counter(call.kind for call in facts.calls).items())),
         "faults": dict(sorted(Counter(injury.kind.value for injury in facts.injuries).items())),
         "seconds_from_kill_to_next_attempt": _latencies(facts),
         "violations": list(violations),
@@ -151,7 +164,7 @@ def _latencies(facts: Facts) -> dict[str, float]:
     """From the kill of one agent to the first note of the agent after it."""
     times = []
     for injury in facts.injuries:
-        if injury.kind not in HITS_ONE or injury.attempt is None:
+        if injury.kind not in KILLS_ONE or injury.attempt is None:
             continue
         bead, attempt = injury.attempt
         following = facts.lives.get((bead, attempt + 1))

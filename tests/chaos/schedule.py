@@ -22,6 +22,8 @@ class Kind(StrEnum):
     """tmux kill-session"""
     PAUSE = "pause"
     """SIGSTOP of an agent, SIGCONT long before its heartbeat is too old"""
+    HANG = "hang"
+    """SIGSTOP for good of an agent that has beaten: it must be found out by its silence"""
     TMUX_SERVER = "tmux_server"
     WORKER = "worker"
     FREEZE = "freeze"
@@ -33,7 +35,7 @@ class Kind(StrEnum):
 
 
 _DECK = (
-    *(Kind.AGENT, Kind.AGENT, Kind.AGENT, Kind.PANE, Kind.PANE, Kind.SESSION, Kind.SESSION, Kind.PAUSE, Kind.PAUSE),
+    *(Kind.AGENT, Kind.AGENT, Kind.AGENT, Kind.PANE, Kind.PANE, Kind.SESSION, Kind.SESSION, Kind.PAUSE, Kind.HANG),
     *(Kind.TMUX_SERVER, Kind.WORKER, Kind.WORKER, Kind.FREEZE, Kind.TEMPORAL, Kind.DOLT, Kind.SUPERVISOR),
 )
 """Dealt whole before it is shuffled anew, so that a short run has some of everything."""

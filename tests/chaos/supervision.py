@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chaos.faults import Injector
-from tests.chaos.judge import Facts, Injury, Verdict, judge
+from tests.chaos.judge import Call, Facts, Injury, Verdict, judge
 from tests.chaos.schedule import Kind, schedule
 from tests.chaos.town import ChaosTown
 from tests.e2e.living_town import wait_until
@@ -141,12 +141,13 @@ def _drain(town: ChaosTown, beads: list[str], timeout_s: float) -> float:
 
 def _facts(town: ChaosTown, beads: list[str], injuries: tuple[Injury, ...]) -> Facts:
     """Read the world, and at the very end whether anything outlives `gt down --sessions`."""
-    kinds = [str(row["kind"]) for row in town.json("gt", "escalate", "list")]
+    told = town.json("gt", "escalate", "list", "--all")
+    calls = tuple(Call(row["kind"], not row["resolved"], row["message"]) for row in told)
     lives, facts, kept = town.lives(), town.bead_facts(beads), town.kept_marks()
     left = [f"session {pane.session}" for pane in town.panes()] + town.branches_left()
     town.run("gt", "down", "--sessions", timeout_s=150)
     left += _processes_left(town)
-    return Facts(facts, lives, injuries, kept, tuple(left), tuple(kinds))
+    return Facts(facts, lives, injuries, kept, tuple(left), calls)
 
 
 def _processes_left(town: ChaosTown) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.chaos.judge import BeadFacts, Facts, Injury, Life, judge
+from tests.chaos.judge import BeadFacts, Call, Facts, Injury, Life, judge
 from tests.chaos.schedule import FIRST_S, Kind, schedule
 
 BEAD = BeadFacts("sh-1", landed=1, status="closed", close_reason="merged", events=((1, "agent_died"),))
@@ -45,7 +45,8 @@ def test_a_bead_that_was_killed_once_and_merged_once_is_in_order() -> None:
             "mark sh-1.1.0 was not in the worktree of attempt 2",
         ),
         (replace(GOOD, leftovers=("session shop--toast",)), "left behind: session shop--toast"),
-        (replace(GOOD, escalations=("help",)), "a person was called: help"),
+        (replace(GOOD, calls=(Call("help", open=True),)), "a person was called: help"),
+        (replace(GOOD, calls=(Call("polecat_stuck", open=False),)), "an agent was blamed: polecat_stuck"),
     ],
 )
 def test_a_broken_promise_is_named(facts: Facts, words: str) -> None:
@@ -56,6 +57,12 @@ def test_a_broken_promise_is_named(facts: Facts, words: str) -> None:
 
 def test_a_dead_tmux_server_explains_the_restart_of_whoever_had_a_session_then() -> None:
     assert judge(replace(GOOD, injuries=(Injury(Kind.TMUX_SERVER, 19.0, 19.2),))).ok
+
+
+def test_an_agent_that_was_hung_may_be_restarted_and_a_fault_that_ended_by_itself_is_only_counted() -> None:
+    verdict = judge(replace(GOOD, injuries=(replace(KILL, kind=Kind.HANG),), calls=(Call("dolt_down", open=False),)))
+    assert verdict.ok
+    assert verdict.figures["escalations"] == {"dolt_down": 1}
 
 
 def test_a_rework_is_no_restart() -> None:

@@ -122,18 +122,23 @@ class ChaosTown(LivingTown):
                 with contextlib.suppress(json.JSONDecodeError):
                     yield json.loads(line)
 
-    def working_agents(self) -> list[tuple[Attempt, psutil.Process]]:
-        """Agents that have started, have not handed in yet, and live."""
+    def working_agents(self, *, beating: bool = False) -> list[tuple[Attempt, psutil.Process]]:
+        """Agents that have started, have not handed in yet, and live.
+
+        Args:
+            beating: only those that have beaten once.
+        """
         pids: dict[Attempt, int] = {}
-        over: set[Attempt] = set()
+        noted: dict[str, set[Attempt]] = {"beat": set(), "handing_in": set()}
         for note in self.notes():
             attempt = note["bead"], note["attempt"]
             if note["what"] == "started":
                 pids[attempt] = note["pid"]
-            elif note["what"] == "done":
-                over.add(attempt)
+            elif note["what"] in noted:
+                noted[note["what"]].add(attempt)
         living = []
-        for attempt in sorted(pids.keys() - over):
+        wanted = pids.keys() & noted["beat"] if beating else pids.keys()
+        for attempt in sorted(wanted - noted["handing_in"]):
             with contextlib.suppress(psutil.Error):
                 process = psutil.Process(pids[attempt])
                 if process.environ().get("GT_BEAD") == attempt[0]:
