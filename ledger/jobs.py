@@ -26,6 +26,7 @@ from models.jobs import (
 )
 from models.queue import QueueFacts, QueueFactsRequest
 from models.records import (
+    CLEARED_EVENT,
     Bead,
     BeadStatus,
     JobEvent,
@@ -109,6 +110,7 @@ class JobRecords(Transactions):
                 highest_sequence=sequence,
                 open_dependencies=open_dependencies(connection, (bead.id,))[bead.id],
                 landed_before=_last_landing(connection, bead.id),
+                cleared=_cleared(connection, bead.id),
                 unfinished=unfinished,
             )
 
@@ -243,6 +245,18 @@ def _unfinished(connection: Connection, bead: str) -> UnfinishedJob | None:
             if event["event"] in NOTED and event["attempt"] > before
         )[-NOTES_KEPT:],
     )
+
+
+def _cleared(connection: Connection, bead: str) -> MergeRequest | None:
+    """The last job's merge request, where that job ended because a person cleared the merge queue."""
+    events, requests = schema.job_events, schema.merge_requests
+    of_bead = select(events.c.event).where(events.c.bead == bead, events.c.event.in_((HOOKED, CLEARED_EVENT)))
+    last = of_bead.order_by(events.c.attempt.desc(), events.c.sequence.desc()).limit(1)
+    if connection.execute(last).scalar() != CLEARED_EVENT:
+        return None
+    newest = select(requests).where(requests.c.bead == bead).order_by(requests.c.attempt.desc()).limit(1)
+    found = _dicts(connection, newest)
+    return MergeRequest.model_validate(found[0]) if found else None
 
 
 def _highest(connection: Connection, bead: str) -> tuple[int, int]:

@@ -84,6 +84,8 @@ class Admission(Frozen):
     open_dependencies: tuple[str, ...] = ()
     landed_before: str | None = None
     """the commit that landed an earlier job of this bead, which was opened anew since"""
+    cleared: MergeRequest | None = None
+    """its change was taken out of the merge queue by a person: it is handed in again as it was, without an agent"""
     unfinished: UnfinishedJob | None = None
     """a job of the bead that the record knows and that may have no workflow any more: it goes on where it was"""
 
@@ -262,6 +264,8 @@ class Verdict(Frozen):
     detail: str = ""
     """last lines of the log, or git's words"""
     log_path: str | None = None
+    cleared: bool = False
+    """returned: a person cleared the queue; nothing is wrong with the change"""
 
 
 class DecisionKind(StrEnum):

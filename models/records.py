@@ -17,6 +17,8 @@ from models.texts import storable_text
 
 _ODD = re.compile(r"[\x00-\x1f\x7f*?\[\]!\\]|^[#-]")
 """what would be a pattern, an option or a comment to git"""
+CLEARED_EVENT = "cleared"
+"""of a job: a person cleared the merge queue of its change"""
 MAX_TITLE = 1_000
 """characters"""
 MAX_DESCRIPTION = 4_000_000

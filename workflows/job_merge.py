@@ -10,7 +10,7 @@ from models.alerts import AlertType
 from models.errors import Level
 from models.jobs import Verdict, VerdictKind
 from models.names import job_branch, merge_request_id
-from models.records import JobState, MergeRequest, MergeRequestState
+from models.records import CLEARED_EVENT, JobState, MergeRequest, MergeRequestState
 from policies.rework_notes import verdict_note
 from workflows.job import Job
 from workflows.job_endings import EXHAUSTED, Endings
@@ -57,6 +57,16 @@ class JobMerge:
         await self.offer()
         await self._endings.stop_attempt("its work was taken", job.admission.settings.session.done_grace)
 
+    async def hand_in_again(self, request: MergeRequest) -> None:
+        """Hand in what a person had cleared out of the queue: nothing has to be worked on for that."""
+        job = self._state
+        job.head_sha = request.head_sha
+        again = {"priority": job.admission.bead.priority, "submitted_at": workflow.now()}
+        job.merge_request = request.model_copy(update=again)
+        self._job.enter(JobState.SUBMITTED, "the Refinery's verdict")
+        self._job.record("submitted", f"{request.head_sha[:12]} once more", merge_request=MergeRequestState.QUEUED)
+        await self.offer()
+
     async def offer(self) -> bool:
         """Tell the Refinery what is wanted of it, and the Mayor that there is none. False: there is none."""
         job = self._state
@@ -77,6 +87,8 @@ class JobMerge:
         elif job.withdrawing is not None:
             await self._endings.abandon(job.withdrawing, MergeRequestState.WITHDRAWN)
         elif verdict.kind is VerdictKind.RETURNED:
+            if verdict.cleared:
+                self._job.record(CLEARED_EVENT, verdict.detail)
             await self._endings.abandon(verdict.detail or "returned by the Refinery", MergeRequestState.RETURNED)
         else:
             await self._rework(verdict)

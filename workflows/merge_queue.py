@@ -320,4 +320,5 @@ def _returned(request: MergeRequest, detail: str) -> Verdict:
         attempt=request.attempt,
         kind=VerdictKind.RETURNED,
         detail=detail,
+        cleared=detail == CLEARED,
     )

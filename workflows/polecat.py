@@ -51,6 +51,8 @@ class PolecatWorkflow:
             state.started_at = workflow.now()
             self._job.enter(JobState.WAITING, "a slot")
             self._job.record("hooked", state.admission.bead.title)
+            if state.admission.cleared is not None:
+                await self._course.merge.hand_in_again(state.admission.cleared)
         elif state.rebuilt_from is not None:
             await self._course.take_up_again()
         elif state.state is JobState.WORKING:

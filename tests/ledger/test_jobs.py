@@ -303,3 +303,29 @@ def test_a_refinerys_cycle_reads_what_waits_to_be_merged_and_what_beads_still_ne
     assert facts.rig.name == "shop"
     assert facts.open_dependencies == {waits: (needed,), merged: ()}
     assert [request.id for request in facts.queued] == [f"{waits}.1"], "the attempt that goes on is not submitted"
+
+
+def test_a_job_that_was_cleared_out_of_the_queue_is_admitted_with_its_merge_request_until_it_is_slung_again(
+    ledger: Ledger,
+) -> None:
+    bead = a_bead(ledger).id
+    submitted = {"event": "submitted", "state": JobState.SUBMITTED, "bead_status": BeadStatus.SUBMITTED}
+    over = {"state": JobState.ABANDONED, "bead_status": BeadStatus.DEFERRED}
+    request = {"merge_request": a_request(bead, 1), "merge_request_state": MergeRequestState.QUEUED}
+    returned = {"merge_request": a_request(bead, 1), "merge_request_state": MergeRequestState.RETURNED}
+    order = SlingRequest(bead=bead, rig="shop", agent="claude")
+    ledger.record_job([
+        a_write(bead, 0, 1, event="hooked", state=JobState.WAITING, bead_status=BeadStatus.HOOKED),
+        a_write(bead, 1, 1, **submitted, head_sha=SHA, **request),
+    ])  # fmt: skip
+    assert ledger.admission(order, None).cleared is None
+    ledger.record_job([
+        a_write(bead, 1, 2, event="cleared", state=JobState.SUBMITTED, bead_status=BeadStatus.SUBMITTED),
+        a_write(bead, 1, 3, event="abandoned", **over, **returned),
+    ])  # fmt: skip
+    cleared = ledger.admission(order, None).cleared
+    assert cleared is not None
+    assert (cleared.id, cleared.attempt) == (f"{bead}.1", 1)
+    hooked = a_write(bead, 1, 4, event="hooked", state=JobState.WAITING, bead_status=BeadStatus.HOOKED)
+    ledger.record_job([hooked])
+    assert ledger.admission(order, None).cleared is None

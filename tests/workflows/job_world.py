@@ -43,7 +43,18 @@ from models.jobs import (
     WorkflowIds,
 )
 from models.merging import FindLanded, Landed
-from models.records import Bead, BeadRef, BeadStatus, BeadStatusReply, GateSpec, JobState, JobWrite, JobWrites, Rig
+from models.records import (
+    Bead,
+    BeadRef,
+    BeadStatus,
+    BeadStatusReply,
+    GateSpec,
+    JobState,
+    JobWrite,
+    JobWrites,
+    MergeRequest,
+    Rig,
+)
 from models.settings import Settings
 from tests.workflows.conftest import HOST
 from tests.workflows.probes import eventually
@@ -97,6 +108,7 @@ class JobWorld:
     ledger_down: bool = False
     refuse_work: str = ""
     unfinished: dict[str, UnfinishedJob] = field(default_factory=dict)
+    out_of_queue: dict[str, MergeRequest] = field(default_factory=dict)
     known_attempt: int = 0
     """the highest that the host knows, though the record does not"""
     closed: BeadStatusReply | None = None
@@ -135,6 +147,7 @@ class JobWorld:
             highest_attempt=self.highest_attempt,
             open_dependencies=self.dependencies.get(request.bead, ()),
             unfinished=self.unfinished.get(request.bead),
+            cleared=self.out_of_queue.get(request.bead),
         )
 
     @activity.defn

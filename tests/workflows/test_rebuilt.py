@@ -9,7 +9,7 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from models import names
-from models.jobs import AttemptNote, Decision, DecisionKind, UnfinishedJob
+from models.jobs import AttemptNote, Decision, DecisionKind, UnfinishedJob, VerdictKind
 from models.records import JobRow, JobState, MergeRequest
 from tests.workflows.conftest import HOST, WorkerBuilder
 from tests.workflows.job_world import NOW, JobWorld, PostBox, Town
@@ -150,3 +150,37 @@ async def test_a_job_that_runs_is_not_touched(town: Open) -> None:
         await shop.sling("sh-1")
         status = await shop.status("sh-1")
         assert (status.state, status.attempt) == (JobState.WORKING, 1)
+
+
+async def test_a_change_cleared_out_of_the_queue_is_handed_in_again_without_an_agent(town: Open) -> None:
+    request = unfinished(JobState.SUBMITTED).merge_request
+    assert request is not None
+    async with town(JobWorld(highest_attempt=3, out_of_queue={"sh-1": request})) as shop:
+        await shop.sling("sh-1")
+        status = await shop.reach("sh-1", JobState.SUBMITTED, 3)
+        assert (status.head_sha, shop.world.started) == (request.head_sha, [])
+        await shop.merge("sh-1")
+        assert shop.world.events("sh-1") == ["hooked", "submitted", "merged"]
+        again = next(write.merge_request for write in shop.world.writes if write.event == "submitted")
+        assert again is not None
+        assert again.id == request.id
+        assert again.submitted_at > request.submitted_at, "the Refinery takes it for a new telling"
+
+
+async def test_a_change_handed_in_again_that_is_sent_back_gets_an_agent(town: Open) -> None:
+    request = unfinished(JobState.SUBMITTED).merge_request
+    assert request is not None
+    async with town(JobWorld(highest_attempt=3, out_of_queue={"sh-1": request})) as shop:
+        await shop.sling("sh-1")
+        await shop.reach("sh-1", JobState.SUBMITTED, 3)
+        await shop.judge("sh-1", VerdictKind.FAILED, gate="test")
+        await shop.reach("sh-1", JobState.WORKING, 4)
+
+
+async def test_a_job_whose_change_was_cleared_says_so_in_its_story(town: Open) -> None:
+    async with town(JobWorld(unfinished={"sh-1": unfinished(JobState.SUBMITTED)})) as shop:
+        await shop.sling("sh-1")
+        await shop.reach("sh-1", JobState.SUBMITTED, 3)
+        await shop.judge("sh-1", VerdictKind.RETURNED, cleared=True, detail="the merge queue was cleared")
+        await shop.job("sh-1").result()
+        assert shop.world.events("sh-1")[-2:] == ["cleared", "abandoned"]

@@ -136,7 +136,8 @@ def test_a_change_cleared_while_it_is_merged_goes_back_when_that_decides_nothing
     queue = queue_of(change("sh-1"))
     queue.take(LATER, 9)
     assert queue.clear(LATER) == ()
-    assert [told.kind for told in queue.settle(outcome(could_not_run="killed"), LATER)] == [VerdictKind.RETURNED]
+    (told,) = queue.settle(outcome(could_not_run="killed"), LATER)
+    assert (told.kind, told.cleared) == (VerdictKind.RETURNED, True)
 
 
 def test_a_bead_that_has_just_been_merged_is_not_landed_again_by_its_newer_request() -> None:
