@@ -1,0 +1,85 @@
+"""Temporal's database is gone: `gt polecat recover --all` rebuilds every unfinished job from Dolt and git."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.living_town import LivingTown, git, shell_agent, wait_until
+
+pytestmark = pytest.mark.timeout(400)
+
+
+def held_agent(town: LivingTown, file: str) -> tuple[str, Path, Path]:
+    """Leaves something uncommitted, counts how often it was started, and goes on when it is told to."""
+    starts, go = town.folder / f"{file}.starts", town.folder / f"{file}.go"
+    before = f"echo half > half.txt; echo $GT_ATTEMPT >> {starts}; while [ ! -e {go} ]; do sleep 0.1; done"
+    return shell_agent(file=file, before=before), starts, go
+
+
+def state_of(town: LivingTown, bead: str) -> str:
+    return str(town.json("gt", "job", "show", bead)["state"])
+
+
+def wait_for_state(town: LivingTown, bead: str, state: str) -> None:
+    wait_until(f"{bead} to be {state} in the record", lambda: state_of(town, bead) == state, 60)
+
+
+def test_with_temporals_database_lost_recover_all_rebuilds_every_unfinished_job(town: LivingTown) -> None:
+    merged, living, dying = town.bead("merged before"), town.bead("its agent lives"), town.bead("its agent dies")
+    queued, blocked = town.bead("waits for its merge"), town.bead("waits for a person")
+    waiting = town.bead("waits for another", "--dep", living)
+    town.sling(merged, shell_agent(file="merged.py"))
+    town.wait_closed(merged)
+
+    live, live_starts, live_go = held_agent(town, "living.py")
+    die, die_starts, die_go = held_agent(town, "dying.py")
+    town.run("gt", "refinery", "pause", "--rig", "shop")
+    town.sling(living, live)
+    town.sling(dying, die)
+    town.sling(waiting, shell_agent(file="waiting.py"))
+    town.sling(queued, shell_agent(file="queued.py"))
+    town.sling(blocked, "gt done --status blocked -m 'which way?'; exec sleep 600")
+    for bead, state in ((living, "working"), (dying, "working"), (queued, "submitted"), (blocked, "blocked")):
+        wait_for_state(town, bead, state)
+    wait_until("both agents to work", lambda: live_starts.exists() and die_starts.exists(), 60)
+    wait_until("all of it to be recorded", lambda: {row["state"] for row in town.json("gt", "job", "list")} >= {
+        "working", "submitted", "blocked", "waiting",
+    }, 30)  # fmt: skip
+
+    town.run("gt", "down")
+    dead = town.json("gt", "polecat", "list")
+    name = next(row["name"] for row in dead if row["bead"] == dying)
+    subprocess.run(["tmux", "-L", town.tmux_socket(), "kill-session", "-t", f"=shop--{name}"], env=town.env, check=True)
+    for file in (town.root / "data").glob("temporal.db*"):
+        file.unlink()
+    town.run("gt", "up")
+
+    planned = town.json("gt", "polecat", "recover", "--all", "--dry-run")
+    assert {job["bead"] for job in planned["jobs"]} == {living, dying, queued, blocked, waiting}
+    assert planned["dry_run"]
+    done = town.json("gt", "polecat", "recover", "--all")
+    assert (done["rebuilt"], done["failed"]) == (5, 0), done
+    assert town.run("gt", "polecat", "recover", "--all", "-o", "json").returncode == 0
+
+    town.wait_closed(queued)
+    wait_for_state(town, blocked, "blocked")
+    wait_until("the dead agent to be followed by another", lambda: len(die_starts.read_text().split()) == 2, 60)
+    live_go.touch()
+    die_go.touch()
+    for bead in (living, dying, waiting):
+        town.wait_closed(bead, 120)
+    for bead in (merged, living, dying, queued, waiting):
+        assert len(town.landed(bead)) == 1, f"{bead} landed {town.landed(bead)}"
+
+    assert live_starts.read_text().split() == ["1"], "a living agent is adopted"
+    assert die_starts.read_text().split() == ["1", "2"], "an attempt's number is never used again"
+    assert town.json("gt", "job", "show", queued)["attempt"] == 1, "no agent was started for what waited for its merge"
+    assert town.json("gt", "polecat", "recover", "--all")["rebuilt"] == 0
+    town.run("gt", "job", "cancel", blocked)
+    wait_until("nothing to be unfinished", lambda: town.json("gt", "polecat", "recover", "--all")["jobs"] == [], 60)
+    for bead in (living, dying):
+        tree = git(town.remote, "ls-tree", "-r", "--name-only", town.landed(bead)[0])
+        assert "half.txt" in tree, "what was uncommitted when all was lost has landed with the rest"
