@@ -49,9 +49,9 @@ def test_with_temporals_database_lost_recover_all_rebuilds_every_unfinished_job(
         "working", "submitted", "blocked", "waiting",
     }, 30)  # fmt: skip
 
+    polecats = town.json("gt", "polecat", "list")
+    name = next(row["name"] for row in polecats if row["bead"] == dying)
     town.run("gt", "down")
-    dead = town.json("gt", "polecat", "list")
-    name = next(row["name"] for row in dead if row["bead"] == dying)
     subprocess.run(["tmux", "-L", town.tmux_socket(), "kill-session", "-t", f"=shop--{name}"], env=town.env, check=True)
     for file in (town.root / "data").glob("temporal.db*"):
         file.unlink()
