@@ -27,6 +27,11 @@ class _Parked(DefaultCommandGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, args or [self.default])
 
+    def _names_subcommand(self, args: list[str]) -> bool:
+        """Shared options alone name none either."""
+        named = any(word in {*self.commands, "-h", "--help"} for word in args)
+        return named and super()._names_subcommand(args)
+
 
 _group = new_app("List parked work; expire it.", cls=_Parked)
 app = new_app("Parked work.")

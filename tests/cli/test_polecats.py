@@ -208,6 +208,9 @@ class TestOrders:
             ("stop", "toast"),
             ("nudge", "toast", "go on"),
             ("parked",),
+            ("parked", "-o", "json"),
+            ("parked", "--rig", "shop"),
+            ("parked", "expire", "-o", "json"),
         ],
     )
     def test_a_town_that_is_down(self, here: Here, ledger: Ledger, bead: Bead, words: tuple[str, ...]) -> None:
