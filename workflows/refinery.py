@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from temporalio import workflow
@@ -88,21 +90,18 @@ class RefineryWorkflow:
     async def submit(self, request: MergeRequest) -> None:
         self._wake()
         known = self._queue.submit(request)
-        if known is not None:
-            await self._tell_job(known)
+        await self._tell_jobs((known,) if known is not None else ())
 
     @workflow.signal(description="A job takes its change back. Answered by `verdict`")
     async def withdraw(self, withdraw: Withdraw) -> None:
         self._wake()
-        for verdict in self._queue.withdraw(withdraw, workflow.now()):
-            await self._tell_job(verdict)
+        await self._tell_jobs(self._queue.withdraw(withdraw, workflow.now()))
 
     @workflow.signal(description="The running merge has decided something; the rest follows when it ends")
     async def progress(self, progress: MergeProgress) -> None:
         self._wake()
-        for verdict in progress.verdicts:
-            for told in self._queue.decide(verdict, workflow.now()):
-                await self._tell_job(told)
+        now = workflow.now()
+        await self._tell_jobs([told for verdict in progress.verdicts for told in self._queue.decide(verdict, now)])
 
     @workflow.signal(description="Settings or the rig changed: read them anew")
     def settings_changed(self) -> None:
@@ -176,8 +175,7 @@ class RefineryWorkflow:
     async def clear(self) -> QueueCleared:
         self._wake()
         returned = self._queue.clear(workflow.now())
-        for verdict in returned:
-            await self._tell_job(verdict)
+        await self._tell_jobs(returned)
         return QueueCleared(returned=tuple(verdict.merge_request for verdict in returned))
 
     # --- questions ----------------------------------------------------------------------------
@@ -321,8 +319,7 @@ class RefineryWorkflow:
         )
         outcome = await run_merge(batch)
         self._state = remember(self._state, outcome, facts.rig.gates, workflow.now())
-        for verdict in self._queue.settle(outcome, workflow.now()):
-            await self._tell_job(verdict)
+        await self._tell_jobs(self._queue.settle(outcome, workflow.now()))
         # A stall halves the next batch, so that one change that troubles the remote is soon alone.
         size = len(changes)
         window = max(size // 2, 1) if outcome.stalled else self._state.window * 2
@@ -359,8 +356,10 @@ class RefineryWorkflow:
         """No trouble is counted any more; the Mayor need not hear again of what still stalls by itself."""
         self._amend(broken=0, stalls=0, told=self._state.told and self._queue.troubled(), retry_at=None)
 
-    async def _tell_job(self, verdict: Verdict) -> None:
-        await tell(names.polecat_id(self._state.rig, verdict.bead), "verdict", verdict)
+    async def _tell_jobs(self, verdicts: Iterable[Verdict]) -> None:
+        """All at once: told one after the other a batch costs a round trip for each change."""
+        rig = self._state.rig
+        await asyncio.gather(*(tell(names.polecat_id(rig, told.bead), "verdict", told) for told in verdicts))
 
     # --- state and what people see ------------------------------------------------------------
 
