@@ -142,7 +142,8 @@ def decide(report: Report, past: Past, settings: RecoverySettings) -> Ruling:
         move=row.move,
         rule=row.name,
         after=delays.get(row.move, timedelta(0)),
-        tell=row.move is Move.ASK or system_fault,
+        # A rig that stands still is a person's to know of, whatever the level of what stopped it.
+        tell=row.move in {Move.ASK, Move.PAUSE_RIG} or system_fault,
         target=row.target,
     )
 

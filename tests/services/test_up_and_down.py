@@ -81,7 +81,7 @@ def test_two_ups_at_once_start_one_of_each(town: Town) -> None:
     for thread in threads:
         thread.join()
     assert sorted(report.started for report in reports) == [False, True]
-    assert len(living(town)) == 3
+    wait_until("one of each", lambda: len(living(town)) == 3)
 
 
 def test_a_service_that_keeps_ending_is_reported_with_its_log_and_still_retried(

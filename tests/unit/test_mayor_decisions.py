@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from models.alerts import AlertType, Priority
@@ -96,6 +96,9 @@ reports = st.builds(
 )
 
 
+@example(
+    Report(kind="disk_full", level=Level.L1, severity=Priority.CRITICAL, has_job=True), RecoverySettings(max_retries=0)
+)
 @given(reports, st.builds(RecoverySettings, max_retries=st.integers(0, 100), retry_delay=st.integers(0, 3600)))
 def test_a_fault_that_comes_back_reaches_a_person_whatever_was_tried(told: Report, settings: RecoverySettings) -> None:
     moves: dict[Move, int] = {}

@@ -22,7 +22,7 @@ from models.queue import QueueFacts, QueueFactsRequest
 from models.records import MergeRequest, Rig
 from models.settings import Settings
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class Heard(Frozen):

@@ -53,7 +53,7 @@ class TestSling:
         assert process.stderr is not None
         assert "waiting" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=60)
         assert process.returncode == 130
         assert f"the job goes on; see gt job show {bead.id}" in err
         assert "Traceback" not in err
