@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import commands, jobs, ledger, merge_policy, merge_queue, watching
+from benchmarks import commands, jobs, ledger, merge_policy, merge_queue, supervision, watching
 
 
 def main() -> None:
@@ -16,6 +16,7 @@ def main() -> None:
     parser.add_argument("--beads", type=int, default=40)
     parser.add_argument("--watch-seconds", type=float, default=120, help="how long quiet sessions are watched")
     parser.add_argument("--write-seconds", type=float, default=30, help="how long fifty writers write to the ledger")
+    parser.add_argument("--kills", type=int, default=20, help="of each kind, in a whole town")
     options = parser.parse_args()
     figures: dict[str, Any] = {
         "commands": commands.measure(),
@@ -24,6 +25,7 @@ def main() -> None:
         "merge_policy": merge_policy.measure(),
         "merge_queue": merge_queue.measure(),
         "watching": watching.measure(options.watch_seconds),
+        "supervision": supervision.measure(options.kills),
     }
     print(json.dumps(figures, indent=2))
     if options.json:

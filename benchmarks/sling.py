@@ -10,19 +10,19 @@ from services.temporal import connect
 from services.town import Town
 
 
-def sling_all(town: Town, work: list[tuple[str, str]]) -> None:
-    """Sling each (bead, agent command) of the rig `shop`, eight at a time."""
-    asyncio.run(_sling_all(town, work))
+def sling_all(town: Town, work: list[tuple[str, str]], rig: str = "shop") -> None:
+    """Sling each (bead, agent command) of a rig, eight at a time."""
+    asyncio.run(_sling_all(town, work, rig))
 
 
-async def _sling_all(town: Town, work: list[tuple[str, str]]) -> None:
+async def _sling_all(town: Town, work: list[tuple[str, str]], rig: str) -> None:
     client = await connect(town)
-    handle = client.get_workflow_handle(names.dispatch_id("shop"))
+    handle = client.get_workflow_handle(names.dispatch_id(rig))
     gate = asyncio.Semaphore(8)
 
     async def sling(bead: str, agent: str) -> None:
         async with gate:
-            request = SlingRequest(bead=bead, rig="shop", agent=agent)
+            request = SlingRequest(bead=bead, rig=rig, agent=agent)
             await handle.execute_update("sling", request, result_type=SlingResult)
 
     await asyncio.gather(*(sling(bead, agent) for bead, agent in work))
