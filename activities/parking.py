@@ -62,11 +62,23 @@ class Parking:
         self._rig = rig
         self._salvage = salvage
 
-    def park(self, folder: WorktreeFolder | None, bead: str, attempt: int, landed_sha: str | None) -> str | None:
+    def park(
+        self,
+        folder: WorktreeFolder | None,
+        bead: str,
+        attempt: int,
+        landed_sha: str | None,
+        *,
+        here_will_do: bool = False,
+    ) -> str | None:
         """Save what is not landed of `bead`: in its worktree `folder` if it still has one, and on its branch.
 
         While the remote cannot be reached the work is saved under the same ref on this host, and the error raised.
         Saves of unfinished work (`refs/gastown/wip`) go once what they hold is parked or has landed.
+
+        Args:
+            here_will_do: a remote that refuses the work is no error: this host keeps it under the same ref. For
+                leftovers that are in another bead's way, which no retry would ever get rid of.
 
         Returns:
             The ref on the remote, also where an earlier try saved everything under it; None where nothing was saved.
@@ -83,7 +95,11 @@ class Parking:
         if remote.problem is not None:
             raise remote.problem
         if saved is not None and saved != remote.parked:
-            self._push(ref, saved, remote.parked)
+            try:
+                self._push(ref, saved, remote.parked)
+            except GtError as error:
+                if not here_will_do or error.code is not ErrorCode.REMOTE_REFUSED:
+                    raise
         kept = ref if saved or remote.parked else None
         if folder is not None:
             folder.amend_note(parked_head=head or "", parked_ref=kept)

@@ -205,7 +205,7 @@ class Worktrees:
     def _evict(self, rig: Rig, folder: WorktreeFolder, note: OwnerNote) -> None:
         """Park and clear what stands in this worktree."""
         if not note.releasing:
-            self._parking(rig).park(folder, note.bead, note.attempt, None)
+            self._parking(rig).park(folder, note.bead, note.attempt, None, here_will_do=True)
         left = folder.note
         assert left is not None
         self._clear(folder, left)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from activities.worktrees import Worktrees
-from models.errors import GtError
+from models.errors import ErrorCode, GtError
 from models.records import Rig
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git
@@ -343,3 +343,34 @@ class TestTheRemoteIsAway:
         away.rename(bench.remote)
         bench.park_and_release()
         assert git(bench._stranger, "rev-parse", "parked") == here
+
+
+class TestTheRemoteRefuses:
+    def refuse(self, bench: Bench) -> None:
+        hook = bench.remote / "hooks" / "pre-receive"
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text("#!/bin/sh\necho 'file is too large' >&2\nexit 1\n")
+        hook.chmod(0o755)
+
+    def test_the_worktree_stays_and_the_work_is_on_this_host(self, bench: Bench, town_paths: TownPaths) -> None:
+        bench.write("huge.bin", "huge\n")
+        self.refuse(bench)
+        with pytest.raises(GtError) as refused:
+            bench.worktrees.park(bench.rig, "toast", "sh-1", 3, None)
+        assert refused.value.code is ErrorCode.REMOTE_REFUSED
+        assert (bench.path / "huge.bin").exists()
+        assert git(town_paths.clone("shop"), "show", f"{PARKED}:huge.bin") == "huge"
+
+    def test_another_bead_can_have_the_worktree_all_the_same(self, bench: Bench, town_paths: TownPaths) -> None:
+        bench.write("huge.bin", "huge\n")
+        self.refuse(bench)
+        made = bench.worktrees.prepare(bench.rig, "toast", "sh-2", "main")
+        assert not (made.path / "huge.bin").exists()
+        assert git(town_paths.clone("shop"), "show", "refs/gastown/parked/sh-1/0:huge.bin") == "huge"
+
+    def test_a_remote_that_is_away_keeps_another_bead_waiting(self, bench: Bench) -> None:
+        bench.write("half.txt", "half\n")
+        bench.remote.rename(bench.remote.with_name("away"))
+        with pytest.raises(GtError):
+            bench.worktrees.prepare(bench.rig, "toast", "sh-2", "main")
+        assert (bench.path / "half.txt").exists()

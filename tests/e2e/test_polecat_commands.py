@@ -106,6 +106,25 @@ def test_zombies_are_cleaned_and_what_is_worked_on_is_not(shop: LivingTown) -> N
     shop.wait_closed(bead)
 
 
+def test_a_stuck_polecat_is_cleaned_and_its_job_goes_on_with_another(shop: LivingTown) -> None:
+    shop.run("gt", "config", "health.stuck_timeout", "10")
+    shop.run("gt", "config", "health.check_interval", "2")
+    bead, go = shop.bead("stuck"), shop.folder / "go"
+    name = started(shop, bead, shell_agent(file="a.py", before=f"echo half > half.txt; [ -e {go} ] || sleep 600"))
+
+    def cleaned() -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = shop.json("gt", "polecat", "cleanup", "--rig", "shop", "--stuck")["items"]
+        return items
+
+    assert cleaned() == [], "it has only just begun"
+    go.touch()
+    (item,) = wait_until("it to be called stuck", cleaned, 120)
+    assert (item["polecat"], item["bead"], item["action"], item["kept_reason"]) == (name, bead, "reassign", "")
+    shop.wait_closed(bead)
+    assert len(shop.landed(bead)) == 1
+    assert shop.json("gt", "job", "show", bead)["attempt"] == 2
+
+
 def test_a_stopped_polecats_work_comes_back_with_one_command(shop: LivingTown) -> None:
     bead = shop.bead("stopped")
     agent, go = half_done(shop)
