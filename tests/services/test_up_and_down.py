@@ -17,7 +17,7 @@ from services.readiness import ready_path
 from services.supervision import UpReport, down, service_states, up
 from services.supervisor import State
 from services.town import Town
-from tests.services.conftest import end_all, living, scratch_town, wait_until
+from tests.services.conftest import STAND_IN, end_all, living, scratch_town, wait_until
 
 
 def test_a_taken_port_is_named_and_nothing_is_started(town: Town) -> None:
@@ -81,7 +81,13 @@ def test_two_ups_at_once_start_one_of_each(town: Town) -> None:
     for thread in threads:
         thread.join()
     assert sorted(report.started for report in reports) == [False, True]
-    wait_until("one of each", lambda: len(living(town)) == 3)
+    each = ["start-dev", STAND_IN, "services.alarm", "supervisor.supervisord"]
+
+    def running() -> list[str]:
+        return sorted(word for command in living(town).values() for word in each if word in command)
+
+    wait_until("one of each", lambda: running() == sorted(each))
+    assert len(living(town)) == len(each)
 
 
 def test_a_service_that_keeps_ending_is_reported_with_its_log_and_still_retried(
