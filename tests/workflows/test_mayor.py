@@ -373,12 +373,13 @@ class TestTheLedgerIsDown:
             await town.resolve("e1", DecisionKind.RETRY)
             await env.sleep(timedelta(hours=1))
             assert len((await job.query(JobProbe.heard)).decisions) == 1
-            assert sum(len(message.notices) + message.more for message in world.taken) >= 20
+            await town.until(lambda: sum(len(message.notices) + message.more for message in world.taken) >= 20)
             assert world.rows == {}
             world.readable = True
             await env.sleep(timedelta(minutes=5))
-            assert len(world.rows) == 20
-            assert world.rows["e1"].resolved, "the last change is what is recorded"
+            await town.until(lambda: len(world.rows) == 20)
+            # The last change is what is recorded.
+            await town.until(lambda: world.rows["e1"].resolved)
 
     async def test_settings_change_by_the_next_cycle_and_the_last_known_ones_hold_meanwhile(
         self, env: WorkflowEnvironment, hall: Open

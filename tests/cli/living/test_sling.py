@@ -48,7 +48,14 @@ class TestSling:
     def test_ctrl_c_while_waiting_says_that_the_job_goes_on(self, commands: Commands, rig: Rig, bead: Bead) -> None:
         argv = [str(BIN / "gt"), "sling", bead.id, rig.name, "--agent", "true hang", "--wait"]
         process = subprocess.Popen(
-            argv, cwd=commands.cwd, env=commands.environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            argv,
+            cwd=commands.cwd,
+            env=commands.environment,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            # As from a terminal: a test run in the background of a script ignores it, and so would its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         assert process.stderr is not None
         assert "waiting" in process.stderr.readline()
