@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import bead_view, connect, moments, output
+from cli import bead_view, connect, moments, output, remote
 from cli.command import Call, command, new_app
 from cli.values import BeadArgument, BeadKind, BeadState, LimitOption, OptionalRigOption
 from models import names
@@ -22,6 +22,9 @@ app = new_app("Beads.")
 DescriptionOption = Annotated[str | None, typer.Option("-d", "--description", metavar="TEXT", help="Description.")]
 PriorityOption = Annotated[int | None, typer.Option("-p", "--priority", min=0, max=4, help="0 is the most urgent.")]
 KindOption = Annotated[BeadKind | None, typer.Option("-t", "--type", help="Kind of work.")]
+TargetOption = Annotated[
+    str | None, typer.Option("--target", metavar="BRANCH", help="Where its work lands; default: the rig's branch.")
+]
 StatusesOption = Annotated[
     list[BeadState] | None, typer.Option("--status", help="Only beads of this status; several: any of them.")
 ]
@@ -43,6 +46,7 @@ def create(
         list[str] | None, typer.Option("--dep", metavar="ID", help="A bead that must be closed first.")
     ] = None,
     label: Annotated[list[str] | None, typer.Option("-l", "--label", metavar="LABEL", help="A label.")] = None,
+    target: TargetOption = None,
     key: Annotated[
         str | None, typer.Option("--key", metavar="KEY", help="For scripts: creating again with this key is once.")
     ] = None,
@@ -64,8 +68,10 @@ def create(
         assignee=assignee or None,
         dependencies=needs,
         labels=tuple(label or ()),
+        target=target or None,
     )
     with connect.open_ledger(town) as ledger:
+        _require_branch(ledger, rig, target)
         bead = ledger.create_bead(new, key=key)
     output.emit(call, output.document(bead), f"{bead.id}  {bead.title}")
 
@@ -153,6 +159,9 @@ def update(
     assignee: Annotated[
         str | None, typer.Option("--assignee", metavar="WHO", help="Who works on it; empty: nobody.")
     ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", metavar="BRANCH", help="Where its work lands; empty: the rig's branch.")
+    ] = None,
 ) -> None:
     """Change a bead; what is not named stays."""
     names.valid_bead(bead)
@@ -163,12 +172,15 @@ def update(
         "type": type,
         "status": status,
         "assignee": assignee,
+        "target": target,
     }
     if all(value is None for value in given.values()):
         raise GtError(ErrorCode.INVALID_VALUE, "nothing to change was named", "bd update --help")
     town = connect.open_town(call)
     changes = _changes(given)
     with connect.open_ledger(town) as ledger:
+        if target:
+            _require_branch(ledger, ledger.bead(bead).rig, target)
         changed = ledger.update_bead(bead, changes)
     bead_view.show(call, changed)
 
@@ -192,6 +204,19 @@ def _filter(rig: str | None, status: list[BeadState] | None, **more: object) -> 
     return BeadFilter.model_validate(
         {name: str(value) if name == "type" and value else value for name, value in told.items()}
     )
+
+
+def _require_branch(ledger: Ledger, rig: str, target: str | None) -> None:
+    """Refuse a target that the rig's remote lacks. A remote that does not answer is no reason to refuse."""
+    if not target:
+        return
+    url = ledger.rig(rig).url
+    try:
+        remote.target_branch(url, target)
+    except GtError as error:
+        if error.code is ErrorCode.NO_SUCH_BRANCH:
+            raise
+        output.warn(f"whether the remote has {target} was not checked: {error.message}")
 
 
 def _require_rig(ledger: Ledger, rig: str | None) -> None:

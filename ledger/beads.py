@@ -108,7 +108,8 @@ class BeadRecords(Transactions):
 
         Raises:
             GtError: NOT_FOUND; INVALID_VALUE for the status `closed`, which is `close_bead`'s;
-                REFUSED for a status while a job decides it, and for one that only a job can give.
+                REFUSED for a status while a job decides it, for one that only a job can give, and for
+                the target of work that a job is doing or that has landed.
         """
         values = _values(bead, changes)
 
@@ -123,6 +124,10 @@ class BeadRecords(Transactions):
                     why = f"{bead}: only a job makes a bead {different['status']}"
                     raise GtError(ErrorCode.REFUSED, why, f"gt sling {bead} {known.rig}")
                 different |= _REOPENED
+            if "target" in different:
+                _refuse_while_working(connection, bead, "its job works for the target that it began with")
+                if known.merged_sha and "status" not in different:
+                    raise GtError(ErrorCode.REFUSED, f"{bead} is merged: its target stays", f"bd reopen {bead}")
             where = schema.beads.c.id == bead
             connection.execute(update(schema.beads).where(where).values(**different, updated_at=now_stamp()))
             return None, f"{bead}: changed {', '.join(key for key in different if key in values)}"
@@ -229,9 +234,8 @@ def _values(bead: str, changes: BeadChanges) -> dict[str, Any]:
         raise GtError(ErrorCode.INVALID_VALUE, "a bead is closed with a reason", f"bd close {bead}")
     values = changes.model_dump(mode="json", exclude_none=True)
     storable_text("assignee", changes.assignee)
-    if changes.assignee == "":
-        values["assignee"] = None
-    return values
+    cleared = [name for name in ("assignee", "target") if values.get(name) == ""]
+    return values | dict.fromkeys(cleared)
 
 
 def _ids() -> Iterable[str]:

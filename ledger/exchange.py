@@ -172,6 +172,7 @@ class _Plan:
             "priority": line.priority,
             "type": line.issue_type.value,
             "assignee": None if _worked_on(line) else line.assignee or None,
+            "target": line.target,
             "close_reason": line.close_reason if closed else None,
             "merged_sha": line.merged_sha if closed else None,
             "created_at": stamp(line.created_at),

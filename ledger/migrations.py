@@ -44,7 +44,13 @@ def _agents(connection: Connection) -> None:
     _add_columns(connection, schema.jobs, {"agent": None})
 
 
-_STEPS: Final[dict[int, Callable[[Connection], None]]] = {1: _tables, 2: _alerts, 3: _talk, 4: _agents}
+def _targets(connection: Connection) -> None:
+    """The branch that a bead's work lands on, where that is not its rig's."""
+    _tables(connection)
+    _add_columns(connection, schema.beads, {"target": None})
+
+
+_STEPS: Final[dict[int, Callable[[Connection], None]]] = {1: _tables, 2: _alerts, 3: _talk, 4: _agents, 5: _targets}
 """Step n leads from schema n - 1 to n and may run again after it was interrupted."""
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Boolean, Column, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.dialects.mysql import LONGTEXT
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 
 _LONG_TEXT = Text().with_variant(LONGTEXT(), "mysql")
 _TIME = String(27)
@@ -78,6 +78,7 @@ beads = _table(
     Column("priority", Integer, nullable=False),
     Column("type", String(16), nullable=False),
     Column("assignee", String(255)),
+    Column("target", String(255)),
     Column("close_reason", _LONG_TEXT),
     Column("merged_sha", _SHA),
     Column("created_at", _TIME, nullable=False),

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from models import names
 from models.beads import Step, valid_label
 from models.errors import ErrorCode, GtError
 from models.records import MAX_DESCRIPTION, MAX_TITLE, BeadStatus, BeadType
@@ -68,6 +69,7 @@ class BeadLine(_Line):
     issue_type: BeadType = Field(BeadType.TASK, validation_alias=AliasChoices("issue_type", "type"))
     assignee: str | None = Field(None, max_length=200)
     labels: tuple[str, ...] = ()
+    target: str | None = None
     dependencies: tuple[LineDependency, ...] = ()
     comments: tuple[LineComment, ...] = ()
     molecule: LineMolecule | None = None
@@ -88,6 +90,11 @@ class BeadLine(_Line):
     @classmethod
     def _labels(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(valid_label(label) for label in value)
+
+    @field_validator("target", mode="after")
+    @classmethod
+    def _target(cls, value: str | None) -> str | None:
+        return names.valid_target(value) if value else None
 
     @property
     def rest(self) -> dict[str, Any]:

@@ -30,6 +30,7 @@ _ADDRESS = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*(?:/[A-Za-z0-9]+(?:[_-
 _REMOTE_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f]")
 _REMOTE_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.-]*::")
 _REMOTE_SCHEMES = frozenset({"file", "ssh", "git+ssh", "ssh+git", "git", "http", "https"})
+_JOB_BRANCHES = "polecat/"
 _BRANCH_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|[^\x00-\x7f]")
 
 
@@ -134,6 +135,13 @@ def valid_branch(value: str) -> str:
     return value
 
 
+def valid_target(value: str) -> str:
+    """Return `value` if work may land on a branch of that name; raise GtError(INVALID_NAME) otherwise."""
+    if valid_branch(value).startswith(_JOB_BRANCHES):
+        raise _refuse("target", value, f"{_JOB_BRANCHES}… are the branches of jobs, and go when their work has landed")
+    return value
+
+
 def valid_remote(value: str) -> str:
     """Return `value` if it may be a rig's remote: a path or a file, ssh, git or http(s) URL.
 
@@ -201,7 +209,7 @@ def watch_queue(host: str) -> str:
 
 def job_branch(bead: str) -> str:
     """The branch, local and on the remote, that carries a bead's work from attempt to attempt."""
-    return f"polecat/{valid_bead(bead)}"
+    return f"{_JOB_BRANCHES}{valid_bead(bead)}"
 
 
 def parked_ref(bead: str, attempt: int) -> str:

@@ -124,6 +124,8 @@ class Bead(Frozen):
     assignee: str | None = None
     dependencies: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    target: str | None = None
+    """the branch that its work lands on; None: its rig's"""
     close_reason: str | None = None
     merged_sha: str | None = None
     origin: str | None = None
@@ -147,6 +149,10 @@ def _described(value: Any) -> Any:
     return value
 
 
+def _landing(value: Any) -> Any:
+    return names.valid_target(value) if value else value
+
+
 class NewBead(Frozen):
     """What a person says of a unit of work; the ledger adds id, status and times."""
 
@@ -158,13 +164,16 @@ class NewBead(Frozen):
     assignee: str | None = Field(None, max_length=200)
     dependencies: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    target: str | None = None
+    """the branch that its work lands on; None: its rig's"""
 
     _title = field_validator("title", mode="before")(_titled)
     _description = field_validator("description", mode="before")(_described)
+    _target = field_validator("target")(_landing)
 
 
 class BeadChanges(Frozen):
-    """What a person changes of a bead. None leaves the stored value; an empty `assignee` clears it."""
+    """What a person changes of a bead. None leaves the stored value; an empty `assignee` or `target` clears it."""
 
     title: str | None = None
     description: str | None = None
@@ -172,9 +181,11 @@ class BeadChanges(Frozen):
     type: BeadType | None = None
     status: BeadStatus | None = None
     assignee: str | None = Field(None, max_length=200)
+    target: str | None = None
 
     _title = field_validator("title", mode="before")(_titled)
     _description = field_validator("description", mode="before")(_described)
+    _target = field_validator("target")(_landing)
 
 
 class JobRow(Frozen):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.cli.conftest import Here
 
 BEAD_KEYS = {
     *("id", "rig", "title", "description", "status", "priority", "type", "assignee", "dependencies"),
-    *("labels", "origin", "close_reason", "merged_sha", "created_at", "updated_at", "closed_at"),
+    *("target", "labels", "origin", "close_reason", "merged_sha", "created_at", "updated_at", "closed_at"),
 }
 
 
@@ -172,3 +173,33 @@ class TestLog:
         changed = next(entry for entry in entries if "title" in entry["changes"] and entry["changes"]["title"][0])
         assert changed["changes"]["title"] == ["Fix the login", "Another"]
         assert len(here.run("bd", "log", bead.id).out.splitlines()) == 3
+
+
+class TestTarget:
+    """Where a bead's work lands."""
+
+    @pytest.fixture
+    def shop(self, ledger: Ledger, remote: Path) -> Rig:
+        rig = Rig(name="shop", url=str(remote), prefix="sh", branch="main", created_at=datetime.now(UTC))
+        return ledger.add_rig(rig)
+
+    def test_it_is_a_branch_of_the_remote(self, here: Here, shop: Rig) -> None:
+        bead = create(here, "Fix it", "--target", "dev")
+        assert here.json("bd", "show", bead)["target"] == "dev"
+        assert here.json("bd", "update", bead, "--target", "main")["target"] == "main"
+        assert here.json("bd", "update", bead, "--target", "")["target"] is None
+
+    def test_a_branch_that_is_not_there_is_refused_with_those_that_are(self, here: Here, shop: Rig) -> None:
+        bead = create(here)
+        for argv in (("create", "x", "--rig", "shop"), ("update", bead)):
+            refused = here.run("bd", *argv, "--target", "nope", expect=3)
+            assert "has no branch 'nope'" in refused.err
+            assert "dev main" in refused.err
+        here.run("bd", "create", "x", "--rig", "shop", "--target", "a..b", expect=2)
+        assert [one["id"] for one in here.json("bd", "list")] == [bead]
+
+    def test_a_remote_that_is_away_keeps_no_bead_from_being_made(self, here: Here, shop: Rig, remote: Path) -> None:
+        remote.rename(remote.with_name("away.git"))
+        made = here.run("bd", "create", "x", "--rig", "shop", "--target", "later", "-o", "json")
+        assert made.json["target"] == "later"
+        assert "warning: whether the remote has later was not checked" in made.err

@@ -102,6 +102,30 @@ def test_a_status_follows_its_job_while_one_runs(ledger: Ledger) -> None:
     assert ledger.update_bead(bead, BeadChanges(title="New words")).status is BeadStatus.IN_PROGRESS
 
 
+def test_the_target_of_a_bead_is_a_branch_that_work_can_land_on(ledger: Ledger) -> None:
+    bead = a_bead(ledger, target="integration/login")
+    assert bead.target == ledger.bead(bead.id).target == "integration/login"
+    assert ledger.update_bead(bead.id, BeadChanges(target="")).target is None
+    assert a_bead(ledger).target is None
+    for name in ("-x", "a..b", "a b", "polecat/sh-1", "x.lock"):
+        with pytest.raises(GtError) as failure:
+            BeadChanges(target=name)
+        assert failure.value.code is ErrorCode.INVALID_NAME, name
+
+
+def test_the_target_stays_while_a_job_works_for_it_and_once_it_is_merged(ledger: Ledger) -> None:
+    bead = a_bead(ledger).id
+    ledger.record_job([a_write(bead, 1, 1)])
+    with pytest.raises(GtError, match="its job works for the target") as failure:
+        ledger.update_bead(bead, BeadChanges(target="next"))
+    assert failure.value.hint == f"gt job cancel {bead}"
+    ledger.record_job([a_merge(bead, 1, 2)])
+    with pytest.raises(GtError, match="its target stays"):
+        ledger.update_bead(bead, BeadChanges(target="next"))
+    ledger.reopen_bead(bead)
+    assert ledger.update_bead(bead, BeadChanges(target="next")).target == "next"
+
+
 def test_closing_is_not_an_update_and_nobody_closes_as_merged(ledger: Ledger) -> None:
     bead = a_bead(ledger).id
     refusals: list[Callable[[], Any]] = [
