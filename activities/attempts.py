@@ -39,6 +39,7 @@ from models.attempts import (
 from models.errors import ErrorCode, GtError
 from models.mail import Message
 from models.town import TownPaths
+from services.whole_files import rename_whole
 
 POLL_S: Final = 0.1
 SHOWN_FILES: Final = 10
@@ -160,7 +161,7 @@ class AttemptActivities:
             (folder / name).unlink(missing_ok=True)
         elif not wanted or session_folder.done_id(folder) == wanted:
             # Another id: the agent has meanwhile run `gt done` again, and that one is not heard yet.
-            session_folder.rename_synced(folder / session_folder.DONE, folder / session_folder.DONE_TAKEN)
+            rename_whole(folder / session_folder.DONE, folder / session_folder.DONE_TAKEN)
         crash_point("work.intent_settled")
 
     @activity.defn

@@ -31,6 +31,7 @@ from models import names
 from models.checkpoints import Checkpoint, CheckpointOrder, StayedHere
 from models.errors import GtError
 from models.town import TownPaths
+from services.whole_files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -286,7 +287,7 @@ def _read(note: Path) -> Checkpoint:
 
 
 def _write(note: Path, checkpoint: Checkpoint) -> None:
-    session_folder.write_synced(note, checkpoint.model_dump_json(indent=1) + "\n")
+    write_whole(note, checkpoint.model_dump_json(indent=1) + "\n")
 
 
 def _age_s(place: _Place, now: float) -> float:

@@ -30,6 +30,7 @@ from models import names
 from models.attempts import StartAttempt
 from models.errors import ErrorCode, GtError
 from models.town import TownPaths
+from services.whole_files import write_whole
 
 EVIDENCE_LINES: Final = 2_000
 """How much of a pane is kept."""
@@ -105,7 +106,7 @@ class Sessions:
             failure_log=has_log,
             restored=worktree.restored.story() if worktree.restored is not None else "",
         )
-        session_folder.write_synced(folder / session_folder.TASK, task)
+        write_whole(folder / session_folder.TASK, task)
         record = {
             "town": str(self._paths.root),
             "rig": request.rig.name,
@@ -179,7 +180,7 @@ class Sessions:
         """From now on a missing tmux session means that the agent died."""
         mark = self._folder(rig, polecat, bead, attempt) / session_folder.STARTED
         if not mark.exists():
-            session_folder.write_synced(mark, "")
+            write_whole(mark, "")
 
     def end(self, rig: str, polecat: str, bead: str, attempt: int, cause: str) -> None:
         """Save evidence, mark the attempt as ended, end every process of it. Repeating it changes nothing.
@@ -194,7 +195,7 @@ class Sessions:
             self.save_evidence(rig, polecat, bead, attempt)
         crash_point("session.evidence_saved")
         if folder.is_dir() and not ended.exists():
-            session_folder.write_synced(ended, f"{one_line(cause) or 'ended'}\n")
+            write_whole(ended, f"{one_line(cause) or 'ended'}\n")
         mark = ("GT_TASK_FILE", str(folder / session_folder.TASK))
         if mine:
             self._tmux.kill_session(session, mark)
@@ -205,7 +206,7 @@ class Sessions:
     def end_unknown(self, pane: PaneFacts) -> None:
         """End a session that holds a polecat's name but was not started for any bead; its text is kept."""
         text = self._tmux.capture(pane.session, EVIDENCE_LINES)
-        session_folder.write_synced(self._paths.evidence / pane.session / f"{pane.pane_pid}.txt", text + "\n")
+        write_whole(self._paths.evidence / pane.session / f"{pane.pane_pid}.txt", text + "\n")
         self._tmux.kill_session(pane.session)
 
     def save_evidence(self, rig: str, polecat: str, bead: str, attempt: int) -> Path | None:
@@ -223,7 +224,7 @@ class Sessions:
         }
         for name, text in texts.items():
             if text.strip() and not (place / name).exists():
-                session_folder.write_synced(place / name, text.rstrip() + "\n")
+                write_whole(place / name, text.rstrip() + "\n")
         return place if place.is_dir() else None
 
     def _state_of_worktree(self, rig: str, polecat: str, bead: str) -> dict[str, str]:
@@ -262,11 +263,7 @@ def write_programs(folder: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             if path.read_text(encoding="utf-8") == text and os.access(path, os.X_OK):
                 continue
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / f".{name}.{os.getpid()}.{os.urandom(4).hex()}"
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.chmod(0o755)
-        os.replace(unfinished, path)
+        write_whole(path, text, 0o755)
 
 
 def record_of(folder: Path) -> dict[str, Any] | None:

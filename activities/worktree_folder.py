@@ -16,8 +16,9 @@ from typing import Final
 
 from activities.git import GitRepo
 from activities.stale_locks import clear_stale_locks
-from agents.session_folder import read_json, write_json, write_synced
+from agents.session_folder import read_json, write_json
 from models import names
+from services.whole_files import write_whole
 
 _NOTE: Final = "gastown.json"
 _IN_PROGRESS: Final = (
@@ -104,7 +105,7 @@ class WorktreeFolder:
         git_dir = self.git_dir
         assert git_dir is not None
         text = _USER_CONFIG.format(polecat=names.valid_polecat(polecat), rig=names.valid_rig(rig))
-        write_synced(git_dir / "config.worktree", text)
+        write_whole(git_dir / "config.worktree", text)
 
     @property
     def in_progress(self) -> str:
@@ -188,7 +189,7 @@ def detach_others(clone: Path, branch_ref: str, keep: Path | None) -> None:
     tip = GitRepo(clone).resolve(branch_ref)
     for head in _heads_on(clone, branch_ref):
         if tip is not None and head.parent != keep:
-            write_synced(head, f"{tip}\n")
+            write_whole(head, f"{tip}\n")
 
 
 def is_checked_out(clone: Path, branch_ref: str) -> bool:

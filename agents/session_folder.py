@@ -20,11 +20,12 @@ Standard library only, because `gt done` must answer in tens of milliseconds.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from pathlib import Path
 from typing import Any
+
+from services.whole_files import write_whole
 
 SESSION = "session.json"
 STARTED = "started"
@@ -40,28 +41,9 @@ CHECKPOINT = "checkpoint.json"
 ENDED = "ended"
 
 
-def write_synced(path: Path, text: str) -> None:
-    """Write `text` to `path` so that after return it is there whole, or (killed) not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # tempfile would cost the agent's commands 8 ms of imports.
-    temporary = path.parent / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}"
-    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-    _sync_directory(path.parent)
-
-
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """`write_synced` of a JSON document."""
-    write_synced(path, json.dumps(value, ensure_ascii=True, indent=1) + "\n")
+    """Write a JSON document: there whole or not at all, and for good."""
+    write_whole(path, json.dumps(value, ensure_ascii=True, indent=1) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -71,16 +53,6 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def rename_synced(source: Path, target: Path) -> bool:
-    """Move a file within its folder for good; False where it is gone already."""
-    try:
-        os.replace(source, target)
-    except FileNotFoundError:
-        return False
-    _sync_directory(target.parent)
-    return True
 
 
 def newest_attempt(folder: Path) -> int:
@@ -133,11 +105,3 @@ def _names(folder: Path) -> list[str]:
         return os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def _sync_directory(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

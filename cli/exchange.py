@@ -98,9 +98,9 @@ def _read(file: Path) -> list[BeadLine]:
 
 
 def _write(file: Path, text: str) -> None:
-    from agents.session_folder import write_synced
+    from services.whole_files import write_whole
 
     try:
-        write_synced(file.absolute(), text)
+        write_whole(file.absolute(), text)
     except OSError as error:
         raise GtError(ErrorCode.INVALID_VALUE, f"{file} cannot be written: {error.strerror}") from None

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from models.errors import ErrorCode, GtError
 from models.town import TownPaths
 from policies.alerts import channels_for
 from services.processes import read_record, write_record
+from services.whole_files import write_whole
 
 if TYPE_CHECKING:
     from ledger.store import Ledger
@@ -138,7 +138,7 @@ class AlertFiles:
         for name, url in channels.items():
             table.add(name, url)
         document.add("channels", table)
-        _replace(self._paths.channels, tomlkit.dumps(document))
+        write_whole(self._paths.channels, tomlkit.dumps(document))
 
     # --- what became of messages ----------------------------------------------------------------
 
@@ -250,18 +250,3 @@ def _tail(path: Path) -> str:
             return stream.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a private file whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import secrets
 import socket
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +19,7 @@ from models.town import StoreEngine, TownPaths
 from services.dolt import INSTALL_HINT, find_dolt, require_dolt
 from services.ports import pick_free
 from services.town import DOLT_PASSWORD, Town, has_town, load_town
+from services.whole_files import write_once
 
 
 class TownCreated(NamedTuple):
@@ -57,8 +56,8 @@ def create_town(directory: Path, name: str | None = None, store: str = "auto") -
         for folder in (paths.data, paths.logs, paths.run):
             folder.mkdir(mode=0o700, exist_ok=True)
         if engine is StoreEngine.SERVER:
-            _write_once(paths.secrets, f'{DOLT_PASSWORD} = "{secrets.token_hex(24)}"\n')
-        created = _write_once(paths.config, file)
+            write_once(paths.secrets, f'{DOLT_PASSWORD} = "{secrets.token_hex(24)}"\n')
+        created = write_once(paths.config, file)
     except OSError as error:
         _remove_if_made(root, made)
         raise GtError(ErrorCode.REFUSED, f"cannot write to {root}: {error.strerror}") from None
@@ -162,22 +161,6 @@ def _remove_if_made(root: Path, made: bool) -> None:
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()
-
-
-def _write_once(path: Path, text: str) -> bool:
-    """Write a 0600 file whole or not at all, and only where there is none; False: there was one."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    finally:
-        os.unlink(temporary)
-    return True
 
 
 def _name_from(root: Path) -> str:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +10,7 @@ import psutil
 from pydantic import Field, ValidationError
 
 from models.base import Frozen
+from services.whole_files import write_whole
 
 R = TypeVar("R", bound=Frozen)
 
@@ -58,15 +56,7 @@ class Birth(Frozen):
 
 def write_record(path: Path, record: Frozen) -> None:
     """Replace `path` by `record`, whole."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(record.model_dump_json() + "\n")
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    write_whole(path, record.model_dump_json() + "\n")
 
 
 def read_record(path: Path, kind: type[R]) -> R | None:
