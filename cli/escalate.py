@@ -90,9 +90,9 @@ def ack(call: Call, id: IdArgument) -> None:
 def resolve(
     call: Call,
     id: IdArgument,
-    action: Annotated[Action, typer.Option("--action", help="What the job shall do, where there is one.")],
+    action: Annotated[Action, typer.Option("--action", help="What the job, or the workflow that asked, shall do.")],
 ) -> None:
-    """Decide; the decision goes to the job where there is one."""
+    """Decide; the decision goes to the job that it is about, and to the workflows that asked."""
     from models.escalations import EscalationResolve
     from models.jobs import DecisionKind
 

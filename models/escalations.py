@@ -59,9 +59,9 @@ class EscalationStatus(Frozen):
     @property
     def answer(self) -> str:
         """The command that a person most likely answers with."""
-        if self.kind == "gate_broken" and self.rig:
-            return f"gt refinery resume --rig {shlex.quote(self.rig)}"
-        if self.bead:
+        if self.kind == "refinery_stalled" and self.bead and self.rig:
+            return f"gt refinery start --rig {shlex.quote(self.rig)}"  # a job found none that it could hand its work to
+        if self.bead or self.source.startswith("refinery/"):
             return f"gt escalate resolve {shlex.quote(self.id)} --action retry"
         return f"gt escalate ack {shlex.quote(self.id)}"
 
@@ -86,3 +86,10 @@ class EscalationCleared(Frozen):
 
     id: str
     reason: str = ""
+
+
+class Letter(Frozen):
+    """One thing that the Mayor must hear; the other of the two is None."""
+
+    escalation: Escalation | None = None
+    cleared: EscalationCleared | None = None

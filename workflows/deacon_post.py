@@ -16,11 +16,10 @@ with workflow.unsafe.imports_passed_through():
     from models import names
     from models.alerts import AlertType, Edge, Notice, Priority
     from models.errors import Level
-    from models.escalations import Escalation, EscalationCleared
+    from models.escalations import Escalation, EscalationCleared, Letter
     from models.supervision import CheckResult
     from policies.watchdog import Verdict
     from workflows import options
-    from workflows.deacon_state import Letter
 
 _KINDS = {"witness": "witness_down", "refinery": "refinery_stalled"}
 """alert types of rigs' workflows; what befalls another is an `escalation`"""

@@ -5,17 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from models.base import Frozen
-from models.escalations import Escalation, EscalationCleared
+from models.escalations import Letter
 from models.supervision import TownFacts
 from policies.town_checks import TownMemory
 from policies.watchdog import Watch, WatchClock
-
-
-class Letter(Frozen):
-    """One thing that the Mayor must hear; the other of the two is None."""
-
-    escalation: Escalation | None = None
-    cleared: EscalationCleared | None = None
 
 
 class DeaconState(Frozen):

@@ -6,10 +6,11 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from models import names
 from models.alerts import Priority
 from models.base import Frozen
 from models.errors import Level
-from models.escalations import EscalationStatus
+from models.escalations import Escalation, EscalationStatus
 from policies.alerts import Condition
 from policies.mayor import Move, Report, alert_type
 
@@ -21,6 +22,11 @@ BODY_BYTES = 300
 """with these and the limits of policies/alerts.py the whole state stays below Temporal's 2 MB"""
 TELLINGS = 5
 """further questions about one subject that people hear of; the list has all of them"""
+
+
+ASKERS_KEPT = 20
+_WAITING_ROLES = ("dispatch/", "polecat/", "refinery/", "witness/", "deacon")
+"""workflows that a decision may be told to"""
 
 
 class Plan(Frozen):
@@ -52,6 +58,8 @@ class Case(BaseModel):
     """further questions about it"""
     ids: list[str] = Field(default_factory=list)
     """tellings that are not over yet"""
+    askers: dict[str, str] = Field(default_factory=dict)
+    """workflows of rigs and town that wait for the answer, by the id under which each told it last"""
     plan: Plan | None = None
     asked_at: datetime | None = None
     """when people were last asked; None: they were not"""
@@ -71,6 +79,22 @@ class Case(BaseModel):
             has_job=bool(status.rig and status.bead),
             tried=status.tried,
         )
+
+    def note_asker(self, told: Escalation) -> None:
+        """Whoever told it waits for the answer; not a further job: what is decided is about the one that is named."""
+        if told.bead is None and (told.source in self.askers or len(self.askers) < ASKERS_KEPT):
+            self.askers[told.source] = told.id
+
+    def waiting(self) -> dict[str, str]:
+        """Who hears the decision: the job that it is about or the workflow that told it first, then others who did.
+
+        Returns:
+            By workflow id, the id under which it knows the fault.
+        """
+        status = self.status
+        first = names.polecat_id(status.rig, status.bead) if status.rig and status.bead else status.source
+        who = {first: status.id} | self.askers
+        return {workflow_id: known for workflow_id, known in who.items() if workflow_id.startswith(_WAITING_ROLES)}
 
     def condition(self) -> Condition:
         """As people are told of it."""

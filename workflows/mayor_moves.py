@@ -19,9 +19,6 @@ from workflows.mayor_case import Case
 from workflows.mayor_state import CLEARED, MayorState
 from workflows.messages import tell
 
-_WAITING_ROLES = ("dispatch/", "polecat/", "refinery/", "witness/", "deacon")
-"""workflows that a decision may be told to"""
-
 
 class Moves:
     """Carries out plans over the Mayor's state."""
@@ -77,12 +74,12 @@ class Moves:
             self._state.resolve(case, kind.value if told else CLEARED, workflow.now(), names.MAYOR_ID)
 
     async def carry(self, case: Case, kind: DecisionKind, reason: str) -> bool:
-        """Tell a decision to the job that it is about, else to the workflow that asked; False: nobody waits."""
-        status = case.status
-        waiting = names.polecat_id(status.rig, status.bead) if status.rig and status.bead else status.source
-        if not waiting.startswith(_WAITING_ROLES):
-            return False
-        return await tell(waiting, "decision", Decision(kind=kind, reason=reason, escalation=status.id))
+        """Tell a decision to everybody who waits for it; False: nobody does."""
+        told = [
+            await tell(workflow_id, "decision", Decision(kind=kind, reason=reason, escalation=known))
+            for workflow_id, known in case.waiting().items()
+        ]
+        return any(told)
 
     # --- rigs -----------------------------------------------------------------------------------
 

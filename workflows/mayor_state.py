@@ -111,6 +111,7 @@ class MayorState(BaseModel):
             tried=clipped(told.tried, TRIED_BYTES),
         )
         case = Case(status=status, key=key, severity=severity, ids=[told.id])
+        case.note_asker(told)
         before = self.cases.pop(told.id, None)  # it comes back: behind all that are open already
         if before is not None:
             self._unindex(before)
@@ -143,6 +144,7 @@ class MayorState(BaseModel):
     def _told_again(self, case: Case, told: Escalation, now: datetime) -> None:
         """The same fault: more urgent perhaps, or another question."""
         status = case.status
+        case.note_asker(told)
         if told.id not in case.ids:
             self._unindex(case)
             case.ids = [*case.ids, told.id][-IDS_KEPT:]
@@ -171,6 +173,7 @@ class MayorState(BaseModel):
             return case
         self._unindex(case)
         case.ids = remaining
+        case.askers = {asker: known for asker, known in case.askers.items() if known != escalation}
         self._index(case)
         return None
 

@@ -1,4 +1,4 @@
-"""The Refinery's side of one merge: the child that does it, and what is escalated when merges fail."""
+"""The Refinery's side of one merge: the child that does it, whose failures are stalls."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ from temporalio import workflow
 from temporalio.exceptions import ChildWorkflowError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
-    from activities.town import TownActivities
     from models import names
-    from models.errors import Level
-    from models.escalations import Escalation
     from models.merging import MergeBatch, MergeOutcome
-    from workflows import options
     from workflows.labels import attributes
 
 from workflows.merge import MergeWorkflow
@@ -38,20 +34,3 @@ async def run_merge(batch: MergeBatch) -> MergeOutcome:
         return outcome
     # Without this a merge that decides nothing would be started again at once, for ever.
     return outcome.model_copy(update={"stalled": "the merge decided nothing"})
-
-
-async def tell_mayor(kind: str, rig: str, merges: int, message: str, command: str) -> None:
-    """Escalate what keeps a rig from merging; `command` helps once the cause is gone."""
-    escalation = Escalation(
-        id=f"{kind}/{rig}/{merges}",
-        kind=kind,
-        level=Level.L3.value,
-        source=workflow.info().workflow_id,
-        rig=rig,
-        message=f"{message} ({command} --rig {rig})",
-        tried=f"{merges} merges; the last ones in a row ended so",
-        opened_at=workflow.now(),
-    )
-    await workflow.execute_activity_method(
-        TownActivities.tell_mayor, escalation, summary=f"{kind}: {message}"[:200], **options.control()
-    )

@@ -13,10 +13,9 @@ with workflow.unsafe.imports_passed_through():
     from activities.ledger import LedgerActivities
     from models import names
     from models.errors import ErrorCode, Level
-    from models.jobs import RigFacts, Verdict
+    from models.jobs import Decision, RigFacts, Verdict
     from models.merging import (
         MergeBatch,
-        MergeOutcome,
         MergeProgress,
         PauseRequest,
         QueueCleared,
@@ -42,19 +41,18 @@ with workflow.unsafe.imports_passed_through():
     from workflows.labels import Labels
 
 from workflows import queue_view
-from workflows.merge_child import run_merge, tell_mayor
+from workflows.merge_child import run_merge
 from workflows.merge_queue import MergeQueue, Scope
-from workflows.messages import tell
+from workflows.messages import tell, tell_mayor, tell_mayor_cleared
 from workflows.patience import Patience
 from workflows.refinery_state import RefineryState, remember
+from workflows.refinery_trouble import GOES_ON, followed, resumed, weighed
 
 CYCLE = timedelta(seconds=60)
 """how old the record's facts may be when a merge starts, and how often a busy queue looks around"""
 FIRST_CYCLE = timedelta(seconds=15)
 """between tries to read the facts for the first time"""
 IDLE_CYCLE = timedelta(minutes=10)
-STALLED_CYCLE = timedelta(minutes=10)
-"""between tries once a person was called"""
 
 
 @workflow.defn(name=WorkflowType.REFINERY)
@@ -75,6 +73,7 @@ class RefineryWorkflow:
         """Merge what waits, or wait for it; hand over to a fresh run between merges."""
         while not self._patience.exhausted:
             self._woken = False
+            await self._post()
             await self._refresh()
             self._end_drain()
             if self._may_merge() and self._state.facts and self._state.facts.hosts:
@@ -108,24 +107,31 @@ class RefineryWorkflow:
         self._wake()
         self._facts_at = None
 
+    @workflow.signal(description="The Mayor: what was decided about one of this Refinery's escalations")
+    def decision(self, decision: Decision) -> None:
+        self._wake()
+        before, self._state = self._state.faults, followed(self._state, decision)
+        if self._state.faults != before and decision.kind in GOES_ON:
+            self._queue.forgive()
+
     # --- orders of people ---------------------------------------------------------------------
 
     @workflow.update(description="Start no further merge until `resume`, some or what waits already excepted")
     def pause(self, request: PauseRequest) -> QueueStatus:
         self._wake()
         reason = request.reason or f"paused by {request.by or 'a person'}"
+        self._amend(pause_reason=reason, paused_for="", drain_upto=None, above_priority=None)
         if request.drain:
-            self._amend(pause_reason=reason, drain_upto=self._queue.arrivals, above_priority=None)
+            self._amend(drain_upto=self._queue.arrivals)
         else:
-            self._amend(paused=True, pause_reason=reason, drain_upto=None, above_priority=request.above_priority)
+            self._amend(paused=True, above_priority=request.above_priority)
         return self.queue()
 
     @workflow.update(description="Merge again, and forget earlier trouble")
     def resume(self) -> QueueStatus:
         self._wake()
         self._queue.forgive()
-        self._amend(paused=False, pause_reason="", above_priority=None, drain_upto=None, window=0)
-        self._calm()
+        self._state = resumed(self._state, "the queue was resumed")
         return self.queue()
 
     @workflow.update(description="Take changes in but merge none, until `start`")
@@ -324,37 +330,23 @@ class RefineryWorkflow:
         size = len(changes)
         window = max(size // 2, 1) if outcome.stalled else self._state.window * 2
         self._amend(window=window if window < best else 0)
-        await self._weigh(outcome, facts)
+        troubled = self._queue.troubled()
+        self._state = weighed(self._state, outcome, settings, troubled=troubled, now=workflow.now())
 
     def _best(self, facts: RigFacts) -> int:
         settings = facts.settings.merge_queue
         rate = failure_rate(self._state.seen.changes)
         return batch_size(rate, settings.min_batch, settings.max_batch, settings.max_concurrent)
 
-    async def _weigh(self, outcome: MergeOutcome, facts: RigFacts) -> None:
-        """Decide when to merge again, and whether a person must know."""
-        settings = facts.settings.merge_queue
-        retry_at = workflow.now() + timedelta(seconds=settings.retry_delay)
-        rig, merges = self._state.rig, self._state.merges
-        if outcome.verdicts:
-            self._calm()
-        if outcome.could_not_run:
-            self._amend(broken=self._state.broken + 1, retry_at=retry_at)
-            if self._state.broken > settings.retry_count:
-                reason = f"gates could not run: {outcome.could_not_run}"
-                self._amend(paused=True, pause_reason=reason, above_priority=None, drain_upto=None)
-                await tell_mayor("gate_broken", rig, merges, outcome.could_not_run, "gt refinery resume")
-                self._calm()
-        elif outcome.stalled:
-            self._amend(stalls=self._state.stalls + 1, retry_at=retry_at)
-            if self._state.stalls > settings.retry_count:
-                if not self._state.told:
-                    await tell_mayor("refinery_stalled", rig, merges, outcome.stalled, "gt refinery queue")
-                self._amend(told=True, retry_at=workflow.now() + STALLED_CYCLE)
-
-    def _calm(self) -> None:
-        """No trouble is counted any more; the Mayor need not hear again of what still stalls by itself."""
-        self._amend(broken=0, stalls=0, told=self._state.told and self._queue.troubled(), retry_at=None)
+    async def _post(self) -> None:
+        """Tell the Mayor what has begun and what is over, in that order."""
+        while self._state.letters:
+            letter = self._state.letters[0]
+            if letter.escalation is not None:
+                await tell_mayor(letter.escalation)
+            if letter.cleared is not None:
+                await tell_mayor_cleared(letter.cleared.id, letter.cleared.reason)
+            self._amend(letters=self._state.letters[1:])
 
     async def _tell_jobs(self, verdicts: Iterable[Verdict]) -> None:
         """All at once: told one after the other a batch costs a round trip for each change."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from pydantic import Field
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from models.base import Frozen
+    from models.escalations import Letter
     from models.gating import Seen
     from models.jobs import RigFacts, Verdict
     from models.merging import MergeOutcome, QueueItemState
@@ -86,6 +88,8 @@ class RefineryState(Frozen):
     """until `start`: it takes changes in and merges none"""
     paused: bool = False
     pause_reason: str = ""
+    paused_for: str = ""
+    """the escalation whose answer ends the pause; "": a person's order does"""
     above_priority: int | None = None
     """while paused, changes more urgent than this are merged all the same"""
     drain_upto: int | None = None
@@ -94,8 +98,10 @@ class RefineryState(Frozen):
     """merges in a row whose gates could not run"""
     stalls: int = 0
     """merges in a row that stalled"""
-    told: bool = False
-    """the Mayor knows that merges stall"""
+    faults: dict[str, str] = Field(default_factory=dict)
+    """open escalations of this Refinery: ids by kind"""
+    letters: tuple[Letter, ...] = ()
+    """what the Mayor was not told yet, in order"""
     window: int = 0
     """the largest batch after a stall, which halves it; merges that go well double it; 0 = any"""
     retry_at: datetime | None = None

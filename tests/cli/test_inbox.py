@@ -33,7 +33,8 @@ def test_an_empty_inbox_says_so(here: Here) -> None:
     ("changes", "command"),
     [
         ({}, "gt escalate resolve e1 --action retry"),
-        ({"kind": "gate_broken", "bead": None}, "gt refinery resume --rig shop"),
+        ({"kind": "gate_broken", "bead": None, "source": "refinery/shop"}, "gt escalate resolve e1 --action retry"),
+        ({"kind": "refinery_stalled"}, "gt refinery start --rig shop"),
         ({"kind": "disk_full", "bead": None, "rig": None}, "gt escalate ack e1"),
         ({"id": "x; rm -rf /", "bead": None}, "gt escalate ack 'x; rm -rf /'"),
     ],

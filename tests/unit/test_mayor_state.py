@@ -340,3 +340,22 @@ def test_everything_survives_the_way_to_the_next_run() -> None:
 def test_levels_and_severities_that_this_version_does_not_know_count_as_a_system_s_fault() -> None:
     case = opened(MayorState(), told(level="L9", severity="apocalyptic"))
     assert (case.status.level, case.status.severity) == (Level.L3.value, Priority.HIGH.value)
+
+
+def test_a_decision_goes_to_everybody_who_told_the_fault_and_still_has_it() -> None:
+    state = MayorState()
+    rig = {"kind": "refinery_stalled", "bead": None}
+    case = opened(state, told("d1", source="deacon", **rig))
+    state.open(told("r1", source="refinery/shop", **rig), START)
+    state.open(told("j1", source="polecat/shop/sh-2", kind="refinery_stalled", bead="sh-2"), START)
+    assert case.waiting() == {"deacon": "d1", "refinery/shop": "r1"}, "of jobs only one that is named would hear it"
+    state.clear("r1", START)
+    assert case.waiting() == {"deacon": "d1"}
+    state.open(told("r2", source="refinery/shop", **rig), START)
+    assert case.waiting() == {"deacon": "d1", "refinery/shop": "r2"}, "each under the id that it knows"
+
+
+def test_a_decision_about_a_job_goes_to_the_job_whoever_told_it() -> None:
+    case = opened(MayorState(), told("e1", source="ada", kind="help"))
+    assert case.waiting() == {"polecat/shop/sh-1": "e1"}
+    assert opened(MayorState(), told("e1", source="ada", bead=None, rig=None)).waiting() == {}

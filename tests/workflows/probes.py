@@ -16,7 +16,7 @@ from temporalio.testing import WorkflowEnvironment
 from models import names
 from models.base import Frozen
 from models.errors import ErrorCode
-from models.escalations import Escalation
+from models.escalations import Escalation, EscalationCleared
 from models.jobs import Decision, Observation, RigFacts, RigName, Verdict
 from models.queue import QueueFacts, QueueFactsRequest
 from models.records import MergeRequest, Rig
@@ -103,13 +103,18 @@ class Record:
 
 @dataclass
 class MayorsPost:
-    """Every escalation that was handed in."""
+    """Every escalation that was handed in, and the ids of those that were said to be over."""
 
     letters: list[Escalation] = field(default_factory=list)
+    over: list[str] = field(default_factory=list)
 
     @activity.defn
     async def tell_mayor(self, escalation: Escalation) -> None:
         self.letters.append(escalation)
+
+    @activity.defn
+    async def clear_escalation(self, cleared: EscalationCleared) -> None:
+        self.over.append(cleared.id)
 
 
 async def eventually(

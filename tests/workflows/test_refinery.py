@@ -8,7 +8,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from models import names
 from models.errors import ErrorCode, Level
-from models.jobs import VerdictKind
+from models.jobs import Decision, DecisionKind, VerdictKind
 from models.merging import QueueCleared, QueueItemRef, QueueItemState, Withdraw
 from tests.workflows.merge_world import KILLED, PASSED, REFUSED, START, MergeWorld, beads, change, red_with, rig
 from tests.workflows.probes import eventually, start_job
@@ -221,6 +221,35 @@ async def test_gates_that_cannot_run_are_retried_then_the_queue_pauses_and_the_m
         await town.resume()
         await town.settled()
         assert world.landed == ("sh-1",)
+        assert town.post.over == [town.post.letters[0].id], "nobody has to answer any more"
+
+
+async def test_a_persons_answer_lets_a_queue_go_on_whose_gates_were_broken(
+    env: WorkflowEnvironment, yard: Open
+) -> None:
+    world = MergeWorld(gates=lambda held, run: KILLED)
+    async with yard(world, retry_count=0, patience=4) as town:
+        await town.submit(change("sh-1"))
+
+        async def paused() -> bool:
+            return (await town.queue()).paused and bool(town.post.letters)
+
+        await eventually(paused)
+        world.gates = lambda held, run: PASSED
+        [asked] = town.post.letters
+        for kind, escalation in ((DecisionKind.IGNORE, asked.id), (DecisionKind.RETRY, "gate_broken/shop/0")):
+            await town.refinery.signal(RefineryWorkflow.decision, Decision(kind=kind, escalation=escalation))
+        await env.sleep(timedelta(hours=1))
+        assert (await town.queue()).paused, "seen, and left as it is; the other is none of this one's"
+        retry = Decision(kind=DecisionKind.RETRY, reason="mended", escalation=asked.id)
+        for _twice in range(2):
+            await town.refinery.signal(RefineryWorkflow.decision, retry)
+        await town.settled()
+        assert world.landed == ("sh-1",)
+        await town.pause()
+        await town.refinery.signal(RefineryWorkflow.decision, retry)
+        assert (await town.queue()).pause_reason == "look at it", "an answer told late undoes no later order"
+        assert (len(town.post.letters), town.post.over) == (1, []), "the Mayor knows what was decided"
 
 
 async def test_gates_that_run_again_in_time_need_no_person(env: WorkflowEnvironment, yard: Open) -> None:
@@ -248,6 +277,7 @@ async def test_a_remote_that_refuses_for_ever_keeps_the_items_calls_the_mayor_on
         world.pushes.clear()
         await env.sleep(timedelta(minutes=11))
         assert world.landed == ("sh-1",)
+        assert town.post.over == [town.post.letters[0].id]
 
 
 async def test_a_change_that_the_remote_refuses_does_not_keep_others_from_landing(
