@@ -24,7 +24,7 @@ from activities.inner_repositories import InnerRepositories
 from activities.locks import try_exclusive
 from activities.loose_ends import loose_ends
 from activities.saved_commits import save_message, shown
-from activities.saving import Besides, LeftOut, Saver, Snapshot
+from activities.saving import STAGED, Besides, LeftOut, Saver, Snapshot
 from activities.worktree_folder import WorktreeFolder
 from agents import session_folder
 from models import names
@@ -185,7 +185,7 @@ class CheckpointSaver:
         self, order: CheckpointOrder, place: _Place, saver: Saver, snapshot: Snapshot, *, whole: bool
     ) -> tuple[list[Besides], list[LeftOut]]:
         """What is no file: staged states, repositories within, stashes. `whole`: commits may leave the host."""
-        besides = [Besides("staged", snapshot.staged)] if snapshot.staged else []
+        besides = [Besides(STAGED, snapshot.staged)] if snapshot.staged else []
         within = InnerRepositories(GitRepo(place.folder.clone), place.folder.path, order.max_bytes, self._judged)
         inner, left_out = within.save(snapshot.inner)
         ends = loose_ends(place.folder, names.job_branch(place.bead)) if whole else []

@@ -13,7 +13,7 @@ from activities.git import GitRepo, ls_remote, push_failure
 from activities.inner_repositories import InnerRepositories, gitlinks
 from activities.loose_ends import loose_ends
 from activities.saved_commits import read_save, save_message
-from activities.saving import UNDATED, Besides, LeftOut, Saver
+from activities.saving import STAGED, UNDATED, Besides, LeftOut, Saver
 from activities.worktree_folder import WorktreeFolder
 from models import names
 from models.errors import ErrorCode, GtError
@@ -155,7 +155,7 @@ class Parking:
             return _Found(self._unlanded(bead, [*tips, *saves], remote.target, landed_sha), None)
         snapshot = Saver(folder.repo(), _INDEX, None).take()
         inner, left_out = self._inner(folder, snapshot.inner)
-        staged = [Besides("staged", snapshot.staged)] if snapshot.staged else []
+        staged = [Besides(STAGED, snapshot.staged)] if snapshot.staged else []
         ends = loose_ends(folder, branch)
         unlanded = self._unlanded(bead, [*tips, *(one.sha for one in ends), *saves], remote.target, landed_sha)
         ends = [one for one in ends if one.sha in unlanded and one.sha not in tips]
@@ -177,7 +177,7 @@ class Parking:
         kept = []
         for ref, sha in wips.items():
             saved = read_save(self._clone, sha, bead)
-            in_worktree = sha == restored and saved is not None and not saved.besides
+            in_worktree = sha == restored and saved is not None and not saved.apart
             if not in_worktree and self._clone.resolve(ref) != sha:
                 kept.append(sha)
         return kept

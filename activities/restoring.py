@@ -1,4 +1,4 @@
-"""Unfinished work that was saved goes on elsewhere: HEAD is the saved parent, and the rest stands there unstaged."""
+"""Unfinished work that was saved goes on elsewhere: HEAD is the saved parent, and what was staged is staged."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ def commit_to_go_on_from(repo: GitRepo, save: Save, bead: str, start: str, targe
 
 
 def restore_files(folder: WorktreeFolder, saved: SavedCommit) -> None:
-    """Put the saved files into a worktree that was checked out clean, and leave them unstaged.
+    """Put the saved files into a worktree that was checked out clean, staged as far as they were.
 
     Raises:
         GtError: DISK_FULL, GIT_FAILED.
     """
     repo = folder.repo()
     repo.run("read-tree", "--reset", "-u", saved.tree)
-    repo.run("read-tree", "--reset", "HEAD")
+    repo.run("read-tree", "--reset", saved.staged or "HEAD")
     # Its exit code tells that files differ, which they shall.
     repo.attempt("update-index", "-q", "--refresh")
 

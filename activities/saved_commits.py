@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from activities.git import GitRepo
-from activities.saving import Besides, LeftOut
+from activities.saving import STAGED, Besides, LeftOut
 from models import names
 
 LISTED: Final = 200
@@ -22,6 +22,7 @@ LISTED: Final = 200
 _MARK: Final = "Gastown-Save"
 _SAVE: Final = re.compile(rf"{_MARK}: (?P<bead>\S+)/(?P<attempt>[0-9]{{1,9}}) (?P<born>[01])")
 _BESIDES: Final = "Beside the files:"
+_STAGED: Final = re.compile(rf"^ *(?P<sha>[0-9a-f]{{40,64}}) {STAGED}$\n?", re.MULTILINE)
 _LEFT: Final = "Left on the host alone:"
 
 
@@ -39,16 +40,23 @@ class SavedCommit:
     """lines that name commits which hold what is no file; "" for none"""
     left_out: str
     """lines that name what stayed on the host and why; "" for nothing"""
+    staged: str | None = None
+    """the commit whose tree was the index; None where nothing was staged, or there is nothing to stage it upon"""
+
+    @property
+    def apart(self) -> str:
+        """Of `besides` what restoring does not put back."""
+        return _STAGED.sub("", self.besides).strip("\n") if self.staged is not None else self.besides
 
     def story(self) -> str:
         """What the next agent should know of it, in Markdown."""
         head = f"HEAD is its last commit ({self.parent[:12]})" if self.parent else "It had no commit yet"
         parts = [
             f"This worktree holds the work of attempt {self.attempt} as it was saved at {self.at:%Y-%m-%d %H:%M} UTC. "
-            f"{head}; the rest is not committed and not staged: look at `git status` and `git diff` first."
+            f"{head}; the rest is not committed, and staged where it was staged: see `git status` and `git diff`."
         ]
-        if self.besides:
-            parts.append(f"Saved too, look with `git show`:\n\n{_indented(self.besides)}")
+        if self.apart:
+            parts.append(f"Saved too, look with `git show`:\n\n{_indented(self.apart)}")
         if self.left_out:
             parts.append(f"Not restored, it stayed on the host where that attempt ran:\n\n{_indented(self.left_out)}")
         return "\n\n".join(parts)
@@ -81,19 +89,23 @@ def read_save(repo: GitRepo, sha: str, bead: str) -> SavedCommit | None:
     fields = answer.text.split("\0", 3)
     if answer.exit_code != 0 or len(fields) != 4:
         return None
-    tree, parents, at, message = fields
+    tree, at, message = fields[0], fields[2], fields[3]
+    parents = fields[1].split()
     paragraphs = message.strip().split("\n\n")
     mark = _SAVE.fullmatch(paragraphs[-1])
     if mark is None or mark["bead"] != bead:
         return None
+    besides, born = _under(_BESIDES, paragraphs), mark["born"] == "1" and bool(parents)
+    staged = _STAGED.search(besides)
     return SavedCommit(
         sha=sha,
         attempt=int(mark["attempt"]),
-        parent=parents.split(" ")[0] if mark["born"] == "1" and parents else None,
+        parent=parents[0] if born else None,
         tree=tree.strip(),
         at=datetime.fromtimestamp(int(at), UTC),
-        besides=_under(_BESIDES, paragraphs),
+        besides=besides,
         left_out=_under(_LEFT, paragraphs),
+        staged=staged["sha"] if staged is not None and born and staged["sha"] in parents else None,
     )
 
 

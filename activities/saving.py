@@ -18,6 +18,8 @@ from policies.secret_scan import SEARCHED_BYTES, secret_in, secret_in_name
 UNDATED: Final = {"GIT_AUTHOR_DATE": "@0 +0000", "GIT_COMMITTER_DATE": "@0 +0000"}
 """The same content gives the same commit, whenever it is saved."""
 
+STAGED: Final = "staged"
+"""what a commit with the state of the index is called"""
 _GITLINK: Final = "160000"
 _READ_AT_ONCE: Final = 16_000_000
 """bytes of file contents in memory"""
@@ -53,7 +55,7 @@ class Snapshot:
     changed: bool
     """`tree` is another than that of what was compared with"""
     staged: str | None
-    """a commit with what stands in the agent's index and nowhere else"""
+    """a commit with what the agent has staged"""
     inner: tuple[bytes, ...]
     """folders with a repository of their own, new or with changes in it"""
     left_out: tuple[LeftOut, ...]
@@ -68,9 +70,9 @@ class _Entry(NamedTuple):
     path: bytes
 
     @property
-    def half_staged(self) -> bool:
-        """Its content in the index is neither HEAD's nor that of the file."""
-        return self.in_index in "AMT" and self.in_worktree in "MTD"
+    def staged(self) -> bool:
+        """The index has it otherwise than HEAD."""
+        return self.in_index in "AMTD"
 
     @property
     def is_repository(self) -> bool:
@@ -124,7 +126,7 @@ class Saver:
         base = self._tree_of(head if parent is None else parent)
         try:
             entries = self._begin(head)
-            staged = self._staged(base) if any(one.half_staged for one in entries) else None
+            staged = self._staged(base) if any(one.staged for one in entries) else None
             left_out = self._add([one for one in entries if not one.is_repository])
             whole = self._write_tree()
             refused = self._refused(base, whole)

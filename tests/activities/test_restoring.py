@@ -71,23 +71,50 @@ def half_done(path: Path) -> str:
     return head
 
 
-UNSTAGED = [" D README.md", " M till.py", "?? half.txt"]
+AS_IT_WAS = [" D README.md", "M  till.py", "?? half.txt"]
 
 
 class TestAnotherHost:
-    def test_head_is_the_saved_parent_and_the_rest_is_unstaged(self, first: Host, second: Host) -> None:
+    def test_head_is_the_saved_parent_and_what_was_staged_is_staged_again(self, first: Host, second: Host) -> None:
         head = half_done(first.prepare(1).path)
         first.save()
         made = second.prepare(2)
         assert git(made.path, "rev-parse", "HEAD") == head
         assert git(made.path, "symbolic-ref", "HEAD") == BRANCH
-        assert git(made.path, "status", "--porcelain").splitlines() == UNSTAGED
+        assert git(made.path, "status", "--porcelain").splitlines() == AS_IT_WAS
         assert (made.path / "till.py").read_text() == "edited\n"
         assert made.restored is not None
         assert made.restored.attempt == 1
         story = made.restored.story()
         assert "attempt 1" in story
         assert head[:12] in story
+
+    def test_of_a_file_that_was_staged_and_edited_again_both_come_back(self, first: Host, second: Host) -> None:
+        path = first.prepare(1).path
+        (path / "till.py").write_text("staged\n")
+        (path / "new.txt").write_text("staged too\n")
+        git(path, "add", "till.py", "new.txt")
+        git(path, "rm", "--cached", "--quiet", "README.md")
+        (path / "till.py").write_text("edited after it\n")
+        (path / "new.txt").unlink()
+        before = git(path, "status", "--porcelain")
+        first.save()
+        made = second.prepare(2)
+        assert git(made.path, "status", "--porcelain") == before
+        assert git(made.path, "show", ":till.py") == "staged"
+        assert (made.path / "till.py").read_text() == "edited after it\n"
+        assert made.restored is not None
+        assert "git show" not in made.restored.story(), "nothing is left to be looked up"
+
+    def test_what_was_staged_before_the_first_commit_is_told_and_not_staged(self, first: Host, second: Host) -> None:
+        path = first.prepare(1).path
+        git(path, "checkout", "--quiet", "--orphan", "alone")
+        (path / "half.txt").write_text("half\n")
+        first.save()
+        made = second.prepare(2)
+        assert git(made.path, "diff", "--cached", "--name-only") == ""
+        assert made.restored is not None
+        assert " staged" in made.restored.story()
 
     def test_what_stayed_behind_is_told(self, first: Host, second: Host) -> None:
         path = first.prepare(1).path
@@ -108,7 +135,7 @@ class TestAnotherHost:
         path = second.prepare(2).path
         (Path(git(path, "rev-parse", "--absolute-git-dir")) / "gastown.json").unlink()
         (path / "of a killed call.txt").write_text("x")
-        assert git(second.prepare(2).path, "status", "--porcelain").splitlines() == UNSTAGED
+        assert git(second.prepare(2).path, "status", "--porcelain").splitlines() == AS_IT_WAS
 
     def test_a_save_that_was_restored_goes_when_the_work_it_became_is_parked(
         self, first: Host, second: Host, workshop: Workshop
@@ -171,7 +198,7 @@ class TestAnotherPolecat:
         first.park(1)
         made = first.prepare(2, "nux")
         assert git(made.path, "rev-parse", "HEAD") == head
-        assert git(made.path, "status", "--porcelain").splitlines() == UNSTAGED
+        assert git(made.path, "status", "--porcelain").splitlines() == AS_IT_WAS
 
     def test_commits_alone_are_gone_on_from_as_they_are(self, first: Host) -> None:
         head = commit(first.prepare(1).path, "done.txt")
@@ -237,7 +264,7 @@ class TestWhichIsNewer:
         half_done(first.prepare(1).path)
         first.save(remote=False)
         made = first.prepare(2, "nux")
-        assert git(made.path, "status", "--porcelain").splitlines() == UNSTAGED
+        assert git(made.path, "status", "--porcelain").splitlines() == AS_IT_WAS
 
     def test_the_same_worktree_goes_on_with_its_own_files(self, first: Host) -> None:
         path = first.prepare(1).path
