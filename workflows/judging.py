@@ -209,4 +209,5 @@ def _words(report: GateReport) -> str:
         return "passed"
     if report.outcome is GateOutcome.FAILED:
         return f"gate {report.gate} failed (exit {report.exit_code})"
-    return f"gate {report.gate} could not run ({report.reason or 'no reason given'})"
+    what = f"gate {report.gate}" if report.gate else "gates"
+    return f"{what} could not run ({report.reason or 'no reason given'})"

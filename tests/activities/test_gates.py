@@ -85,23 +85,6 @@ class TestReport:
         assert str(report.log_path).startswith(f"{town_paths.gate_logs('shop')}/merge/")
         assert not (tmp_path / "ran").exists()
 
-    @pytest.mark.parametrize(
-        ("command", "reason"),
-        [
-            ("no-such-program-anywhere", "no_such_command"),
-            ("./README.md", "not_executable"),
-            ("kill -9 $$", "killed"),
-            ("sh -c 'kill -9 $$'; exit $?", "killed"),
-            ("kill -TERM $$", "killed"),
-            ("echo 'write: No space left on device'; exit 1", "disk_full"),
-        ],
-    )
-    async def test_a_gate_that_could_not_run_blames_nobody(
-        self, town_paths: TownPaths, sha: str, command: str, reason: str
-    ) -> None:
-        report = await run(town_paths, sha, command)
-        assert (report.outcome, report.reason, report.gate) == (GateOutcome.COULD_NOT_RUN, reason, "gate0")
-
     async def test_a_gigabyte_of_output_neither_blocks_nor_fills_the_log(self, town_paths: TownPaths, sha: str) -> None:
         report = await run(town_paths, sha, "yes 0123456789 | head -c 1000000000; echo; echo the end; exit 1")
         assert report.outcome is GateOutcome.FAILED

@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from temporalio import activity
+from temporalio.testing import WorkflowEnvironment
 
 from models import names
 from models.gating import GateOutcome, GateReport, RunGates
+from models.jobs import Verdict, VerdictKind
 from models.merging import (
     BuildChain,
     Chain,
@@ -22,9 +24,12 @@ from models.merging import (
     LandOutcome,
     LandResult,
     MergeBatch,
+    MergeOutcome,
 )
 from models.records import GateSpec, MergeRequest, Rig
 from models.settings import MergeQueueSettings
+from tests.workflows.conftest import WorkerBuilder
+from workflows.merge import MergeWorkflow
 
 HOST = "h1"
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -156,3 +161,20 @@ class MergeWorld:
 def red_with(*bad: str) -> Callable[[tuple[str, ...], int], GateReport]:
     """Gates that fail wherever one of these beads is in."""
     return lambda held, run: FAILED if set(bad) & set(held) else PASSED
+
+
+async def merge(env: WorkflowEnvironment, workers: WorkerBuilder, world: MergeWorld, work: MergeBatch) -> MergeOutcome:
+    """Run a MergeWorkflow over the batch."""
+    async with workers(workflows=[MergeWorkflow], activities=world.activities):
+        return await env.client.execute_workflow(
+            MergeWorkflow.run, work, id=names.merge_id("shop", work.number), task_queue=names.TOWN_QUEUE
+        )
+
+
+def by_bead(outcome: MergeOutcome) -> dict[str, Verdict]:
+    assert len({verdict.bead for verdict in outcome.verdicts}) == len(outcome.verdicts), "one verdict a change"
+    return {verdict.bead: verdict for verdict in outcome.verdicts}
+
+
+def kinds(outcome: MergeOutcome) -> dict[str, VerdictKind]:
+    return {bead: verdict.kind for bead, verdict in by_bead(outcome).items()}

@@ -3,51 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 
 import pytest
-from temporalio import activity
-from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
-from models import names
-from models.gating import GateOutcome, GateReport, Seen
-from models.jobs import Verdict, VerdictKind
-from models.merging import BuildChain, Chain, DropKind, MergeBatch, MergeOutcome
+from models.gating import GateReport, Seen
+from models.jobs import VerdictKind
+from models.merging import DropKind
 from policies.merge_rates import after_merge
 from tests.workflows.conftest import WorkerBuilder, workers_of
 from tests.workflows.merge_world import (
     FAILED,
     GATE,
-    KILLED,
     PASSED,
     REFUSED,
     START,
-    TIMED_OUT,
     MergeWorld,
     batch,
     beads,
+    by_bead,
     change,
+    kinds,
+    merge,
     red_with,
 )
-from workflows.merge import EMPTY_CHANGE, MergeWorkflow
-
-
-async def merge(env: WorkflowEnvironment, workers: WorkerBuilder, world: MergeWorld, work: MergeBatch) -> MergeOutcome:
-    async with workers(workflows=[MergeWorkflow], activities=world.activities):
-        return await env.client.execute_workflow(
-            MergeWorkflow.run, work, id=names.merge_id("shop", work.number), task_queue=names.TOWN_QUEUE
-        )
-
-
-def by_bead(outcome: MergeOutcome) -> dict[str, Verdict]:
-    assert len({verdict.bead for verdict in outcome.verdicts}) == len(outcome.verdicts), "one verdict a change"
-    return {verdict.bead: verdict for verdict in outcome.verdicts}
-
-
-def kinds(outcome: MergeOutcome) -> dict[str, VerdictKind]:
-    return {bead: verdict.kind for bead, verdict in by_bead(outcome).items()}
-
+from workflows.merge import EMPTY_CHANGE
 
 # --- landing ------------------------------------------------------------------------------------
 
@@ -249,186 +229,3 @@ async def test_several_runners_find_the_same_and_gate_no_commit_twice(real_env: 
         expected = dict.fromkeys(world.landed, VerdictKind.MERGED)
         assert kinds(outcome) == expected | ({f"sh-{culprit}": VerdictKind.FAILED} if culprit else {})
         assert len(set(world.gated)) == len(world.gated), "no commit is gated twice"
-
-
-# --- gates that could not run -------------------------------------------------------------------
-
-
-async def test_a_gate_that_could_not_run_once_blames_nobody_and_the_change_lands(
-    env: WorkflowEnvironment, workers: WorkerBuilder
-) -> None:
-    world = MergeWorld(gates=lambda held, run: TIMED_OUT if held and run == 1 else PASSED)
-    outcome = await merge(env, workers, world, batch(change("sh-1")))
-    assert kinds(outcome) == {"sh-1": VerdictKind.MERGED}
-    assert world.gated == [world.target, "base", world.target], "candidate, control, candidate"
-
-
-async def test_a_gate_that_times_out_with_the_change_alone_is_the_changes_fault(
-    env: WorkflowEnvironment, workers: WorkerBuilder
-) -> None:
-    world = MergeWorld(gates=lambda held, run: TIMED_OUT if "sh-2" in held else PASSED)
-    outcome = await merge(env, workers, world, batch(*map(change, beads(4))))
-    assert kinds(outcome) == {"sh-1": VerdictKind.MERGED, "sh-2": VerdictKind.FAILED}
-    assert "timed_out" in by_bead(outcome)["sh-2"].detail
-    assert world.gated.count("base") == 1, "the control is not repeated"
-
-
-REASONS = ("not_executable", "no_such_command", "killed", "timed_out", "disk_full")
-
-
-@pytest.mark.parametrize("reason", REASONS)
-async def test_with_a_healthy_control_a_gate_that_cannot_run_is_the_changes_fault_whatever_the_reason(
-    env: WorkflowEnvironment, workers: WorkerBuilder, reason: str
-) -> None:
-    stuck = GateReport(outcome=GateOutcome.COULD_NOT_RUN, gate="test", reason=reason)
-    outcome = await merge(
-        env, workers, MergeWorld(gates=lambda held, run: stuck if held else PASSED), batch(change("sh-1"))
-    )
-    assert kinds(outcome) == {"sh-1": VerdictKind.FAILED}
-    assert reason in by_bead(outcome)["sh-1"].detail
-
-
-@pytest.mark.parametrize("reason", REASONS)
-async def test_with_a_failing_control_nothing_is_blamed_and_nothing_merges_whatever_the_reason(
-    env: WorkflowEnvironment, workers: WorkerBuilder, reason: str
-) -> None:
-    stuck = GateReport(outcome=GateOutcome.COULD_NOT_RUN, gate="test", reason=reason)
-    world = MergeWorld(gates=lambda held, run: stuck)
-    outcome = await merge(env, workers, world, batch(*map(change, beads(3))))
-    assert (outcome.verdicts, world.landed) == ((), ())
-    assert reason in outcome.could_not_run
-
-
-async def test_a_gate_that_cannot_run_on_the_target_either_blames_nobody(
-    env: WorkflowEnvironment, workers: WorkerBuilder
-) -> None:
-    world = MergeWorld(gates=lambda held, run: KILLED)
-    outcome = await merge(env, workers, world, batch(*map(change, beads(3))))
-    assert outcome.verdicts == ()
-    assert "killed" in outcome.could_not_run
-    assert world.landed == ()
-
-
-async def test_a_target_that_is_red_itself_is_not_blamed_on_a_change(
-    env: WorkflowEnvironment, workers: WorkerBuilder
-) -> None:
-    world = MergeWorld(gates=lambda held, run: TIMED_OUT if held else FAILED)
-    outcome = await merge(env, workers, world, batch(change("sh-1")))
-    assert outcome.verdicts == ()
-    assert "the target itself fails gate test" in outcome.could_not_run
-
-
-async def test_a_gate_that_cannot_run_in_another_way_the_second_time_blames_nobody(
-    env: WorkflowEnvironment, workers: WorkerBuilder
-) -> None:
-    def gates(held: tuple[str, ...], run: int) -> GateReport:
-        if not held:
-            return PASSED
-        return TIMED_OUT if run == 1 else KILLED
-
-    outcome = await merge(env, workers, MergeWorld(gates=gates), batch(change("sh-1")))
-    assert outcome.verdicts == ()
-    assert "timed_out" in outcome.could_not_run
-    assert "killed" in outcome.could_not_run
-
-
-async def test_what_is_green_lands_although_gates_break_in_the_middle_of_a_search(
-    env: WorkflowEnvironment, workers: WorkerBuilder
-) -> None:
-    def gates(held: tuple[str, ...], run: int) -> GateReport:
-        if len(held) == 8:
-            return FAILED
-        return PASSED if 0 < len(held) <= 4 else KILLED
-
-    world = MergeWorld(gates=gates)
-    outcome = await merge(env, workers, world, batch(*map(change, beads(8))))
-    assert outcome.could_not_run
-    assert kinds(outcome) == dict.fromkeys(world.landed, VerdictKind.MERGED)
-    assert len(world.landed) > 0
-
-
-# --- pushes -------------------------------------------------------------------------------------
-
-
-async def test_a_refused_push_is_retried_after_the_delay_without_gating_again(
-    env: WorkflowEnvironment, workers: WorkerBuilder
-) -> None:
-    world = MergeWorld(pushes=[REFUSED, REFUSED])
-    begun = await env.get_current_time()
-    outcome = await merge(env, workers, world, batch(change("sh-1"), retry_delay=600))
-    assert kinds(outcome) == {"sh-1": VerdictKind.MERGED}
-    assert outcome.gate_runs == 1
-    assert await env.get_current_time() - begun >= timedelta(seconds=1200)
-
-
-async def test_a_remote_that_refuses_for_ever_stalls_the_merge_in_its_own_words(
-    env: WorkflowEnvironment, workers: WorkerBuilder
-) -> None:
-    world = MergeWorld(pushes=[REFUSED] * 99)
-    outcome = await merge(env, workers, world, batch(change("sh-1"), change("sh-2"), retry_count=2))
-    assert outcome.verdicts == ()
-    assert "protected branch" in outcome.stalled
-    assert len(world.pushes) == 99 - 3, "one push and two retries"
-
-
-async def test_a_moved_target_is_rebuilt_and_gated_again(env: WorkflowEnvironment, workers: WorkerBuilder) -> None:
-    world = MergeWorld(pushes=["someone-else"])
-    outcome = await merge(env, workers, world, batch(*map(change, beads(2))))
-    assert kinds(outcome) == dict.fromkeys(beads(2), VerdictKind.MERGED)
-    assert world.landed == ("someone-else", "sh-1", "sh-2")
-    assert (world.builds, outcome.gate_runs) == (2, 2)
-
-
-async def test_a_target_that_moves_every_time_stalls_the_merge(
-    env: WorkflowEnvironment, workers: WorkerBuilder
-) -> None:
-    world = MergeWorld(pushes=[f"other-{n}" for n in range(99)])
-    outcome = await merge(env, workers, world, batch(change("sh-1"), retry_count=3))
-    assert outcome.verdicts == ()
-    assert outcome.stalled == "main moved 5 times while its gates ran"
-    assert world.builds == 5
-
-
-async def test_a_culprit_stays_blamed_when_the_target_moves_before_the_rest_lands(
-    env: WorkflowEnvironment, workers: WorkerBuilder
-) -> None:
-    world = MergeWorld(gates=red_with("sh-2"), pushes=["someone-else"])
-    outcome = await merge(env, workers, world, batch(*map(change, beads(2))))
-    assert kinds(outcome) == {"sh-1": VerdictKind.MERGED, "sh-2": VerdictKind.FAILED}
-    assert world.landed == ("someone-else", "sh-1")
-    assert outcome.gate_runs == 3, "the culprit is not gated again"
-
-
-async def test_a_target_that_moves_in_the_middle_of_a_search_is_rebuilt_at_once(real_env: WorkflowEnvironment) -> None:
-    world = MergeWorld(gates=red_with("sh-3"), pushes=["someone-else"])
-    outcome = await merge(real_env, workers_of(real_env), world, batch(*map(change, beads(4))))
-    assert kinds(outcome) == {
-        "sh-1": VerdictKind.MERGED,
-        "sh-2": VerdictKind.MERGED,
-        "sh-3": VerdictKind.FAILED,
-    }
-    assert world.landed == ("someone-else", "sh-1", "sh-2")
-    assert world.builds == 2
-
-
-async def test_a_host_that_cannot_work_stalls_the_merge_and_keeps_what_was_decided(
-    env: WorkflowEnvironment, workers: WorkerBuilder
-) -> None:
-    world = MergeWorld(conflicts={"sh-1": None}, pushes=["someone-else"])
-
-    @activity.defn(name="build_chain")
-    async def break_on_the_second_build(request: BuildChain) -> Chain:
-        if world.builds == 1:
-            raise ApplicationError("the clone is damaged", type="not_a_repository", non_retryable=True)
-        return await world.build_chain(request)
-
-    world.drops["sh-2"] = DropKind.GONE
-    async with workers(
-        workflows=[MergeWorkflow],
-        activities=[break_on_the_second_build, world.run_gates, world.land_chain],
-    ):
-        outcome = await env.client.execute_workflow(
-            MergeWorkflow.run, batch(*map(change, beads(3))), id="merge/shop/1", task_queue=names.TOWN_QUEUE
-        )
-    assert "the clone is damaged" in outcome.stalled
-    assert kinds(outcome) == {"sh-2": VerdictKind.RETURNED}

@@ -267,17 +267,35 @@ async def test_a_remote_that_refuses_for_ever_keeps_the_items_calls_the_mayor_on
     world = MergeWorld(pushes=[REFUSED] * 10_000)
     async with yard(world, retry_count=1, retry_delay=60) as town:
         await town.submit(change("sh-1"))
-        await env.sleep(timedelta(hours=2))
+        await env.sleep(timedelta(hours=1))
         status = await town.queue()
         assert not status.paused
         assert [item.bead for item in status.items] == ["sh-1"]
         assert "protected branch" in status.items[0].reason
-        assert [letter.kind for letter in town.post.letters] == ["refinery_stalled"], "told once, not each time"
-        assert world.builds > 10, "tried again every ten minutes"
+        (letter,) = town.post.letters
+        assert letter.kind == "refinery_stalled", "told once, not each time"
+        assert "the remote refuses main: protected branch" in letter.message
+        assert world.builds > 5, "tried again every ten minutes"
         world.pushes.clear()
         await env.sleep(timedelta(minutes=11))
         assert world.landed == ("sh-1",)
         assert town.post.over == [town.post.letters[0].id]
+
+
+async def test_a_target_that_moves_at_every_gate_is_not_chased_for_ever_but_escalated(
+    env: WorkflowEnvironment, yard: Open
+) -> None:
+    world = MergeWorld(pushes=[f"other-{number}" for number in range(1000)])
+    async with yard(world, retry_count=1, retry_delay=60) as town:
+        await town.submit(change("sh-1"))
+        await env.sleep(timedelta(minutes=30))
+        (letter,) = town.post.letters
+        assert letter.kind == "refinery_stalled"
+        assert "main moved 3 times while its gates ran" in letter.message
+        assert world.builds <= 3 * 5, "two merges at once, then one every ten minutes, of three builds each"
+        world.pushes.clear()
+        await env.sleep(timedelta(minutes=11))
+        assert world.landings == [("sh-1",)]
 
 
 async def test_a_change_that_the_remote_refuses_does_not_keep_others_from_landing(
@@ -286,7 +304,7 @@ async def test_a_change_that_the_remote_refuses_does_not_keep_others_from_landin
     world = MergeWorld(refuses="sh-1")
     async with yard(world, retry_count=1, retry_delay=10) as town:
         await town.submit(*map(change, beads(4)))
-        await env.sleep(timedelta(hours=3))
+        await env.sleep(timedelta(minutes=50))
         assert set(world.landed) == {"sh-2", "sh-3", "sh-4"}
         assert await town.waiting() == ["sh-1"]
 
