@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 
@@ -40,13 +41,15 @@ class ParkedActivities:
             repo = work_clone(self._paths, rig)
             here = _refs_here(repo)
             try:
-                there = self._fetch(repo, rig, _FOLDERS)
+                there = self._fetch(repo, rig, _FOLDERS, request.targets.values())
             except GtError as error:
                 if error.code not in REMOTE_PROBLEMS:
                     raise
                 there, problem = {}, error.message
-            target = repo.resolve(f"refs/remotes/origin/{rig.branch}") or ""
-            works = [_described(repo, rig, ref, sha, target, ref in there) for ref, sha in {**here, **there}.items()]
+            works = [
+                _described(repo, rig.landing_on(request.targets.get(ref.split("/")[3])), ref, sha, ref in there)
+                for ref, sha in {**here, **there}.items()
+            ]
         return ErrandResult(parked=tuple(sorted(works, key=lambda one: one.saved_at, reverse=True)), problem=problem)
 
     @activity.defn
@@ -113,14 +116,15 @@ class ParkedActivities:
                 expired.append(ref)
         return ErrandResult(expired=tuple(expired))
 
-    def _fetch(self, repo: GitRepo, rig: Rig, folders: tuple[str, ...]) -> dict[str, str]:
-        """Fetch the target and what is under `folders`: full ref → object name."""
-        target_ref = f"refs/heads/{names.valid_branch(rig.branch)}"
-        there = ls_remote_under(rig.url, [*folders, target_ref])
-        tip = there.pop(target_ref, "")
+    def _fetch(self, repo: GitRepo, rig: Rig, folders: tuple[str, ...], targets: Iterable[str] = ()) -> dict[str, str]:
+        """Fetch the rig's branch, other targets and what is under `folders`: full ref → object name."""
+        branches = {f"refs/heads/{names.valid_branch(branch)}": branch for branch in (rig.branch, *targets)}
+        there = ls_remote_under(rig.url, [*folders, *branches])
+        tracked = [
+            f"+{there.pop(ref)}:refs/remotes/origin/{branch}" for ref, branch in branches.items() if ref in there
+        ]
         found = {ref: sha for ref, sha in there.items() if names.saved_attempt(ref) is not None}
         missing = [ref for ref, sha in found.items() if repo.resolve(sha) is None]
-        tracked = [f"+{tip}:refs/remotes/origin/{rig.branch}"] if tip else []
         if tracked or missing:
             repo.fetch(rig.url, [*tracked, *missing])
         return found
@@ -150,11 +154,14 @@ def _refs_here(repo: GitRepo) -> dict[str, str]:
     }
 
 
-def _described(repo: GitRepo, rig: Rig, ref: str, sha: str, target: str, on_remote: bool) -> ParkedWork:
+def _described(repo: GitRepo, rig: Rig, ref: str, sha: str, on_remote: bool) -> ParkedWork:
+    target = repo.resolve(f"refs/remotes/origin/{rig.branch}") or ""
     bead, attempt = ref.split("/")[3], names.saved_attempt(ref) or 0
     at, _, subject = repo.run("log", "-1", "--format=%ct %s", sha, "--").word.partition(" ")
     base = repo.attempt("merge-base", target, sha).word if target else ""
-    changed = repo.run("diff", "--name-only", "-z", "--no-renames", *([base] if base else []), sha, "--").stdout
+    # Where there is nothing to compare with every file counts.
+    against = ("diff", "--name-only", "-z", "--no-renames", base, sha, "--") if base else ("ls-tree", "-r", "-z", sha)
+    changed = repo.run(*against).stdout
     saved = read_save(repo, sha, bead)
     return ParkedWork(
         ref=ref,

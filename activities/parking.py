@@ -29,7 +29,7 @@ class _Remote:
     """What the remote has, or, while it cannot be reached, what it had when it was last heard of."""
 
     target: str
-    """"" where it was never heard of"""
+    """its tip; "" where it was never heard of, or is gone"""
     parked: str
     """under the ref in question; "" for nothing"""
     wips: dict[str, str] = field(default_factory=dict)
@@ -123,20 +123,21 @@ class Parking:
         target_ref = f"refs/heads/{names.valid_branch(target)}"
         try:
             on_remote = ls_remote(self._rig.url, [target_ref, ref, names.wip_refs(bead)])
-            if target_ref not in on_remote:
-                raise GtError(ErrorCode.NO_SUCH_BRANCH, f"the remote of {self._rig.name} has no branch {target}")
             saves = {name: sha for name, sha in on_remote.items() if name != target_ref}
             # Without a place of their own here: under the same names this host may hold newer ones.
             wanted = [name for name, sha in saves.items() if self._clone.resolve(sha) is None]
-            tracked = f"+{on_remote[target_ref]}:refs/remotes/origin/{target}"
-            self._clone.fetch(self._rig.url, [tracked, *wanted])
+            if target_ref in on_remote:
+                wanted.append(f"+{on_remote[target_ref]}:refs/remotes/origin/{target}")
+            if wanted:
+                self._clone.fetch(self._rig.url, wanted)
         except GtError as error:
             if error.code not in REMOTE_PROBLEMS:
                 raise
             known = self._clone.resolve(f"refs/remotes/origin/{target}") or ""
             return _Remote(known, self._clone.resolve(ref) or "", problem=error)
         wips = {name: sha for name, sha in saves.items() if name != ref and (names.saved_attempt(name) or 0) <= attempt}
-        return _Remote(on_remote[target_ref], saves.get(ref, ""), wips)
+        # A target that is gone holds nothing: what had landed there alone is saved again.
+        return _Remote(on_remote.get(target_ref, ""), saves.get(ref, ""), wips)
 
     def _find(
         self,

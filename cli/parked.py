@@ -117,9 +117,11 @@ def _held(town: Town, only: str | None) -> list[_Held]:
     with connect.open_ledger(town) as ledger:
         rigs = [ledger.rig(names.valid_rig(only))] if only is not None else ledger.rigs()
         jobs = {job.bead: job for job in ledger.jobs()}
+        beads = ledger.beads(only)
     held = []
     for rig in rigs:
-        answer = ask_host(town, town.file.host, ListParked(rig=rig), "gt polecat parked")
+        targets = {bead.id: bead.target for bead in beads if bead.rig == rig.name and bead.target}
+        answer = ask_host(town, town.file.host, ListParked(rig=rig, targets=targets), "gt polecat parked")
         if answer.problem:
             output.warn(f"{rig.name}: {answer.problem}; only what is on this host is listed")
         held += [_Held(work, _is_merged(work, jobs.get(work.bead))) for work in answer.parked]

@@ -110,7 +110,11 @@ class _Look:
         record = self._ledger.record_facts()
         remotes: dict[str, RemoteFacts] = {}
         for rig in rigs:
-            facts = self._asked(f"git of {rig.name}", lambda rig=rig: self._remote(rig))  # type: ignore[misc]
+            targets = {bead.target for bead in record.beads.values() if bead.rig == rig.name and bead.target}
+            facts = self._asked(
+                f"git of {rig.name}",
+                lambda rig=rig, targets=targets: self._remote(rig, targets),  # type: ignore[misc]
+            )
             if facts is not None:
                 remotes[rig.name] = facts
         unfinished = any(not job.state.final for job in record.jobs.values())
@@ -122,10 +126,10 @@ class _Look:
 
         return connect.converse(self._town, lambda client: temporal_facts(client, [rig.name for rig in rigs]))
 
-    def _remote(self, rig: Rig) -> RemoteFacts:
+    def _remote(self, rig: Rig, targets: set[str]) -> RemoteFacts:
         from services.verification import remote_facts
 
-        return remote_facts(self._town.paths, rig)
+        return remote_facts(self._town.paths, rig, targets)
 
     def _asked(self, what: str, ask: Callable[[], T]) -> T | None:
         try:

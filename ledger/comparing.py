@@ -9,7 +9,16 @@ from collections.abc import Iterator, Mapping
 from ledger.beads import MERGED
 from models import names
 from models.records import BeadStatus, JobState
-from models.verification import Problem, ProblemKind, RecordFacts, RemoteFacts, StoreFacts, TemporalFacts
+from models.verification import (
+    BeadFact,
+    BranchFacts,
+    Problem,
+    ProblemKind,
+    RecordFacts,
+    RemoteFacts,
+    StoreFacts,
+    TemporalFacts,
+)
 
 _FIX = "bd verify --fix"
 
@@ -60,10 +69,12 @@ def _against_git(
     record: RecordFacts, remotes: Mapping[str, RemoteFacts], temporal: TemporalFacts | None
 ) -> Iterator[Problem]:
     for bead, fact in record.beads.items():
-        remote = remotes.get(fact.rig)
-        if remote is None:
+        own = remotes.get(fact.rig)
+        if own is None:
             continue
-        if fact.status is BeadStatus.CLOSED and fact.close_reason == MERGED and fact.merged_sha not in remote.shas:
+        remote = own.of(fact.target)
+        merged = fact.status is BeadStatus.CLOSED and fact.close_reason == MERGED
+        if merged and not _holds(remote, own, bead, fact):
             which = (fact.merged_sha or "no commit")[:12]
             yield Problem(
                 kind=ProblemKind.CLOSED_NOT_LANDED,
@@ -81,6 +92,13 @@ def _against_git(
                 command=_FIX,
                 detail={"sha": unknown[0]},
             )
+
+
+def _holds(remote: BranchFacts, own: RemoteFacts, bead: str, fact: BeadFact) -> bool:
+    """Whether what landed is there: on the bead's target, or where that went on to, the rig's own branch."""
+    if fact.merged_sha in remote.shas or fact.merged_sha in own.shas:
+        return True
+    return remote is not own and bool(own.landed.get(bead))
 
 
 def _within(record: RecordFacts) -> Iterator[Problem]:

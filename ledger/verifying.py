@@ -158,7 +158,7 @@ class VerifyRecords(Transactions):
 
 def _record_facts(connection: Connection) -> RecordFacts:
     columns = schema.beads.c
-    query = select(columns.id, columns.rig, columns.status, columns.close_reason, columns.merged_sha)
+    query = select(columns.id, columns.rig, columns.status, columns.close_reason, columns.merged_sha, columns.target)
     known = {row["id"]: fact for row, fact in _understood(connection, query, BeadFact)}
     jobs = {job.bead: job for _, job in _understood(connection, select(schema.jobs), JobRow)}
     polecats = _understood(connection, select(schema.polecats), PolecatRow)

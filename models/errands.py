@@ -25,6 +25,8 @@ class ListParked(Frozen):
 
     kind: Literal["list_parked"] = "list_parked"
     rig: Rig
+    targets: dict[str, str] = Field(default_factory=dict)
+    """by bead: where its work lands, of those whose work does not land on the rig's branch"""
 
 
 class Unpark(Frozen):

@@ -137,7 +137,7 @@ def valid_branch(value: str) -> str:
 
 def valid_target(value: str) -> str:
     """Return `value` if work may land on a branch of that name; raise GtError(INVALID_NAME) otherwise."""
-    if valid_branch(value).startswith(_JOB_BRANCHES):
+    if f"{valid_branch(value)}/".startswith(_JOB_BRANCHES):
         raise _refuse("target", value, f"{_JOB_BRANCHES}… are the branches of jobs, and go when their work has landed")
     return value
 

@@ -110,6 +110,10 @@ class Rig(Frozen):
     agent: str | None = None
     created_at: datetime
 
+    def landing_on(self, target: str | None) -> Rig:
+        """The rig as a job sees it whose work lands on `target`; None: on the rig's own branch."""
+        return self if target is None else self.model_copy(update={"branch": target})
+
 
 class Bead(Frozen):
     """One unit of work."""

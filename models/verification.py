@@ -89,6 +89,8 @@ class BeadFact(Frozen):
     status: BeadStatus
     close_reason: str | None
     merged_sha: str | None
+    target: str | None = None
+    """where its work lands; None: on its rig's branch"""
 
 
 class RecordFacts(Frozen):
@@ -116,14 +118,28 @@ class StoreFacts(Frozen):
     damage: str = ""
 
 
-class RemoteFacts(Frozen):
-    """What git says of a rig's target."""
+class BranchFacts(Frozen):
+    """What git says of one branch."""
 
     target: str
     shas: frozenset[str]
     """every commit in its history"""
     landed: dict[str, tuple[str, ...]]
     """by bead: commits that carry its trailer, newest first"""
+
+
+class RemoteFacts(BranchFacts):
+    """What git says of a rig's own branch, and of others that beads name as their target."""
+
+    others: dict[str, BranchFacts] = Field(default_factory=dict)
+    """by name; one that the remote lacks is not there"""
+
+    def of(self, target: str | None) -> BranchFacts:
+        """The branch that work for `target` lands on; nothing is on a branch that is gone."""
+        if target in (None, self.target):
+            return self
+        assert target is not None
+        return self.others.get(target, BranchFacts(target=target, shas=frozenset(), landed={}))
 
 
 class TemporalFacts(Frozen):

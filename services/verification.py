@@ -7,7 +7,7 @@ import os
 import subprocess
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from temporalio.client import Client, WorkflowExecutionStatus
@@ -19,16 +19,19 @@ from models.git_errors import classify, plain_words
 from models.merging import QueueStatus
 from models.records import MergeRequest, Rig
 from models.town import TownPaths
-from models.verification import RemoteFacts, TemporalFacts
+from models.verification import BranchFacts, RemoteFacts, TemporalFacts
 
 FETCH_S = 120.0
 ANSWER_S = 5.0
-_TARGET = "refs/verify/target"
+_PLACE = "refs/verify/"
 _FORMAT = "%H%x09%(trailers:key=Bead,valueonly,separator=%x20)%x09%(trailers:key=Change,valueonly,separator=%x20)"
 
 
-def remote_facts(paths: TownPaths, rig: Rig) -> RemoteFacts:
-    """What a rig's remote has on its target. Reads into a scratch repository; the rig's own clones are left alone.
+def remote_facts(paths: TownPaths, rig: Rig, targets: Iterable[str] = ()) -> RemoteFacts:
+    """What a rig's remote has on its branch. Reads into a scratch repository; the rig's own clones are left alone.
+
+    Args:
+        targets: other branches that beads of the rig name.
 
     Raises:
         GtError: REMOTE_UNREACHABLE and what else git may say; PROGRAM_MISSING without git.
@@ -41,9 +44,25 @@ def remote_facts(paths: TownPaths, rig: Rig) -> RemoteFacts:
             # What the Refinery has fetched already need not come over the network again.
             (scratch / "objects" / "info").mkdir(exist_ok=True)
             (scratch / "objects" / "info" / "alternates").write_text(f"{land}\n", encoding="utf-8")
-        wanted = f"+refs/heads/{names.valid_branch(rig.branch)}:{_TARGET}"
-        _git(scratch, rig, "fetch", "-q", "--no-tags", "--", names.valid_remote(rig.url), wanted)
-        return _facts(rig.branch, _git(scratch, rig, "log", f"--format={_FORMAT}", _TARGET, "--"))
+        there = _there(scratch, rig, sorted(set(targets) - {rig.branch}))
+        wanted = [f"+refs/heads/{branch}:{_PLACE}{branch}" for branch in (names.valid_branch(rig.branch), *there)]
+        _git(scratch, rig, "fetch", "-q", "--no-tags", "--", names.valid_remote(rig.url), *wanted)
+        facts = {
+            branch: _facts(branch, _git(scratch, rig, "log", f"--format={_FORMAT}", f"{_PLACE}{branch}", "--"))
+            for branch in (rig.branch, *there)
+        }
+    own = facts.pop(rig.branch)
+    return RemoteFacts(**dict(own), others=facts)
+
+
+def _there(scratch: Path, rig: Rig, branches: Sequence[str]) -> list[str]:
+    """Those of `branches` that the remote has."""
+    if not branches:
+        return []
+    refs = {f"refs/heads/{names.valid_branch(branch)}": branch for branch in branches}
+    listed = _git(scratch, rig, "ls-remote", "--quiet", "--", names.valid_remote(rig.url), *refs)
+    found = {line.partition("\t")[2] for line in listed.splitlines()}
+    return [branch for ref, branch in refs.items() if ref in found]
 
 
 async def temporal_facts(client: Client, rigs: Iterable[str]) -> TemporalFacts:
@@ -100,7 +119,7 @@ async def _queue(client: Client, rig: str) -> tuple[str, ...] | None:
     return tuple(item.id for item in status.items)
 
 
-def _facts(target: str, log: str) -> RemoteFacts:
+def _facts(target: str, log: str) -> BranchFacts:
     shas: set[str] = set()
     landed: dict[str, list[str]] = defaultdict(list)
     for line in log.splitlines():
@@ -108,7 +127,7 @@ def _facts(target: str, log: str) -> RemoteFacts:
         shas.add(sha)
         for bead in beads.split() if changes else ():
             landed[bead].append(sha)
-    return RemoteFacts(
+    return BranchFacts(
         target=target, shas=frozenset(shas), landed={bead: tuple(found) for bead, found in landed.items()}
     )
 

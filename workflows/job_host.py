@@ -68,7 +68,7 @@ class HostWork:
             workflow.start_activity_method(
                 AttemptActivities.start_attempt,
                 StartAttempt(
-                    rig=job.admission.rig,
+                    rig=job.project,
                     bead=job.bead,
                     title=bead.title,
                     description=bead.description,
@@ -92,7 +92,7 @@ class HostWork:
         return await self._unless_interrupted(
             workflow.start_activity_method(
                 AttemptActivities.take_work,
-                TakeWork(rig=job.admission.rig, bead=job.bead, polecat=self._polecat, attempt=job.current_attempt),
+                TakeWork(rig=job.project, bead=job.bead, polecat=self._polecat, attempt=job.current_attempt),
                 summary=f"take the work of attempt {job.current_attempt}",
                 cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
                 **options.host_work(self._host),
@@ -110,8 +110,8 @@ class HostWork:
         landed = await self._unless_interrupted(
             workflow.start_activity_method(
                 LandingActivities.find_landed,
-                FindLanded(rig=job.admission.rig, bead=job.bead, known=known),
-                summary=f"is work of {job.bead} on {job.admission.rig.branch} already?",
+                FindLanded(rig=job.project, bead=job.bead, known=known),
+                summary=f"is work of {job.bead} on {job.project.branch} already?",
                 **options.host_ask(self._host, timedelta(seconds=job.admission.settings.hosts.timeout)),
             )
         )
@@ -172,7 +172,7 @@ class HostWork:
             workflow.start_activity_method(
                 AttemptActivities.release_worktree,
                 ReleaseWorktree(
-                    rig=job.admission.rig,
+                    rig=job.project,
                     bead=job.bead,
                     polecat=self._polecat,
                     attempt=job.current_attempt,

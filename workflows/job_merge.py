@@ -34,7 +34,7 @@ class JobMerge:
     async def submit(self, head_sha: str) -> None:
         """The work is on the remote: hand it to the Refinery and end the session."""
         job = self._state
-        bead, rig = job.admission.bead, job.admission.rig
+        bead, target = job.admission.bead, job.project.branch
         assert job.polecat is not None
         job.head_sha = head_sha
         job.merge_request = MergeRequest(
@@ -46,13 +46,13 @@ class JobMerge:
             attempt=job.current_attempt,
             branch=job_branch(job.bead),
             head_sha=head_sha,
-            target=rig.branch,
+            target=target,
             priority=bead.priority,
             submitted_at=workflow.now(),
         )
         job.withdrawing = None
         self._job.enter(JobState.SUBMITTED, "the Refinery's verdict")
-        self._job.record("submitted", f"{head_sha[:12]} for {rig.branch}", merge_request=MergeRequestState.QUEUED)
+        self._job.record("submitted", f"{head_sha[:12]} for {target}", merge_request=MergeRequestState.QUEUED)
         # Before the session's grace, so that merging need not wait for it.
         await self.offer()
         await self._endings.stop_attempt("its work was taken", job.admission.settings.session.done_grace)
@@ -61,7 +61,8 @@ class JobMerge:
         """Hand in what a person had cleared out of the queue: nothing has to be worked on for that."""
         job = self._state
         job.head_sha = request.head_sha
-        again = {"priority": job.admission.bead.priority, "submitted_at": workflow.now()}
+        priority, target = job.admission.bead.priority, job.project.branch
+        again = {"priority": priority, "target": target, "submitted_at": workflow.now()}
         job.merge_request = request.model_copy(update=again)
         self._job.enter(JobState.SUBMITTED, "the Refinery's verdict")
         self._job.record("submitted", f"{request.head_sha[:12]} once more", merge_request=MergeRequestState.QUEUED)
@@ -95,7 +96,7 @@ class JobMerge:
 
     async def _rework(self, verdict: Verdict) -> None:
         job = self._state
-        kind, text = verdict_note(verdict, job.admission.rig.branch)
+        kind, text = verdict_note(verdict, job.project.branch)
         job.note(kind, text)
         job.rejected_sha, job.failure_log = job.head_sha, verdict.log_path
         if job.reworks - job.reworks_forgiven >= job.admission.settings.polecat.max_reworks:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models import names
 from models.jobs import Admission, AttemptNote, Decision, JobStatus, Observation, SlotGrant, Verdict
-from models.records import JobState, JobWrite, MergeRequest
+from models.records import JobState, JobWrite, MergeRequest, Rig
 from policies.restarts import RestartBudget
 
 NOTES_KEPT = 10
@@ -105,6 +105,11 @@ class PolecatState(BaseModel):
     @property
     def rig(self) -> str:
         return self.admission.rig.name
+
+    @property
+    def project(self) -> Rig:
+        """The rig, with the branch that this job's work lands on."""
+        return self.admission.rig.landing_on(self.admission.bead.target)
 
     @property
     def current_attempt(self) -> int:

@@ -19,10 +19,10 @@ def landing(town_paths: TownPaths) -> LandingActivities:
     return LandingActivities(town_paths)
 
 
-def land(landing: LandingActivities, rig: Rig, *changes: MergeRequest) -> str:
+def land(landing: LandingActivities, rig: Rig, *changes: MergeRequest, target: str = "main") -> str:
     """Land `changes` as the Refinery does; the last landing commit."""
-    chain = landing.build_chain(BuildChain(rig=rig, target="main", changes=changes))
-    landing.land_chain(LandChain(rig=rig, target="main", base_sha=chain.base_sha, links=chain.links))
+    chain = landing.build_chain(BuildChain(rig=rig, target=target, changes=changes))
+    landing.land_chain(LandChain(rig=rig, target=target, base_sha=chain.base_sha, links=chain.links))
     return chain.links[-1].sha
 
 
@@ -55,6 +55,13 @@ def test_work_on_the_bead_before_it_was_opened_anew_does_not_count(
     second = land(landing, rig, workshop.change("sh-1", {"a.txt": "b"}))
     assert found(landing, rig, "sh-1", first) == second
     assert found(landing, rig, "sh-1", "0123456789" * 4) == second, "a commit that is not here excludes nothing"
+
+
+def test_it_is_looked_for_on_the_target_of_the_bead(landing: LandingActivities, rig: Rig, workshop: Workshop) -> None:
+    workshop.git("push", "--quiet", "origin", "origin/main:refs/heads/next")
+    landed = land(landing, rig, workshop.change("sh-1", {"a.txt": "a"}), target="next")
+    assert found(landing, rig.landing_on("next"), "sh-1") == landed == workshop.at_remote("refs/heads/next")
+    assert found(landing, rig.landing_on(None), "sh-1") is None
 
 
 def test_a_person_who_only_names_the_bead_has_landed_nothing(

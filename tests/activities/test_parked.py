@@ -40,8 +40,9 @@ class Bench:
             (path / name).write_text(content)
         return self.park(bead, attempt)
 
-    def listed(self) -> dict[str, ParkedWork]:
-        return {one.ref: one for one in self.activities.list_parked(ListParked(rig=self.rig)).parked}
+    def listed(self, targets: dict[str, str] | None = None) -> dict[str, ParkedWork]:
+        request = ListParked(rig=self.rig, targets=targets or {})
+        return {one.ref: one for one in self.activities.list_parked(request).parked}
 
     def unpark(self, bead: str = "sh-1", **more: object) -> Unparked:
         request = Unpark.model_validate({"rig": self.rig, "bead": bead, **more})
@@ -82,6 +83,15 @@ class TestListing:
         assert not bench.listed()[ref].landed
         git(bench.paths.clone("shop"), "push", "--quiet", bench.rig.url, f"{head}:refs/heads/main")
         assert bench.listed()[ref].landed
+
+    def test_what_has_landed_is_judged_by_the_target_of_the_bead(self, bench: Bench) -> None:
+        done = commit(bench.work(), "a.txt")
+        ref = bench.park()
+        bench.workshop.git("fetch", "--quiet", "origin", ref)
+        bench.workshop.git("push", "--quiet", "origin", f"{done}:refs/heads/next")
+        assert not bench.listed()[ref].landed
+        assert bench.listed({"sh-1": "next"})[ref].landed
+        assert not bench.listed({"sh-1": "gone"})[ref].landed
 
     def test_what_was_never_committed_is_never_told_as_landed(self, bench: Bench) -> None:
         ref = bench.parked({"a.txt": "a\n"})

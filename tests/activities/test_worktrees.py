@@ -168,6 +168,17 @@ class TestPrepare:
         finally:
             running.communicate()
 
+    def test_work_for_another_target_starts_from_that_ones_tip(
+        self, worktrees: Worktrees, rig: Rig, workshop: Workshop
+    ) -> None:
+        workshop.git("checkout", "--quiet", "--detach", "origin/main")
+        tip = workshop.commit({"next.txt": "x"})
+        workshop.git("push", "--quiet", "origin", "HEAD:refs/heads/next")
+        made = worktrees.prepare(rig, "toast", "sh-1", "next")
+        assert (made.base_sha, made.head_sha) == (tip, tip)
+        assert worktrees.status(rig, "toast", "sh-1").commits_ahead == 0
+        assert worktrees.prepare(rig, "nux", "sh-2", "main").head_sha == workshop.at_remote("refs/heads/main")
+
     def test_a_target_that_the_remote_lacks_is_an_error(self, worktrees: Worktrees, rig: Rig) -> None:
         with pytest.raises(GtError) as caught:
             worktrees.prepare(rig, "toast", "sh-1", "nowhere")

@@ -232,6 +232,16 @@ class TestRelease:
         assert park(worktrees, rig) == PARKED
         worktrees.release(rig, "toast", "sh-1")
 
+    def test_work_for_a_target_that_has_gone_is_parked_whole_and_makes_room(
+        self, worktrees: Worktrees, rig: Rig, workshop: Workshop
+    ) -> None:
+        workshop.git("push", "--quiet", "origin", "origin/main:refs/heads/next")
+        worktree = worktrees.prepare(rig, "toast", "sh-1", "next").path
+        done = commit(worktree, "half.txt")
+        workshop.git("push", "--quiet", "origin", "origin/main:refs/heads/other", ":refs/heads/next")
+        worktrees.prepare(rig, "toast", "sh-2", "other")
+        assert workshop.at_remote("refs/gastown/parked/sh-1/0") == done
+
     def test_a_bead_slung_again_after_its_release_starts_afresh(
         self, worktrees: Worktrees, rig: Rig, worktree: Path, workshop: Workshop
     ) -> None:

@@ -105,6 +105,8 @@ class JobWorld:
     settings: Settings = field(default_factory=Settings)
     priorities: dict[str, int] = field(default_factory=dict)
     dependencies: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    target: str | None = None
+    """where beads say that their work lands"""
     ledger_down: bool = False
     refuse_work: str = ""
     unfinished: dict[str, UnfinishedJob] = field(default_factory=dict)
@@ -136,6 +138,7 @@ class JobWorld:
             rig="shop",
             title=f"work on {request.bead}",
             priority=self.priorities.get(request.bead, 2),
+            target=self.target,
             created_at=NOW,
             updated_at=NOW,
         )

@@ -261,6 +261,19 @@ async def test_a_first_attempt_asks_nothing_and_later_ones_only_for_what_landed_
         assert [asked.known for asked in shop.world.landed_asked] == [("b" * 40,)]
 
 
+async def test_a_bead_with_a_target_of_its_own_is_begun_asked_about_and_handed_in_there(town: Open) -> None:
+    async with town(JobWorld(target="next")) as shop:
+        await shop.submit_work("sh-1")
+        await shop.judge("sh-1", VerdictKind.CONFLICT, files=("till.py",))
+        await shop.reach("sh-1", JobState.WORKING, 2)
+        again = shop.world.started[-1]
+        assert [each.rig.branch for each in (shop.world.started[0], again)] == ["next", "next"]
+        assert "rebase your branch onto origin/next" in again.notes[-1].text
+        assert [asked.rig.branch for asked in shop.world.landed_asked] == ["next"]
+        requests = [write.merge_request for write in shop.world.writes if write.merge_request is not None]
+        assert {request.target for request in requests} == {"next"}
+
+
 async def test_a_bead_closed_during_a_restarts_delay_is_not_restarted(town: Open) -> None:
     async with town() as shop:
         for attempt in (1, 2):

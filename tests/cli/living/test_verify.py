@@ -43,14 +43,14 @@ class World:
     seed: Path
     town: Town
 
-    def bead(self, title: str = "Fix it") -> str:
-        return self.ledger.create_bead(NewBead(rig=self.rig.name, title=title)).id
+    def bead(self, title: str = "Fix it", target: str | None = None) -> str:
+        return self.ledger.create_bead(NewBead(rig=self.rig.name, title=title, target=target)).id
 
-    def land(self, bead: str) -> str:
+    def land(self, bead: str, target: str = "main") -> str:
         """Put a commit of that bead on the remote's target, as the Refinery does."""
         message = f"work\n\nBead: {bead}\nPolecat: shop/toast\nChange: {ABSENT}\n"
         git("-C", str(self.seed), "commit", "-q", "--allow-empty", "-m", message)
-        git("-C", str(self.seed), "push", "-q", str(self.remote), "HEAD:main")
+        git("-C", str(self.seed), "push", "-q", str(self.remote), f"HEAD:refs/heads/{target}")
         return self.tip()
 
     def tip(self) -> str:
@@ -332,6 +332,9 @@ def test_a_town_at_work_agrees(world: World) -> None:
         sha = world.land(bead)
         world.record(bead, JobState.MERGED, 2, merged_sha=sha, close_reason="merged", detail=sha)
     world.ledger.reopen_bead(again, "once more")
+    elsewhere = world.bead(target="next")
+    sha = world.land(elsewhere, "next")
+    world.record(elsewhere, JobState.MERGED, merged_sha=sha, close_reason="merged", detail=sha)
     assert world.queue() == [request.id]
     assert world.verify(expect=0).json == {"ok": True, "problems": [], "fixed": [], "unchecked": []}
     assert world.here.run("bd", "verify", "--grace", "0").out == "Dolt, git and Temporal agree\n"
