@@ -25,6 +25,7 @@ from activities.locks import try_exclusive
 from activities.loose_ends import loose_ends
 from activities.saved_commits import save_message, shown
 from activities.saving import STAGED, Besides, LeftOut, Saver, Snapshot
+from activities.underway import save_state, underway_in
 from activities.worktree_folder import WorktreeFolder
 from agents import session_folder
 from models import names
@@ -148,7 +149,9 @@ class CheckpointSaver:
         head = place.folder.repo().resolve("HEAD") or ""
         parent, kept_back = self._parent(saver, clone, place, head, before)
         snapshot = saver.take(parent)
+        underway = underway_in(place.folder)
         besides, left_out = self._besides(order, place, saver, snapshot, whole=parent == head)
+        besides += save_state(place.folder) if underway is not None else []
         left_out = [*kept_back, *left_out, *snapshot.left_out]
         here = clone.resolve(place.ref)
         stayed = tuple(StayedHere(what=shown(one.path), why=one.why) for one in left_out)
@@ -160,7 +163,7 @@ class CheckpointSaver:
         if here is None or self._content(clone, here) != content:
             message = save_message(
                 f"Work in progress of {place.bead}, attempt {place.attempt}", place.bead, place.attempt,
-                f"{order.rig.name}/{place.polecat} on {self._host}", bool(parent), besides, left_out,
+                f"{order.rig.name}/{place.polecat} on {self._host}", bool(parent), besides, left_out, underway,
             )  # fmt: skip
             options = [part for one in parents for part in ("-p", one)]
             here = clone.run("commit-tree", *options, "-F", "-", snapshot.tree, stdin=message).word

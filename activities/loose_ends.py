@@ -6,11 +6,13 @@ import re
 from typing import Final
 
 from activities.saving import Besides
+from activities.underway import commits_left
 from activities.worktree_folder import WorktreeFolder
 
 _HEADS: Final[tuple[tuple[str, str], ...]] = (
     ("MERGE_HEAD", "being merged"),
     ("CHERRY_PICK_HEAD", "being cherry-picked"),
+    ("REVERT_HEAD", "being reverted"),
     ("rebase-merge/orig-head", "before the rebase"),
     ("rebase-apply/orig-head", "before the rebase"),
     ("rebase-merge/autostash", "set aside by the rebase"),
@@ -29,6 +31,9 @@ def loose_ends(folder: WorktreeFolder, branch: str) -> list[Besides]:
         path = repo.git_dir / name
         lines = path.read_text(encoding="utf-8", errors="replace").split() if path.is_file() else []
         found += [Besides(what, sha) for line in lines if (sha := repo.resolve(line))]
+    for sha in commits_left(repo):
+        if not any(repo.is_ancestor(sha, one.sha) for one in found):
+            found.append(Besides("a step that was not begun", sha))
     return found + _stashes(folder, branch)
 
 

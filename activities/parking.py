@@ -14,6 +14,7 @@ from activities.inner_repositories import InnerRepositories, gitlinks
 from activities.loose_ends import loose_ends
 from activities.saved_commits import read_save, save_message
 from activities.saving import STAGED, UNDATED, Besides, LeftOut, Saver
+from activities.underway import save_state, underway_in
 from activities.worktree_folder import WorktreeFolder
 from models import names
 from models.errors import ErrorCode, GtError
@@ -157,15 +158,17 @@ class Parking:
         snapshot = Saver(folder.repo(), _INDEX, None).take()
         inner, left_out = self._inner(folder, snapshot.inner)
         staged = [Besides(STAGED, snapshot.staged)] if snapshot.staged else []
+        underway = underway_in(folder)
+        state = save_state(folder) if underway is not None else []
         ends = loose_ends(folder, branch)
         unlanded = self._unlanded(bead, [*tips, *(one.sha for one in ends), *saves], remote.target, landed_sha)
         ends = [one for one in ends if one.sha in unlanded and one.sha not in tips]
-        besides = [*staged, *inner]
+        besides = [*staged, *inner, *state]
         first = [head] if head and (snapshot.changed or besides) else []
         parents = list(dict.fromkeys([*first, *unlanded, *(one.sha for one in besides)]))
         message = save_message(
             f"Parked work of {bead}, attempt {attempt}", bead, attempt, folder.path.name, bool(head),
-            [*besides, *ends], [*snapshot.left_out, *left_out],
+            [*besides, *ends], [*snapshot.left_out, *left_out], underway,
         )  # fmt: skip
         plain = not snapshot.changed and not besides
         whole = snapshot.whole if snapshot.whole != snapshot.tree else None

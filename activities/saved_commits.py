@@ -15,12 +15,14 @@ from typing import Final
 from activities.git import GitRepo
 from activities.saving import STAGED, Besides, LeftOut
 from models import names
+from policies.underway import Underway
 
 LISTED: Final = 200
 """How many files that stayed on the host a message names."""
 
 _MARK: Final = "Gastown-Save"
 _SAVE: Final = re.compile(rf"{_MARK}: (?P<bead>\S+)/(?P<attempt>[0-9]{{1,9}}) (?P<born>[01])")
+_UNDERWAY: Final = "Half way through a command:"
 _BESIDES: Final = "Beside the files:"
 _STAGED: Final = re.compile(rf"^ *(?P<sha>[0-9a-f]{{40,64}}) {STAGED}$\n?", re.MULTILINE)
 _LEFT: Final = "Left on the host alone:"
@@ -40,6 +42,8 @@ class SavedCommit:
     """lines that name commits which hold what is no file; "" for none"""
     left_out: str
     """lines that name what stayed on the host and why; "" for nothing"""
+    underway: str = ""
+    """lines about what git had half done there; "" for nothing"""
     staged: str | None = None
     """the commit whose tree was the index; None where nothing was staged, or there is nothing to stage it upon"""
 
@@ -55,6 +59,8 @@ class SavedCommit:
             f"This worktree holds the work of attempt {self.attempt} as it was saved at {self.at:%Y-%m-%d %H:%M} UTC. "
             f"{head}; the rest is not committed, and staged where it was staged: see `git status` and `git diff`."
         ]
+        if self.underway:
+            parts.append(f"{_UNDERWAY}\n\n{_indented(self.underway)}")
         if self.apart:
             parts.append(f"Saved too, look with `git show`:\n\n{_indented(self.apart)}")
         if self.left_out:
@@ -63,15 +69,25 @@ class SavedCommit:
 
 
 def save_message(
-    title: str, bead: str, attempt: int, place: str, born: bool, besides: Sequence[Besides], left_out: Sequence[LeftOut]
+    title: str,
+    bead: str,
+    attempt: int,
+    place: str,
+    born: bool,
+    besides: Sequence[Besides],
+    left_out: Sequence[LeftOut],
+    underway: Underway | None = None,
 ) -> bytes:
     """The message of a save.
 
     Args:
         place: polecat and host, for people.
         born: there is a first parent that was checked out.
+        underway: what git has half done there.
     """
     parts = [title, f"Saved by the town from the worktree of {place}."]
+    if underway is not None:
+        parts.append(f"{_UNDERWAY}\n{underway.advice()}")
     if besides:
         parts.append(f"{_BESIDES}\n" + "\n".join(f"  {one.sha} {shown(one.what)}" for one in besides))
     if left_out:
@@ -105,6 +121,7 @@ def read_save(repo: GitRepo, sha: str, bead: str) -> SavedCommit | None:
         at=datetime.fromtimestamp(int(at), UTC),
         besides=besides,
         left_out=_under(_LEFT, paragraphs),
+        underway=_under(_UNDERWAY, paragraphs),
         staged=staged["sha"] if staged is not None and born and staged["sha"] in parents else None,
     )
 

@@ -165,6 +165,9 @@ class TestHalfWayThroughACommand:
         assert "<<<<<<<" in bench.file("till.py")
         assert bench.holds(mine)
         assert "set aside by --autostash" in bench.everything()
+        assert f"git reset --hard {mine}" in bench.message()
+        assert "With conflicts: till.py" in bench.message()
+        assert "git-rebase-todo" in git(bench._stranger, "log", "--all", "--name-only", "--format=")
 
     def test_a_merge_of_a_branch_that_nobody_else_has(self, bench: Bench, workshop: Workshop) -> None:
         bench.git("checkout", "--quiet", "-b", "side")
@@ -179,6 +182,36 @@ class TestHalfWayThroughACommand:
             bench.git("merge", "side")
         bench.park_and_release()
         assert bench.holds(side)
+        assert f"git merge {side}" in bench.message()
+
+    def test_picks_of_a_branch_that_nobody_else_has(self, bench: Bench, workshop: Workshop) -> None:
+        bench.git("checkout", "--quiet", "-b", "side")
+        picked = []
+        for name in ("till.py", "second.txt", "third.txt"):
+            bench.write(name, "side\n")
+            bench.git("add", ".")
+            bench.git("commit", "--quiet", "-m", f"Side of {name}")
+            picked.append(bench.git("rev-parse", "HEAD"))
+        bench.git("checkout", "--quiet", "polecat/sh-1")
+        self.conflict(bench, workshop)
+        with pytest.raises(AssertionError):
+            bench.git("cherry-pick", *picked)
+        bench.park_and_release()
+        assert all(bench.holds(commit) for commit in picked)
+        assert f"git commit -C {picked[0]}, then git cherry-pick what was not begun" in bench.message()
+        assert "Side of third.txt" in bench.message()
+
+    def test_a_patch_out_of_a_mail_that_does_not_apply(self, bench: Bench, tmp_path: Path) -> None:
+        bench.write("till.py", "patched\n")
+        bench.git("commit", "--quiet", "-am", "Patched")
+        patch = tmp_path / "patch"
+        patch.write_text(bench.git("format-patch", "--stdout", "HEAD^").replace("-one", "-another") + "\n")
+        bench.git("reset", "--quiet", "--hard", "HEAD^")
+        with pytest.raises(AssertionError):
+            bench.git("am", "--quiet", str(patch))
+        bench.park_and_release()
+        assert "A git am was under way" in bench.message()
+        assert "-another" in bench.everything()
 
     def test_a_stash(self, bench: Bench) -> None:
         bench.write("till.py", "stashed\n")

@@ -116,6 +116,29 @@ class TestAnotherHost:
         assert made.restored is not None
         assert " staged" in made.restored.story()
 
+    def test_a_rebase_that_was_half_done_is_told_with_what_was_left_and_how_to_go_on(
+        self, first: Host, second: Host, workshop: Workshop
+    ) -> None:
+        path = first.prepare(1).path
+        commit(path, "till.py", "mine\n")
+        mine = commit(path, "later.txt")
+        onto = workshop.advance_main({"till.py": "theirs\n"})
+        git(path, "fetch", "--quiet", "origin")
+        with pytest.raises(AssertionError):
+            git(path, "rebase", "origin/main")
+        first.save()
+        made = second.prepare(2)
+        assert made.head_sha == onto
+        assert "<<<<<<<" in (made.path / "till.py").read_text()
+        assert made.restored is not None
+        story = made.restored.story()
+        assert f"A git rebase onto {onto} was under way" in story
+        assert "Add later.txt" in story
+        git(made.path, "stash", "push", "--quiet", "--include-untracked")
+        git(made.path, "reset", "--quiet", "--hard", mine)
+        with pytest.raises(AssertionError, match=r"till\.py"):
+            git(made.path, "rebase", onto)
+
     def test_what_stayed_behind_is_told(self, first: Host, second: Host) -> None:
         path = first.prepare(1).path
         (path / "half.txt").write_text("half\n")
