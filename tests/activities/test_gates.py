@@ -75,6 +75,7 @@ class TestReport:
     async def test_a_rig_without_gates_passes(self, town_paths: TownPaths, sha: str) -> None:
         assert (await run(town_paths, sha)).outcome is GateOutcome.PASSED
 
+    @pytest.mark.document("5: 测试失败", "5: 构建失败")
     async def test_the_first_gate_that_fails_decides_and_later_ones_do_not_run(
         self, town_paths: TownPaths, sha: str, tmp_path: Path
     ) -> None:

@@ -219,6 +219,7 @@ class TestRefused:
         assert "pre-receive hook declined" in result.detail
         assert workshop.at_remote(MAIN) == chain.base_sha
 
+    @pytest.mark.document("2: 网络抖动", "5: 推送失败")
     def test_a_remote_that_is_away_is_tried_again_and_then_lands_once(
         self, workshop: Workshop, rig: Rig, town_paths: TownPaths, remote: Path
     ) -> None:

@@ -107,6 +107,7 @@ def publish(worktrees: Worktrees, rig: Rig) -> Callable[[], object]:
     return lambda: worktrees.publish(rig, "toast", "sh-1")
 
 
+@pytest.mark.document("1: 重复执行同操作不产生副作用")
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 @pytest.mark.parametrize("setting", [new, over_leftovers, resumed, publish, park_and_release])
 def test_killed_at_any_git_command_and_run_again_leaves_the_same_world(

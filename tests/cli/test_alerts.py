@@ -12,6 +12,7 @@ from models.alerts import AlertType, Priority
 from services.alert_files import AlertFiles
 from services.town import Town
 from tests.cli.conftest import Here
+from tests.fault_document import documented
 from tests.sinks import http_sink
 
 SECRET = "json://127.0.0.1/hook-s3cret"
@@ -28,18 +29,22 @@ def typed(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 
 class TestRules:
     @pytest.mark.parametrize(
-        ("argv", "channel", "priority"),
+        ("line", "channel", "priority"),
         [
-            (("--type=polecat_stuck", "--channel=slack"), "slack", None),
-            (("--type=witness_down", "--channel=email"), "email", None),
-            (("--type=disk_full", "--priority=critical"), None, "critical"),
-            (("--type", "gate_broken", "--channel", "pager", "--priority", "high"), "pager", "high"),
+            (documented("gt alert set --type=polecat_stuck --channel=slack"), "slack", None),
+            (documented("gt alert set --type=witness_down --channel=email"), "email", None),
+            (documented("gt alert set --type=disk_full --priority=critical"), None, "critical"),
+            (
+                ["gt", "alert", "set", "--type", "gate_broken", "--channel", "pager", "--priority", "high"],
+                "pager",
+                "high",
+            ),
         ],
     )
     def test_the_spellings_of_the_users_document_set_a_rule_in_the_record_and_its_mirror(
-        self, here: Here, files: AlertFiles, argv: tuple[str, ...], channel: str | None, priority: str | None
+        self, here: Here, files: AlertFiles, line: list[str], channel: str | None, priority: str | None
     ) -> None:
-        row = here.json("gt", "alert", "set", *argv)
+        row = here.json(*line)
         assert (row["channel"], row["priority"], row["silent"]) == (channel, priority, channel is not None)
         assert {"type", "channel", "priority", "created_at"} <= set(row)
         [listed] = here.json("gt", "alert", "list")

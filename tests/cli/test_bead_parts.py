@@ -11,6 +11,7 @@ from ledger.store import Ledger
 from models.records import Bead, Rig
 from tests.cli.conftest import Commands, Here
 from tests.cli.test_beads import create, start_job
+from tests.fault_document import documented
 
 TEMPLATE = """
 title = "Release {{version}}"
@@ -191,7 +192,7 @@ class TestMolecules:
         here.run("bd", "mol", "cleanup", expect=2)
         assert here.json("bd", "mol", "cleanup", "--completed") == {"cleaned": []}
         here.run("bd", "close", bead)
-        assert here.json("bd", "mol", "cleanup", "--completed") == {"cleaned": [bead]}
+        assert here.json(*documented("bd mol cleanup --completed")) == {"cleaned": [bead]}
         here.run("bd", "mol", "show", bead, expect=3)
         assert here.json("bd", "show", bead)["status"] == "closed"
 

@@ -7,21 +7,24 @@ import pytest
 from models.records import Rig
 from models.settings import setting_specs
 from tests.cli.conftest import Here
+from tests.fault_document import documented
 
 
 class TestSpellings:
     @pytest.mark.parametrize(
-        ("key", "value"),
+        "line",
         [
-            ("health.check_interval", 60),
-            ("health.polecat_timeout", 300),
-            ("health.witness_timeout", 600),
-            ("recovery.max_retries", 3),
-            ("recovery.retry_delay", 30),
+            documented("gt config health.check_interval 60"),
+            documented("gt config health.polecat_timeout 300"),
+            documented("gt config health.witness_timeout 600"),
+            documented("gt config recovery.max_retries 3"),
+            documented("gt config recovery.retry_delay 30"),
         ],
+        ids=" ".join,
     )
-    def test_key_and_value_set_it(self, here: Here, rig: Rig, key: str, value: int) -> None:
-        here.run("gt", "config", key, str(value))
+    def test_key_and_value_set_it(self, here: Here, rig: Rig, line: list[str]) -> None:
+        key, value = line[2], int(line[3])
+        here.run(*line)
         shown = here.json("gt", "config", key)
         assert (shown["key"], shown["value"], shown["default"], shown["origin"]) == (key, value, value, "town")
 
@@ -56,7 +59,10 @@ class TestScopes:
         assert here.json("gt", "config", "unset", "polecat.max_reworks", "--rig", "shop")["value"] == 7
         assert here.json("gt", "config", "unset", "polecat.max_reworks")["origin"] == "default"
 
-    def test_list_shows_every_key_with_value_default_and_origin(self, here: Here, rig: Rig) -> None:
+    def test_list_shows_every_key_with_value_default_and_origin(
+        self, here: Here, rig: Rig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "80")
         here.run("gt", "config", "health.grace", "90")
         rows = {row["key"]: row for row in here.json("gt", "config", "list")}
         assert set(rows) == set(setting_specs())

@@ -39,6 +39,7 @@ def add_channel(town: LivingTown, name: str, url: str) -> None:
     subprocess.run(argv, cwd=town.root, env=town.env, input=url, text=True, check=True, capture_output=True, timeout=60)
 
 
+@pytest.mark.document("2: 需要人工干预")
 def test_an_escalation_with_dolt_down_reaches_smtp_and_http_and_afterwards_the_record_holds_it(
     town: LivingTown,
 ) -> None:

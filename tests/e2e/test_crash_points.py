@@ -73,6 +73,7 @@ def agent_of(point: str, number: int) -> str:
     return shell_agent(file=f"f{number}.py", before="gt escalate 'which way?' || true", after=f"gt done{leave}")
 
 
+@pytest.mark.document("1: 每个操作可安全重试")
 @pytest.mark.parametrize("half", [0, 1])
 def test_a_worker_killed_at_any_durable_step_still_lands_the_job_exactly_once(
     bare_town: BareTown, half: int, record_property: Callable[[str, object], None]

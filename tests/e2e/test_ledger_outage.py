@@ -61,6 +61,7 @@ def story_has_no_gaps(ledger: Ledger, bead: str) -> bool:
     return events[-1].event == "merged"
 
 
+@pytest.mark.document("2: Dolt 服务器故障")
 def test_ten_jobs_live_through_a_minute_without_the_record(town: LivingTown) -> None:
     found = find_town(town.root)
     beads = [town.bead(f"add {number}") for number in range(JOBS)]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.living_town import LivingTown, git, shell_agent, wait_until
+from tests.fault_document import documented
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -67,7 +68,8 @@ def test_a_polecat_is_cleaned_by_force_and_its_job_goes_on_with_another(shop: Li
     assert [item["action"] for item in planned["items"]] == ["reassign", "clean"]
     assert (worktree / "half.txt").exists()
 
-    done = shop.json("gt", "polecat", "cleanup", name, "--rig", "shop", "--force")
+    words = {"toast-1": name, "gastown": "shop"}
+    done = shop.json(*documented("gt polecat cleanup toast-1 --rig gastown --force", words))
     assert [item["kept_reason"] for item in done["items"]] == ["", ""]
     assert not (worktree / "half.txt").exists()
     (work,) = parked(shop)
@@ -87,6 +89,7 @@ def test_a_polecat_is_cleaned_by_force_and_its_job_goes_on_with_another(shop: Li
     assert parked(shop) == []
 
 
+@pytest.mark.document("3: Zombie")
 def test_zombies_are_cleaned_and_what_is_worked_on_is_not(shop: LivingTown) -> None:
     bead, other = shop.bead("worked on"), shop.bead("its job is terminated")
     agent, go = half_done(shop)
@@ -96,7 +99,7 @@ def test_zombies_are_cleaned_and_what_is_worked_on_is_not(shop: LivingTown) -> N
     assert shop.json("gt", "polecat", "cleanup", "--rig", "shop", "--zombies")["items"] == []
 
     terminate(shop, f"polecat/shop/{other}")
-    done = shop.json("gt", "polecat", "cleanup", "--rig", "shop", "--zombies")
+    done = shop.json(*documented("gt polecat cleanup --rig gastown --zombies", {"gastown": "shop"}))
     (item,) = done["items"]
     assert (item["polecat"], item["bead"], item["worktree_freed"]) == (zombie, other, True)
     assert git(shop.remote, "show", f"{item['parked_ref']}:lost.txt") == "lost\n"
@@ -113,7 +116,8 @@ def test_a_stuck_polecat_is_cleaned_and_its_job_goes_on_with_another(shop: Livin
     name = started(shop, bead, shell_agent(file="a.py", before=f"echo half > half.txt; [ -e {go} ] || sleep 600"))
 
     def cleaned() -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = shop.json("gt", "polecat", "cleanup", "--rig", "shop", "--stuck")["items"]
+        line = documented("gt polecat cleanup --rig gastown --stuck", {"gastown": "shop"})
+        items: list[dict[str, Any]] = shop.json(*line)["items"]
         return items
 
     assert cleaned() == [], "it has only just begun"

@@ -32,6 +32,7 @@ def town() -> Iterator[QuickTown]:
 # --- an agent dies --------------------------------------------------------------------------------
 
 
+@pytest.mark.document("1: 智能体重启可从存储恢复", "2: 智能体崩溃")
 def test_an_agent_killed_before_its_first_commit_finds_its_uncommitted_work_again(town: QuickTown) -> None:
     job = held(town, "killed before its first commit")
     seen = town.folder / "seen"

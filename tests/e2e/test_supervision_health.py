@@ -28,6 +28,9 @@ def town() -> Iterator[QuickTown]:
         yield living
 
 
+@pytest.mark.document(
+    "1: Witness 监控 Polecat", "3: 无响应", "3: 无响应 → 标记为 stale → 等待恢复期 → 未恢复 → 重启 Polecat"
+)
 def test_a_stopped_agent_that_has_beaten_is_stale_then_restarted_and_its_uncommitted_work_is_kept(
     town: QuickTown,
 ) -> None:
@@ -49,6 +52,7 @@ def test_a_stopped_agent_that_has_beaten_is_stale_then_restarted_and_its_uncommi
     wait_until("the stopped shell to be gone", lambda: not os.path.exists(f"/proc/{pid}"), 30)
 
 
+@pytest.mark.document("3: 无响应 → 标记为 stale → 等待恢复期 → 恢复 → 恢复正常状态")
 def test_an_agent_that_beats_again_within_the_grace_has_recovered_and_is_left_alone(town: QuickTown) -> None:
     job = held(town, "stopped for a while", meanwhile=BEATS)
     job.sling(before="gt heartbeat")
@@ -76,6 +80,7 @@ def test_a_spinner_without_progress_calls_a_person_once_and_its_session_stays(to
     only_one_that_ended(town, job.bead)
 
 
+@pytest.mark.document("3: 卡住", "3: 卡住 → 发送 HELP → 升级到 Witness → 人工介入")
 def test_an_agent_that_stops_at_a_prompt_waits_for_input_and_goes_on_when_it_is_answered(town: QuickTown) -> None:
     job = held(town, "asks")
     answer = town.folder / "answer"

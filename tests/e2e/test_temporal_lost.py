@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.living_town import LivingTown, git, shell_agent, wait_until
+from tests.fault_document import documented
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -27,6 +28,7 @@ def wait_for_state(town: LivingTown, bead: str, state: str) -> None:
     wait_until(f"{bead} to be {state} in the record", lambda: state_of(town, bead) == state, 60)
 
 
+@pytest.mark.document("1: 所有状态存储在 Dolt 中", "2: 需要灾难恢复", "8: 恢复 Polecats")
 def test_with_temporals_database_lost_recover_all_rebuilds_every_unfinished_job(town: LivingTown) -> None:
     merged, living, dying = town.bead("merged before"), town.bead("its agent lives"), town.bead("its agent dies")
     queued, blocked = town.bead("waits for its merge"), town.bead("waits for a person")
@@ -60,7 +62,7 @@ def test_with_temporals_database_lost_recover_all_rebuilds_every_unfinished_job(
     planned = town.json("gt", "polecat", "recover", "--all", "--dry-run")
     assert {job["bead"] for job in planned["jobs"]} == {living, dying, queued, blocked, waiting}
     assert planned["dry_run"]
-    done = town.json("gt", "polecat", "recover", "--all")
+    done = town.json(*documented("gt polecat recover --all"))
     assert (done["rebuilt"], done["failed"]) == (5, 0), done
     assert town.run("gt", "polecat", "recover", "--all", "-o", "json").returncode == 0
 

@@ -128,6 +128,7 @@ def test_the_same_writes_from_four_processes_are_recorded_once(ledger: Ledger, u
     assert messages == [f"{bead}: created (Fix the login page)"] + [f"{bead}: attempt started (attempt 1)"] * 12
 
 
+@pytest.mark.document("2: 临时锁冲突")
 def test_the_same_write_committed_at_the_same_moment_is_one_commit(
     server_url: str, open_ledger: Callable[[str], Ledger]
 ) -> None:

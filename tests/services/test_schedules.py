@@ -74,6 +74,7 @@ async def boot_now(client: Client) -> BootReport:
     return await client.get_workflow_handle_for(BootWorkflow.run, started.workflow_id, run_id=started.run_id).result()
 
 
+@pytest.mark.document("6: Boot 狗每 5 分钟检查 Deacon")
 async def test_every_schedule_is_created_once(client: Client) -> None:
     await keep_schedules(client)
     first = await client.get_schedule_handle(names.BOOT_ID).describe()
@@ -126,6 +127,7 @@ async def test_the_dead_man_s_switch_is_pinged_by_its_schedule_for_as_long_as_it
     assert gone.value.status is RPCStatusCode.NOT_FOUND
 
 
+@pytest.mark.document("6: Boot 狗每 5 分钟检查 Deacon")
 async def test_boot_by_its_schedule_revives_the_deacon_and_remembers_it(client: Client) -> None:
     await keep_schedules(client)
     async with working(client):

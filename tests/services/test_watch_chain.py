@@ -211,6 +211,7 @@ async def chain(port: int, tmp_path: Path) -> AsyncIterator[Chain]:
     BROKEN.clear()
 
 
+@pytest.mark.document("1: 异常时自动触发恢复")
 async def test_whoever_is_gone_is_brought_back_within_seconds_and_nobody_is_bothered(chain: Chain) -> None:
     async with chain.working():
         await chain.start()

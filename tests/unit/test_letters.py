@@ -76,6 +76,7 @@ def test_a_merge_is_told_to_the_polecat_and_a_bead_closed_elsewhere_is_not() -> 
     assert letters(a_merge("sh-1", 2, 3)) == ()
 
 
+@pytest.mark.document("2: Refinery")
 def test_what_a_polecat_needs_to_act_is_in_the_letter() -> None:
     failed = verdict(VerdictKind.FAILED, gate="test", log_path="/log")
     (message,) = letters(a_write("sh-1", 2, 3, event="merge_failed", detail="1 failed\nof 2"), verdict=failed)

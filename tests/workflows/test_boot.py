@@ -128,6 +128,7 @@ async def test_a_deacon_that_a_person_stopped_stays_stopped(opened: Open) -> Non
         assert (deacon.restarts, boot.post.letters) == ([], [])
 
 
+@pytest.mark.document("6: 检查进程是否存活")
 async def test_a_deacon_that_is_gone_is_restarted_at_once(opened: Open) -> None:
     deacon = Deacon([ProbeResult.ABSENT])
     async with opened(deacon) as boot:
@@ -139,6 +140,7 @@ async def test_a_deacon_that_is_gone_is_restarted_at_once(opened: Open) -> None:
         assert boot.post.letters == []
 
 
+@pytest.mark.document("6: 检查是否响应 ping", "6: 如果无响应，重启 Deacon")
 @pytest.mark.parametrize("silence", [ProbeResult.SILENT, ProbeResult.WEDGED])
 async def test_one_that_does_not_answer_gets_three_looks_and_is_then_restarted_by_its_run(
     opened: Open, silence: ProbeResult
@@ -159,6 +161,7 @@ async def test_one_that_was_only_busy_is_not_restarted(opened: Open) -> None:
         assert deacon.restarts == []
 
 
+@pytest.mark.document("6: 如果重启失败，升级到 Mayor")
 async def test_a_restart_that_does_not_help_goes_to_the_mayor_once_and_is_cleared_when_it_answers(opened: Open) -> None:
     deacon = Deacon([ProbeResult.SILENT], after=[ProbeResult.SILENT])
     async with opened(deacon) as boot:

@@ -92,6 +92,7 @@ async def test_a_living_town_is_left_alone_for_a_day(town: Open) -> None:
         assert [row.workflow_id for row in status.watched] == sorted([DISPATCH, names.MAYOR_ID, REFINERY, WITNESS])
 
 
+@pytest.mark.document("2: Witness", "4: 接收 WITNESS_PING")
 async def test_a_witness_that_does_not_ping_is_down_escalated_restarted_and_cleared_when_it_is_back(
     town: Open,
 ) -> None:
@@ -115,6 +116,7 @@ async def test_a_witness_that_does_not_ping_is_down_escalated_restarted_and_clea
         assert here.world.restarted() == [WITNESS]
 
 
+@pytest.mark.document("2: Witness", "4: 检查 patrol 周期")
 async def test_an_overdue_patrol_is_restarted_without_an_alarm(town: Open) -> None:
     async with town() as here:
         witness = await here.pinger()

@@ -72,6 +72,7 @@ async def failing(here: DeaconTown) -> list[str]:
     return [check.key for check in (await here.status()).checks if not check.ok]
 
 
+@pytest.mark.document("1: Deacon 监控系统健康")
 async def test_a_healthy_town_has_checks_and_no_alarms(town: Open) -> None:
     world = TownWorld(queues={"shop": QueueSigns(rig="shop", mark="a")})
     async with town(world) as here:
@@ -108,6 +109,7 @@ async def test_a_ledger_that_was_never_readable_is_told_too(town: Open) -> None:
         assert told(world) == ["dolt_down"]
 
 
+@pytest.mark.document("2: 磁盘空间不足")
 async def test_a_full_disk_alarms_pauses_the_dispatchers_and_is_taken_back_when_cured(
     env: WorkflowEnvironment, town: Open
 ) -> None:

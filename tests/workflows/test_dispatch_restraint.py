@@ -127,6 +127,7 @@ async def test_the_brake_is_kept_over_continue_as_new(town: Open) -> None:
 # --- a lost host ----------------------------------------------------------------------------------
 
 
+@pytest.mark.document("2: 网络分区")
 async def test_jobs_on_a_lost_host_go_on_at_another_one(town: Open) -> None:
     world = JobWorld(hosts=(HOST, "h2"))
     async with town(world, alive=(HOST, "h2")) as shop:

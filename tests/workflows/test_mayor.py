@@ -84,6 +84,7 @@ class TestOneFaultIsOne:
 
 
 class TestDecidedAlone:
+    @pytest.mark.document("2: 自动重试可解决")
     async def test_a_transient_fault_is_retried_later_and_nobody_is_told(
         self, env: WorkflowEnvironment, hall: Open
     ) -> None:
@@ -156,6 +157,7 @@ class TestDecidedAlone:
             assert "this town runs no dolt" in (await town.one("dolt")).tried
             assert town.world.told() == [(Edge.START, "town")]
 
+    @pytest.mark.document("2: 磁盘空间不足")
     async def test_a_full_disk_pauses_every_rig_until_there_is_room(self, env: WorkflowEnvironment, hall: Open) -> None:
         async with hall(MayorWorld(rigs=("shop", "barn"))) as town:
             await town.until(lambda: town.world.reads)
@@ -189,6 +191,7 @@ class TestDecidedAlone:
 
 
 class TestAskedAndAnswered:
+    @pytest.mark.document("2: Mayor", "6: 通知")
     async def test_mayor_cannot_decide_so_a_human_is_alerted_through_each_channel(self, hall: Open) -> None:
         rules = (AlertRule(type=AlertType.POLECAT_EXHAUSTED, channel="slack", created_at=datetime.now(UTC)),)
         world = MayorWorld(alerting=Alerting(rules=rules, channels=("email", "slack")))
@@ -202,6 +205,7 @@ class TestAskedAndAnswered:
                 ("email", "help:sh-2"),
             }
 
+    @pytest.mark.document("2: Mayor", "6: 通知")
     async def test_human_answers_and_the_decision_reaches_the_job_with_its_reason(
         self, env: WorkflowEnvironment, hall: Open
     ) -> None:
@@ -227,6 +231,7 @@ class TestAskedAndAnswered:
             await town.resolve("e1", DecisionKind.RETRY)
             assert [one.kind for one in (await refinery.query(JobProbe.heard)).decisions] == [DecisionKind.RETRY]
 
+    @pytest.mark.document("2: Mayor", "6: 通知")
     async def test_human_does_not_answer_so_the_severity_is_raised_at_most_max_repeats_times(
         self, env: WorkflowEnvironment, hall: Open
     ) -> None:

@@ -65,6 +65,7 @@ async def test_a_change_that_landed_before_is_merged_with_that_commit(
 # --- changes that leave the chain ---------------------------------------------------------------
 
 
+@pytest.mark.document("5: 冲突")
 async def test_a_conflict_is_sent_back_and_the_rest_lands(env: WorkflowEnvironment, workers: WorkerBuilder) -> None:
     world = MergeWorld(conflicts={"sh-2": None})
     outcome = await merge(env, workers, world, batch(*map(change, beads(3))))
@@ -98,6 +99,7 @@ async def test_a_gone_branch_is_returned_and_an_empty_change_fails(
 # --- red chains ---------------------------------------------------------------------------------
 
 
+@pytest.mark.document("5: 测试失败")
 async def test_a_single_red_change_is_blamed_with_the_end_of_the_log(
     env: WorkflowEnvironment, workers: WorkerBuilder
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
@@ -25,6 +26,7 @@ from tests.workflows.merge_world import (
 from workflows.merge import MergeWorkflow
 
 
+@pytest.mark.document("5: 推送失败")
 async def test_a_refused_push_is_retried_after_the_delay_without_gating_again(
     env: WorkflowEnvironment, workers: WorkerBuilder
 ) -> None:

@@ -48,8 +48,32 @@ async def test_a_job_runs_from_sling_to_merge_and_the_record_tells_it_in_order(t
 @pytest.mark.parametrize(
     ("kind", "event", "facts"),
     [
-        (VerdictKind.FAILED, "merge_failed", {"gate": "test", "detail": "1 failed", "log_path": "/logs/x"}),
-        (VerdictKind.CONFLICT, "rework_request", {"files": ("a.py",), "detail": "both changed it"}),
+        pytest.param(
+            VerdictKind.FAILED,
+            "merge_failed",
+            {"gate": "test", "detail": "1 failed", "log_path": "/logs/x"},
+            marks=pytest.mark.document(
+                "2: Refinery",
+                "3: 工作错误",
+                "3: 工作错误 → 发送 MERGE_FAILED → 通知 Polecat → Polecat 重新工作",
+                "5: 测试失败",
+            ),
+            id="tests fail",
+        ),
+        pytest.param(
+            VerdictKind.FAILED,
+            "merge_failed",
+            {"gate": "build", "detail": "error: expected ';'", "log_path": "/logs/y"},
+            marks=pytest.mark.document("5: 构建失败"),
+            id="build fails",
+        ),
+        pytest.param(
+            VerdictKind.CONFLICT,
+            "rework_request",
+            {"files": ("a.py",), "detail": "both changed it"},
+            marks=pytest.mark.document("5: 冲突"),
+            id="conflict",
+        ),
     ],
 )
 async def test_sent_back_work_goes_to_the_same_polecat_with_the_reason(
@@ -63,8 +87,8 @@ async def test_sent_back_work_goes_to_the_same_polecat_with_the_reason(
         first, second = shop.world.started
         assert second.polecat == first.polecat
         assert [note.kind for note in second.notes] == [event]
-        expected = "1 failed" if kind is VerdictKind.FAILED else "a.py"
-        assert expected in second.notes[0].text
+        expected = (facts["gate"], facts["detail"]) if kind is VerdictKind.FAILED else ("a.py",)
+        assert all(str(words) in second.notes[0].text for words in expected)
         assert second.failure_log == facts.get("log_path")
         await shop.merge("sh-1")
         assert event in shop.world.events("sh-1")

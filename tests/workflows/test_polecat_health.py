@@ -63,6 +63,7 @@ async def cleared(shop: Town, *ids: str) -> None:
 # --- unresponsive: stale, then recovered in the grace, or restarted -------------------------------
 
 
+@pytest.mark.document("3: 无响应 → 标记为 stale → 等待恢复期 → 恢复 → 恢复正常状态")
 async def test_a_stale_polecat_is_marked_and_within_the_grace_marked_working_again(town: Open) -> None:
     async with town() as shop:
         for _ in range(3):  # told again each interval
@@ -79,6 +80,9 @@ async def test_a_stale_polecat_is_marked_and_within_the_grace_marked_working_aga
         assert len(shop.world.started) == 1
 
 
+@pytest.mark.document(
+    "2: Polecat", "2: 重启智能体可解决", "3: 无响应", "3: 无响应 → 标记为 stale → 等待恢复期 → 未恢复 → 重启 Polecat"
+)
 async def test_an_unresponsive_polecat_is_ended_with_evidence_and_started_again(town: Open) -> None:
     async with town() as shop:
         await shop.observe("sh-1", ObservationKind.STALE)
@@ -101,6 +105,7 @@ async def test_what_the_agent_handed_in_counts_before_its_silence(town: Open) ->
         assert len(shop.world.started) == 1
 
 
+@pytest.mark.document("2: 会话超时")
 @pytest.mark.parametrize("stale", [True, False])
 async def test_agents_that_hang_longer_than_the_window_still_exhaust_their_budget(town: Open, stale: bool) -> None:
     settings = Settings(
@@ -133,6 +138,7 @@ async def next_move(shop: Town, attempt: int) -> None:
 # --- stuck: HELP, Witness, Mayor, a person ---------------------------------------------------------
 
 
+@pytest.mark.document("3: 卡住", "3: 卡住 → 发送 HELP → 升级到 Witness → 人工介入")
 async def test_a_stuck_polecat_is_escalated_once_with_its_last_lines_while_its_session_stays(town: Open) -> None:
     async with town() as shop:
         for _ in range(3):
@@ -160,6 +166,7 @@ async def test_a_stuck_polecat_that_works_again_calls_nobody_any_more_and_may_be
         await cleared(shop, "sh-1.1.polecat_stuck", "sh-1.1.polecat_stuck.2")
 
 
+@pytest.mark.document("3: 卡住", "3: 卡住 → 发送 HELP → 升级到 Witness → 人工介入")
 @pytest.mark.parametrize(
     ("kind", "state", "attempt"),
     [

@@ -45,6 +45,7 @@ async def die(shop: Town, attempt: int, **facts: object) -> None:
     await shop.observe("sh-1", ObservationKind.DIED, **({"exit_code": 1} | facts))
 
 
+@pytest.mark.document("2: Polecat")
 async def test_a_spent_budget_moves_the_job_once_to_another_polecat_on_another_host(town: Open) -> None:
     async with town() as shop:
         for attempt in range(1, 6):

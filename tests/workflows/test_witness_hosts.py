@@ -73,6 +73,7 @@ async def test_a_host_whose_worker_takes_no_watch_is_lost_and_dispatcher_and_may
         assert town.tower.rounds["h1"] > 0, "the others are watched on"
 
 
+@pytest.mark.document("2: 网络分区")
 async def test_a_host_that_is_back_is_used_again_and_what_was_moved_away_from_it_is_cleaned_up(post: Open) -> None:
     async with post() as town:
         job = await start_job(town.env, "sh-1")

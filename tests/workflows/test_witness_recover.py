@@ -53,6 +53,7 @@ async def test_a_stopped_witness_watches_nothing_until_it_is_started(post: Open)
         assert await observed(job) == [(1, ObservationKind.DIED)]
 
 
+@pytest.mark.document("4: 重新加载配置", "4: 检查 Polecats 状态", "4: 恢复 patrol 循环", "4: 处理积压邮件")
 async def test_recover_reads_settings_checks_every_polecat_resumes_and_works_off_what_is_outstanding(
     post: Open,
 ) -> None:

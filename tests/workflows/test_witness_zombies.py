@@ -29,6 +29,7 @@ async def cleaned(town: Post, count: int = 1) -> None:
     await eventually(so, what=f"{count} cleanups")
 
 
+@pytest.mark.document("3: Zombie")
 async def test_a_zombie_is_cleaned_up_once_and_nobody_is_called(post: Open) -> None:
     async with post(Watchtower(zombies={"h1": (zombie("sh-7", attempt=3),)})) as town:
         await town.start(started("sh-1"))

@@ -42,6 +42,7 @@ def beating(desk: Desk, lookout: Lookout) -> None:
 # --- heartbeats -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.document("3: 检查心跳")
 def test_a_stopped_agent_is_stale_then_unresponsive_and_each_is_said_once(desk: Desk, lookout: Lookout) -> None:
     desk.start(f"({BEATS}); true")
     eventually((desk.folder() / session_folder.HEARTBEAT).exists)
@@ -117,6 +118,7 @@ def test_the_limits_are_those_of_the_last_order(desk: Desk, lookout: Lookout) ->
     assert lookout.last.thresholds == strict
 
 
+@pytest.mark.document("2: 会话超时")
 def test_a_session_that_lasts_too_long_is_unresponsive(desk: Desk, lookout: Lookout) -> None:
     desk.start(IDLE)
     lookout.orders["thresholds"] = Thresholds(
@@ -130,6 +132,7 @@ def test_a_session_that_lasts_too_long_is_unresponsive(desk: Desk, lookout: Look
 # --- progress ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.document("3: 检查工作进度")
 def test_a_spinner_is_no_progress(desk: Desk, lookout: Lookout) -> None:
     desk.start(SPINS)
     desk.shown("thinking")

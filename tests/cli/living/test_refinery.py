@@ -13,6 +13,7 @@ from models.merging import QueueItemState
 from models.records import Bead, MergeRequest, Rig
 from tests.cli.conftest import Here
 from tests.cli.living.conftest import on_server
+from tests.fault_document import documented
 from workflows.refinery_state import RefineryState
 
 
@@ -46,7 +47,7 @@ class TestRefinery:
     def test_the_queue_is_shown_with_the_keys_that_scripts_rely_on(
         self, here: Here, rig: Rig, bead: Bead, item: str
     ) -> None:
-        shown = here.json("gt", "refinery", "queue", "--rig", rig.name)
+        shown = here.json(*documented("gt refinery queue --rig gastown", {"gastown": rig.name}))
         assert {"rig", "target", "paused", "items"} <= set(shown)
         assert (shown["rig"], shown["paused"]) == (rig.name, False)
         (row,) = shown["items"]
@@ -61,9 +62,11 @@ class TestRefinery:
         assert here.json("gt", "refinery", "resume", "--rig", rig.name)["paused"] is False
 
     def test_an_item_is_held_released_and_returned(self, here: Here, rig: Rig, item: str) -> None:
-        assert here.json("gt", "refinery", "skip", item)["state"] == QueueItemState.HELD
-        assert here.json("gt", "refinery", "process", item, "--rig", rig.name)["state"] == QueueItemState.WAITING
-        assert here.json("gt", "refinery", "clear", "--rig", rig.name)["returned"] == [item]
+        words = {"<queue-item>": item, "gastown": rig.name}
+        assert here.json(*documented("gt refinery skip <queue-item>", words))["state"] == QueueItemState.HELD
+        assert here.json(*documented("gt refinery process <queue-item>", words))["state"] == QueueItemState.WAITING
+        assert here.json("gt", "refinery", "skip", item, "--rig", rig.name)["state"] == QueueItemState.HELD
+        assert here.json(*documented("gt refinery clear --rig gastown", words))["returned"] == [item]
         assert here.json("gt", "refinery", "queue", "--rig", rig.name)["items"] == []
         assert "not in the merge queue" in here.run("gt", "refinery", "skip", item, expect=3).err
 
@@ -93,11 +96,12 @@ class TestRefinery:
         assert f"hint: gt refinery why {item}" in refused.err
         here.run("gt", "refinery", "retry", "sh-zzz.1", "--rig", rig.name, expect=3)
 
+    @pytest.mark.document("8: 重启服务")
     def test_stop_and_start_show_the_state_that_they_leave(self, here: Here, rig: Rig, item: str) -> None:
         (stopped,) = here.json("gt", "refinery", "stop", "--rig", rig.name)
         assert (stopped["rig"], stopped["state"], stopped["waiting"]) == (rig.name, "stopped", 1)
         assert here.json("gt", "refinery", "status", "--rig", rig.name) == [stopped]
-        (started,) = here.json("gt", "refinery", "start", "--all-rigs")
+        (started,) = here.json(*documented("gt refinery start --all-rigs"))
         assert started["state"] == "waiting"
         assert rig.name in here.run("gt", "refinery", "status").out
 
@@ -127,13 +131,16 @@ class TestRefinery:
         assert "failure rate" in here.run("gt", "refinery", "stats", "--rig", rig.name).out
 
     @pytest.mark.parametrize(
-        ("spelling", "key", "value"),
-        [("--retry-count=3", "merge_queue.retry_count", 3), ("--retry-delay=60", "merge_queue.retry_delay", 60)],
+        ("line", "key", "value"),
+        [
+            (documented("gt refinery config --retry-count=3"), "merge_queue.retry_count", 3),
+            (documented("gt refinery config --retry-delay=60"), "merge_queue.retry_delay", 60),
+        ],
     )
     def test_the_users_spelling_of_a_setting_holds_for_the_town(
-        self, here: Here, rig: Rig, item: str, spelling: str, key: str, value: int
+        self, here: Here, rig: Rig, item: str, line: list[str], key: str, value: int
     ) -> None:
-        rows = {row["key"]: row for row in here.json("gt", "refinery", "config", spelling)}
+        rows = {row["key"]: row for row in here.json(*line)}
         assert (rows[key]["value"], rows[key]["origin"]) == (value, "town")
         assert here.json("gt", "config", key)["value"] == value
 

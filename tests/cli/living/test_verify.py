@@ -24,6 +24,7 @@ from models.verification import SAFE, ProblemKind
 from services.town import Town
 from tests.cli.conftest import Here, Outcome, git
 from tests.cli.living.conftest import on_server
+from tests.fault_document import documented
 from workflows.refinery_state import RefineryState
 
 pytestmark = pytest.mark.usefixtures("worker")
@@ -298,6 +299,7 @@ def test_every_disagreement_that_is_known_is_planted() -> None:
     assert {kind for kind, _ in PLANTED} == set(ProblemKind)
 
 
+@pytest.mark.document("8: 验证数据")
 @pytest.mark.parametrize(("kind", "plant"), PLANTED, ids=lambda value: getattr(value, "__name__", str(value)))
 def test_a_planted_disagreement_is_found_named_and_mended_where_that_is_safe(
     world: World, kind: ProblemKind, plant: Callable[[World], str]
@@ -337,7 +339,7 @@ def test_a_town_at_work_agrees(world: World) -> None:
     world.record(elsewhere, JobState.MERGED, merged_sha=sha, close_reason="merged", detail=sha)
     assert world.queue() == [request.id]
     assert world.verify(expect=0).json == {"ok": True, "problems": [], "fixed": [], "unchecked": []}
-    assert world.here.run("bd", "verify", "--grace", "0").out == "Dolt, git and Temporal agree\n"
+    assert world.here.run(*documented("bd verify")).out == "Dolt, git and Temporal agree\n"
 
 
 def test_a_landed_bead_is_closed_as_what_landed(world: World) -> None:

@@ -13,6 +13,7 @@ from services import long_lived
 from tests.cli.conftest import Here
 from tests.cli.living import standins
 from tests.cli.living.conftest import on_server, working
+from tests.fault_document import documented
 from workflows.boot import BootWorkflow
 from workflows.deacon import DeaconWorkflow
 from workflows.mayor import MayorWorkflow
@@ -55,7 +56,7 @@ def run_of(server: int, workflow_id: str) -> str:
 class TestDeacon:
     def test_one_that_runs_shows_whom_it_watches(self, here: Here, server: int) -> None:
         start(server, names.DEACON_ID)
-        shown = here.json("gt", "deacon", "status")
+        shown = here.json(*documented("gt deacon status"))
         assert {"workflow_id", "condition", "run_id", "stopped", "cycles", "watched", "checks"} <= set(shown)
         assert (shown["condition"], shown["run_id"]) == ("running", run_of(server, names.DEACON_ID))
         assert "running" in here.run("gt", "deacon", "status").out
@@ -71,7 +72,7 @@ class TestDeacon:
         assert (stopped["stopped"], stopped["stop_reason"]) == (True, "maintenance")
         assert here.json("gt", "deacon", "status")["condition"] == "stopped"
         before = run_of(server, names.DEACON_ID)
-        again = here.json("gt", "deacon", "restart")
+        again = here.json(*documented("gt deacon restart"))
         assert again["condition"] == "stopped"
         assert again["run_id"] == run_of(server, names.DEACON_ID) != before
         start(server, names.DEACON_ID)  # as every worker does that starts
@@ -82,10 +83,11 @@ class TestDeacon:
     def test_a_reset_forgets_even_that_it_was_stopped(self, here: Here, server: int) -> None:
         start(server, names.DEACON_ID)
         here.run("gt", "deacon", "stop")
-        assert here.json("gt", "deacon", "reset")["condition"] == "running"
+        assert here.json(*documented("gt deacon reset"))["condition"] == "running"
 
+    @pytest.mark.document("8: 重启服务")
     def test_one_that_is_gone_comes_back(self, here: Here, server: int) -> None:
-        assert here.json("gt", "deacon", "start")["condition"] == "running"
+        assert here.json(*documented("gt deacon start"))["condition"] == "running"
 
     def test_stopping_one_that_is_gone_is_unreachable(self, here: Here) -> None:
         assert "hint: gt deacon start" in here.run("gt", "deacon", "stop", expect=4).err
@@ -140,7 +142,7 @@ class TestWitness:
     def test_it_shows_its_state_and_what_the_deacon_thinks(self, here: Here, rig: Rig, server: int) -> None:
         start(server, names.witness_id(rig.name))
         start(server, names.DEACON_ID)
-        shown = here.json("gt", "witness", "status", "--rig", rig.name)
+        shown = here.json(*documented("gt witness status --rig gastown", {"gastown": rig.name}))
         assert {"workflow_id", "condition", "rig", "hosts", "deacon"} <= set(shown)
         assert (shown["rig"], shown["condition"]) == (rig.name, "running")
         assert rig.name in here.run("gt", "witness", "status", "--rig", rig.name).out
@@ -159,17 +161,21 @@ class TestWitness:
 
     def test_recover_prints_its_four_results(self, here: Here, rig: Rig, server: int) -> None:
         start(server, names.witness_id(rig.name))
-        done = here.json("gt", "witness", "recover", "--rig", rig.name)
+        recover = documented("gt witness recover --rig gastown", {"gastown": rig.name})
+        done = here.json(*recover)
         assert {"rig", "settings_read", "verdicts", "unchecked", "patrols", "backlog"} <= set(done)
-        lines = here.run("gt", "witness", "recover", "--rig", rig.name).out.splitlines()
+        lines = here.run(*recover).out.splitlines()
         assert [line[:2] for line in lines] == ["1.", "2.", "3.", "4."]
 
     def test_restart_and_reset_make_a_new_run(self, here: Here, rig: Rig, server: int) -> None:
         witness = names.witness_id(rig.name)
         start(server, witness)
         runs = {run_of(server, witness)}
-        for verb in ("restart", "reset"):
-            runs.add(here.json("gt", "witness", verb, "--rig", rig.name)["run_id"])
+        for line in (
+            documented("gt witness restart --rig gastown", {"gastown": rig.name}),
+            documented("gt witness reset --rig gastown", {"gastown": rig.name}),
+        ):
+            runs.add(here.json(*line)["run_id"])
         assert len(runs) == 3
 
     def test_one_that_never_ran_is_started_and_one_of_an_unknown_rig_is_not_found(self, here: Here, rig: Rig) -> None:
