@@ -153,6 +153,11 @@ class Job:
         job = self._state
         if polecat_kept and not job.holds_slot and job.grant is None:
             return
+        await self.rest(polecat_kept=polecat_kept)
+
+    async def rest(self, *, polecat_kept: bool = True) -> None:
+        """Tell the dispatcher that no session lives any more, and where the job stands instead."""
+        job = self._state
         attempt = job.grant.attempt if job.grant else job.current_attempt
         job.holds_slot, job.grant = False, None
         released = SlotReleased(bead=job.bead, attempt=attempt, state=job.state, polecat_kept=polecat_kept)
@@ -174,9 +179,7 @@ class Job:
     async def keep_polecat(self) -> None:
         """Tell a dispatcher that knows of nothing that the polecat is this job's, though no session lives."""
         await self.hold_slot()
-        job = self._state
-        released = SlotReleased(bead=job.bead, attempt=job.current_attempt, state=job.state)
-        await self._tell_dispatcher("slot_released", released)
+        await self.rest()
 
     async def offer(self) -> bool:
         """Hand the merge request to the Refinery, or take it back; False when no Refinery runs."""

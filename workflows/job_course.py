@@ -177,7 +177,6 @@ class Course:
             job.reassigned = True
             await self._reassign("its agents died again and again")
         else:
-            await self._job.free_slot()
             message = f"the agents of {job.bead} die again and again, the last: {job.last_failure}"
             await self.endings.block(EXHAUSTED, message)
 

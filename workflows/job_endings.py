@@ -109,12 +109,12 @@ class Endings:
         returned = MergeRequestState.RETURNED if job.state is JobState.SUBMITTED else None
         self._job.enter(JobState.BLOCKED, "a person's decision")
         self._job.record(event, message, merge_request=returned)
+        await self._job.rest()
         await self._job.raise_fault(kind, message, level=level)
 
     async def stumble(self, error: ActivityError) -> None:
         """A step failed in a way that retrying cannot mend and that nothing here expects: a person's."""
         message, level = failure_of(error)
-        await self._job.free_slot()
         await self.block(HELP, f"{self._state.bead}: {error.activity_type} failed: {message}", level)
 
     async def leave_host(self) -> None:

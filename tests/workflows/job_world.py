@@ -109,6 +109,8 @@ class JobWorld:
     """where beads say that their work lands"""
     ledger_down: bool = False
     refuse_work: str = ""
+    fails: str = ""
+    """the step on the host that fails for good"""
     unfinished: dict[str, UnfinishedJob] = field(default_factory=dict)
     out_of_queue: dict[str, MergeRequest] = field(default_factory=dict)
     known_attempt: int = 0
@@ -172,6 +174,7 @@ class JobWorld:
 
     @activity.defn
     async def start_attempt(self, request: StartAttempt) -> AttemptStarted:
+        self._work_on_host("start_attempt")
         self.started.append(request)
         if request.attempt <= self.known_attempt:
             return AttemptStarted(
@@ -181,6 +184,7 @@ class JobWorld:
 
     @activity.defn
     async def take_work(self, request: TakeWork) -> WorkTaken:
+        self._work_on_host("take_work")
         if self.refuse_work:
             return WorkTaken(accepted=False, reason=self.refuse_work)
         return WorkTaken(accepted=True, head_sha=f"{request.attempt:040x}")
@@ -191,6 +195,7 @@ class JobWorld:
 
     @activity.defn
     async def end_session(self, request: EndSession) -> None:
+        self._work_on_host("end_session")
         self.ended.append(request)
 
     @activity.defn
@@ -214,6 +219,10 @@ class JobWorld:
     @activity.defn
     async def running_workflows(self, asked: WorkflowIds) -> WorkflowIds:
         return asked
+
+    def _work_on_host(self, step: str) -> None:
+        if step == self.fails:
+            raise ApplicationError(f"{step}: no", type=ErrorCode.REFUSED.value, non_retryable=True)
 
     def _reach_ledger(self) -> None:
         if self.ledger_down:

@@ -217,6 +217,29 @@ async def test_a_blocked_agent_waits_for_a_person_who_sends_it_on(town: Open) ->
         await shop.merge("sh-1")
 
 
+@pytest.mark.parametrize("fails", ["start_attempt", "take_work", "end_session", "the agent", "reworks"])
+async def test_a_job_that_waits_for_a_person_is_blocked_for_its_dispatcher_too(town: Open, fails: str) -> None:
+    world = JobWorld(fails=fails, settings=Settings(polecat=PolecatSettings(max_reworks=0)))
+    async with town(world) as shop:
+        await shop.sling("sh-1")
+        if fails != "start_attempt":
+            await shop.reach("sh-1", JobState.WORKING, 1)
+        if fails == "take_work":
+            await shop.observe("sh-1", ObservationKind.DONE)
+        elif fails == "end_session":
+            await shop.observe("sh-1", ObservationKind.DIED)
+        elif fails == "the agent":
+            await shop.observe("sh-1", ObservationKind.DONE, done_status=DoneStatus.BLOCKED)
+        elif fails == "reworks":
+            await shop.submit_work("sh-1")
+            await shop.judge("sh-1", VerdictKind.FAILED, gate="test")
+        await shop.reach("sh-1", JobState.BLOCKED)
+        await shop.escalated("polecat_exhausted" if fails in {"start_attempt", "reworks"} else "help")
+        [job] = (await shop.dispatch.query(DispatchWorkflow.status)).jobs
+        assert (job.holds_slot, job.waits_for) == (False, "blocked")
+        assert (await shop.sling("sh-1")).state is JobState.BLOCKED
+
+
 async def test_a_job_cancelled_at_work_parks_its_work_and_defers_the_bead(town: Open) -> None:
     async with town() as shop:
         await shop.sling("sh-1")
