@@ -22,7 +22,7 @@ from typing import Any
 from models.gating import GateTally, Seen
 from models.settings import MergeQueueSettings
 from policies.merge_rates import after_merge, confirming_runs, failure_rate, flakes_meant, flakiness, record_of
-from policies.merge_search import Knowledge, batch_size, learn, next_probes
+from policies.merge_search import Knowledge, batch_size, learn, next_probes, whole_queue
 
 CHANGES = 10_000
 SEEDS = 5
@@ -64,12 +64,14 @@ class Yard:
         return 100 * self.wrongly_back / (self.landed + self.wrongly_back)
 
 
-def ours(yard: Yard, changes: int) -> None:
-    """The policies of this project, with one runner and default settings."""
+def ours(yard: Yard, changes: int, *, whole: bool = False) -> None:
+    """The policies of this project, with one runner and default settings; always more waits than fits a batch."""
     settings, seen, waiting = MergeQueueSettings(), Seen(), list[bool]()
     while yard.landed < changes:
         rate = failure_rate(seen.changes)
         size = batch_size(rate, settings.min_batch, settings.max_batch)
+        if whole:
+            size = whole_queue(size, settings.max_batch)
         waiting += yard.changes(size - len(waiting))
         landed, failed, tally = _merge(yard, waiting[:size], seen, settings)
         if failed:
@@ -77,6 +79,11 @@ def ours(yard: Yard, changes: int) -> None:
         del waiting[: landed + failed]
         yard.landed += landed
         seen = after_merge(seen, landed=landed, failed=failed, tallies=[tally], commits=(), gates=(), now=NOW)
+
+
+def ours_whole(yard: Yard, changes: int) -> None:
+    """The same where just so many wait, each time, that all of them are merged as one."""
+    ours(yard, changes, whole=True)
 
 
 def _merge(yard: Yard, batch: list[bool], seen: Seen, settings: MergeQueueSettings) -> tuple[int, int, GateTally]:
@@ -151,7 +158,7 @@ def simulate(
 
 def measure(seeds: int = SEEDS) -> list[dict[str, Any]]:
     """One row for each failure rate and flakiness."""
-    methods = {"ours": ours, "serial": serial, f"halving_{HALVING_BATCH}": halving}
+    methods = {"ours": ours, "ours_whole_queue": ours_whole, "serial": serial, f"halving_{HALVING_BATCH}": halving}
     return [
         {"p": bad, "flakiness": flaky, "floor": round(floor(bad), 3)}
         | {name: simulate(method, bad, flaky, seeds) for name, method in methods.items()}

@@ -128,6 +128,16 @@ def batch_size(failure_rate: float, minimum: int, maximum: int, runners: int = 1
     return min(max(best, minimum, 1), max(maximum, 1) * runners)
 
 
+def whole_queue(best: int, maximum: int, runners: int = 1) -> int:
+    """Up to how many waiting changes are merged as one batch, instead of one of `best` and a rest.
+
+    A rest of a few changes costs a run that tells little. Where nothing more comes, a third more in
+    one batch is within 1.5 % of the fewest runs, a batch and a rest up to 8 % above them (p from 2 to
+    30 %); where so many come that each batch is a third larger, runs per landing grow by 2 %.
+    """
+    return min(best + best // 3, max(maximum, 1) * runners)
+
+
 def mean_runs(size: int, failure_rate: float) -> float:
     """Mean number of runs that find the culprit of a red chain with one runner, the chain's own run left out."""
     rate = _bounded(failure_rate)

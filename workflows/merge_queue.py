@@ -197,9 +197,13 @@ class MergeQueue:
         """Something waits that may be merged."""
         return bool(self._next(now, 1, scope))
 
-    def take(self, now: datetime, limit: int, scope: Scope = EVERYTHING) -> tuple[MergeRequest, ...]:
-        """The next batch, at most `limit` changes for one target; they are being merged from here on."""
-        batch = tuple(self._entries[item].request for item in self._next(now, limit, scope))
+    def take(self, now: datetime, limit: int, scope: Scope = EVERYTHING, *, whole: int = 0) -> tuple[MergeRequest, ...]:
+        """The next batch, for one target: `limit` changes, or all where no more than `whole` can be merged.
+
+        They are being merged from here on.
+        """
+        found = self._next(now, max(limit, whole + 1), scope)
+        batch = tuple(self._entries[item].request for item in (found if len(found) <= whole else found[:limit]))
         for request in batch:
             self._change(request.id, merging=True, attempts=self._entries[request.id].attempts + 1)
         return batch

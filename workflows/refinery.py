@@ -36,7 +36,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from models.records import MergeRequest
     from policies.merge_rates import failure_rate
-    from policies.merge_search import batch_size
+    from policies.merge_search import batch_size, whole_queue
     from workflows import options
     from workflows.labels import Labels
 
@@ -308,7 +308,9 @@ class RefineryWorkflow:
         """Run one MergeWorkflow over the next batch and act on what it reports."""
         settings = facts.settings.merge_queue
         best = self._best(facts)
-        changes = self._queue.take(workflow.now(), min(best, self._state.window or best), self._scope())
+        window = self._state.window
+        whole = 0 if window else whole_queue(best, settings.max_batch, settings.max_concurrent)
+        changes = self._queue.take(workflow.now(), min(best, window or best), self._scope(), whole=whole)
         self._amend(merges=self._state.merges + 1)
         self._show()
         batch = MergeBatch(
@@ -328,7 +330,7 @@ class RefineryWorkflow:
         await self._tell_jobs(self._queue.settle(outcome, workflow.now()))
         # A stall halves the next batch, so that one change that troubles the remote is soon alone.
         size = len(changes)
-        window = max(size // 2, 1) if outcome.stalled else self._state.window * 2
+        window = max(size // 2, 1) if outcome.stalled else window * 2
         self._amend(window=window if window < best else 0)
         troubled = self._queue.troubled()
         self._state = weighed(self._state, outcome, settings, troubled=troubled, now=workflow.now())

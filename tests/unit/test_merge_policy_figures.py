@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from benchmarks.merge_policy import floor, ours, serial, simulate
+from collections.abc import Callable
+
+import pytest
+
+from benchmarks.merge_policy import Yard, floor, ours, ours_whole, serial, simulate
+
+OURS = pytest.mark.parametrize("method", [ours, ours_whole])
 
 
-def test_one_bad_change_in_ten_costs_at_most_0_55_runs_a_landing_and_sends_no_good_change_back() -> None:
-    figures = simulate(ours, 0.1, 0.0)
+@OURS
+def test_one_bad_change_in_ten_costs_at_most_0_55_runs_a_landing_and_sends_no_good_change_back(
+    method: Callable[[Yard, int], None],
+) -> None:
+    figures = simulate(method, 0.1, 0.0)
     assert floor(0.1) < figures["runs_per_landed"] <= 0.55
     assert figures["wrongly_back_percent"] == 0.0
 
 
-def test_with_a_gate_that_lies_once_in_twenty_runs_it_costs_at_most_0_70_and_one_good_change_in_a_thousand() -> None:
-    figures = simulate(ours, 0.1, 0.05)
+@OURS
+def test_with_a_gate_that_lies_once_in_twenty_runs_it_costs_at_most_0_70_and_one_good_change_in_a_thousand(
+    method: Callable[[Yard, int], None],
+) -> None:
+    figures = simulate(method, 0.1, 0.05)
     assert figures["runs_per_landed"] <= 0.70
     assert figures["wrongly_back_percent"] <= 0.1
 

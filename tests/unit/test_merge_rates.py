@@ -26,7 +26,7 @@ from policies.merge_rates import (
     known_commits,
     record_of,
 )
-from policies.merge_search import batch_size
+from policies.merge_search import batch_size, whole_queue
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 TEST = GateSpec(name="test", command="pytest")
@@ -54,12 +54,14 @@ class TestFailureRate:
         assert failure_rate(bad_times) > 0.25
         assert rate_after(100, 10, 0, bad_times) < 0.03
 
-    def test_forty_good_changes_of_a_new_rig_take_three_runs(self) -> None:
-        counts, waiting, runs = ChangeCounts(), 40, 0
+    def test_forty_good_changes_of_a_new_rig_take_two_runs(self) -> None:
+        counts, waiting, sizes = ChangeCounts(), 40, []
         while waiting:
-            size = min(batch_size(failure_rate(counts), 1, 32), waiting)
-            counts, waiting, runs = count_changes(counts, size, 0), waiting - size, runs + 1
-        assert runs == 3
+            best = batch_size(failure_rate(counts), 1, 32)
+            size = waiting if waiting <= whole_queue(best, 32) else best
+            counts, waiting = count_changes(counts, size, 0), waiting - size
+            sizes.append(size)
+        assert sizes == [14, 26]
 
     @given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), max_size=30))
     def test_it_is_a_chance_whatever_is_seen(self, seen: list[tuple[int, int]]) -> None:

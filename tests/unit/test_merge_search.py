@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 from itertools import combinations, pairwise
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.merge_search import Knowledge, Red, batch_size, learn, mean_runs, next_probes, useless
+from policies.merge_search import Knowledge, Red, batch_size, learn, mean_runs, next_probes, useless, whole_queue
 
 RATES = st.floats(0.0, 1.0)
 
@@ -252,3 +253,31 @@ class TestBatchSize:
     def test_more_runners_never_make_it_smaller(self, rate: float) -> None:
         sizes = [batch_size(rate, 1, 32, runners) for runners in range(1, 9)]
         assert sizes == sorted(sizes)
+
+
+def runs_to_empty(waiting: int, rate: float, sizes: Callable[[int], list[int]]) -> float:
+    """Mean runs until a queue that nothing is added to is decided, with the best of `sizes(left)` each time."""
+    pass_rate, needed = 1 - rate, [0.0]
+
+    def runs(size: int, left: int) -> float:
+        red = [pass_rate**place * rate * needed[left - place - 1] for place in range(size)]
+        return 1 + (1 - pass_rate**size) * mean_runs(size, rate) + sum(red) + pass_rate**size * needed[left - size]
+
+    for left in range(1, waiting + 1):
+        needed.append(min(runs(size, left) for size in sizes(left)))
+    return needed[waiting]
+
+
+class TestWholeQueue:
+    @pytest.mark.parametrize("rate", [0.03, 0.05, 0.1, 0.2, 0.3])
+    def test_a_queue_that_nothing_is_added_to_is_decided_with_nearly_the_fewest_runs(self, rate: float) -> None:
+        best = batch_size(rate, 1, 64)
+        whole = whole_queue(best, 64)
+        for waiting in range(best, min(3 * best, 40)):
+            fewest = runs_to_empty(waiting, rate, lambda left: list(range(1, left + 1)))
+            ours = runs_to_empty(waiting, rate, lambda left: [left if left <= whole else best])
+            assert ours <= 1.015 * fewest
+
+    def test_it_is_no_larger_than_runners_may_clear(self) -> None:
+        assert [whole_queue(best, 32) for best in (1, 3, 14, 30)] == [1, 4, 18, 32]
+        assert whole_queue(60, 32, runners=2) == 64

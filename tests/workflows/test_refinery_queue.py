@@ -163,6 +163,12 @@ def test_a_batch_has_one_target_only() -> None:
     assert [request.bead for request in queue.take(LATER, 9)] == ["sh-1", "sh-3"]
 
 
+def test_what_waits_is_taken_whole_where_the_rest_would_be_small() -> None:
+    queue = queue_of(*map(change, beads(9)))
+    assert len(queue.take(LATER, 4, whole=5)) == 4
+    assert len(queue.take(LATER, 4, whole=5)) == 5
+
+
 def test_a_change_that_stalled_alone_is_merged_alone_and_last() -> None:
     queue = queue_of(change("sh-1"))
     queue.take(LATER, 9)
