@@ -21,6 +21,8 @@ CYCLES = 3
 LATE_S = 2.0
 """how much later than asked the Deacon may wake and still have watched"""
 WEDGED_AGAIN = "its code fails again after a restart"
+BOOT_INTERVAL = timedelta(minutes=5)
+"""between two looks of Boot at the Deacon"""
 
 
 # --- the clock ----------------------------------------------------------------------------------
@@ -194,6 +196,18 @@ class Watch(Frozen):
         return self.age_s(self.patrolled_s, max(self.fresh_s, self.pinged_s or 0.0))
 
     @property
+    def worked_s(self) -> float:
+        """How long it did in its present life what it is there for, as its budget counts it.
+
+        Silence is not life. Otherwise one that falls silent for longer than the window each time would be
+        restarted for ever.
+        """
+        signs = [self.answered_s]
+        signs += [self.pinged_s] if self.pings else []
+        signs += [self.patrolled_s] if self.pings and self.has_work else []
+        return min(max(self.born_s, sign or 0.0) for sign in signs) - self.born_s
+
+    @property
     def back(self) -> bool:
         """It has shown in its present life that it does what it is there for."""
         answered = self.doubt is None and _since(self.answered_s, self.born_s)
@@ -262,7 +276,7 @@ def _plan(watch: Watch, cause: Cause, now_s: float, limits: Limits, jitter: floa
     """When it is restarted, or why it is not any more."""
     if cause is Cause.WEDGED and watch.fails_again:
         return watch.model_copy(update={"given_up": WEDGED_AGAIN})
-    spent = after_death(watch.budget, timedelta(seconds=now_s - watch.born_s), limits.recovery, jitter)
+    spent = after_death(watch.budget, timedelta(seconds=watch.worked_s), limits.recovery, jitter)
     if not spent.allowed:
         given_up = f"{len(spent.budget.restarts)} restarts within {limits.recovery.window} s did not help"
         return watch.model_copy(update={"given_up": given_up})
@@ -317,11 +331,16 @@ def may_boot_restart(
         return WEDGED_AGAIN
     recent = within_window(restarts, now, settings)
     if len(recent) >= settings.max_retries:
-        return f"{len(recent)} restarts within {settings.window} s did not help"
+        return f"{len(recent)} restarts within {_window(settings).total_seconds():.0f} s did not help"
     return ""
 
 
 def within_window(restarts: tuple[datetime, ...], now: datetime, settings: RecoverySettings) -> tuple[datetime, ...]:
     """Those that count: a time in the future is of a clock that was set back since."""
-    window = timedelta(seconds=settings.window)
+    window = _window(settings)
     return tuple(at for at in restarts if timedelta(0) <= now - at < window)
+
+
+def _window(settings: RecoverySettings) -> timedelta:
+    """Boot's: never too short for its budget to be spent in it at Boot's pace."""
+    return max(timedelta(seconds=settings.window), BOOT_INTERVAL * (settings.max_retries + 1))

@@ -32,6 +32,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from models import names
 from models.names import WorkflowType
 from models.settings import DeadmanSettings
+from policies.watchdog import BOOT_INTERVAL
 
 CATCH_UP = timedelta(minutes=1)
 """A start that was missed by more than this, because the server was down, is left out."""
@@ -70,7 +71,7 @@ SCHEDULES: tuple[Scheduled, ...] = (
     Scheduled(
         id=names.BOOT_ID,
         workflow=WorkflowType.BOOT,
-        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=timedelta(minutes=5))]),
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=BOOT_INTERVAL)]),
         summary="Boot: is the Deacon alive?",
         limit=timedelta(minutes=15),
     ),

@@ -7,12 +7,22 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from models.settings import HealthSettings, RecoverySettings, Settings
 from models.supervision import Probe, ProbeResult, WitnessPing
-from policies.watchdog import Cause, Limits, Verdict, Watch, WatchClock, judge, may_boot_restart, within_window
+from policies.watchdog import (
+    BOOT_INTERVAL,
+    Cause,
+    Limits,
+    Verdict,
+    Watch,
+    WatchClock,
+    judge,
+    may_boot_restart,
+    within_window,
+)
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WITNESS = "witness/shop"
@@ -235,27 +245,69 @@ def test_a_clock_counts_what_was_expected_and_little_more() -> None:
 
 SETTINGS = st.builds(
     RecoverySettings,
-    max_retries=st.integers(0, 10),
+    max_retries=st.integers(0, 5),
     retry_delay=st.integers(0, 3600),
-    max_delay=st.integers(0, 3600),
-    # Wide enough for every death to be noticed within it, and no life between them counted as healthy.
-    window=st.integers(7200, 100_000),
-    healthy_reset=st.integers(3600, 100_000),
+    max_delay=st.integers(0, 86400),
+    window=st.integers(1, 604800),
+    healthy_reset=st.integers(1, 604800),
 )
+"""every combination that the ranges allow, the odd ones too"""
+PATIENCE = st.integers(10, 86400)
+"""seconds of silence that are borne"""
 RESULTS = st.sampled_from(list(ProbeResult))
 
 
-@given(SETTINGS, st.sampled_from([ABSENT, WEDGED, SILENT]))
-def test_whatever_the_settings_one_that_never_works_is_given_up_after_at_most_the_budget(
-    recovery: RecoverySettings, found: ProbeResult
+def failing(recovery: RecoverySettings, patience_s: float, found: ProbeResult) -> Story:
+    """One that never works again; ANSWERS: it answers, but does not ping."""
+    story = Story(limits=Limits(silence_s=patience_s, patrol_s=patience_s, recovery=recovery))
+    story.found, story.pinging = (lambda _watch: found), False
+    return story
+
+
+def run_until_given_up(story: Story, recovery: RecoverySettings) -> None:
+    for _ in range(recovery.max_retries + 1):
+        story.run(3, step_s=story.limits.silence_s)
+        story.run(1, step_s=1.2 * recovery.max_delay + story.limits.silence_s)
+
+
+@given(SETTINGS, PATIENCE, RESULTS)
+def test_whatever_the_settings_one_that_never_works_is_given_up_when_its_budget_is_spent(
+    recovery: RecoverySettings, patience_s: float, found: ProbeResult
 ) -> None:
-    story = Story(limits=Limits(silence_s=180, patrol_s=180, recovery=recovery), found=lambda _watch: found)
-    story.pinging = False
-    story.run(100)
-    story.run(200, step_s=600)
+    story = failing(recovery, patience_s, found)
+    run_until_given_up(story, recovery)
     assert story.watch.given_up
     assert len(story.restarts) <= recovery.max_retries
+    assert found is WEDGED or len(story.restarts) == recovery.max_retries
     assert story.reports
+
+
+@given(SETTINGS, PATIENCE)
+def test_a_patrol_that_stands_still_after_each_restart_is_given_up_too(
+    recovery: RecoverySettings, patience_s: float
+) -> None:
+    story = failing(recovery, patience_s, ANSWERS)
+    story.pinging, story.patrolling = True, False
+    run_until_given_up(story, recovery)
+    assert len(story.restarts) <= recovery.max_retries
+    assert story.watch.given_up
+
+
+@given(SETTINGS, PATIENCE, st.sampled_from([ABSENT, SILENT, ANSWERS]))
+def test_whatever_the_settings_a_spent_budget_expires_once_it_has_worked_for_the_window_or_for_healthy_reset(
+    recovery: RecoverySettings, patience_s: float, found: ProbeResult
+) -> None:
+    assume(recovery.max_retries > 0)
+    story = failing(recovery, patience_s, found)
+    run_until_given_up(story, recovery)
+    story.found, story.pinging = (lambda _watch: ANSWERS), True  # a person has brought it back
+    story.run(2, step_s=1)
+    story.run(1, step_s=min(recovery.window, recovery.healthy_reset))
+    assert story.watch.given_up == ""
+    before = len(story.restarts)
+    story.found, story.pinging = (lambda _watch: found), False
+    story.run(3, step_s=patience_s)
+    assert len(story.restarts) > before
 
 
 @given(st.lists(st.tuples(RESULTS, st.booleans(), st.booleans(), st.floats(1, 300)), max_size=80))
@@ -294,11 +346,25 @@ def test_the_watch_never_runs_backwards_nor_faster_than_it_was_asked_to(leaps: l
 
 
 def test_boot_restarts_under_its_own_budget() -> None:
-    recovery = RecoverySettings(max_retries=2, window=600)
-    restarts = tuple(NOON - timedelta(seconds=ago) for ago in (700, 599, 1))
+    recovery = RecoverySettings(max_retries=2, window=1800)
+    restarts = tuple(NOON - timedelta(seconds=ago) for ago in (1801, 1799, 1))
     assert within_window(restarts, NOON, recovery) == restarts[1:]
     assert "2 restarts" in may_boot_restart(probe(ABSENT), restarts, False, NOON, recovery)
     assert may_boot_restart(probe(ABSENT), restarts[:2], False, NOON, recovery) == ""
     assert may_boot_restart(probe(WEDGED), (), True, NOON, recovery)
     assert may_boot_restart(probe(WEDGED), (), False, NOON, recovery) == ""
     assert may_boot_restart(probe(ABSENT), (NOON + timedelta(days=1),) * 9, False, NOON, recovery) == ""
+
+
+@given(SETTINGS)
+def test_boots_budget_can_be_reached_and_expires_whatever_the_settings(recovery: RecoverySettings) -> None:
+    restarts, now = list[datetime](), NOON
+    for _ in range(recovery.max_retries + 1):
+        refused = may_boot_restart(probe(ABSENT), tuple(restarts), False, now, recovery)
+        restarts += [] if refused else [now]
+        now += BOOT_INTERVAL
+    assert refused
+    assert len(restarts) == recovery.max_retries
+    now += timedelta(seconds=recovery.window) + BOOT_INTERVAL * (recovery.max_retries + 1)
+    again = may_boot_restart(probe(ABSENT), tuple(restarts), False, now, recovery)
+    assert (again == "") == (recovery.max_retries > 0)
