@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from activities.changes import beads_that_changed, landed_as
+from activities.changes import Submitted, beads_that_changed
 from activities.git import GitRepo
 from activities.merge_styles import Commit, Conflict, Hand
 from models.merging import ChainLink, DropKind, DroppedChange
@@ -17,15 +17,18 @@ class ChainBuilder:
     Args:
         needs: by bead, those that have to stand before it.
         hand: makes the commits.
+        heads: the submitted commits that were found on the remote.
     """
 
-    def __init__(self, repo: GitRepo, base_sha: str, needs: Mapping[str, tuple[str, ...]], hand: Hand) -> None:
+    def __init__(
+        self, repo: GitRepo, base_sha: str, needs: Mapping[str, tuple[str, ...]], hand: Hand, heads: Sequence[str]
+    ) -> None:
         self._repo = repo
         self._needs = needs
         self._hand = hand
+        self._submitted = Submitted(repo, base_sha, heads)
         self._there: set[str] = set()
         """beads that are landed or in the chain"""
-        self._base_sha = base_sha
         self._tip = Commit(base_sha, repo.run("rev-parse", "--verify", f"{base_sha}^{{tree}}").word)
         self.links: list[ChainLink] = []
         self.dropped: list[DroppedChange] = []
@@ -36,7 +39,7 @@ class ChainBuilder:
         Raises:
             GtError: DISK_FULL, GIT_FAILED.
         """
-        landed = landed_as(self._repo, change.bead, change.head_sha, self._base_sha, here=here)
+        landed = self._submitted.landed_as(change.bead, change.head_sha)
         missing = [bead for bead in self._needs.get(change.bead, ()) if bead not in self._there]
         if landed is not None:
             self._there.add(change.bead)
@@ -49,7 +52,7 @@ class ChainBuilder:
             self._merge(change)
 
     def _merge(self, change: MergeRequest) -> None:
-        landed = self._hand.land(change, self._base_sha, self._tip)
+        landed = self._hand.land(change, self._submitted, self._tip)
         if isinstance(landed, Conflict):
             rivals = beads_that_changed(self._repo, change.head_sha, self._tip.sha, landed.files)
             self._drop(change, DropKind.CONFLICT, files=landed.files, rivals=rivals, detail=landed.detail)

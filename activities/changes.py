@@ -39,35 +39,72 @@ class CommitFacts(NamedTuple):
     message: str
 
 
-def read_commits(repo: GitRepo, head_sha: str, target_sha: str) -> tuple[CommitFacts, ...]:
-    """The commits that `head_sha` adds to the target, oldest first.
+class Submitted:
+    """What the heads of a batch add to the target, and whether it is there: read with one command for all of them.
 
-    Raises:
-        GtError: GIT_FAILED where one of them is not here.
+    Args:
+        heads: submitted commits that the repository has.
     """
-    records = _records(repo.run("log", "--topo-order", "--date=raw", _FORM, f"{target_sha}..{head_sha}", "--").text)
-    return tuple(
-        CommitFacts(each[0], tuple(each[1].split()), each[2], each[3], _date(each), each[6])
-        for each in reversed(records)
-    )
+
+    def __init__(self, repo: GitRepo, target_sha: str, heads: Sequence[str]) -> None:
+        self._repo = repo
+        self._target_sha = target_sha
+        self._heads = heads
+        added = _log(repo, *heads, f"^{target_sha}") if heads else []
+        self._added = {record[0]: record for record in added}
+        self._claims = _claims(repo, heads, target_sha, *self._not_searched()) if heads else []
+
+    def landed_as(self, bead: str, head_sha: str) -> str | None:
+        """The commit in the target's history that landed `head_sha` for `bead`, or None."""
+        if head_sha not in self._heads:
+            return landed_as(self._repo, bead, head_sha, self._target_sha, here=False)
+        return next((sha for sha, message in self._claims if lands(message, bead, head_sha)), None)
+
+    def commits(self, head_sha: str) -> tuple[CommitFacts, ...]:
+        """The commits that one of the heads adds to the target, oldest first."""
+        return tuple(
+            CommitFacts(each[0], tuple(each[1].split()), each[2], each[3], _date(each), each[6])
+            for each in reversed(self._records(head_sha))
+        )
+
+    def change(self, head_sha: str) -> ChangeFacts:
+        """The change that one of the heads makes to the target. Bytes that are not UTF-8 are replaced."""
+        # Where there is nothing that the target lacks, the head itself still names an author.
+        records = self._records(head_sha) or _log(self._repo, "-1", head_sha)
+        head = next(record for record in records if record[0] == head_sha)
+        wrote = [record for record in records if " " not in record[1]] or [head]
+        others = {each[3]: f"{each[2]} <{each[3]}>" for each in reversed(wrote) if each[3] not in {head[3], ""}}
+        messages = tuple(record[6] for record in reversed(wrote))
+        return ChangeFacts(head[2], head[3], _date(head), messages, tuple(map(_line, others.values())))
+
+    def _records(self, head_sha: str) -> list[list[str]]:
+        """The commits that a head adds, newest first, whatever else was submitted."""
+        found: list[list[str]] = []
+        at = head_sha
+        while (record := self._added.get(at)) is not None:
+            parents = record[1].split()
+            if len(parents) != 1:
+                # Where history branches, git is to say what comes before what.
+                return _log(self._repo, f"{self._target_sha}..{head_sha}")
+            found.append(record)
+            at = parents[0]
+        return found
+
+    def _not_searched(self) -> tuple[str, ...]:
+        """What every head holds cannot have landed one of them; see `landed_as`."""
+        common = self._repo.attempt("merge-base", "--octopus", self._target_sha, *self._heads)
+        return (f"^{common.word}",) if common.exit_code == 0 else ()
 
 
-def read_change(repo: GitRepo, head_sha: str, target_sha: str) -> ChangeFacts:
-    """Read the change that `head_sha` makes to `target_sha`. Bytes that are not UTF-8 are replaced.
+def _log(repo: GitRepo, *revisions: str) -> list[list[str]]:
+    """Records of `_FORM`, newest first.
 
     Raises:
         GtError: GIT_FAILED where one of the commits is not here.
     """
-    listed = ("log", "--topo-order", "--date=raw", _FORM, f"{target_sha}..{head_sha}", "--")
-    records = _records(repo.run(*listed).text)
-    if not records:
-        # Nothing that the target lacks: the head itself still names an author.
-        records = _records(repo.run("log", "-1", "--date=raw", _FORM, head_sha, "--").text)
-    head = next(record for record in records if record[0] == head_sha)
-    wrote = [record for record in records if " " not in record[1]] or [head]
-    others = {each[3]: f"{each[2]} <{each[3]}>" for each in reversed(wrote) if each[3] not in {head[3], ""}}
-    messages = tuple(record[6] for record in reversed(wrote))
-    return ChangeFacts(head[2], head[3], _date(head), messages, tuple(map(_line, others.values())))
+    listed = repo.run("log", "--topo-order", "--date=raw", _FORM, *revisions, "--").text
+    fields = listed.split("\0")
+    return [[fields[start].lstrip("\n"), *fields[start + 1 : start + 7]] for start in range(0, len(fields) - 7 + 1, 7)]
 
 
 def _date(record: Sequence[str]) -> str:
@@ -90,19 +127,16 @@ def landed_as(repo: GitRepo, bead: str, head_sha: str, target_sha: str, *, here:
             clone is new) everything may have to be searched.
     """
     known = here or repo.resolve(head_sha) is not None
-    listed = repo.run(
-        "log",
-        "--fixed-strings",
-        f"--grep={CHANGE_TRAILER}: {head_sha}",
-        "--format=%H%x00%B%x00",
-        f"{head_sha}..{target_sha}" if known else target_sha,
-        "--",
-    ).text
+    found = _claims(repo, [head_sha], f"{head_sha}..{target_sha}" if known else target_sha)
+    return next((sha for sha, message in found if lands(message, bead, head_sha)), None)
+
+
+def _claims(repo: GitRepo, heads: Sequence[str], *revisions: str) -> list[tuple[str, str]]:
+    """Commits that may say that they land one of the heads, newest first, with their messages."""
+    names_one = (f"--grep={CHANGE_TRAILER}: {head}" for head in heads)
+    listed = repo.run("log", "--fixed-strings", *names_one, "--format=%H%x00%B%x00", *revisions, "--").text
     fields = listed.split("\0")
-    for sha, message in zip(fields[0::2], fields[1::2], strict=False):
-        if lands(message, bead, head_sha):
-            return sha.strip()
-    return None
+    return [(sha.strip(), message) for sha, message in zip(fields[0::2], fields[1::2], strict=False)]
 
 
 def last_landing(repo: GitRepo, bead: str, target_sha: str, known: Iterable[str] = ()) -> str | None:
@@ -128,9 +162,3 @@ def beads_that_changed(repo: GitRepo, head_sha: str, target_sha: str, files: Seq
     listed = repo.attempt("log", "-n", str(MOST_RIVALS), form, f"{head_sha}..{target_sha}", "--", *files)
     named = (word.strip() for word in listed.text.split("\0")) if listed.exit_code == 0 else ()
     return tuple(dict.fromkeys(word for word in named if word))
-
-
-def _records(listed: str) -> list[list[str]]:
-    """Split `log` output whose records are seven fields, each closed by NUL."""
-    fields = listed.split("\0")
-    return [[fields[start].lstrip("\n"), *fields[start + 1 : start + 7]] for start in range(0, len(fields) - 7 + 1, 7)]

@@ -58,7 +58,8 @@ class LandingActivities:
         alive = [change for change in changes if _branch_ref(change.branch) in on_remote]
         fetched = self._fetch(repo, rig, request.target, base, [change.head_sha for change in alive])
         crash_point("chain.fetched")
-        builder = ChainBuilder(repo, base, request.needs, Hand(repo, request.style, request.signing_key))
+        hand = Hand(repo, request.style, request.signing_key)
+        builder = ChainBuilder(repo, base, request.needs, hand, sorted(fetched))
         for change in changes:
             builder.add(change, here=change in alive and change.head_sha in fetched)
         crash_point("chain.built")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from activities.changes import ChangeFacts, CommitFacts, read_change, read_commits
+from activities.changes import ChangeFacts, CommitFacts, Submitted
 from activities.git import IDENTITY, GitRepo, failure
 from models import names
 from models.git_errors import plain_words
@@ -50,7 +50,7 @@ class Hand:
         self._style = style
         self._signing = ("-c", "gpg.format=ssh", "-c", f"user.signingKey={signing_key}") if signing_key else ()
 
-    def land(self, change: MergeRequest, base_sha: str, tip: Commit) -> Commit | Conflict:
+    def land(self, change: MergeRequest, submitted: Submitted, tip: Commit) -> Commit | Conflict:
         """Put `change` on `tip`; a commit with the tip's tree means that there is nothing to land.
 
         A change with merges in it is squashed where commits are kept one by one, since a merge cannot
@@ -58,7 +58,7 @@ class Hand:
         as they are.
 
         Args:
-            base_sha: the target's tip that the chain stands on.
+            submitted: the batch that the change is of.
 
         Raises:
             GtError: what models.git_errors.classify finds; a conflict is an answer, not an error.
@@ -66,10 +66,10 @@ class Hand:
         merged = self._merge_tree(tip.sha, change.head_sha)
         if isinstance(merged, Conflict) or merged == tip.tree:
             return merged if isinstance(merged, Conflict) else tip
-        facts = read_change(self._repo, change.head_sha, base_sha)
+        facts = submitted.change(change.head_sha)
         if self._style is MergeStyle.SQUASH:
             return self._squash(change, facts, merged, tip)
-        commits = read_commits(self._repo, change.head_sha, base_sha)
+        commits = submitted.commits(change.head_sha)
         if self._style is MergeStyle.REBASE and all(len(commit.parents) == 1 for commit in commits):
             return self._rebase(change, commits, tip)
         if self._style is MergeStyle.MERGE and not any(claims(commit.message) for commit in commits):
