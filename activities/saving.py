@@ -176,7 +176,8 @@ class Saver:
         """Copy the agent's index, which knows which files are unchanged, and list what differs from HEAD."""
         self._forget_index()
         if (self._repo.git_dir / "index").exists():
-            shutil.copyfile(self._repo.git_dir / "index", self._index)
+            # With its time: by that git knows which files may have changed since it was written.
+            shutil.copy2(self._repo.git_dir / "index", self._index)
         answer = self._repo.attempt(*_STATUS, environment=self._given)
         if answer.exit_code != 0:
             # The agent's index is damaged.

@@ -97,6 +97,20 @@ class TestWhatIsSaved:
         assert "Work in progress of sh-1, attempt 1" in bench.message()
         assert "shop/toast on h1" in bench.message()
 
+    def test_an_edit_of_the_same_length_in_the_second_of_the_commit_is_saved(self, bench: Bench) -> None:
+        """git tells such a file from an unchanged one by the age of its index alone."""
+        bench.git("config", "core.trustctime", "false")
+        index, then = Path(bench.git("rev-parse", "--absolute-git-dir")) / "index", time.time() - 10
+        bench.write("part.py", "x = 1\n")
+        os.utime(bench.path / "part.py", (then, then))
+        bench.git("add", "part.py")
+        bench.git("commit", "--quiet", "-m", "part")
+        bench.write("part.py", "x = 2\n")
+        for path in (bench.path / "part.py", index):
+            os.utime(path, (then, then))
+        assert bench.save()
+        assert bench.show("part.py") == "x = 2"
+
     def test_the_agents_index_head_and_files_stay_as_they_are(self, bench: Bench) -> None:
         bench.commit("done.txt")
         bench.write("half.txt", "half\n")
