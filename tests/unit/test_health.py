@@ -205,6 +205,15 @@ def test_an_idle_polecat_is_never_accused(
     assert diagnose(idle, thresholds, earlier).kind in {HealthKind.HEALTHY, HealthKind.RECOVERED}
 
 
+@given(sightings, limits, earlier_verdicts, st.sampled_from([{"started": False}, {"done_told": True}]))
+def test_an_idle_polecat_is_never_restarted(
+    sighting: Sighting, thresholds: Thresholds, earlier: HealthKind | None, idle: dict[str, bool]
+) -> None:
+    """No session of it was started, or its work is handed in; whatever else is seen."""
+    idler = sighting.model_copy(update=idle)
+    assert reported_as(diagnose(idler, thresholds, earlier).kind, idler) in {None, ObservationKind.RECOVERED}
+
+
 @given(alive, limits, earlier_verdicts)
 def test_ages_below_all_thresholds_are_always_healthy(
     sighting: Sighting, thresholds: Thresholds, earlier: HealthKind | None

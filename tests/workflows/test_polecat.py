@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 
 import pytest
@@ -152,15 +152,30 @@ async def test_an_agent_that_dies_again_and_again_is_reassigned_once_then_a_pers
         assert [r.attempt for r in shop.world.started] == list(range(1, 9))
 
 
-async def test_a_dead_agent_of_a_closed_bead_is_not_restarted(town: Open) -> None:
-    world = JobWorld(closed=BeadStatusReply(status=BeadStatus.CLOSED, close_reason="not needed"))
-    async with town(world) as shop:
-        await shop.sling("sh-1")
-        await shop.reach("sh-1", JobState.WORKING, 1)
-        await shop.observe("sh-1", ObservationKind.DIED)
-        await shop.job("sh-1").result()
-        assert len(world.started) == 1
-        assert world.writes[-1].bead_status is BeadStatus.CLOSED
+async def test_whatever_would_start_it_again_a_closed_bead_gets_no_further_attempt(town: Open) -> None:
+    async with town() as shop:
+        follows: dict[str, Callable[[str], Awaitable[None]]] = {
+            "sh-1": lambda bead: shop.observe(bead, ObservationKind.DIED),
+            "sh-2": lambda bead: shop.observe(bead, ObservationKind.DIED, shared_cause=True),
+            "sh-3": lambda bead: shop.observe(bead, ObservationKind.DIED, hold=True),
+            "sh-4": lambda bead: shop.observe(bead, ObservationKind.UNRESPONSIVE),
+            "sh-5": lambda bead: shop.decide(bead, Decision(kind=DecisionKind.RETRY)),
+            "sh-6": lambda bead: shop.decide(bead, Decision(kind=DecisionKind.REASSIGN)),
+            "sh-7": lambda bead: shop.judge(bead, VerdictKind.FAILED, gate="test"),
+            "sh-8": lambda bead: shop.judge(bead, VerdictKind.CONFLICT, files=("a.py",)),
+        }
+        for bead in follows:
+            await shop.sling(bead)
+            await shop.reach(bead, JobState.WORKING, 1)
+        for bead in ("sh-7", "sh-8"):
+            await shop.submit_work(bead)
+        shop.world.closed = BeadStatusReply(status=BeadStatus.CLOSED, close_reason="not needed")
+        for bead, follow in follows.items():
+            await follow(bead)
+            await shop.job(bead).result()
+            assert shop.world.events(bead)[-1] == "closed_elsewhere"
+        assert [start.attempt for start in shop.world.started] == [1] * len(follows)
+        assert shop.world.writes[-1].bead_status is BeadStatus.CLOSED
 
 
 async def test_refused_work_is_told_to_the_agent_which_lives_on(town: Open) -> None:
