@@ -23,8 +23,10 @@ from models.mail import (
 )
 from models.records import JobState, JobWrite, MergeRequestState
 
-DIED = "agent_died"
-"""kind of the note about an attempt whose agent was lost"""
+_LOST = frozenset({"agent_died", "agent_unresponsive"})
+"""kinds of the note about an attempt whose agent was lost"""
+_HELPLESS = frozenset({"help", "stuck"})
+"""events with which a polecat cannot go on alone: it said so, or it was seen"""
 _BLOCKING = frozenset({"blocked", "merge_failed", "rework_request"})
 """events with which a job comes to wait for a person; the last two where its reworks are used up"""
 
@@ -62,7 +64,7 @@ def _told(
         ]
     if write.state is JobState.MERGED and write.merge_request_state is MergeRequestState.MERGED and write.merged_sha:
         return [(refinery, polecat, Merged(bead=bead, attempt=attempt, merged_sha=write.merged_sha))]
-    if write.event == "help":
+    if write.event in _HELPLESS:
         return [(polecat, witness, Help(bead=bead, attempt=attempt, problem=write.detail))]
     if write.state is JobState.BLOCKED and write.event in _BLOCKING:
         return [(witness, names.MAYOR_ID, RecoveryNeeded(bead=bead, attempt=attempt, cause=write.detail))]
@@ -70,7 +72,7 @@ def _told(
         old = names.polecat_address(write.rig, former)
         cause = note.text.splitlines()[0] if note and note.text.strip() else ""
         return [(old, polecat, Handoff(bead=bead, attempt=attempt, polecat=former, cause=cause))]
-    if write.event == "working" and note is not None and note.kind == DIED and note.attempt == attempt - 1:
+    if write.event == "working" and note is not None and note.kind in _LOST and note.attempt == attempt - 1:
         cause = note.text.splitlines()[0] if note.text.strip() else ""
         return [(witness, names.DEACON_ID, RecoveredBead(bead=bead, attempt=attempt, cause=cause))]
     return []

@@ -238,6 +238,7 @@ class TestKilledGit:
 
 
 class TestDrops:
+    @pytest.mark.document("5: 冲突")
     def test_a_conflict_is_dropped_with_its_files_and_the_chain_goes_on(
         self, workshop: Workshop, rig: Rig, town_paths: TownPaths
     ) -> None:

@@ -114,6 +114,7 @@ def test_the_protocol_has_all_its_messages() -> None:
     assert a_message().kind is MailKind.NOTE
 
 
+@pytest.mark.document("2: Refinery")
 def test_what_a_job_tells_others_is_recorded_with_its_transition_and_once(ledger: Ledger) -> None:
     bead = a_bead(ledger).id
     told = a_message(f"{bead}.1.1", sender="shop/refinery", protocol=Merged(bead=bead, attempt=1, merged_sha=SHA))

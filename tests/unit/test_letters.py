@@ -31,11 +31,17 @@ TOLD = AttemptNote(attempt=1, kind="told", text="go on")
         ({"event": "hooked", "polecat": None}, {}, []),
         ({"event": "working"}, {}, []),
         ({"event": "working"}, {"note": DIED}, [("shop/witness", "deacon", "RECOVERED_BEAD")]),
+        (
+            {"event": "working"},
+            {"note": DIED.model_copy(update={"kind": "agent_unresponsive"})},
+            [("shop/witness", "deacon", "RECOVERED_BEAD")],
+        ),
         ({"event": "working"}, {"note": TOLD}, []),
         ({"event": "working"}, {"note": DIED.model_copy(update={"attempt": 7})}, []),
         ({"event": "starting"}, {"former": "nux", "note": DIED}, [("shop/nux", "shop/toast", "HANDOFF")]),
         ({"event": "starting"}, {"former": "toast"}, []),
         ({"event": "help", "detail": "which one?"}, {}, [("shop/toast", "shop/witness", "HELP")]),
+        ({"event": "stuck", "detail": "no progress for 1801 s"}, {}, [("shop/toast", "shop/witness", "HELP")]),
         (
             {"event": "submitted", "state": JobState.SUBMITTED, "merge_request": a_request("sh-1", 2)},
             {},

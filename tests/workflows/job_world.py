@@ -42,6 +42,7 @@ from models.jobs import (
     VerdictKind,
     WorkflowIds,
 )
+from models.mail import Message
 from models.merging import FindLanded, Landed
 from models.records import (
     Bead,
@@ -235,6 +236,10 @@ class JobWorld:
             self.take_work, self.settle_intent, self.end_session, self.release_worktree, self.tell_mayor,
             self.running_workflows, self.clear_escalation, self.find_landed,
         ]  # fmt: skip
+
+    def mail(self, bead: str) -> list[Message]:
+        """What the job has told others by mail, in order."""
+        return [message for write in self.writes if write.bead == bead for message in write.mail]
 
     def events(self, bead: str) -> list[str]:
         return [write.event for write in self.writes if write.bead == bead]

@@ -148,6 +148,7 @@ async def test_a_stuck_polecat_is_escalated_once_with_its_last_lines_while_its_s
         (letter,) = shop.world.letters
         assert (letter.kind, letter.level, letter.bead, letter.evidence) == ("polecat_stuck", "L2", "sh-1", TAIL)
         assert letter.message == "toast is stuck on sh-1: no progress for 1800 s"
+        assert [(mail.recipient, mail.kind) for mail in shop.world.mail("sh-1")] == [("shop/witness", "HELP")]
         assert shop.world.ended == []
         assert (await shop.status("sh-1")).state is JobState.WORKING
 
