@@ -16,16 +16,18 @@ if TYPE_CHECKING:
 def queue(status: QueueStatus) -> str:
     state = f"paused: {status.pause_reason}" if status.paused else "running"
     head = f"{status.rig} to {status.target}: {state}" + (", ungated" if status.ungated else "")
-    return head + "\n" + (items(status.items) if status.items else "nothing waits")
+    held = "".join(f"\nnothing is merged to {target}: {why}" for target, why in status.held_targets.items())
+    return head + held + "\n" + (items(status.items) if status.items else "nothing waits")
 
 
 def items(rows: Iterable[QueueItem]) -> str:
-    header = ("ID", "BEAD", "POLECAT", "STATE", "POS", "TRIES", "WAITING", "REASON")
+    header = ("ID", "BEAD", "POLECAT", "TARGET", "STATE", "POS", "TRIES", "WAITING", "REASON")
     cells: list[tuple[object, ...]] = [
         (
             item.id,
             item.bead,
             item.polecat,
+            item.target,
             item.state.value,
             item.position,
             item.attempts,

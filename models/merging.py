@@ -33,6 +33,7 @@ class QueueItem(Frozen):
     attempts: int
     waiting_s: float
     reason: str = ""
+    target: str = ""
 
 
 class QueueStatus(Frozen):
@@ -45,6 +46,8 @@ class QueueStatus(Frozen):
     ungated: bool = False
     flaky: tuple[str, ...] = ()
     """gates that have been red and green at one commit, and still count as flaky"""
+    held_targets: dict[str, str] = Field(default_factory=dict)
+    """by target: why nothing is merged to it until `resume`, though the queue goes on"""
     items: tuple[QueueItem, ...] = ()
 
 

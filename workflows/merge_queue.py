@@ -33,8 +33,12 @@ class Scope(NamedTuple):
     """only those more urgent than this"""
     arrived_upto: int | None = None
     """only those that arrived no later than this"""
+    resting: frozenset[str] = frozenset()
+    """only those for other targets than these"""
 
     def covers(self, entry: QueueEntry) -> bool:
+        if entry.request.target in self.resting:
+            return False
         urgent = self.above_priority is None or entry.request.priority < self.above_priority
         return urgent and (self.arrived_upto is None or entry.arrived <= self.arrived_upto)
 
@@ -147,10 +151,11 @@ class MergeQueue:
         """Hold it until `process`."""
         self._change(merge_request, now=False, held=True)
 
-    def retry(self, merge_request: str, *, front: bool) -> None:
-        """As if no merge with it had ever stalled; released where it is held."""
+    def retry(self, merge_request: str, *, front: bool) -> str:
+        """As if no merge with it had ever stalled; released where it is held. Its target."""
         entry = self._entries[merge_request]
         self._change(merge_request, reason="", setbacks=0, stalled_alone=0, held=False, now=entry.now or front)
+        return entry.request.target
 
     def clear(self, now: datetime) -> tuple[Verdict, ...]:
         """Return every request to its job; what is being merged follows if that decides nothing."""
@@ -196,6 +201,10 @@ class MergeQueue:
     def eligible(self, now: datetime, scope: Scope = EVERYTHING) -> bool:
         """Something waits that may be merged."""
         return bool(self._next(now, 1, scope))
+
+    def next_target(self, now: datetime, scope: Scope = EVERYTHING) -> str:
+        """The target of the next batch. Only while something is eligible."""
+        return self._entries[self._next(now, 1, scope)[0]].request.target
 
     def take(self, now: datetime, limit: int, scope: Scope = EVERYTHING, *, whole: int = 0) -> tuple[MergeRequest, ...]:
         """The next batch, for one target: `limit` changes, or all where no more than `whole` can be merged.
@@ -262,9 +271,9 @@ class MergeQueue:
             if entry.needs and bead in entry.needs:
                 self._change(entry.request.id, needs=tuple(need for need in entry.needs if need != bead))
 
-    def troubled(self) -> bool:
-        """Something waits that stalled alone."""
-        return any(entry.stalled_alone for entry in self._entries.values())
+    def troubled(self, target: str) -> bool:
+        """Something waits for this target that stalled alone."""
+        return any(entry.stalled_alone and entry.request.target == target for entry in self._entries.values())
 
     def in_order(self, now: datetime) -> tuple[QueueEntry, ...]:
         """What waits and is not held, in the order in which it is to be merged."""

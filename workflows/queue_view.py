@@ -43,6 +43,7 @@ def _row(entry: QueueEntry, place: int, now: datetime) -> QueueItem:
         id=entry.request.id,
         bead=entry.request.bead,
         polecat=entry.request.polecat,
+        target=entry.request.target,
         state=entry.state,
         position=place,
         attempts=entry.attempts,
@@ -61,8 +62,9 @@ def status(queue: MergeQueue, state: RefineryState, mood: str) -> RefineryStatus
     return RefineryStatus(
         rig=state.rig,
         state="merging" if merging else mood,
-        why=state.pause_reason,
-        target=facts.rig.branch if facts else "",
+        why=state.pause_reason
+        or "; ".join(f"{name}: {each.held}" for name, each in state.troubles.items() if each.held),
+        target=state.branch,
         ungated=bool(facts and not facts.rig.gates),
         waiting=len(queue.entries) - len(merging) - held,
         held=held,
@@ -132,7 +134,7 @@ def _why_it_waits(queue: MergeQueue, state: RefineryState, entry: QueueEntry, sc
     place = next(row.position for row in listing(queue, now) if row.id == entry.request.id)
     command = f"gt refinery queue --rig {state.rig}"
     words: list[str] = []
-    needs = entry.needs or ()
+    needs, trouble = entry.needs or (), state.trouble(entry.request.target)
     if entry.merging:
         words.append(f"It is being merged, as part of merge {state.merges}.")
     elif entry.held:
@@ -147,8 +149,11 @@ def _why_it_waits(queue: MergeQueue, state: RefineryState, entry: QueueEntry, sc
     elif needs:
         words.append(f"It needs {', '.join(needs)}, not merged yet.")
         command = f"bd show {needs[0]}"
-    elif state.retry_at is not None and state.retry_at > now:
-        words.append(f"The queue tries again at {state.retry_at:%H:%M:%S} UTC.")
+    elif trouble.held:
+        words.append(f"Nothing is merged to {entry.request.target}: {trouble.held}.")
+        command = f"gt refinery resume --rig {state.rig}"
+    elif trouble.retry_at is not None and trouble.retry_at > now:
+        words.append(f"The queue tries again at {trouble.retry_at:%H:%M:%S} UTC.")
     elif state.facts is None:
         words.append("The Refinery has not been able to read the rig's settings yet.")
         command = "gt doctor"

@@ -45,8 +45,8 @@ from workflows.merge_child import run_merge
 from workflows.merge_queue import MergeQueue, Scope
 from workflows.messages import tell, tell_mayor, tell_mayor_cleared
 from workflows.patience import Patience
-from workflows.refinery_state import RefineryState, remember
-from workflows.refinery_trouble import GOES_ON, followed, resumed, weighed
+from workflows.refinery_state import QueueEntry, RefineryState, remember
+from workflows.refinery_trouble import GOES_ON, followed, resumed, tried_at_once, weighed, windowed
 
 CYCLE = timedelta(seconds=60)
 """how old the record's facts may be when a merge starts, and how often a busy queue looks around"""
@@ -169,8 +169,8 @@ class RefineryWorkflow:
     @workflow.update(description="Try this item again now, as if no merge with it had ever failed to finish")
     def retry(self, item: RetryItem) -> QueueItem:
         self._wake()
-        self._queue.retry(item.id, front=item.front)
-        self._amend(retry_at=None)
+        target = self._queue.retry(item.id, front=item.front)
+        self._state = tried_at_once(self._state, target)
         return self._row(item.id)
 
     @retry.validator
@@ -191,7 +191,8 @@ class RefineryWorkflow:
         facts = self._state.facts
         return QueueStatus(
             rig=self._state.rig,
-            target=facts.rig.branch if facts else "",
+            target=self._state.branch,
+            held_targets={name: each.held for name, each in self._state.troubles.items() if each.held},
             paused=self._state.paused,
             pause_reason=self._state.pause_reason,
             ungated=bool(facts and not facts.rig.gates),
@@ -243,21 +244,24 @@ class RefineryWorkflow:
     def _scope(self) -> Scope:
         """What may be merged while the queue is frozen or drains."""
         urgent = self._state.above_priority if self._state.paused else None
-        return Scope(above_priority=urgent, arrived_upto=self._state.drain_upto)
+        resting = self._state.resting(workflow.now())
+        return Scope(above_priority=urgent, arrived_upto=self._state.drain_upto, resting=resting)
 
     def _frozen(self) -> bool:
         return self._state.stopped or (self._state.paused and self._state.above_priority is None)
 
     def _may_merge(self) -> bool:
-        due = self._state.retry_at is None or self._state.retry_at <= workflow.now()
-        return not self._frozen() and due and self._queue.eligible(workflow.now(), self._scope())
+        return not self._frozen() and self._queue.eligible(workflow.now(), self._scope())
 
     def _end_drain(self) -> None:
         """Nothing is left that a drain waits for: it becomes a pause. What is held stays, as it does in a pause."""
         upto = self._state.drain_upto
-        if upto is None or any(entry.arrived <= upto and not entry.held for entry in self._queue.entries):
+        if upto is None or any(entry.arrived <= upto and not self._holds(entry) for entry in self._queue.entries):
             return
         self._amend(paused=True, drain_upto=None)
+
+    def _holds(self, entry: QueueEntry) -> bool:
+        return entry.held or bool(self._state.trouble(entry.request.target).held)
 
     def _cycle(self) -> timedelta:
         return CYCLE if self._state.facts else FIRST_CYCLE
@@ -265,9 +269,9 @@ class RefineryWorkflow:
     async def _rest(self) -> None:
         """Wait for a message, for the next try, or for the end of the cycle."""
         cycle = self._cycle() if self._queue.entries and not self._frozen() else IDLE_CYCLE
-        retry_at = self._state.retry_at
-        if retry_at and not self._frozen() and workflow.now() < retry_at:
-            cycle = min(cycle, retry_at - workflow.now())
+        due = self._state.next_try((entry.request.target for entry in self._queue.entries), workflow.now())
+        if due is not None and not self._frozen():
+            cycle = min(cycle, due - workflow.now())
         self._show()
         try:
             await workflow.wait_condition(
@@ -308,14 +312,15 @@ class RefineryWorkflow:
         """Run one MergeWorkflow over the next batch and act on what it reports."""
         settings = facts.settings.merge_queue
         best = self._best(facts)
-        window = self._state.window
+        target = self._queue.next_target(workflow.now(), self._scope())
+        window = self._state.trouble(target).window
         whole = 0 if window else whole_queue(best, settings.max_batch, settings.max_concurrent)
         changes = self._queue.take(workflow.now(), min(best, window or best), self._scope(), whole=whole)
         self._amend(merges=self._state.merges + 1)
         self._show()
         batch = MergeBatch(
             rig=facts.rig,
-            target=changes[0].target,
+            target=target,
             host=(host := self._state.host or facts.hosts[0]),
             more_hosts=tuple(name for name in facts.hosts if name != host),
             host_timeout_s=facts.settings.hosts.timeout,
@@ -328,12 +333,9 @@ class RefineryWorkflow:
         outcome = await run_merge(batch)
         self._state = remember(self._state, outcome, facts.rig.gates, workflow.now())
         await self._tell_jobs(self._queue.settle(outcome, workflow.now()))
-        # A stall halves the next batch, so that one change that troubles the remote is soon alone.
-        size = len(changes)
-        window = max(size // 2, 1) if outcome.stalled else window * 2
-        self._amend(window=window if window < best else 0)
-        troubled = self._queue.troubled()
-        self._state = weighed(self._state, outcome, settings, troubled=troubled, now=workflow.now())
+        state = windowed(self._state, target, len(changes), best, stalled=bool(outcome.stalled))
+        troubled = self._queue.troubled(target)
+        self._state = weighed(state, target, outcome, settings, troubled=troubled, now=workflow.now())
 
     def _best(self, facts: RigFacts) -> int:
         settings = facts.settings.merge_queue
@@ -372,7 +374,7 @@ class RefineryWorkflow:
             return "paused"
         if self._state.drain_upto is not None:
             return "draining"
-        if self._state.retry_at is not None:
+        if any(trouble.retry_at for trouble in self._state.troubles.values()):
             return "retrying"
         return "waiting" if self._queue.entries else "idle"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from pydantic import Field
@@ -69,6 +70,20 @@ class MergeNote(Frozen):
     gate_runs: int = 0
 
 
+class Trouble(Frozen):
+    """What keeps merges to one target from finishing."""
+
+    broken: int = 0
+    """merges in a row whose gates could not run"""
+    stalls: int = 0
+    """merges in a row that stalled"""
+    window: int = 0
+    """the largest batch after a stall, which halves it; merges that go well double it; 0 = any"""
+    retry_at: datetime | None = None
+    held: str = ""
+    """why nothing is merged to it until somebody answers; trouble on the rig's own branch pauses the whole queue"""
+
+
 class RefineryState(Frozen):
     """All that a Refinery carries from run to run. A bare `{"rig": …}` is a fresh one."""
 
@@ -94,19 +109,32 @@ class RefineryState(Frozen):
     """while paused, changes more urgent than this are merged all the same"""
     drain_upto: int | None = None
     """merges what arrived no later than this, then pauses"""
-    broken: int = 0
-    """merges in a row whose gates could not run"""
-    stalls: int = 0
-    """merges in a row that stalled"""
+    troubles: dict[str, Trouble] = Field(default_factory=dict)
+    """by target; what is not there has none"""
     faults: dict[str, str] = Field(default_factory=dict)
-    """open escalations of this Refinery: ids by kind"""
+    """open escalations of this Refinery: ids by kind, or by `<kind>/<target>` where it is not the rig's own branch"""
     letters: tuple[Letter, ...] = ()
     """what the Mayor was not told yet, in order"""
-    window: int = 0
-    """the largest batch after a stall, which halves it; merges that go well double it; 0 = any"""
-    retry_at: datetime | None = None
     patience: int = 1000
     """messages after which a run hands over"""
+
+    @property
+    def branch(self) -> str:
+        """The rig's own branch; "" while it is not known."""
+        return self.facts.rig.branch if self.facts else ""
+
+    def trouble(self, target: str) -> Trouble:
+        return self.troubles.get(target, Trouble())
+
+    def resting(self, now: datetime) -> frozenset[str]:
+        """Targets to which nothing is merged now."""
+        troubles = self.troubles.items()
+        return frozenset(name for name, each in troubles if each.held or (each.retry_at and each.retry_at > now))
+
+    def next_try(self, targets: Iterable[str], now: datetime) -> datetime | None:
+        """When the first of these targets that wait for another try is tried."""
+        due = (self.trouble(target).retry_at for target in targets)
+        return min((at for at in due if at is not None and at > now), default=None)
 
 
 def remember(state: RefineryState, outcome: MergeOutcome, gates: tuple[GateSpec, ...], now: datetime) -> RefineryState:

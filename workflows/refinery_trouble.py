@@ -1,5 +1,6 @@
 """What a Refinery makes of merges that cannot finish: when it tries again, whom it calls, how it takes the answer.
 
+Each target has its troubles to itself: what keeps one from being merged to keeps no other one.
 Pure: each function returns the state that follows; its `letters` are what the Mayor is to hear of it.
 """
 
@@ -17,7 +18,7 @@ with workflow.unsafe.imports_passed_through():
     from models.jobs import Decision, DecisionKind
     from models.merging import MergeOutcome
     from models.settings import MergeQueueSettings
-    from workflows.refinery_state import RefineryState
+    from workflows.refinery_state import RefineryState, Trouble
 
 STALLED_CYCLE = timedelta(minutes=10)
 """between tries once a person was called"""
@@ -27,49 +28,64 @@ BROKEN, STALLED = AlertType.GATE_BROKEN.value, AlertType.REFINERY_STALLED.value
 
 
 def weighed(
-    state: RefineryState, outcome: MergeOutcome, settings: MergeQueueSettings, *, troubled: bool, now: datetime
+    state: RefineryState,
+    target: str,
+    outcome: MergeOutcome,
+    settings: MergeQueueSettings,
+    *,
+    troubled: bool,
+    now: datetime,
 ) -> RefineryState:
-    """Decide after a merge when to merge again, and whether a person must know.
+    """Decide after a merge to `target` when to merge to it again, and whether a person must know.
 
     Args:
-        troubled: something waits that stalled alone.
+        troubled: something waits for this target that stalled alone.
     """
     if outcome.verdicts:
-        state = calmed(state, troubled=troubled)
-    retry_at = now + timedelta(seconds=settings.retry_delay)
+        state = calmed(state, target, troubled=troubled)
+    trouble, retry_at = state.trouble(target), now + timedelta(seconds=settings.retry_delay)
     if outcome.could_not_run:
-        state = _amended(state, broken=state.broken + 1, retry_at=retry_at)
-        if state.broken > settings.retry_count:
-            state = _told(state, BROKEN, outcome.could_not_run, "gt refinery resume", now)
-            state = _amended(
-                state,
-                paused=True,
-                pause_reason=f"gates could not run: {outcome.could_not_run}",
-                paused_for=state.faults[BROKEN],
-                above_priority=None,
-                drain_upto=None,
-            )
-            state = calmed(state, troubled=troubled)
+        state = _marked(state, target, broken=trouble.broken + 1, retry_at=retry_at)
+        if trouble.broken >= settings.retry_count:
+            state = calmed(_held(state, target, outcome.could_not_run, now), target, troubled=troubled)
     elif outcome.stalled:
-        state = _amended(state, stalls=state.stalls + 1, retry_at=retry_at)
-        if state.stalls > settings.retry_count:
-            state = _told(state, STALLED, outcome.stalled, "gt refinery queue", now)
-            state = _amended(state, retry_at=now + STALLED_CYCLE)
+        state = _marked(state, target, stalls=trouble.stalls + 1, retry_at=retry_at)
+        if trouble.stalls >= settings.retry_count:
+            state = _told(state, STALLED, target, outcome.stalled, "gt refinery queue", now)
+            state = _marked(state, target, retry_at=now + STALLED_CYCLE)
     return state
 
 
-def calmed(state: RefineryState, *, troubled: bool) -> RefineryState:
-    """No trouble is counted any more; a stall is over unless something still stalls by itself."""
-    state = _amended(state, broken=0, stalls=0, retry_at=None)
-    return state if troubled else _over(state, STALLED, "merges go on")
+def windowed(state: RefineryState, target: str, size: int, best: int, *, stalled: bool) -> RefineryState:
+    """A stall halves the next batch, so that one change that troubles the remote is soon alone.
+
+    Args:
+        size: of the batch that was merged, or was to be.
+        best: the size of batches without any trouble.
+    """
+    window = max(size // 2, 1) if stalled else state.trouble(target).window * 2
+    return _marked(state, target, window=window if window < best else 0)
+
+
+def tried_at_once(state: RefineryState, target: str) -> RefineryState:
+    """A person wants something tried that waits for this target."""
+    return _marked(state, target, retry_at=None)
+
+
+def calmed(state: RefineryState, target: str, *, troubled: bool) -> RefineryState:
+    """No trouble of this target is counted any more; a stall is over unless something still stalls by itself."""
+    state = _marked(state, target, broken=0, stalls=0, retry_at=None)
+    return state if troubled else _over(state, _fault(state, STALLED, target), "merges go on")
 
 
 def resumed(state: RefineryState, reason: str) -> RefineryState:
-    """Merge again, and forget earlier trouble."""
+    """Merge again, to every target, and forget earlier trouble."""
     state = _amended(
-        state, paused=False, pause_reason="", paused_for="", above_priority=None, drain_upto=None, window=0
+        state, paused=False, pause_reason="", paused_for="", above_priority=None, drain_upto=None, troubles={}
     )
-    return calmed(_over(state, BROKEN, reason), troubled=False)
+    for fault in state.faults:
+        state = _over(state, fault, reason if fault.startswith(BROKEN) else "merges go on")
+    return state
 
 
 def followed(state: RefineryState, decision: Decision) -> RefineryState:
@@ -78,19 +94,45 @@ def followed(state: RefineryState, decision: Decision) -> RefineryState:
     `retry` and `reassign` let the queue go on, unless somebody has paused it meanwhile. After the
     others what is paused stays so until `resume`, and what stalls is tried as before; of neither people hear again.
     """
-    kind = next((kind for kind, escalation in state.faults.items() if escalation == decision.escalation), None)
-    if kind is None or decision.kind not in GOES_ON:
+    fault = next((fault for fault, escalation in state.faults.items() if escalation == decision.escalation), None)
+    if fault is None or decision.kind not in GOES_ON:
         return state
     # The Mayor knows that it is over: no letter says so.
-    state = _amended(state, faults={other: known for other, known in state.faults.items() if other != kind})
-    if kind == BROKEN and state.paused_for == decision.escalation:
+    state = _amended(state, faults={other: known for other, known in state.faults.items() if other != fault})
+    kind, _, elsewhere = fault.partition("/")
+    if kind == BROKEN and not elsewhere and state.paused_for == decision.escalation:
         return resumed(state, decision.reason)
-    return calmed(state, troubled=True)
+    target = elsewhere or state.branch
+    if kind == BROKEN:
+        state = _marked(state, target, held="")
+    return calmed(state, target, troubled=True)
 
 
-def _told(state: RefineryState, kind: str, message: str, command: str, now: datetime) -> RefineryState:
+def _held(state: RefineryState, target: str, why: str, now: datetime) -> RefineryState:
+    """Merge nothing more until somebody answers: to this target, or to none where it is the rig's own branch."""
+    state = _told(state, BROKEN, target, why, "gt refinery resume", now)
+    reason = f"gates could not run: {why}"
+    if target != state.branch:
+        return _marked(state, target, held=reason)
+    return _amended(
+        state,
+        paused=True,
+        pause_reason=reason,
+        paused_for=state.faults[BROKEN],
+        above_priority=None,
+        drain_upto=None,
+    )
+
+
+def _fault(state: RefineryState, kind: str, target: str) -> str:
+    """How a fault of this kind is named in `faults`."""
+    return kind if target == state.branch else f"{kind}/{target}"
+
+
+def _told(state: RefineryState, kind: str, target: str, message: str, command: str, now: datetime) -> RefineryState:
     """Escalate what keeps the rig from merging, once while it lasts; `command` helps once the cause is gone."""
-    if kind in state.faults:
+    fault, elsewhere = _fault(state, kind, target), target != state.branch
+    if fault in state.faults:
         return state
     escalation = Escalation(
         id=f"{kind}/{state.rig}/{state.merges}",
@@ -98,26 +140,34 @@ def _told(state: RefineryState, kind: str, message: str, command: str, now: date
         level=Level.L3.value,
         source=names.refinery_id(state.rig),
         rig=state.rig,
-        message=f"{message} ({command} --rig {state.rig})",
+        subject=f"{state.rig}/{target}" if elsewhere else "",
+        message=f"{f'{target}: ' if elsewhere else ''}{message} ({command} --rig {state.rig})",
         tried=f"{state.merges} merges; the last ones in a row ended so",
         opened_at=now,
     )
     return _amended(
         state,
-        faults={**state.faults, kind: escalation.id},
+        faults={**state.faults, fault: escalation.id},
         letters=(*state.letters, Letter(escalation=escalation)),
     )
 
 
-def _over(state: RefineryState, kind: str, reason: str) -> RefineryState:
-    if kind not in state.faults:
+def _over(state: RefineryState, fault: str, reason: str) -> RefineryState:
+    if fault not in state.faults:
         return state
-    letter = Letter(cleared=EscalationCleared(id=state.faults[kind], reason=reason))
+    letter = Letter(cleared=EscalationCleared(id=state.faults[fault], reason=reason))
     return _amended(
         state,
-        faults={other: known for other, known in state.faults.items() if other != kind},
+        faults={other: known for other, known in state.faults.items() if other != fault},
         letters=(*state.letters, letter),
     )
+
+
+def _marked(state: RefineryState, target: str, **changes: object) -> RefineryState:
+    """Change what is known of a target's trouble; none is not kept."""
+    trouble = state.trouble(target).model_copy(update=changes)
+    others = {name: known for name, known in state.troubles.items() if name != target}
+    return _amended(state, troubles=others if trouble == Trouble() else {**others, target: trouble})
 
 
 def _amended(state: RefineryState, **changes: object) -> RefineryState:

@@ -96,6 +96,8 @@ class MergeWorld:
     refuses: str = ""
     """the remote's hook refuses every push that holds this bead"""
     target: str = "base"
+    others: dict[str, str] = field(default_factory=dict)
+    """where other branches than the rig's stand"""
     holds: dict[str, tuple[str, ...]] = field(default_factory=lambda: {"base": ()})
     gated: list[str] = field(default_factory=list)
     landings: list[tuple[str, ...]] = field(default_factory=list)
@@ -112,11 +114,11 @@ class MergeWorld:
     @activity.defn
     async def build_chain(self, request: BuildChain) -> Chain:
         self.builds += 1
-        tip, links, dropped = self.target, [], []
+        tip, links, dropped = (base := self.others.get(request.target, self.target)), [], []
         for item in request.changes:
             held = self.holds[tip]
             drop = self.drops.get(item.bead)
-            if item.bead in self.landed:
+            if item.bead in self.holds[base]:
                 drop = DropKind.LANDED
             rival = self.conflicts.get(item.bead, "")
             if rival is None or rival in held:
@@ -124,13 +126,13 @@ class MergeWorld:
             if drop is None and not set(request.needs.get(item.bead, ())) <= set(held):
                 drop = DropKind.WAITS
             if drop is not None:
-                sha = self.target if drop is DropKind.LANDED else None
+                sha = base if drop is DropKind.LANDED else None
                 files = ("a.py",) if drop is DropKind.CONFLICT else ()
                 dropped.append(DroppedChange(merge_request=item.id, bead=item.bead, kind=drop, sha=sha, files=files))
                 continue
             tip = self._commit(tip, item.bead, item.head_sha)
             links.append(ChainLink(merge_request=item.id, bead=item.bead, head_sha=item.head_sha, sha=tip))
-        return Chain(base_sha=self.target, links=tuple(links), dropped=tuple(dropped))
+        return Chain(base_sha=base, links=tuple(links), dropped=tuple(dropped))
 
     @activity.defn
     async def run_gates(self, request: RunGates) -> GateReport:
@@ -142,6 +144,8 @@ class MergeWorld:
         answer = self.pushes.pop(0) if self.pushes else None
         if isinstance(answer, LandResult):
             return answer
+        if request.target in self.others:
+            return self._land_elsewhere(request)
         if answer is not None:
             self.target = self._commit(self.target, answer, answer)
         if request.base_sha != self.target:
@@ -151,6 +155,11 @@ class MergeWorld:
         self.target = request.links[-1].sha
         self.landings.append(tuple(link.bead for link in request.links))
         return LandResult(outcome=LandOutcome.LANDED, target_sha=self.target)
+
+    def _land_elsewhere(self, request: LandChain) -> LandResult:
+        assert self.others[request.target] == request.base_sha, "nobody else moves it"
+        self.others[request.target] = request.links[-1].sha
+        return LandResult(outcome=LandOutcome.LANDED, target_sha=request.links[-1].sha)
 
     def _commit(self, parent: str, bead: str, head: str) -> str:
         sha = hashlib.sha1(f"{parent} {head}".encode()).hexdigest()
