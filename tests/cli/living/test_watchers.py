@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 from temporalio.client import Client
 
+from cli import connect
+from cli import watchers as commands
 from models import names
 from models.records import Rig
 from services import long_lived
@@ -186,7 +188,12 @@ class TestWitness:
 
 
 class TestWithoutAWorker:
-    def test_what_nobody_answers_for_says_so_within_seconds(self, here: Here, server: int) -> None:
+    def test_what_nobody_answers_for_says_so_within_seconds(
+        self, here: Here, server: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for module, bound in ((commands, "ANSWER_S"), (connect, "ACCEPT_S")):
+            assert getattr(module, bound) <= 10
+            monkeypatch.setattr(module, bound, 3.0)  # they need not be waited out
         start(server, names.DEACON_ID)
         outcome = here.run("gt", "deacon", "status", "-o", "json", expect=1)
         assert outcome.json["condition"] in {"silent", "wedged"}
