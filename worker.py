@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 
 from temporalio.client import Client
@@ -94,9 +95,12 @@ async def serve(town: Town, host_only: bool) -> None:
     await worker_life.clear_up_after_predecessor(client, town)
     workers = build_workers(client, town, host_only)
     queues = [(worker.task_queue, worker.task_queue == names.TOWN_QUEUE) for worker in workers]
-    beside = [worker_life.show_readiness(client, town, identity, queues)]
-    if not host_only:
-        beside.append(worker_life.keep_started(client, town, lambda: Ledger.open(town.ledger_url())))
+
+    def open_ledger() -> Ledger:
+        return Ledger.open(town.ledger_url())
+
+    keep = worker_life.register_patiently if host_only else partial(worker_life.keep_started, client)
+    beside = [worker_life.show_readiness(client, town, identity, queues), keep(town, open_ledger)]
     await run_until_stopped(workers, beside)
     readiness.retract(town)
 

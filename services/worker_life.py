@@ -24,6 +24,7 @@ from temporalio.service import RPCError
 from ledger.store import Ledger
 from models.errors import GtError
 from models.records import Host
+from models.town import StoreEngine
 from services import readiness
 from services.alert_files import AlertFiles
 from services.ports import LOOPBACK
@@ -193,6 +194,28 @@ async def _start_new_rigs(client: Client, ledger: Ledger, started: set[str]) -> 
                 await start_rig_workflows(client, rig.name)
                 started.add(rig.name)
         await asyncio.sleep(RIGS_EVERY_S)
+
+
+async def register_patiently(town: Town, open_ledger: Callable[[], Ledger]) -> None:
+    """Make this host known, so that the town's rigs place work here; asked again until the record answers."""
+    if town.file.store.engine is StoreEngine.EMBEDDED:
+        log.warning("no work is placed on %s: another machine's embedded ledger is out of reach", town.file.host)
+        return
+    complaint = ""
+    while True:
+        try:
+            ledger = await asyncio.to_thread(open_ledger)
+            try:
+                await asyncio.to_thread(_register_host, town, ledger)
+            finally:
+                await asyncio.to_thread(ledger.close)
+        except GtError as error:
+            if error.message != complaint:
+                log.warning("%s is not known to the town yet: %s", town.file.host, error.message)
+            complaint = error.message
+            await asyncio.sleep(RETRY_S)
+        else:
+            return
 
 
 def _register_host(town: Town, ledger: Ledger) -> None:
