@@ -30,9 +30,13 @@ def show(call: Call, bead: Bead, **more: Any) -> None:
 
 def table(call: Call, beads: list[Bead], nothing: str = "no beads") -> None:
     """Print many beads."""
+    # Only what is asked for: there may be ten thousand.
+    if call.json:
+        output.emit(call, output.documents(beads), "")
+        return
     rows = [(bead.id, bead.rig, bead.status, bead.priority, bead.type, bead.assignee, bead.title) for bead in beads]
     header = ("ID", "RIG", "STATUS", "P", "TYPE", "ASSIGNEE", "TITLE")
-    output.emit(call, output.documents(beads), output.table(header, rows) if rows else nothing)
+    output.emit(call, None, output.table(header, rows) if rows else nothing)
 
 
 def comments(said: list[Comment]) -> list[dict[str, Any]]:

@@ -60,8 +60,9 @@ def comment(
 def comments(call: Call, bead: BeadArgument) -> None:
     """Show what was said about a bead, oldest first."""
     names.valid_bead(bead)
-    with connect.open_ledger(connect.open_town(call)) as ledger:
-        said = ledger.comments(bead)
+    from ledger import reading
+
+    said = connect.ask_ledger(connect.open_town(call), lambda ask: reading.comments(ask, bead))
     text = "\n\n".join(f"{one.author}, {output.when(one.at)}:\n{one.text}" for one in said)
     output.emit(call, bead_view.comments(said), text or "no comments")
 

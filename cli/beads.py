@@ -13,9 +13,10 @@ from models import names
 from models.errors import ErrorCode, GtError
 
 if TYPE_CHECKING:
+    from ledger.reading import Ask
     from ledger.store import Ledger
     from models.beads import BeadFilter
-    from models.records import BeadChanges
+    from models.records import Bead, BeadChanges
 
 app = new_app("Beads.")
 
@@ -93,19 +94,19 @@ def list_beads(
 ) -> None:
     """List beads, oldest first."""
     wanted = _filter(rig, status, type=type, priority=priority, assignee=assignee, labels=tuple(label or ()))
-    with connect.open_ledger(connect.open_town(call)) as ledger:
-        _require_rig(ledger, rig)
-        beads = ledger.find_beads(wanted, limit)
-    bead_view.table(call, beads)
+    bead_view.table(call, _find(call, wanted, rig, limit))
 
 
 @command(app, "ready")
 def ready(call: Call, rig: OptionalRigOption = None, limit: LimitOption = None) -> None:
     """List open beads that wait for no other bead, the most urgent first."""
-    with connect.open_ledger(connect.open_town(call)) as ledger:
-        _require_rig(ledger, rig)
-        beads = ledger.ready(rig=rig, limit=limit)
-    bead_view.table(call, beads, "nothing is ready")
+    from ledger import reading
+
+    def question(ask: Ask) -> list[Bead]:
+        _require_rig(ask, rig)
+        return reading.ready(ask, rig, limit)
+
+    bead_view.table(call, connect.ask_ledger(connect.open_town(call), question), "nothing is ready")
 
 
 @command(app, "search")
@@ -121,10 +122,7 @@ def search(
     if not text.strip():
         raise GtError(ErrorCode.INVALID_VALUE, "nothing to look for was named", "bd search TEXT")
     wanted = _filter(rig, status, text=text, labels=tuple(label or ()))
-    with connect.open_ledger(connect.open_town(call)) as ledger:
-        _require_rig(ledger, rig)
-        beads = ledger.find_beads(wanted, limit)
-    bead_view.table(call, beads, "nothing was found")
+    bead_view.table(call, _find(call, wanted, rig, limit), "nothing was found")
 
 
 @command(app, "show")
@@ -138,13 +136,16 @@ def show(
     """Show one bead, now or as it was."""
     names.valid_bead(bead)
     moment = None if as_of is None else moments.parse(as_of)
-    with connect.open_ledger(connect.open_town(call)) as ledger:
-        if moment is not None:
+    town = connect.open_town(call)
+    if moment is not None:
+        with connect.open_ledger(town) as ledger:
             found, then = ledger.bead_as_of(bead, moment)
-            bead_view.show(call, found, as_of=output.document(then))
-        else:
-            found, said = ledger.bead(bead), ledger.comments(bead)
-            bead_view.show(call, found, comments=bead_view.comments(said))
+        bead_view.show(call, found, as_of=output.document(then))
+        return
+    from ledger import reading
+
+    found, said = connect.ask_ledger(town, lambda ask: (reading.bead(ask, bead), reading.comments(ask, bead)))
+    bead_view.show(call, found, comments=bead_view.comments(said))
 
 
 @command(app, "update")
@@ -219,6 +220,18 @@ def _require_branch(ledger: Ledger, rig: str, target: str | None) -> None:
         output.warn(f"whether the remote has {target} was not checked: {error.message}")
 
 
-def _require_rig(ledger: Ledger, rig: str | None) -> None:
+def _find(call: Call, wanted: BeadFilter, rig: str | None, limit: int | None) -> list[Bead]:
+    from ledger import reading
+
+    def question(ask: Ask) -> list[Bead]:
+        _require_rig(ask, rig)
+        return reading.find(ask, wanted, limit)
+
+    return connect.ask_ledger(connect.open_town(call), question)
+
+
+def _require_rig(ask: Ask, rig: str | None) -> None:
+    from ledger import reading
+
     if rig is not None:
-        ledger.rig(names.valid_rig(rig))
+        reading.require_rig(ask, names.valid_rig(rig))

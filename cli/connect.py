@@ -12,6 +12,7 @@ from models.errors import ErrorCode, GtError, Level
 if TYPE_CHECKING:
     from temporalio.client import Client, WorkflowHandle
 
+    from ledger.reading import Ask
     from ledger.store import Ledger
     from services.town import Town
 
@@ -58,6 +59,23 @@ def open_ledger(town: Town) -> Iterator[Ledger]:
         yield ledger
     finally:
         ledger.close()
+
+
+def ask_ledger(town: Town, question: Callable[[Ask], T]) -> T:
+    """What `question` (of ledger/reading.py) makes of the town's ledger, as quickly as can be.
+
+    Raises:
+        GtError: LEDGER_UNREACHABLE, LEDGER_DAMAGED, LEDGER_NEWER; what `question` refuses.
+    """
+    from ledger.quick import Unanswered, ask_once
+
+    try:
+        return ask_once(town.ledger_url(), question)
+    except Unanswered:
+        from ledger.rows import asking
+
+        with open_ledger(town) as ledger:
+            return ledger.read(lambda connection: question(asking(connection)))
 
 
 def converse(town: Town, conversation: Callable[[Client], Awaitable[T]]) -> T:

@@ -83,6 +83,8 @@ def fail(message: str, hint: str = "") -> None:
 
 def printable(text: str) -> str:
     """`text` without control characters: a title must not drive the reader's terminal."""
+    if text.replace("\n", "").replace("\t", "").isprintable():
+        return text
     return "".join(
         character if character in _SHOWN_AS_IS or character.isprintable() else _escaped(character) for character in text
     )

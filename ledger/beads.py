@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, exists, insert, select, update
+from sqlalchemy import Connection, Select, insert, select, update
 
-from ledger import schema
-from ledger.dependencies import dependencies_of, open_dependencies, require_bead
-from ledger.edges import values_of
+from ledger import reading, schema
+from ledger.dependencies import open_dependencies, require_bead
 from ledger.labels import put_labels
 from ledger.rigs import FINAL_STATES, find_rig
-from ledger.rows import now_stamp, stamp
+from ledger.rows import asking, now_stamp, stamp
 from ledger.transactions import Transactions, new_token
 from models import names
 from models.errors import ErrorCode, GtError
@@ -91,17 +90,7 @@ class BeadRecords(Transactions):
 
     def ready(self, rig: str | None = None, limit: int | None = None) -> list[Bead]:
         """Open beads whose dependencies are all closed: urgent first, then oldest first."""
-        beads, needed = schema.beads, schema.beads.alias("needed")
-        waits = exists().where(
-            schema.dependencies.c.bead == beads.c.id,
-            schema.dependencies.c.needs == needed.c.id,
-            needed.c.status != BeadStatus.CLOSED.value,
-        )
-        query = select(beads).where(beads.c.status == BeadStatus.OPEN.value, ~waits)
-        if rig is not None:
-            query = query.where(beads.c.rig == rig)
-        ordered = query.order_by(beads.c.priority, beads.c.created_at, beads.c.id).limit(limit)
-        return self.read(lambda connection: beads_of(connection, ordered))
+        return self.read(lambda connection: reading.ready(asking(connection), rig, limit))
 
     def update_bead(self, bead: str, changes: BeadChanges) -> Bead:
         """Change what a person may change; only the fields given are written.
@@ -183,21 +172,12 @@ class BeadRecords(Transactions):
 
 def find_bead(connection: Connection, bead: str) -> Bead:
     """One bead; GtError(NOT_FOUND) where there is none."""
-    found = beads_of(connection, select(schema.beads).where(schema.beads.c.id == bead))
-    if not found:
-        raise GtError(ErrorCode.NOT_FOUND, f"there is no bead {bead!r}", "bd list")
-    return found[0]
+    return reading.bead(asking(connection), bead)
 
 
 def beads_of(connection: Connection, query: Select[Any]) -> list[Bead]:
     """The beads that a query of their table finds, with what they need and how they are labelled."""
-    rows = connection.execute(query).mappings().all()
-    ids = [row["id"] for row in rows]
-    needs, labels = dependencies_of(connection, ids), values_of(connection, schema.labels, "label", ids)
-    return [
-        Bead.model_validate(dict(row) | {"dependencies": needs.get(row["id"], ()), "labels": labels.get(row["id"], ())})
-        for row in rows
-    ]
+    return reading.as_beads(asking(connection), [dict(row) for row in connection.execute(query).mappings()])
 
 
 def insert_bead(connection: Connection, bead: str, new: NewBead, creation: str, **more: Any) -> None:

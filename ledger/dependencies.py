@@ -8,8 +8,8 @@ from typing import Final
 from sqlalchemy import Connection, delete, insert, select, update
 
 from ledger import schema
-from ledger.edges import values_of
-from ledger.rows import now_stamp
+from ledger.reading import no_bead, values_of
+from ledger.rows import asking, now_stamp
 from ledger.transactions import Transactions, take_turn
 from models.errors import ErrorCode, GtError
 from models.records import BeadStatus
@@ -67,7 +67,7 @@ class DependencyRecords(Transactions):
 
 def dependencies_of(connection: Connection, beads: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """What each of `beads` needs; a bead that needs nothing has no entry."""
-    return values_of(connection, schema.dependencies, "needs", beads)
+    return values_of(asking(connection), "dependencies", "needs", beads)
 
 
 def open_dependencies(connection: Connection, beads: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -107,7 +107,7 @@ def _path(connection: Connection, start: str, goal: str) -> list[str] | None:
 def require_bead(connection: Connection, bead: str) -> None:
     """GtError(NOT_FOUND) where there is no such bead."""
     if connection.execute(select(schema.beads.c.id).where(schema.beads.c.id == bead)).first() is None:
-        raise GtError(ErrorCode.NOT_FOUND, f"there is no bead {bead!r}", "bd list")
+        raise no_bead(bead)
 
 
 def _touch(connection: Connection, bead: str) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, insert, select
 
 from ledger import schema
 from ledger.beads import OF_JOBS, beads_of
-from ledger.labels import comments_of, insert_comment, put_labels
+from ledger.labels import all_comments, insert_comment, put_labels
 from ledger.molecules import molecules_of
 from ledger.rigs import all_rigs
 from ledger.rows import stamp
@@ -41,7 +41,7 @@ class ExchangeRecords(Transactions):
             beads = beads_of(connection, query)
             extras = {row[0]: row[1] for row in connection.execute(select(schema.beads.c.id, schema.beads.c.extra))}
             comments: dict[str, list[Comment]] = defaultdict(list)
-            for comment in comments_of(connection, None):
+            for comment in all_comments(connection):
                 comments[comment.bead].append(comment)
             molecules = {molecule.bead: molecule for molecule in molecules_of(connection, beads)}
             return [_line(bead, extras[bead.id], comments[bead.id], molecules.get(bead.id)) for bead in beads]

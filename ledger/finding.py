@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from sqlalchemy import Connection, select
 
-from sqlalchemy import ColumnElement, Connection, Select, exists, func, or_, select
-
-from ledger import schema
+from ledger import reading, schema
 from ledger.beads import beads_of, find_bead
 from ledger.dependencies import dependencies_of
+from ledger.rows import asking
 from ledger.transactions import Transactions
 from models.beads import BeadFilter, TreeNode
 from models.records import Bead
@@ -22,14 +21,7 @@ class FindingRecords(Transactions):
 
     def find_beads(self, wanted: BeadFilter, limit: int | None = None) -> list[Bead]:
         """Beads that fit every part of the filter, oldest first."""
-        query = _filtered(select(schema.beads), wanted)
-        ordered = query.order_by(schema.beads.c.created_at, schema.beads.c.id).limit(limit)
-        return self.read(lambda connection: beads_of(connection, ordered))
-
-    def count_beads(self, wanted: BeadFilter) -> int:
-        """How many beads fit the filter."""
-        query = _filtered(select(func.count()).select_from(schema.beads), wanted)
-        return self.read(lambda connection: int(connection.execute(query).scalar() or 0))
+        return self.read(lambda connection: reading.find(asking(connection), wanted, limit))
 
     def dependency_tree(self, bead: str) -> TreeNode:
         """A bead and what it needs, down to what needs nothing; GtError(NOT_FOUND) for the bead."""
@@ -40,34 +32,6 @@ class FindingRecords(Transactions):
             return _node(bead, needs, beads, set())
 
         return self.read(ask)
-
-
-def _filtered(query: Select[Any], wanted: BeadFilter) -> Select[Any]:
-    beads, labels = schema.beads.c, schema.labels.c
-    if wanted.rig is not None:
-        query = query.where(beads.rig == wanted.rig)
-    if wanted.status:
-        query = query.where(beads.status.in_([status.value for status in wanted.status]))
-    if wanted.type is not None:
-        query = query.where(beads.type == wanted.type.value)
-    if wanted.priority is not None:
-        query = query.where(beads.priority == wanted.priority)
-    if wanted.assignee is not None:
-        query = query.where(beads.assignee == wanted.assignee if wanted.assignee else beads.assignee.is_(None))
-    for label in wanted.labels:
-        query = query.where(exists().where(labels.bead == beads.id, labels.label == label))
-    if wanted.text is not None:
-        query = query.where(_holds(wanted.text))
-    return query
-
-
-def _holds(text: str) -> ColumnElement[bool]:
-    def found_in(column: Any) -> ColumnElement[bool]:
-        return func.lower(column).contains(text.lower(), autoescape=True)
-
-    beads, comments = schema.beads.c, schema.comments.c
-    commented = exists().where(comments.bead == beads.id, found_in(comments.text))
-    return or_(found_in(beads.id), found_in(beads.title), found_in(beads.description), commented)
 
 
 def _below(connection: Connection, bead: str) -> tuple[dict[str, tuple[str, ...]], dict[str, Bead]]:

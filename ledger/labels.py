@@ -7,10 +7,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
-from ledger import schema
+from ledger import reading, schema
 from ledger.dependencies import require_bead
-from ledger.edges import values_of
-from ledger.rows import now_stamp, stamp
+from ledger.rows import asking, now_stamp, stamp
 from ledger.transactions import Transactions, new_token
 from models.beads import Comment, valid_label
 from models.errors import ErrorCode, GtError
@@ -85,17 +84,12 @@ class LabelRecords(Transactions):
 
     def comments(self, bead: str) -> list[Comment]:
         """What was said about a bead, oldest first; GtError(NOT_FOUND) for the bead."""
-
-        def ask(connection: Connection) -> list[Comment]:
-            require_bead(connection, bead)
-            return comments_of(connection, [bead])
-
-        return self.read(ask)
+        return self.read(lambda connection: reading.comments(asking(connection), bead))
 
 
 def labels_of(connection: Connection, bead: str) -> tuple[str, ...]:
     """A bead's labels, sorted."""
-    return values_of(connection, schema.labels, "label", [bead]).get(bead, ())
+    return reading.values_of(asking(connection), "labels", "label", [bead]).get(bead, ())
 
 
 def put_labels(connection: Connection, bead: str, labels: Iterable[str]) -> list[str]:
@@ -106,11 +100,9 @@ def put_labels(connection: Connection, bead: str, labels: Iterable[str]) -> list
     return new
 
 
-def comments_of(connection: Connection, beads: Sequence[str] | None) -> list[Comment]:
-    """Comments of some beads, of all for None; oldest first."""
+def all_comments(connection: Connection) -> list[Comment]:
+    """What was said about every bead, oldest first."""
     query = select(schema.comments).order_by(schema.comments.c.at, schema.comments.c.id)
-    if beads is not None:
-        query = query.where(schema.comments.c.bead.in_(beads))
     return [_comment(row) for row in connection.execute(query).mappings()]
 
 

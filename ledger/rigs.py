@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from ledger import schema
+from ledger.reading import no_rig
 from ledger.rows import stamp
 from ledger.transactions import Transactions, take_turn
 from models import names
@@ -139,7 +140,7 @@ def find_rig(connection: Connection, name: str) -> Rig:
     """One rig; GtError(NOT_FOUND) where there is none."""
     row = connection.execute(select(schema.rigs).where(schema.rigs.c.name == name)).mappings().first()
     if row is None:
-        raise GtError(ErrorCode.NOT_FOUND, f"there is no rig {name!r}", "gt rig list")
+        raise no_rig(name)
     return _rig(row)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Table, and_, insert, update
+from sqlalchemy import Connection, Table, and_, insert, text, update
 
+from ledger.reading import Ask
 from models.errors import ErrorCode, GtError
 
 
@@ -33,6 +35,15 @@ def printable(value: str) -> str:
     For what programs said, such as a pane's last words: refusing it would stop a job's record.
     """
     return value.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def asking(connection: Connection) -> Ask:
+    """Runs the questions of ledger/reading.py over `connection`."""
+
+    def ask(query: str, values: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+        return [dict(row) for row in connection.execute(text(query), values).mappings()]
+
+    return ask
 
 
 def upsert(connection: Connection, table: Table, key: dict[str, Any], values: dict[str, Any]) -> None:

@@ -9,12 +9,12 @@ of `turns`, see `transactions.take_turn`.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Boolean, Column, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.dialects.mysql import LONGTEXT
 
-SCHEMA_VERSION: Final = 5
+from ledger.version import SCHEMA_VERSION as SCHEMA_VERSION
 
 _LONG_TEXT = Text().with_variant(LONGTEXT(), "mysql")
 _TIME = String(27)

@@ -21,6 +21,11 @@ from services.town import Town
 from tests.cli.conftest import Commands
 
 HEAVY = ("temporalio", "sqlalchemy", "pydantic", "rich", "psutil", "pymysql")
+NOT_FOR_READING = (
+    *("temporalio", "sqlalchemy", "rich", "psutil", "pymysql", "apprise", "git", "asyncio", "tomlkit"),
+    *("models.jobs", "models.supervision", "models.merging", "models.gating", "models.settings", "models.alerts"),
+)
+"""for a command that reads beads out of an embedded ledger"""
 
 
 def _all_commands(group: Any, path: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -54,6 +59,27 @@ class TestImports:
         )
         done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == ""
+
+    @pytest.mark.parametrize("line", ["show BEAD", "list", "ready", "comments BEAD", "search login"])
+    def test_reading_beads_loads_only_what_answers(self, line: str, commands: Commands, bead: Bead) -> None:
+        """SQLAlchemy, and the models of everything else, took two thirds of a command's time."""
+        argv = line.replace("BEAD", bead.id).split()
+        probe = (
+            "import sys; from cli import entry; from cli.bead_app import app\n"
+            f"code = entry.run(app, 'bd', {argv!r})\n"
+            "loaded = {name.partition('.')[0] for name in sys.modules} | "
+            "{name for name in sys.modules if name.startswith('models.')}\n"
+            f"print(code, *sorted(loaded & {{*{NOT_FOR_READING!r}}}), file=sys.stderr)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", probe],
+            cwd=commands.cwd,
+            env=commands.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stderr.strip() == "0"
 
     def test_help_costs_at_most_two_and_a_half_times_a_bare_typer_program(self, commands: Commands) -> None:
         bare = "import typer; app = typer.Typer(rich_markup_mode=None); app.command()(lambda: None); app()"

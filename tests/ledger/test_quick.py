@@ -1,0 +1,91 @@
+"""Questions over the bare driver: the same answers as the ledger's, and nothing odd decided there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from ledger import reading, schema
+from ledger.quick import Unanswered, ask_once
+from ledger.reading import Ask
+from ledger.store import Ledger
+from models.errors import ErrorCode, GtError
+from tests.ledger.conftest import free_port
+from tests.ledger.records import a_bead
+
+
+def version_of(ask: Ask) -> int:
+    return int(ask("SELECT version FROM schema_version", {})[0]["version"])
+
+
+def test_it_answers_what_the_ledger_answers(ledger: Ledger, url: str) -> None:
+    hostile = "a\n'b' \\ \"c\" :x %s "
+    first = a_bead(ledger, "naïve 修复 🚀 : 50% of :id", description=hostile, labels=("ui", "slow"))
+    second = a_bead(ledger, "waits", priority=0)
+    ledger.add_dependency(second.id, first.id)
+    ledger.add_comment(first.id, "ada", "50% done: see `:id`")
+    for bead in (first, second):
+        assert ask_once(url, lambda ask, bead=bead: reading.bead(ask, bead.id)) == ledger.bead(bead.id)  # type: ignore[misc]
+        assert ask_once(url, lambda ask, bead=bead: reading.comments(ask, bead.id)) == ledger.comments(bead.id)  # type: ignore[misc]
+    ready = ask_once(url, lambda ask: reading.ready(ask, "shop", None))
+    assert ready == ledger.ready("shop") == [ledger.bead(first.id)]
+    ask_once(url, lambda ask: reading.require_rig(ask, "shop"))
+
+
+def test_what_is_not_there_is_refused_as_the_ledger_refuses_it(ledger: Ledger, url: str) -> None:
+    a_bead(ledger)
+    questions: list[Callable[[Ask], object]] = [
+        lambda ask: reading.bead(ask, "sh-zzz"),
+        lambda ask: reading.comments(ask, "sh-zzz"),
+        lambda ask: reading.require_rig(ask, "market"),
+    ]
+    for question in questions:
+        with pytest.raises(GtError) as refused:
+            ask_once(url, question)
+        assert refused.value.code is ErrorCode.NOT_FOUND
+
+
+def test_all_that_one_question_asks_sees_one_state(ledger: Ledger, url: str) -> None:
+    bead = a_bead(ledger)
+
+    def question(ask: Ask) -> tuple[int, int]:
+        before = len(reading.comments(ask, bead.id))
+        ledger.add_comment(bead.id, "ada", "meanwhile")
+        return before, len(reading.comments(ask, bead.id))
+
+    assert ask_once(url, question) == (0, 0)
+    assert len(ledger.comments(bead.id)) == 1
+
+
+def test_a_ledger_of_another_schema_is_left_to_the_ledger(ledger: Ledger, url: str) -> None:
+    ledger.write(lambda connection: (connection.execute(update(schema.schema_version).values(version=1)), "older"))
+    with pytest.raises(Unanswered):
+        ask_once(url, version_of)
+
+
+def test_a_question_that_fails_is_left_to_the_ledger(ledger: Ledger, url: str) -> None:
+    with pytest.raises(Unanswered):
+        ask_once(url, lambda ask: ask("SELECT nothing FROM nowhere", {}))
+
+
+def test_a_ledger_that_is_not_there_is_left_to_the_ledger_and_not_made(embedded_url: str, tmp_path: Path) -> None:
+    urls = [
+        embedded_url,
+        f"mysql+pymysql://root:secret@127.0.0.1:{free_port()}/town",
+        "postgresql://h/d",
+        "nonsense",
+        f"{embedded_url}?mode=ro",
+    ]
+    for url in urls:
+        with pytest.raises(Unanswered):
+            ask_once(url, version_of)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_file_is_left_to_the_ledger(embedded_url: str, tmp_path: Path) -> None:
+    (tmp_path / "ledger.doltlite").write_bytes(b"not a database at all " * 300)
+    with pytest.raises(Unanswered):
+        ask_once(embedded_url, version_of)
