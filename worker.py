@@ -22,12 +22,13 @@ from activities.ledger import LedgerActivities
 from activities.notices import NoticeActivities
 from activities.nudging import NudgeActivities
 from activities.parked import ParkedActivities
+from activities.rounds import RoundActivities
 from activities.scanner import Scanner
 from activities.standings import StandingActivities
 from activities.supervised import ServiceActivities
 from activities.tmux import Tmux
 from activities.town import TownActivities
-from activities.town_checks import HostCheckActivities, QueueCheckActivities
+from activities.town_checks import HostCheckActivities
 from activities.watching import WatchActivities
 from activities.worktrees import Worktrees
 from ledger.store import Ledger
@@ -71,10 +72,12 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
     ]
     if host_only:
         return workers
-    record = activities_of(ledger)
+    rounds = RoundActivities(client, ledger.load_rig, ledger.town_facts)
+    # A check-in is a local activity, so it belongs to the worker that runs the Witnesses.
+    record = [*activities_of(ledger), rounds.check_in]
     of_town = (
         TownActivities(client),
-        QueueCheckActivities(client),
+        rounds,
         StandingActivities(client),
         NoticeActivities(town.root, town.tmux_socket),
         ServiceActivities(town),

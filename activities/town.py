@@ -14,7 +14,7 @@ from activities.crash_points import crash_point
 from models import names
 from models.escalations import Escalation, EscalationCleared
 from models.jobs import WorkflowIds
-from models.supervision import DeaconLook, Probe, ProbeReport, RestartWorkflow
+from models.supervision import DeaconLook, RestartWorkflow
 from services import long_lived, restarting
 
 ASKED_AT_ONCE = 20
@@ -74,21 +74,6 @@ class TownActivities:
 
         running = await asyncio.gather(*(runs(workflow_id) for workflow_id in asked.ids))
         return WorkflowIds(ids=tuple(name for name, runs_now in zip(asked.ids, running, strict=True) if runs_now))
-
-    @activity.defn
-    async def probe(self, asked: WorkflowIds) -> ProbeReport:
-        """Ping these long-lived workflows, each within seconds, in the order asked.
-
-        Raises:
-            RPCError, TimeoutError: Temporal itself does not answer; retrying helps.
-        """
-        turns = asyncio.Semaphore(ASKED_AT_ONCE)
-
-        async def ping(workflow_id: str) -> Probe:
-            async with turns:
-                return await long_lived.probe(self._client, workflow_id)
-
-        return ProbeReport(probes=tuple(await asyncio.gather(*(ping(workflow_id) for workflow_id in asked.ids))))
 
     @activity.defn
     async def look_at_deacon(self) -> DeaconLook:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from models import names
 from models.merging import QueueItemState, QueueStatus
-from models.supervision import HostSigns, QueueReport, QueueSigns, RigNames
+from models.supervision import HostSigns, QueueSigns
 from models.town import TownPaths
 
 ASK_S = 3.0
@@ -59,14 +60,13 @@ def _steady_clock() -> tuple[str, float]:
     return f"process {os.getpid()}", time.monotonic()
 
 
-class QueueCheckActivities:
-    """On the control queue: whether merge queues get further."""
+class QueueChecks:
+    """Whether merge queues get further."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    @activity.defn
-    async def look_at_queues(self, asked: RigNames) -> QueueReport:
+    async def look(self, rigs: Sequence[str]) -> tuple[QueueSigns, ...]:
         """The queues of these rigs; who does not answer is left out, since that is the ping's to find."""
         turns = asyncio.Semaphore(ASKED_AT_ONCE)
 
@@ -74,8 +74,8 @@ class QueueCheckActivities:
             async with turns:
                 return await self._look(rig)
 
-        found = await asyncio.gather(*(look(rig) for rig in asked.rigs))
-        return QueueReport(queues=tuple(signs for signs in found if signs is not None))
+        found = await asyncio.gather(*(look(rig) for rig in rigs))
+        return tuple(signs for signs in found if signs is not None)
 
     async def _look(self, rig: str) -> QueueSigns | None:
         handle = self._client.get_workflow_handle(names.refinery_id(rig))

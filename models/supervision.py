@@ -10,6 +10,7 @@ from pydantic import Field
 from models.base import Frozen
 from models.errors import Level
 from models.health import HealthReport, Thresholds, Zombie
+from models.jobs import RigFacts
 from models.settings import Settings
 
 
@@ -27,9 +28,27 @@ class WitnessPing(Frozen):
 
 
 class DeaconPong(Frozen):
-    """The Deacon's answer (signal `deacon_pong` of the Witness)."""
+    """The Deacon's answer (its query `pong`): the last ping that it has heard of a rig's Witness."""
 
     number: int
+
+
+class CheckIn(Frozen):
+    """What a Witness does once a cycle beside its patrol."""
+
+    ping: WitnessPing
+    read: bool
+    """the rig's facts are wanted as well"""
+
+
+class CheckedIn(Frozen):
+    """What came of a CheckIn."""
+
+    pong: DeaconPong | None = None
+    """None: the Deacon has not answered in time"""
+    facts: RigFacts | None = None
+    unread: str = ""
+    """why the facts could not be read"""
 
 
 class WitnessHealth(Frozen):
@@ -77,10 +96,6 @@ class Probe(Frozen):
     detail: str = ""
     stopped: bool = False
     """by a person's word: it answers, and does nothing else"""
-
-
-class ProbeReport(Frozen):
-    probes: tuple[Probe, ...] = ()
 
 
 class RestartWorkflow(Frozen):
@@ -135,10 +150,6 @@ class HostSigns(Frozen):
     """two values of that clock can be compared only where this is the same"""
 
 
-class RigNames(Frozen):
-    rigs: tuple[str, ...]
-
-
 class QueueSigns(Frozen):
     """Whether a rig's merge queue gets further."""
 
@@ -151,7 +162,23 @@ class QueueSigns(Frozen):
     """differs whenever the queue, or the merge under way, has got further"""
 
 
-class QueueReport(Frozen):
+class LookAround(Frozen):
+    """What the Deacon asks once a cycle."""
+
+    ids: tuple[str, ...]
+    """workflows to ping"""
+    rigs: tuple[str, ...] = ()
+    """whose merge queues are looked at"""
+
+
+class LookedAround(Frozen):
+    """What came of a LookAround."""
+
+    facts: TownFacts | None = None
+    unread: str = ""
+    """why the record could not be read"""
+    probes: tuple[Probe, ...] | None = None
+    """None: nobody could be asked"""
     queues: tuple[QueueSigns, ...] = ()
     """of those that could be asked"""
 

@@ -97,6 +97,8 @@ class Watch(Frozen):
     run_id: str = ""
     answered_s: float | None = None
     pinged_s: float | None = None
+    ping: int = 0
+    """the number of the last"""
     patrolled_s: float | None = None
     """when its patrol was last seen to have got further"""
     patrolled_at: datetime | None = None
@@ -135,6 +137,7 @@ class Watch(Frozen):
         return self.model_copy(
             update={
                 "pinged_s": now_s,
+                "ping": ping.number,
                 "patrolled_s": now_s if further else self.patrolled_s,
                 "patrolled_at": ping.patrolled_at,
                 "has_work": ping.has_work,

@@ -11,14 +11,22 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from activities.ledger import LedgerActivities
+    from activities.rounds import RoundActivities
     from activities.town import TownActivities
     from models import names
-    from models.jobs import Decision, DecisionKind, WorkflowIds
+    from models.jobs import Decision, DecisionKind, RigName
     from models.merging import PauseRequest
     from models.names import WorkflowType
     from models.settings import Settings
-    from models.supervision import CheckResult, DeaconPong, DeaconStatus, ProbeReport, RestartWorkflow, WitnessPing
+    from models.supervision import (
+        CheckResult,
+        DeaconPong,
+        DeaconStatus,
+        LookAround,
+        LookedAround,
+        RestartWorkflow,
+        WitnessPing,
+    )
     from policies.town_checks import edges
     from policies.watchdog import Limits, Watch, judge
     from workflows import options
@@ -27,7 +35,6 @@ with workflow.unsafe.imports_passed_through():
 
 from workflows.deacon_checks import TownChecks
 from workflows.deacon_post import Post
-from workflows.messages import tell
 from workflows.patience import Patience
 
 SECOND_LOOK = timedelta(seconds=5)
@@ -36,7 +43,7 @@ LOOKS_S = 5.0
 """what the looks of a cycle take; what is longer is not counted as watched"""
 GAP_S = 30.0
 """a Deacon that comes back later than this was away"""
-PROBES = timedelta(minutes=1)
+LOOK = timedelta(minutes=1)
 RESTARTS = timedelta(minutes=1)
 
 
@@ -80,12 +87,16 @@ class DeaconWorkflow:
 
     # --- messages -----------------------------------------------------------------------------
 
-    @workflow.signal(description="WITNESS_PING: a Witness lives; answered by `deacon_pong`")
-    async def witness_ping(self, ping: WitnessPing) -> None:
+    @workflow.signal(description="WITNESS_PING: a Witness lives; answered by the query `pong`")
+    def witness_ping(self, ping: WitnessPing) -> None:
         self._patience.count()
         known = self._watch_of(ping.witness, pings=True)
         self._watches[ping.witness] = known.hear(ping, self._now_s)
-        await tell(ping.witness, "deacon_pong", DeaconPong(number=ping.number))
+
+    @workflow.query(description="The last ping that was heard of a rig's Witness; 0: none yet")
+    def pong(self, asked: RigName) -> DeaconPong:
+        known = self._watches.get(names.witness_id(asked.rig))
+        return DeaconPong(number=known.ping if known else 0)
 
     @workflow.update(description="Judge nobody until `start`; pings are still answered")
     def stop(self, request: PauseRequest) -> DeaconStatus:
@@ -142,12 +153,15 @@ class DeaconWorkflow:
         self._begin(LOOKS_S)
         if self._state.facts is not None:
             self._town.look_at_hosts(self._state.facts)
-        _, report, _ = await asyncio.gather(self._read_facts(), self._probe(), self._look_at_queues())
+        found = await self._look_around()
         self._begin(LOOKS_S)
+        if found.facts is not None:
+            self._amend(facts=found.facts)
+        self._town.looked_around(found, self._now_s)
         newcomers = self._meet()
-        for found in report.probes:
-            if found.workflow_id in self._watches:
-                self._watches[found.workflow_id] = self._watches[found.workflow_id].look(found, self._now_s)
+        for probe in found.probes or ():
+            if probe.workflow_id in self._watches:
+                self._watches[probe.workflow_id] = self._watches[probe.workflow_id].look(probe, self._now_s)
         await self._judge()
         self._amend(cycles=self._state.cycles + 1)
         self._next = workflow.now() + self._pause(newcomers)
@@ -197,39 +211,22 @@ class DeaconWorkflow:
 
     # --- looking ------------------------------------------------------------------------------
 
-    async def _read_facts(self) -> None:
-        """Settings, rigs and hosts; with the record unreadable the last ones hold."""
-        try:
-            facts = await workflow.execute_activity_method(
-                LedgerActivities.town_facts, summary="settings and rigs of the town", **options.ledger_ask()
-            )
-        except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise
-            self._town.ledger_read(str(error.cause))
-            return
-        self._town.ledger_read("")
-        self._amend(facts=facts)
-
-    async def _look_at_queues(self) -> None:
-        if self._state.facts is not None:
-            await self._town.look_at_queues(self._state.facts, self._now_s)
-
-    async def _probe(self) -> ProbeReport:
-        """Ping everybody; who cannot be asked about is not accused either."""
-        asked = self._expected()
+    async def _look_around(self) -> LookedAround:
+        """Read the record, ping everybody, look at the queues; who cannot be asked about is not accused either."""
+        rigs = tuple(self._state.facts.rigs) if self._state.facts else ()
+        asked = LookAround(ids=tuple(self._expected()), rigs=rigs)
         try:
             return await workflow.execute_activity_method(
-                TownActivities.probe,
-                WorkflowIds(ids=tuple(asked)),
-                summary=f"do {len(asked)} workflows answer?",
-                **options.pings(PROBES),
+                RoundActivities.look_around,
+                asked,
+                summary=f"settings; do {len(asked.ids)} workflows answer? do {len(rigs)} merge queues get further?",
+                **options.pings(LOOK),
             )
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
-            workflow.logger.warning("nobody could be asked: %s", error.cause)
-            return ProbeReport()
+            workflow.logger.warning("the look around failed: %s", error.cause)
+            return LookedAround()
 
     def _expected(self) -> list[str]:
         """The Mayor, and the workflows of every rig that is known."""

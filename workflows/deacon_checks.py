@@ -10,18 +10,16 @@ from temporalio.exceptions import ActivityError, TimeoutType, is_cancelled_excep
 from temporalio.exceptions import TimeoutError as ActivityTimeout
 
 with workflow.unsafe.imports_passed_through():
-    from activities.town_checks import HostCheckActivities, QueueCheckActivities
+    from activities.town_checks import HostCheckActivities
     from models import names
     from models.merging import PauseRequest
-    from models.supervision import CheckResult, RigNames, TownFacts
+    from models.supervision import CheckResult, LookedAround, TownFacts
     from policies import town_checks
     from policies.town_checks import TownMemory
     from policies.watchdog import Limits
     from workflows import options
 
 from workflows.messages import tell
-
-LOOKS = timedelta(seconds=20)
 
 
 class TownChecks:
@@ -39,8 +37,12 @@ class TownChecks:
 
     # --- looks --------------------------------------------------------------------------------
 
-    def ledger_read(self, problem: str) -> None:
-        self.memory = self.memory.ledger_read(problem)
+    def looked_around(self, found: LookedAround, now_s: float) -> None:
+        """Take in what concerns ledger and queues."""
+        if found.unread or found.facts is not None:
+            self.memory = self.memory.ledger_read(found.unread)
+        for signs in found.queues:
+            self.memory = self.memory.queue_seen(signs, now_s)
 
     def look_at_hosts(self, facts: TownFacts) -> None:
         """One look at a time on each host; a lost one's takes as long as `hosts.timeout`, so nobody waits here."""
@@ -69,25 +71,6 @@ class TownChecks:
         finally:
             self._looks.pop(host, None)
             self.fresh = True
-
-    async def look_at_queues(self, facts: TownFacts, now_s: float) -> None:
-        """Whether each rig's queue gets further."""
-        if not facts.rigs:
-            return
-        try:
-            report = await workflow.execute_activity_method(
-                QueueCheckActivities.look_at_queues,
-                RigNames(rigs=tuple(facts.rigs)),
-                summary=f"do {len(facts.rigs)} merge queues get further?",
-                **options.pings(LOOKS),
-            )
-        except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise
-            workflow.logger.warning("the merge queues cannot be looked at: %s", error.cause)
-            return
-        for signs in report.queues:
-            self.memory = self.memory.queue_seen(signs, now_s)
 
     # --- verdicts -----------------------------------------------------------------------------
 

@@ -33,6 +33,11 @@ PATIENTLY = RetryPolicy(
 HEARTBEAT_TIMEOUT = timedelta(seconds=5)
 
 
+class LocalOptions(TypedDict, total=False):
+    start_to_close_timeout: timedelta
+    retry_policy: RetryPolicy
+
+
 class ActivityOptions(TypedDict, total=False):
     task_queue: str
     start_to_close_timeout: timedelta
@@ -82,6 +87,11 @@ def sending() -> ActivityOptions:
 def control_briefly() -> ActivityOptions:
     """The same for who comes back to it by itself."""
     return {**control(), "schedule_to_close_timeout": timedelta(seconds=20), "retry_policy": BRIEFLY}
+
+
+def check_in() -> LocalOptions:
+    """A local activity: it holds the workflow's task, so it is short, and the next cycle is its retry."""
+    return {"start_to_close_timeout": timedelta(seconds=5), "retry_policy": RetryPolicy(maximum_attempts=1)}
 
 
 def pings(limit: timedelta) -> ActivityOptions:

@@ -11,10 +11,11 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from activities.ledger import LedgerActivities
+from activities.rounds import RoundActivities
 from models.jobs import Decision, RigName, WitnessStatus, WorkEnded, WorkStarted
 from models.merging import PauseRequest
 from models.names import WorkflowType
-from models.supervision import DeaconPong, WitnessHealth, WitnessRecovered
+from models.supervision import CheckedIn, CheckIn, WitnessHealth, WitnessRecovered
 from workflows import options
 from workflows.labels import Labels, details
 from workflows.patience import Patience
@@ -26,6 +27,10 @@ from workflows.witness_state import HostWatch, WitnessState
 from workflows.witness_zombies import Zombies
 
 LEAVE_PATIENCE = timedelta(seconds=1)
+SLACK = timedelta(seconds=10)
+"""A watch ends when the cycle is due and brings the loop along; its own timer is for when that comes late."""
+SHORT = timedelta(seconds=1)
+"""No watch is shorter, so that one which ends a moment too soon is not followed by many."""
 
 
 @workflow.defn(name=WorkflowType.WITNESS)
@@ -99,11 +104,6 @@ class WitnessWorkflow:
         self._patience.count()
         self._settings_wanted = True
 
-    @workflow.signal(description="The Deacon answers a ping")
-    async def deacon_pong(self, pong: DeaconPong) -> None:
-        self._patience.count()
-        await self._deacon.ponged(pong)
-
     @workflow.signal(description="The Mayor: what was decided about one of this Witness's escalations")
     async def decision(self, decision: Decision) -> None:
         self._patience.count()
@@ -173,12 +173,11 @@ class WitnessWorkflow:
         """Once an interval ping the Deacon and read the settings; in between see to what is due."""
         now = workflow.now()
         self._deacon.look()
-        due = self._cycle_at is None or now >= self._cycle_at + self._interval
         asking = []
-        if due:
+        if self._cycle_due is None or now >= self._cycle_due:
             self._cycle_at = now
-            asking += [self._deacon.ping()] + ([self._hold.post()] if self._hold.active else [])
-        if self._settings_wanted or (due and self._state.work):
+            asking += [self._check_in()] + ([self._hold.post()] if self._hold.active else [])
+        if self._settings_wanted:
             asking.append(self._refresh())
         await asyncio.gather(*asking)
         await self._hold.look()
@@ -186,10 +185,12 @@ class WitnessWorkflow:
 
     async def _wait(self) -> None:
         """Until the next cycle, or something that is due before it; new work after none wants the settings."""
-        idle = not self._state.work
-        assert self._cycle_at is not None
-        dues = (self._cycle_at + self._interval, self._deacon.deadline(), self._hold.next_look())
-        due_at = min(due for due in dues if due is not None)
+        idle, walking, due = not self._state.work, bool(self._patrols), self._cycle_due
+        assert due is not None
+        dues = (due + SLACK if walking else due, self._deacon.deadline(), self._hold.next_look())
+        due_at = min(each for each in dues if each is not None)
+        if walking and due_at >= due:
+            due_at = max(due_at, due + SHORT)  # never in the very moment in which a watch ends
         self._state.deacon.due_at = due_at
         try:
             await workflow.wait_condition(
@@ -197,7 +198,9 @@ class WitnessWorkflow:
                     self._settings_wanted
                     or (idle and bool(self._state.work))
                     or self._patrol_ended
+                    or bool(self._patrols) != walking
                     or self._patience.exhausted
+                    or workflow.now() >= due
                 ),
                 timeout=max(due_at - workflow.now(), timedelta(0)),
                 timeout_summary="the next cycle, or what is due before it",
@@ -206,6 +209,28 @@ class WitnessWorkflow:
             return
         if idle and self._state.work:
             self._settings_wanted = True
+
+    @property
+    def _cycle_due(self) -> datetime | None:
+        return self._cycle_at + self._interval if self._cycle_at else None
+
+    async def _check_in(self) -> None:
+        """Ping the Deacon; with work read the settings too, unless they are being read."""
+        ping = self._state.ping()
+        request = CheckIn(ping=ping, read=bool(self._state.work) and not self._settings_wanted)
+        try:
+            found = await workflow.execute_local_activity_method(
+                RoundActivities.check_in, request, **options.check_in()
+            )
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            found = CheckedIn(unread=str(error.cause))
+        if found.unread:
+            workflow.logger.warning("the record of %s is unreadable: %s", self._state.rig, found.unread)
+        if found.facts is not None:
+            self._state.settings, self._state.facts = found.facts.settings, found.facts
+        await self._deacon.heard(ping, found.pong)
 
     async def _refresh(self) -> None:
         await self._read_settings()
@@ -245,9 +270,15 @@ class WitnessWorkflow:
     async def _patrol(self, host: str) -> None:
         """Round after round on one host while there is something to watch; ends with the host's last attempt."""
         while host in self._state.hosts_to_watch and not self._leaving:
-            begun, started = workflow.now(), self._started
-            if not await self._rounds.walk(host):
-                await self._pause(host, begun, started)
+            until, started = self._next_round(), self._started
+            if not await self._rounds.walk(host, until):
+                await self._pause(host, until, started)
+
+    def _next_round(self) -> datetime:
+        """When the cycle is due that follows this one."""
+        now = workflow.now()
+        due = self._cycle_due or now
+        return due if due - now >= SHORT else now + self._interval
 
     def _reap(self) -> None:
         """Patrols that have ended: one that a bug ended must show, not stop in silence."""
@@ -262,9 +293,9 @@ class WitnessWorkflow:
     def _patrol_ended(self) -> bool:
         return any(patrol.done() for patrol in self._patrols.values())
 
-    async def _pause(self, host: str, begun: datetime, started: int) -> None:
-        """A round that ended early with nothing new waits for the rest of its interval or for new work."""
-        rest = begun + self._interval - workflow.now()
+    async def _pause(self, host: str, until: datetime, started: int) -> None:
+        """A round that ended early with nothing new waits for the rest of its time or for new work."""
+        rest = until - workflow.now()
         if rest <= timedelta(0):
             return
         try:

@@ -6,11 +6,9 @@ from datetime import datetime, timedelta
 
 from temporalio import workflow
 
-from models import names
 from models.alerts import AlertType, Priority
 from models.errors import Level
-from models.supervision import DeaconPong
-from workflows.messages import tell
+from models.supervision import DeaconPong, WitnessPing
 from workflows.witness_faults import Faults
 from workflows.witness_state import WitnessState
 
@@ -26,14 +24,11 @@ class DeaconWatch:
         self._state = state
         self._faults = faults
 
-    async def ping(self) -> None:
-        """Send WITNESS_PING. That nobody is there is no answer."""
-        await tell(names.DEACON_ID, "witness_ping", self._state.ping())
-
-    async def ponged(self, _pong: DeaconPong) -> None:
-        """Any answer is a sign of life, also a late one."""
-        self._state.deacon.answered, self._state.deacon.silent_s = True, 0.0
-        await self._faults.end(DOWN, "the Deacon answers again")
+    async def heard(self, ping: WitnessPing, pong: DeaconPong | None) -> None:
+        """The Deacon has answered this ping, or not."""
+        if pong is not None and pong.number >= ping.number:
+            self._state.deacon.answered, self._state.deacon.silent_s = True, 0.0
+            await self._faults.end(DOWN, "the Deacon answers again")
 
     def look(self) -> None:
         """Count the silence since the last look. After a gap it begins anew."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, TimeoutError, TimeoutType, is_cancelled_exception
@@ -41,8 +41,8 @@ class Rounds:
         self._hold = hold
         self._zombies = zombies
 
-    async def walk(self, host: str) -> bool:
-        """Watch once and pass on what is new; once an interval, what is outstanding is passed on anew.
+    async def walk(self, host: str, until: datetime) -> bool:
+        """Watch once, up to `until`, and pass on what is new; once an interval, what is outstanding is passed on anew.
 
         Returns:
             True when there is a reason for an early end: the next round may follow at once.
@@ -54,7 +54,7 @@ class Rounds:
         doubted = watch.missed or watch.lost
         try:
             # Of a host in doubt a glance is wanted, which tells at once that it is there.
-            report = await self._watch(host, timedelta(0) if doubted else self._interval, known, patience)
+            report = await self._watch(host, timedelta(0) if doubted else until - now, known, patience)
         except ActivityError as error:
             if is_cancelled_exception(error):
                 raise
@@ -68,7 +68,7 @@ class Rounds:
         if self._state.stopped:
             return False
         if repeat:
-            watch.repeat_at = now + self._interval
+            watch.repeat_at = until
         return await self._digest(host, report, known) > 0 or doubted
 
     async def check(self, host: str) -> int | None:

@@ -15,12 +15,12 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
 
-from activities.town_checks import HostCheckActivities, QueueCheckActivities
+from activities.town_checks import HostCheckActivities, QueueChecks
 from models import names
 from models.merging import PauseRequest
 from models.queue import QueueFacts, QueueFactsRequest
 from models.records import MergeRequest
-from models.supervision import HostSigns, QueueSigns, RigNames
+from models.supervision import HostSigns, QueueSigns
 from models.town import TownPaths
 from services import long_lived
 from tests.temporal_server import client_of, dev_server
@@ -87,8 +87,7 @@ async def test_a_queue_is_marked_by_what_comes_next_and_not_by_who_joins_its_end
     refinery = await long_lived.start(client, names.refinery_id("shop"))
 
     async def queues() -> tuple[QueueSigns, ...]:
-        asked = RigNames(rigs=("mill", "shop"))
-        return (await ActivityEnvironment().run(QueueCheckActivities(client).look_at_queues, asked)).queues
+        return await ActivityEnvironment().run(QueueChecks(client).look, ("mill", "shop"))
 
     (empty,) = await queues()
     assert (empty.rig, empty.waiting, empty.merging, empty.paused) == ("shop", 0, 0, False)

@@ -22,20 +22,23 @@ from models.attempts import WatchReport, WatchRig
 from models.cleanup import CleanupKind, CleanupOrder
 from models.errands import Errand, Nudge
 from models.escalations import Escalation, EscalationAck, EscalationCleared, EscalationResolve
-from models.jobs import DecisionKind, ObservationKind, RigFacts, RigName, WorkflowIds
+from models.jobs import DecisionKind, ObservationKind, RigFacts, RigName
 from models.merging import PauseRequest
 from models.queue import QueueFacts, QueueFactsRequest
 from models.records import JobState
 from models.supervision import (
+    CheckedIn,
+    CheckIn,
     DeaconLook,
     HostSigns,
+    LookAround,
+    LookedAround,
     Probe,
-    ProbeReport,
     ProbeResult,
-    QueueReport,
     QueueSigns,
     RestartWorkflow,
-    RigNames,
+    RigWatch,
+    TownFacts,
     WitnessPing,
 )
 from tests.unit.test_cleanup_plan import job
@@ -84,20 +87,23 @@ class ReplayWorld(JobWorld):
         return DeaconLook(pollers=("h1@town#1",), probe=Probe(workflow_id=names.DEACON_ID, result=result))
 
     @activity.defn
-    async def probe(self, asked: WorkflowIds) -> ProbeReport:
+    async def look_around(self, asked: LookAround) -> LookedAround:
         """The Refinery is gone for two looks."""
         self.looked += 1
         gone = {names.refinery_id("shop")} if self.looked in {2, 3} else set()
-        return ProbeReport(
+        return LookedAround(
+            facts=TownFacts(settings=self.settings, rigs={"shop": RigWatch(settings=self.settings)}, hosts=(HOST,)),
             probes=tuple(
                 Probe(workflow_id=each, result=ProbeResult.ABSENT if each in gone else ProbeResult.ANSWERS)
                 for each in asked.ids
-            )
+            ),
+            queues=tuple(QueueSigns(rig=rig) for rig in asked.rigs),
         )
 
     @activity.defn
-    async def look_at_queues(self, asked: RigNames) -> QueueReport:
-        return QueueReport(queues=tuple(QueueSigns(rig=rig) for rig in asked.rigs))
+    async def check_in(self, request: CheckIn) -> CheckedIn:
+        """Nobody answers, so that the Deacon's silence is in the history as well."""
+        return CheckedIn(facts=await self.load_rig(RigName(rig=request.ping.rig)) if request.read else None)
 
     @activity.defn
     async def look_at_host(self) -> HostSigns:
@@ -124,9 +130,9 @@ async def record() -> None:
     ours = [*world.activities, world.load_rig, world.queue_facts, world.watch_rig, *mayors.activities]
     ours += [
         world.look_at_deacon,
-        world.look_at_queues,
+        world.check_in,
+        world.look_around,
         world.look_at_host,
-        world.probe,
         world.restart,
         world.ping_deadman,
     ]

@@ -21,7 +21,7 @@ from models.settings import HealthSettings, HostSettings, Settings
 from tests.temporal_server import client_of, dev_server
 from tests.workflows.merge_world import rig
 from tests.workflows.probes import Record, eventually
-from tests.workflows.witness_world import DOUBLES, DispatchDouble, MayorsDesk, Witness, started
+from tests.workflows.witness_world import DOUBLES, DeaconDouble, DispatchDouble, MayorsDesk, Witness, started
 from workflows.registry import workflow_runner
 from workflows.witness import WitnessWorkflow
 from workflows.witness_state import WitnessState
@@ -57,8 +57,8 @@ async def town(port: int, desk: MayorsDesk) -> AsyncIterator[Witness]:
     record = Record(rig=rig(), settings=settings, hosts=("h1", "h2"))
     async with (
         Worker(
-            client, task_queue=names.TOWN_QUEUE, workflows=DOUBLES, activities=[record.load_rig],
-            workflow_runner=workflow_runner(),
+            client, task_queue=names.TOWN_QUEUE, workflows=DOUBLES,
+            activities=[record.load_rig, DeaconDouble(record).check_in], workflow_runner=workflow_runner(),
         ),
         Worker(client, task_queue=names.CONTROL_QUEUE, activities=desk.activities),
     ):  # fmt: skip

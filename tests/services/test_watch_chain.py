@@ -13,28 +13,29 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from temporalio import activity, workflow
+from temporalio import workflow
 from temporalio.client import Client
-from temporalio.exceptions import ApplicationError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.interceptor import ActivityConduct
 from activities.notices import NoticeActivities
+from activities.rounds import RoundActivities
 from activities.town import TownActivities
-from activities.town_checks import HostCheckActivities, QueueCheckActivities
+from activities.town_checks import HostCheckActivities
 from models import names
-from models.errors import ErrorCode
+from models.errors import ErrorCode, GtError
 from models.escalations import Escalation, EscalationCleared
-from models.jobs import RigName
+from models.jobs import RigFacts, RigName
 from models.merging import QueueStatus
 from models.names import WorkflowType
 from models.settings import HealthSettings, Settings
-from models.supervision import DeaconPong, DeaconStatus, RigWatch, TownFacts, WitnessPing
+from models.supervision import CheckedIn, CheckIn, DeaconStatus, RigWatch, TownFacts, WitnessPing
 from models.town import TownPaths
 from services import long_lived
 from services.polling import activities_of
 from tests.services.conftest import eventually
 from tests.temporal_server import client_of, dev_server
+from workflows import options
 from workflows.deacon import DeaconWorkflow
 
 SETTINGS = Settings(health=HealthSettings(check_interval=1, witness_timeout=10, patrol_timeout=10))
@@ -45,28 +46,31 @@ WITNESS = names.witness_id("shop")
 
 @workflow.defn(name=WorkflowType.WITNESS)
 class PingingWitness:
-    """Pings each second; fails at the next ping while its rig is in BROKEN."""
+    """Checks in each second; fails at the next time while its rig is in BROKEN."""
 
     @workflow.init
     def __init__(self, state: RigName) -> None:
         self._rig = state.rig
+        self._answered = 0
+        """pings that the Deacon has answered"""
 
     @workflow.run
     async def run(self, state: RigName) -> None:
-        deacon = workflow.get_external_workflow_handle(names.DEACON_ID)
-        for number in range(1000):
+        for number in range(1, 1000):
             if state.rig in BROKEN:
                 raise RuntimeError("a bug")
             ping = WitnessPing(
                 rig=state.rig, witness=names.witness_id(state.rig), number=number, patrolled_at=workflow.now()
             )
-            with contextlib.suppress(ApplicationError):
-                await deacon.signal("witness_ping", ping)
+            found: CheckedIn = await workflow.execute_local_activity_method(
+                RoundActivities.check_in, CheckIn(ping=ping, read=True), **options.check_in()
+            )
+            self._answered += found.pong is not None and found.pong.number == number
             await workflow.sleep(1)
 
-    @workflow.signal
-    def deacon_pong(self, pong: DeaconPong) -> None:
-        return None
+    @workflow.query
+    def answered(self) -> int:
+        return self._answered
 
     @workflow.query
     def status(self) -> dict[str, bool]:
@@ -131,12 +135,14 @@ class Record:
     readable: bool = True
     reads: list[bool] = field(default_factory=list)
 
-    @activity.defn
-    async def town_facts(self) -> TownFacts:
+    def town_facts(self) -> TownFacts:
         self.reads.append(self.readable)
         if not self.readable:
-            raise ApplicationError("the ledger is down", type=ErrorCode.LEDGER_UNREACHABLE.value, non_retryable=True)
+            raise GtError(ErrorCode.LEDGER_UNREACHABLE, "the ledger is down")
         return TownFacts(settings=SETTINGS, rigs={"shop": RigWatch(settings=SETTINGS)}, hosts=("h1",))
+
+    def load_rig(self, asked: RigName) -> RigFacts:
+        raise GtError(ErrorCode.LEDGER_UNREACHABLE, f"no facts of {asked.rig}")
 
 
 @pytest.fixture
@@ -156,11 +162,12 @@ class Chain:
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
         client, conduct = self.client, [ActivityConduct()]
+        rounds = RoundActivities(client, self.record.load_rig, self.record.town_facts)
         control = [
             method
             for owner in (
                 TownActivities(client),
-                QueueCheckActivities(client),
+                rounds,
                 NoticeActivities(self._root, f"gt-{self._root.name}"),
             )
             for method in activities_of(owner)
@@ -172,7 +179,7 @@ class Chain:
                 client,
                 task_queue=names.TOWN_QUEUE,
                 workflows=workflows,
-                activities=[self.record.town_facts],
+                activities=[rounds.check_in],
                 workflow_runner=UnsandboxedWorkflowRunner(),
                 sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
             ),
@@ -225,6 +232,11 @@ async def test_whoever_is_gone_is_brought_back_within_seconds_and_nobody_is_both
             await eventually(f"{name} to come back", back)
         await eventually("everybody to be well", chain.all_well)
         assert await chain.letters() == ([], [])
+
+        async def answered() -> bool:
+            return bool(await chain.client.get_workflow_handle(WITNESS).query("answered"))
+
+        await eventually("a ping to be answered", answered)
 
 
 async def test_a_witness_whose_code_fails_is_restarted_once_then_a_persons_and_cleared_once_it_is_repaired(

@@ -15,21 +15,18 @@ from temporalio.testing import WorkflowEnvironment
 from models import names
 from models.alerts import Notice
 from models.base import Frozen
-from models.errors import ErrorCode
 from models.escalations import EscalationCleared
-from models.jobs import WorkflowIds
+from models.jobs import RigName
 from models.settings import HealthSettings, Settings
 from models.supervision import (
-    DeaconPong,
     DeaconStatus,
     HostSigns,
+    LookAround,
+    LookedAround,
     Probe,
-    ProbeReport,
     ProbeResult,
-    QueueReport,
     QueueSigns,
     RestartWorkflow,
-    RigNames,
     RigWatch,
     TownFacts,
     WatchedStatus,
@@ -46,8 +43,6 @@ class PingerState(Frozen):
     every_s: int = 60
     number: int = 0
     patrols: bool = True
-    pongs: int = 0
-    """the number of the last answer"""
 
 
 @workflow.defn
@@ -76,10 +71,6 @@ class Pinger:
                     await deacon.signal("witness_ping", ping)
             await workflow.sleep(state.every_s)
         workflow.continue_as_new(self._state)
-
-    @workflow.signal
-    def deacon_pong(self, pong: DeaconPong) -> None:
-        self._amend(pongs=pong.number)
 
     @workflow.signal
     def fall_silent(self) -> None:
@@ -116,7 +107,6 @@ class TownWorld(MayorsPost):
     cleared: list[EscalationCleared] = field(default_factory=list)
     announced: list[Notice] = field(default_factory=list)
     """what people were told directly"""
-    looks: int = 0
     hosts: tuple[str, ...] = ("h1",)
     disk_percent: float | None = 50.0
     clock_ahead_s: float = 0.0
@@ -124,18 +114,21 @@ class TownWorld(MayorsPost):
     """by rig"""
 
     @activity.defn
-    async def town_facts(self) -> TownFacts:
-        if not self.readable:
-            raise ApplicationError("the ledger is down", type=ErrorCode.LEDGER_UNREACHABLE.value, non_retryable=True)
-        rigs = {rig: RigWatch(settings=self.settings) for rig in self.rigs}
-        return TownFacts(settings=self.settings, rigs=rigs, hosts=self.hosts)
+    async def look_around(self, asked: LookAround) -> LookedAround:
+        return self.seen(asked)
 
-    @activity.defn
-    async def probe(self, asked: WorkflowIds) -> ProbeReport:
-        if not self.reachable:
-            raise ApplicationError("Temporal is away", non_retryable=True)
-        self.looks += 1
-        return ProbeReport(probes=tuple(self._probe(workflow_id) for workflow_id in asked.ids))
+    def seen(self, asked: LookAround) -> LookedAround:
+        facts = TownFacts(
+            settings=self.settings,
+            rigs={rig: RigWatch(settings=self.settings) for rig in self.rigs},
+            hosts=self.hosts,
+        )
+        return LookedAround(
+            facts=facts if self.readable else None,
+            unread="" if self.readable else "the ledger is down",
+            probes=tuple(self._probe(workflow_id) for workflow_id in asked.ids) if self.reachable else None,
+            queues=tuple(self.queues[rig] for rig in asked.rigs if rig in self.queues),
+        )
 
     def _probe(self, workflow_id: str) -> Probe:
         result = self.found.get(workflow_id, ProbeResult.ANSWERS)
@@ -166,10 +159,6 @@ class TownWorld(MayorsPost):
         )
 
     @activity.defn
-    async def look_at_queues(self, asked: RigNames) -> QueueReport:
-        return QueueReport(queues=tuple(self.queues[rig] for rig in asked.rigs if rig in self.queues))
-
-    @activity.defn
     async def clear_escalation(self, cleared: EscalationCleared) -> None:
         self.cleared.append(cleared)
 
@@ -180,8 +169,7 @@ class TownWorld(MayorsPost):
     @property
     def activities(self) -> list[Callable[..., object]]:
         return [
-            self.town_facts, self.probe, self.restart, self.tell_mayor, self.clear_escalation,
-            self.look_at_host, self.look_at_queues, self.announce,
+            self.look_around, self.restart, self.tell_mayor, self.clear_escalation, self.look_at_host, self.announce,
         ]  # fmt: skip
 
     def restarted(self) -> list[str]:
@@ -210,6 +198,10 @@ class DeaconTown:
 
     async def status(self) -> DeaconStatus:
         return await self.deacon.query(DeaconWorkflow.status)
+
+    async def heard(self, rig: str = "shop") -> int:
+        """The number of the Witness's last ping that the Deacon says it has heard."""
+        return (await self.deacon.query(DeaconWorkflow.pong, RigName(rig=rig))).number
 
     async def watched(self, workflow_id: str) -> WatchedStatus:
         return next(row for row in (await self.status()).watched if row.workflow_id == workflow_id)

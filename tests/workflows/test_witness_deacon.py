@@ -7,19 +7,16 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from temporalio.client import WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
 from models import names
 from models.errors import Level
 from models.merging import PauseRequest
-from models.supervision import WitnessPing
 from tests.workflows.conftest import WorkerBuilder
 from tests.workflows.probes import eventually
-from tests.workflows.witness_world import DeaconDouble, Post, posted, started, strict
+from tests.workflows.witness_world import Post, posted, started, strict
 
 Open = Callable[..., contextlib.AbstractAsyncContextManager[Post]]
-Deacon = WorkflowHandle[DeaconDouble, None]
 
 
 @pytest.fixture
@@ -28,26 +25,17 @@ def post(env: WorkflowEnvironment, workers: WorkerBuilder) -> Open:
     return lambda **how: posted(env, workers, settings=strict(), **how)
 
 
-async def deacon_of(town: Post) -> Deacon:
-    return await town.env.client.start_workflow(DeaconDouble.run, id=names.DEACON_ID, task_queue=names.TOWN_QUEUE)
-
-
-async def pings(deacon: Deacon) -> list[WitnessPing]:
-    answer: list[WitnessPing] = await deacon.query(DeaconDouble.pings)
-    return answer
-
-
 @pytest.mark.document("6: WITNESS_PING")
 async def test_each_cycle_pings_the_deacon_with_or_without_work(post: Open) -> None:
     async with post() as town:
-        deacon = await deacon_of(town)
+        town.deacon.there = True
         await town.wait(timedelta(minutes=10))
-        idle = await pings(deacon)
+        idle = list(town.deacon.pings)
         assert 19 <= len(idle) <= 22
         assert {(ping.has_work, ping.patrolled_at) for ping in idle} == {(False, None)}
         await town.start(started("sh-1"))
         await town.wait(timedelta(minutes=10))
-        busy = (await pings(deacon))[len(idle) :]
+        busy = town.deacon.pings[len(idle) :]
         assert 19 <= len(busy) <= 22
         assert all(ping.has_work and ping.patrolled_at is not None for ping in busy)
         moments = [ping.patrolled_at for ping in busy if ping.patrolled_at]
@@ -61,10 +49,10 @@ async def test_each_cycle_pings_the_deacon_with_or_without_work(post: Open) -> N
 async def test_a_deacon_that_does_not_answer_is_told_to_the_mayor_once_and_again_when_it_does(post: Open) -> None:
     async with post() as town:
         await town.start(started("sh-1"))
-        deacon = await deacon_of(town)
+        town.deacon.there = True
         await town.wait(timedelta(minutes=5))
         assert town.desk.letters == []
-        await deacon.signal(DeaconDouble.answer, False)
+        town.deacon.answers = False
         await town.wait(timedelta(seconds=90))
         assert town.desk.letters == []
         await town.wait(timedelta(seconds=90))
@@ -73,10 +61,10 @@ async def test_a_deacon_that_does_not_answer_is_told_to_the_mayor_once_and_again
         (letter,) = town.desk.letters
         assert (letter.level, letter.severity, letter.source) == (Level.L3.value, "critical", "witness/shop")
         assert "has not answered" in letter.message
-        await deacon.signal(DeaconDouble.answer, True)
+        town.deacon.answers = True
         await town.wait(timedelta(minutes=2))
         await town.raised()
-        await deacon.signal(DeaconDouble.answer, False)
+        town.deacon.answers = False
         await town.wait(timedelta(minutes=5))
         await town.raised("deacon_down")
         assert len({letter.id for letter in town.desk.letters}) == 2
@@ -87,7 +75,7 @@ async def test_that_nobody_is_there_to_ping_is_no_answer(post: Open) -> None:
         await town.start(started("sh-1"))
         await town.wait(timedelta(minutes=5))
         await town.raised("deacon_down")
-        await deacon_of(town)
+        town.deacon.there = True
         await town.wait(timedelta(minutes=2))
         await town.raised()
 
@@ -133,12 +121,12 @@ async def test_a_witness_that_did_not_run_for_a_while_accuses_nobody(env: Workfl
 
 async def test_a_stopped_witness_still_pings_and_claims_no_work(post: Open) -> None:
     async with post() as town:
-        deacon = await deacon_of(town)
+        town.deacon.there = True
         await town.start(started("sh-1"))
         await town.watched()
         await town.witness.execute_update("stop", PauseRequest(reason="a look by hand"))
-        told = len(await pings(deacon))
+        told = len(town.deacon.pings)
         await town.wait(timedelta(minutes=5))
-        later = (await pings(deacon))[told:]
+        later = town.deacon.pings[told:]
         assert len(later) >= 8
         assert not any(ping.has_work for ping in later)

@@ -21,9 +21,18 @@ from models.attempts import WatchReport, WatchRig, observation_key
 from models.cleanup import CleanedUp, CleanUp
 from models.escalations import Escalation, EscalationCleared
 from models.health import Diagnosis, HealthKind, HealthReport, Sighting, Zombie
-from models.jobs import Observation, ObservationKind, Restraint, WitnessStatus, WorkEnded, WorkflowIds, WorkStarted
+from models.jobs import (
+    Observation,
+    ObservationKind,
+    Restraint,
+    RigName,
+    WitnessStatus,
+    WorkEnded,
+    WorkflowIds,
+    WorkStarted,
+)
 from models.settings import HealthSettings, HostSettings, RecoverySettings, Settings
-from models.supervision import DeaconPong, WitnessPing
+from models.supervision import CheckedIn, CheckIn, DeaconPong, WitnessPing
 from tests.workflows.conftest import WorkerBuilder
 from tests.workflows.merge_world import rig
 from tests.workflows.probes import Job, JobProbe, Record, eventually
@@ -138,32 +147,28 @@ class MayorsDesk:
         return [letter.kind for letter in self.letters if letter.id not in self.cleared]
 
 
-@workflow.defn
+@dataclass
 class DeaconDouble:
-    """Runs under the Deacon's id; answers pings while it is told to."""
+    """The Deacon, and the record beside it, as a check-in finds them."""
 
-    def __init__(self) -> None:
-        self._answering = True
-        self._pings: list[WitnessPing] = []
+    record: Record
+    there: bool = False
+    pings: list[WitnessPing] = field(default_factory=list)
+    """those that it heard"""
+    answers: bool = True
 
-    @workflow.run
-    async def run(self) -> None:
-        await workflow.wait_condition(lambda: False)
-
-    @workflow.signal
-    async def witness_ping(self, ping: WitnessPing) -> None:
-        self._pings.append(ping)
-        if self._answering:
-            pong = DeaconPong(number=ping.number)
-            await workflow.get_external_workflow_handle(ping.witness).signal("deacon_pong", pong)
-
-    @workflow.signal
-    def answer(self, answering: bool) -> None:
-        self._answering = answering
-
-    @workflow.query
-    def pings(self) -> list[WitnessPing]:
-        return self._pings
+    @activity.defn
+    async def check_in(self, request: CheckIn) -> CheckedIn:
+        facts, unread = None, ""
+        if request.read:
+            try:
+                facts = await self.record.load_rig(RigName(rig=request.ping.rig))
+            except ApplicationError as error:
+                unread = error.message
+        if self.there:
+            self.pings.append(request.ping)
+        pong = DeaconPong(number=request.ping.number) if self.there and self.answers else None
+        return CheckedIn(pong=pong, facts=facts, unread=unread)
 
 
 @workflow.defn
@@ -190,7 +195,7 @@ class DispatchDouble:
         return self._restraints
 
 
-DOUBLES: list[type] = [WitnessWorkflow, JobProbe, DeaconDouble, DispatchDouble]
+DOUBLES: list[type] = [WitnessWorkflow, JobProbe, DispatchDouble]
 
 
 @dataclass
@@ -200,6 +205,7 @@ class Post:
     env: WorkflowEnvironment
     tower: Watchtower
     record: Record
+    deacon: DeaconDouble
     desk: MayorsDesk
     witness: Witness
     dispatch: WorkflowHandle[DispatchDouble, None]
@@ -257,7 +263,7 @@ async def posted(
     alive: Sequence[str] = ("h1", "h2"),
     hosts: tuple[str, ...] = ("h1",),
 ) -> AsyncIterator[Post]:
-    """A Witness with nobody to answer its pings.
+    """A Witness; nobody answers its pings until `deacon.there`.
 
     Args:
         alive: hosts that have a worker.
@@ -266,9 +272,10 @@ async def posted(
     tower, desk = tower or Watchtower(), MayorsDesk()
     settings = settings or Settings(health=HealthSettings(check_interval=interval, deacon_timeout=86400))
     record = Record(rig=rig(), settings=settings, readable=readable, hosts=hosts)
+    deacon = DeaconDouble(record)
     async with workers(
         workflows=DOUBLES,
-        activities=[tower.watch_rig, tower.clean_up, record.load_rig, *desk.activities],
+        activities=[tower.watch_rig, tower.clean_up, record.load_rig, deacon.check_in, *desk.activities],
         hosts=alive,
     ):
         dispatch = await env.client.start_workflow(
@@ -281,7 +288,7 @@ async def posted(
             task_queue=names.TOWN_QUEUE,
         )
         try:
-            yield Post(env, tower, record, desk, witness, dispatch)
+            yield Post(env, tower, record, deacon, desk, witness, dispatch)
         finally:
             tower.hanging.clear()
 

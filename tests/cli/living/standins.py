@@ -27,7 +27,17 @@ with workflow.unsafe.imports_passed_through():
     from models.queue import QueueFacts, QueueFactsRequest
     from models.records import JobState
     from models.settings import Settings
-    from models.supervision import TownFacts, WitnessHealth
+    from models.supervision import (
+        CheckedIn,
+        CheckIn,
+        DeaconPong,
+        LookAround,
+        LookedAround,
+        Probe,
+        ProbeResult,
+        TownFacts,
+        WitnessHealth,
+    )
     from workflows.labels import attributes
 
 STATE = SearchAttributeKey.for_keyword("GtState")
@@ -153,6 +163,17 @@ async def town_facts() -> TownFacts:
     return TownFacts(settings=Settings())
 
 
+@activity.defn(name="look_around")
+async def look_around(asked: LookAround) -> LookedAround:
+    probes = tuple(Probe(workflow_id=each, result=ProbeResult.ANSWERS) for each in asked.ids)
+    return LookedAround(facts=await town_facts(), probes=probes)
+
+
+@activity.defn(name="check_in")
+async def check_in(asked: CheckIn) -> CheckedIn:
+    return CheckedIn(pong=DeaconPong(number=asked.ping.number), unread="no facts")
+
+
 @activity.defn(name="read_alerting")
 async def read_alerting() -> Alerting:
     return Alerting()
@@ -168,4 +189,4 @@ async def queue_facts(asked: QueueFactsRequest) -> QueueFacts:
     raise ApplicationError("no facts", type="not_found", non_retryable=True)
 
 
-activities = [load_rig, queue_facts, record_escalation, town_facts, read_alerting, write_down]
+activities = [load_rig, queue_facts, record_escalation, town_facts, look_around, check_in, read_alerting, write_down]

@@ -1,0 +1,127 @@
+"""A watcher's round: what cannot be asked keeps nobody from the rest of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+from temporalio.client import Client
+from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
+
+from activities import rounds
+from activities.rounds import RoundActivities
+from models import names
+from models.errors import ErrorCode, GtError
+from models.jobs import RigFacts, RigName
+from models.settings import Settings
+from models.supervision import CheckedIn, CheckIn, LookAround, ProbeResult, TownFacts, WitnessPing
+from tests.workflows.conftest import time_skipping, workers_of
+from tests.workflows.deacon_world import TownWorld
+from tests.workflows.merge_world import rig
+from workflows.deacon import DeaconWorkflow
+
+
+class Record:
+    """Reads what it has; hangs until `go_on` while it is told to."""
+
+    def __init__(self) -> None:
+        self.readable = True
+        self.go_on = threading.Event()
+        self.go_on.set()
+
+    def load_rig(self, asked: RigName) -> RigFacts:
+        self._open()
+        return RigFacts(rig=rig(), settings=Settings(), hosts=(asked.rig,))
+
+    def town_facts(self) -> TownFacts:
+        self._open()
+        return TownFacts(settings=Settings(), hosts=("h1",))
+
+    def _open(self) -> None:
+        self.go_on.wait(30)
+        if not self.readable:
+            raise GtError(ErrorCode.LEDGER_UNREACHABLE, "the ledger is down")
+
+
+@pytest.fixture
+async def env() -> AsyncIterator[WorkflowEnvironment]:
+    async with time_skipping() as environment:
+        yield environment
+
+
+def activities_with(client: Client, record: Record) -> RoundActivities:
+    return RoundActivities(client, record.load_rig, record.town_facts)
+
+
+async def check_in(ours: RoundActivities, number: int, *, read: bool = True) -> CheckedIn:
+    ping = WitnessPing(rig="shop", witness=names.witness_id("shop"), number=number)
+    return await ActivityEnvironment().run(ours.check_in, CheckIn(ping=ping, read=read))
+
+
+async def start_deacon(client: Client) -> None:
+    await client.start_workflow(DeaconWorkflow.run, id=names.DEACON_ID, task_queue=names.TOWN_QUEUE)
+
+
+async def test_a_deacon_that_runs_answers_each_ping_with_its_number(env: WorkflowEnvironment) -> None:
+    ours = activities_with(env.client, Record())
+    async with workers_of(env)(workflows=[DeaconWorkflow], activities=TownWorld().activities):
+        await start_deacon(env.client)
+        for number in (1, 2, 3):
+            found = await check_in(ours, number)
+            assert found.pong is not None
+            assert found.pong.number == number
+            assert found.facts is not None
+            assert (found.facts.hosts, found.unread) == (("shop",), "")
+        assert (await check_in(ours, 4, read=False)).facts is None
+
+
+async def test_a_deacon_that_is_gone_or_that_nobody_works_on_does_not_answer_and_the_settings_are_read(
+    env: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "CHECK_IN_S", 1.0)
+    ours = activities_with(env.client, Record())
+    gone = await check_in(ours, 1)
+    await start_deacon(env.client)
+    left_alone = await check_in(ours, 2)
+    assert (gone.pong, left_alone.pong) == (None, None)
+    assert gone.facts is not None
+    assert left_alone.facts is not None
+
+
+async def test_a_record_that_fails_or_hangs_keeps_no_ping_from_its_answer(
+    env: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Record()
+    ours = activities_with(env.client, record)
+    async with workers_of(env)(workflows=[DeaconWorkflow], activities=TownWorld().activities):
+        await start_deacon(env.client)
+        record.readable = False
+        failed = await check_in(ours, 1)
+        assert (failed.facts, failed.unread) == (None, "the ledger is down")
+        assert failed.pong is not None
+        record.go_on.clear()
+        hung = await check_in(ours, 2)
+        record.go_on.set()
+        assert "does not answer within" in hung.unread
+        assert hung.pong is not None
+
+
+async def test_a_look_around_finds_who_answers_also_with_the_record_down(
+    env: WorkflowEnvironment,
+) -> None:
+    record = Record()
+    ours = activities_with(env.client, record)
+    asked = LookAround(ids=(names.MAYOR_ID, names.DEACON_ID), rigs=("shop",))
+    async with workers_of(env)(workflows=[DeaconWorkflow], activities=TownWorld().activities):
+        await start_deacon(env.client)
+        for readable, unread in ((True, ""), (False, "the ledger is down")):
+            record.readable = readable
+            found = await ActivityEnvironment().run(ours.look_around, asked)
+            assert (found.facts is not None, found.unread) == (readable, unread)
+            assert found.probes is not None
+            assert [(probe.workflow_id, probe.result) for probe in found.probes] == [
+                (names.MAYOR_ID, ProbeResult.ABSENT),
+                (names.DEACON_ID, ProbeResult.ANSWERS),
+            ]
+            assert found.queues == (), "there is no Refinery to ask"

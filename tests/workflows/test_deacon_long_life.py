@@ -1,0 +1,100 @@
+"""Two days of the Deacon's watch: pings, budgets and open escalations are kept from run to run; what a cycle costs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
+
+from models import names
+from models.settings import HealthSettings
+from models.supervision import LookAround, LookedAround, ProbeResult, WitnessPing
+from tests.workflows.conftest import WorkerBuilder
+from tests.workflows.deacon_world import DeaconTown, TownWorld
+from tests.workflows.probes import runs_of
+from workflows.deacon import DeaconWorkflow
+from workflows.deacon_state import DeaconState
+
+REFINERY = names.refinery_id("shop")
+CYCLES = 48 * 3600 // HealthSettings().check_interval
+EVENTS_A_CYCLE = 17
+EVENTS_A_PING = 4
+
+
+@dataclass
+class PingedWorld(TownWorld):
+    """Each rig's Witness pings once a cycle: it costs less than a workflow of its own would."""
+
+    client: Client | None = None
+    pings: int = 0
+
+    @activity.defn
+    async def look_around(self, asked: LookAround) -> LookedAround:
+        assert self.client is not None
+        self.pings += 1
+        deacon = self.client.get_workflow_handle(names.DEACON_ID)
+        for rig in self.rigs:
+            now = activity.info().scheduled_time
+            ping = WitnessPing(
+                rig=rig, witness=names.witness_id(rig), number=self.pings, patrolled_at=now, has_work=True
+            )
+            await deacon.signal("witness_ping", ping)
+        return self.seen(asked)
+
+
+@contextlib.asynccontextmanager
+async def watching(
+    env: WorkflowEnvironment, workers: WorkerBuilder, world: PingedWorld, patience: int = 1000
+) -> AsyncIterator[DeaconTown]:
+    world.client = env.client
+    async with workers(workflows=[DeaconWorkflow], activities=world.activities):
+        deacon = await env.client.start_workflow(
+            DeaconWorkflow.run, DeaconState(patience=patience), id=names.DEACON_ID, task_queue=names.TOWN_QUEUE
+        )
+        yield DeaconTown(env, world, deacon)
+
+
+async def test_two_days_over_several_runs_keep_pings_budgets_and_open_escalations(
+    env: WorkflowEnvironment, workers: WorkerBuilder
+) -> None:
+    world = PingedWorld(heals=False, found={REFINERY: ProbeResult.ABSENT})
+    async with watching(env, workers, world, patience=700) as here:
+        runs = {await runs_of(here.deacon)}
+        here.deacon = env.client.get_workflow_handle_for(DeaconWorkflow.run, names.DEACON_ID)
+        for _ in range(24):
+            await here.pass_time(timedelta(hours=2))
+            runs.add(await runs_of(here.deacon))
+        assert len(runs) >= 4
+        assert world.restarted() == [REFINERY] * 3, "the budget is one for all runs"
+        assert len(world.letters) == 2
+        assert world.cleared == []
+        assert {row.workflow_id for row in (await here.status()).watched if row.condition != "well"} == {REFINERY}
+        assert await here.heard() == world.pings >= CYCLES
+        world.found.clear()
+        await here.pass_time(timedelta(minutes=10))
+        assert {cleared.id for cleared in world.cleared} == {letter.id for letter in world.letters}
+
+
+async def test_a_quiet_cycle_costs_a_fixed_number_of_events_and_four_for_each_ping(
+    env: WorkflowEnvironment, workers: WorkerBuilder
+) -> None:
+    for rigs in (("shop",), ("shop", "mill", "barn")):
+        world = PingedWorld(rigs=rigs)
+        async with watching(env, workers, world) as here:
+            await here.pass_time(timedelta(minutes=5))
+            before, looks = (await here.deacon.describe()).history_length, world.pings
+            await here.pass_time(timedelta(minutes=60))
+            cycles = world.pings - looks
+            assert 59 <= cycles <= 61
+            cost = ((await here.deacon.describe()).history_length - before) / cycles
+            assert cost <= EVENTS_A_CYCLE + EVENTS_A_PING * len(rigs) + 0.5
+            assert (world.restarts, world.letters) == ([], [])
+            status = await here.status()
+            assert {row.condition for row in status.watched} == {"well"}
+            assert len(status.watched) == 1 + 3 * len(rigs)
+            await here.deacon.terminate()
