@@ -77,12 +77,11 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
     record = [*activities_of(ledger), rounds.check_in]
     of_town = (
         TownActivities(client),
-        rounds,
         StandingActivities(client),
         NoticeActivities(town.root, town.tmux_socket),
         ServiceActivities(town),
     )
-    control = [method for owner in of_town for method in activities_of(owner)]
+    control = [method for owner in of_town for method in activities_of(owner)] + [rounds.look_around]
     town_worker = new_worker(
         client, names.TOWN_QUEUE, record, THREADS,
         interceptor=conduct, workflows=WORKFLOWS, runner=workflow_runner(),

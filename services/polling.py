@@ -26,9 +26,11 @@ HEARTBEAT_THROTTLE = timedelta(seconds=1)
 
 
 def activities_of(owner: object) -> list[Callable[..., Any]]:
-    """Every activity that is a method of `owner`."""
+    """Every activity that is a method of `owner`; one of another that it merely holds is none."""
     return [
-        method for _, method in inspect.getmembers(owner, callable) if hasattr(method, "__temporal_activity_definition")
+        method
+        for _, method in inspect.getmembers(owner, inspect.ismethod)
+        if method.__self__ is owner and hasattr(method, "__temporal_activity_definition")
     ]
 
 
