@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import random
 import subprocess
 import tempfile
@@ -141,6 +142,7 @@ async def forty(client: Client, folder: Path, way: Way) -> dict[str, Any]:
         "gate_times": round(took / GATE_S, 1),
         "gate_runs": stats.gate_runs,
         "landed": landed,
+        "load": round(os.getloadavg()[0], 1),
         **beside,
     }
 
@@ -185,11 +187,20 @@ def long_chain(folder: Path) -> dict[str, Any]:
     return {"links": CHAIN_LINKS, "files": CHAIN_FILES, "new_clone_s": seconds[0], "again_s": seconds[1]}
 
 
-def measure() -> dict[str, Any]:
-    """Every way through the forty branches, and the long chain."""
+def every_way() -> list[Way]:
+    """With and without bad changes, by one and by two runners, and one by one."""
     largest = MergeQueueSettings().max_batch
     ways = [Way(bad, runners, largest) for bad in (0.0, BAD_SHARE) for runners in (1, 2)]
-    ways += [Way(bad, 1, 1) for bad in (0.0, BAD_SHARE)]
+    return ways + [Way(bad, 1, 1) for bad in (0.0, BAD_SHARE)]
+
+
+def measure(good_alone: bool = False) -> dict[str, Any]:
+    """The ways through the forty branches, and the long chain.
+
+    Args:
+        good_alone: only those without bad changes that do not go one by one.
+    """
+    ways = [way for way in every_way() if not good_alone or (not way.bad_share and way.max_batch > 1)]
     with tempfile.TemporaryDirectory(prefix="gt-bench-") as top:
         server = Path(top, "server")
         server.mkdir()
@@ -209,8 +220,9 @@ async def _one(port: int, folder: Path, way: Way) -> dict[str, Any]:
 
 
 def main() -> None:
-    argparse.ArgumentParser(prog="python -m benchmarks.merge_queue", description=__doc__).parse_args()
-    print(json.dumps(measure(), indent=2))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.merge_queue", description=__doc__)
+    parser.add_argument("--good-alone", action="store_true", help="without bad changes, in batches")
+    print(json.dumps(measure(parser.parse_args().good_alone), indent=2))
 
 
 if __name__ == "__main__":
