@@ -17,6 +17,7 @@ from typing import Final
 from temporalio import activity
 
 from activities.crash_points import crash_point
+from activities.kept_files import folder_of
 from activities.locks import exclusive
 from activities.restoring import AttemptUsed
 from activities.sessions import Sessions, record_of
@@ -94,7 +95,13 @@ class AttemptActivities:
             self._end_others(request, pane)
             try:
                 worktree = self._worktrees.prepare(
-                    request.rig, polecat, request.bead, request.rig.branch, request.attempt, request.first_attempt
+                    request.rig,
+                    polecat,
+                    request.bead,
+                    request.rig.branch,
+                    request.attempt,
+                    request.first_attempt,
+                    request.ignored_max_bytes,
                 )
             except AttemptUsed as used:
                 return _used_up(used.highest)
@@ -186,11 +193,14 @@ class AttemptActivities:
             for open_bead, attempt in list(self._sessions.open_folders(rig.name, polecat)):
                 if open_bead == bead and attempt <= request.attempt:
                     self._sessions.end(rig.name, polecat, bead, attempt, "the job is over")
-            parked = self._worktrees.park(rig, polecat, bead, request.attempt, request.landed_sha)
+            parked = self._worktrees.park(
+                rig, polecat, bead, request.attempt, request.landed_sha, ignored_max_bytes=request.ignored_max_bytes
+            )
             crash_point("worktree.parked")
             self._worktrees.release(rig, polecat, bead)
             crash_point("worktree.released")
-        return WorktreeReleased(parked_ref=parked)
+        kept = folder_of(self._paths, rig.name, bead, request.attempt)
+        return WorktreeReleased(parked_ref=parked, kept_folder=kept)
 
     def _deliver_backlog(self, request: StartAttempt, folder: Path) -> None:
         """Put what the polecat has not read into its session's inbox: words to it, and letters about this bead."""

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from activities.crash_points import crash_point
 from activities.git import GitRepo, ls_remote, push_failure
 from activities.inner_repositories import InnerRepositories
+from activities.kept_files import named_ignored
 from activities.locks import try_exclusive
 from activities.loose_ends import loose_ends
 from activities.saved_commits import save_message, shown
@@ -152,7 +153,7 @@ class CheckpointSaver:
         underway = underway_in(place.folder)
         besides, left_out = self._besides(order, place, saver, snapshot, whole=parent == head)
         besides += save_state(place.folder) if underway is not None else []
-        left_out = [*kept_back, *left_out, *snapshot.left_out]
+        left_out = [*kept_back, *left_out, *snapshot.left_out, *named_ignored(place.folder)]
         here = clone.resolve(place.ref)
         stayed = tuple(StayedHere(what=shown(one.path), why=one.why) for one in left_out)
         told = Checkpoint(fingerprint=fingerprint, parent=parent, stayed_here=stayed)

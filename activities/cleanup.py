@@ -10,6 +10,7 @@ from typing import NamedTuple
 from temporalio import activity
 
 from activities.crash_points import crash_point
+from activities.kept_files import folder_of
 from activities.locks import exclusive
 from activities.parking import REMOTE_PROBLEMS
 from activities.sessions import Sessions
@@ -24,6 +25,7 @@ from models.town import TownPaths
 
 class _Parked(NamedTuple):
     ref: str | None = None
+    kept_folder: str | None = None
     problem: str = ""
     """why the remote has not got it"""
 
@@ -118,6 +120,7 @@ class CleanupActivities:
         return CleanedUp(
             evidence_path=_shown(evidence),
             parked_ref=parked.ref,
+            kept_folder=parked.kept_folder,
             session_ended=found,
             worktree_freed=not parked.problem,
             kept_reason=parked.problem,
@@ -148,11 +151,14 @@ class CleanupActivities:
         if not bead:
             return _Parked()
         try:
-            return _Parked(self._worktrees.park(request.rig, request.polecat, bead, attempt, None))
+            ref = self._worktrees.park(
+                request.rig, request.polecat, bead, attempt, None, ignored_max_bytes=request.ignored_max_bytes
+            )
         except GtError as error:
             if error.code not in REMOTE_PROBLEMS:
                 raise
             return _Parked(problem=f"what has not landed could not be parked: {error.message}")
+        return _Parked(ref, kept_folder=folder_of(self._paths, request.rig.name, bead, attempt))
 
     def _free(self, request: CleanUp) -> None:
         bead, _ = self._owner(request)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 
@@ -11,6 +13,7 @@ from temporalio import activity
 from activities.changes import landed_as
 from activities.clones import work_clone
 from activities.git import GitRepo, ls_remote, ls_remote_under, push_failure
+from activities.kept_files import folder_of, kept_in
 from activities.locks import exclusive
 from activities.parking import REMOTE_PROBLEMS
 from activities.saved_commits import SavedCommit, read_save
@@ -50,6 +53,7 @@ class ParkedActivities:
                 _described(repo, rig.landing_on(request.targets.get(ref.split("/")[3])), ref, sha, ref in there)
                 for ref, sha in {**here, **there}.items()
             ]
+        works = [*(self._with_kept(work) for work in works), *self._kept_alone(rig, {work.ref for work in works})]
         return ErrandResult(parked=tuple(sorted(works, key=lambda one: one.saved_at, reverse=True)), problem=problem)
 
     @activity.defn
@@ -87,13 +91,15 @@ class ParkedActivities:
                 sha=sha,
                 besides=saved.besides if saved else "",
                 stayed_here=saved.left_out if saved else "",
-                kept_here=_kept_here(repo, bead, saves[ref]),
+                kept_folder=folder_of(self._paths, rig.name, bead, names.saved_attempt(ref) or 0),
             )
         )
 
     @activity.defn
     def expire_parked(self, request: ExpireParked) -> ErrandResult:
         """Delete these refs, on the remote and here, where they still hold what they held.
+
+        With `kept` the files go too that were kept of their attempts on this host.
 
         Raises:
             GtError: REMOTE_UNREACHABLE, REMOTE_REFUSED, GIT_FAILED.
@@ -111,10 +117,38 @@ class ParkedActivities:
             for ref, sha in wanted.items():
                 if ref in there and ref not in doomed:
                     continue
-                if repo.resolve(ref) == sha:
+                if sha and repo.resolve(ref) == sha:
                     repo.run("update-ref", "-d", ref, sha)
+                if request.kept and ref.startswith(_FOLDERS[0]):
+                    self._forget_kept(rig, ref)
                 expired.append(ref)
         return ErrandResult(expired=tuple(expired))
+
+    def _with_kept(self, work: ParkedWork) -> ParkedWork:
+        """The work with what is kept of its attempt; of one attempt that goes with what was parked."""
+        folder = self._paths.kept(work.rig, work.bead, work.attempt)
+        files = kept_in(folder) if work.parked else []
+        return work.model_copy(update={"kept_folder": str(folder), "kept_files": tuple(files)}) if files else work
+
+    def _kept_alone(self, rig: Rig, known: set[str]) -> Iterator[ParkedWork]:
+        """What is kept of attempts of which nothing is parked."""
+        for folder in sorted(self._paths.kept_of(rig.name).glob("*/*")):
+            with contextlib.suppress(GtError, ValueError):
+                bead, attempt = names.valid_bead(folder.parent.name), int(folder.name)
+                ref = names.parked_ref(bead, attempt)
+                if ref not in known and kept_in(folder):
+                    at = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+                    yield self._with_kept(
+                        ParkedWork(
+                            ref=ref, sha="", rig=rig.name, bead=bead, attempt=attempt, saved_at=at, files=0,
+                            subject=f"Files of {bead}, attempt {attempt}", on_remote=False, landed=False,
+                        )
+                    )  # fmt: skip
+
+    def _forget_kept(self, rig: Rig, ref: str) -> None:
+        folder = self._paths.kept(rig.name, ref.split("/")[3], names.saved_attempt(ref) or 0)
+        if folder.is_dir():
+            shutil.rmtree(folder)
 
     def _fetch(self, repo: GitRepo, rig: Rig, folders: tuple[str, ...], targets: Iterable[str] = ()) -> dict[str, str]:
         """Fetch the rig's branch, other targets and what is under `folders`: full ref → object name."""
@@ -209,10 +243,3 @@ def _commit_of(repo: GitRepo, sha: str, saved: SavedCommit | None, bead: str) ->
     message = f"Unfinished work of {bead}, attempt {saved.attempt}"
     environment = {"GIT_AUTHOR_DATE": dated, "GIT_COMMITTER_DATE": dated}
     return repo.run("commit-tree", *parents, "-m", message, saved.tree, environment=environment).word
-
-
-def _kept_here(repo: GitRepo, bead: str, sha: str) -> str | None:
-    """The ref that has the files which did not leave this host."""
-    listed = repo.run("for-each-ref", "--format=%(refname) %(parent)", f"refs/gastown/kept/{bead}").text
-    rows = [line.split(" ") for line in listed.splitlines()]
-    return next((row[0] for row in rows if row[1:2] == [sha]), None)

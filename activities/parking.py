@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from activities.changes import landed_as
 from activities.git import GitRepo, ls_remote, push_failure
 from activities.inner_repositories import InnerRepositories, gitlinks
+from activities.kept_files import Ignored, KeptFiles
 from activities.loose_ends import loose_ends
 from activities.saved_commits import read_save, save_message
-from activities.saving import STAGED, UNDATED, Besides, LeftOut, Saver
+from activities.saving import STAGED, Besides, LeftOut, Saver
 from activities.underway import save_state, underway_in
 from activities.worktree_folder import WorktreeFolder
 from models import names
 from models.errors import ErrorCode, GtError
 from models.records import Rig
+from models.town import TownPaths
 
 REMOTE_PROBLEMS: Final = frozenset({ErrorCode.REMOTE_UNREACHABLE, ErrorCode.REMOTE_REFUSED})
 """The remote has not got the work; this host has."""
@@ -45,8 +46,6 @@ class _Found:
     parents: list[str]
     tree: str | None
     """None: that of the first parent"""
-    whole: str | None = None
-    """the tree with the files that stay on this host; None: there are none"""
     message: bytes = b""
 
 
@@ -55,13 +54,14 @@ class Parking:
 
     Args:
         clone: the clone that the worktrees hang on; the caller holds its lock.
-        salvage: where repositories go that somebody made inside a worktree: git cannot commit them.
+        ignored_max_bytes: how much of what git ignores is kept on this host.
     """
 
-    def __init__(self, clone: GitRepo, rig: Rig, salvage: Path) -> None:
+    def __init__(self, clone: GitRepo, rig: Rig, paths: TownPaths, ignored_max_bytes: int) -> None:
         self._clone = clone
         self._rig = rig
-        self._salvage = salvage
+        self._paths = paths
+        self._ignored_max_bytes = ignored_max_bytes
 
     def park(
         self,
@@ -75,7 +75,9 @@ class Parking:
         """Save what is not landed of `bead`: in its worktree `folder` if it still has one, and on its branch.
 
         While the remote cannot be reached the work is saved under the same ref on this host, and the error raised.
-        Saves of unfinished work (`refs/gastown/wip`) go once what they hold is parked or has landed.
+        Files that must not leave this host are copied first (`activities.kept_files`), and, unless the work has
+        landed, those that git ignores. Saves of unfinished work (`refs/gastown/wip`) go once what they hold is
+        parked or has landed.
 
         Args:
             here_will_do: a remote that refuses the work is no error: this host keeps it under the same ref. For
@@ -85,7 +87,8 @@ class Parking:
             The ref on the remote, also where an earlier try saved everything under it; None where nothing was saved.
 
         Raises:
-            GtError: REMOTE_UNREACHABLE, REMOTE_REFUSED, DISK_FULL, GIT_FAILED.
+            GtError: REMOTE_UNREACHABLE, REMOTE_REFUSED, DISK_FULL, GIT_FAILED; REFUSED where a file that must stay here
+                cannot be kept.
         """
         ref = names.parked_ref(bead, attempt)
         note = folder.note if folder is not None else None
@@ -164,15 +167,20 @@ class Parking:
         unlanded = self._unlanded(bead, [*tips, *(one.sha for one in ends), *saves], remote.target, landed_sha)
         ends = [one for one in ends if one.sha in unlanded and one.sha not in tips]
         besides = [*staged, *inner, *state]
-        first = [head] if head and (snapshot.changed or besides) else []
+        left_out = [*snapshot.left_out, *left_out]
+        kept = KeptFiles(self._paths.kept(self._rig.name, bead, attempt))
+        kept.keep(folder, left_out, snapshot.staged_apart)
+        ignored = Ignored() if landed_sha else kept.keep_ignored(folder, self._ignored_max_bytes)
+        # What is kept needs a place where it is told of, except of work that has landed: there its folder is enough.
+        told = [*ignored.kept, *ignored.lost, *([] if landed_sha else left_out)]
+        plain = not snapshot.changed and not besides and not told
+        first = [head] if head and not plain else []
         parents = list(dict.fromkeys([*first, *unlanded, *(one.sha for one in besides)]))
         message = save_message(
             f"Parked work of {bead}, attempt {attempt}", bead, attempt, folder.path.name, bool(head),
-            [*besides, *ends], [*snapshot.left_out, *left_out], underway,
+            [*besides, *ends], [*left_out, *ignored.kept], underway, [*ignored.lost, *ignored.caches],
         )  # fmt: skip
-        plain = not snapshot.changed and not besides
-        whole = snapshot.whole if snapshot.whole != snapshot.tree else None
-        return _Found(parents, None if plain else snapshot.tree, whole, message)
+        return _Found(parents, None if plain else snapshot.tree, message)
 
     def _saves_of_others(self, folder: WorktreeFolder | None, bead: str, wips: dict[str, str]) -> list[str]:
         """Saves of unfinished work that no worktree of this host holds the content of."""
@@ -190,10 +198,11 @@ class Parking:
         """Repositories inside the worktree: their files are saved; those that git cannot commit move to salvage."""
         repo = folder.repo()
         saved, left_out = InnerRepositories(self._clone, folder.path, None).save([*listed, *gitlinks(repo)])
+        salvage = self._paths.salvage / names.valid_rig(self._rig.name)
         untracked = repo.attempt("ls-files", "--others", "--exclude-standard", "-z").stdout.split(b"\0")
         for name in untracked:
             if name.endswith(b"/"):
-                WorktreeFolder(folder.clone, folder.path / os.fsdecode(name)).move_aside(self._salvage)
+                WorktreeFolder(folder.clone, folder.path / os.fsdecode(name)).move_aside(salvage)
         return saved, left_out
 
     def _unlanded(self, bead: str, tips: Sequence[str], target_sha: str, landed_sha: str | None) -> list[str]:
@@ -222,8 +231,6 @@ class Parking:
             saved = self._commit(found, known)
         if saved != here:
             self._clone.run("update-ref", ref, saved)
-        if found.whole is not None:
-            self._keep_whole(ref, saved, found.whole)
         return saved
 
     def _commit(self, found: _Found, known: Sequence[str]) -> str:
@@ -233,13 +240,6 @@ class Parking:
         tree = found.tree or self._clone.run("rev-parse", "--verify", f"{found.parents[0]}^{{tree}}").word
         options = [part for parent in [*found.parents, *others] for part in ("-p", parent)]
         return self._clone.run("commit-tree", *options, "-F", "-", tree, stdin=found.message or b"Parked").word
-
-    def _keep_whole(self, ref: str, saved: str, whole: str) -> None:
-        """Keep the files that must not leave this host under a ref that is never pushed."""
-        bead = ref.split("/")[3]
-        message = "With the files that stay on this host"
-        commit = self._clone.run("commit-tree", "-p", saved, "-m", message, whole, environment=UNDATED).word
-        self._clone.run("update-ref", names.kept_ref(bead, commit), commit)
 
     def _push(self, ref: str, saved: str, before: str) -> None:
         answer = self._clone.push(self._rig.url, [f"{saved}:{ref}"], {ref: before})

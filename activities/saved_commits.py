@@ -10,9 +10,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from activities.git import GitRepo
+from activities.kept_files import FILES
 from activities.saving import STAGED, Besides, LeftOut
 from models import names
 from policies.underway import Underway
@@ -20,6 +22,7 @@ from policies.underway import Underway
 LISTED: Final = 200
 """How many files that stayed on the host a message names."""
 
+_NOT_KEPT: Final = "Not kept:"
 _MARK: Final = "Gastown-Save"
 _SAVE: Final = re.compile(rf"{_MARK}: (?P<bead>\S+)/(?P<attempt>[0-9]{{1,9}}) (?P<born>[01])")
 _UNDERWAY: Final = "Half way through a command:"
@@ -44,6 +47,8 @@ class SavedCommit:
     """lines that name what stayed on the host and why; "" for nothing"""
     underway: str = ""
     """lines about what git had half done there; "" for nothing"""
+    not_kept: str = ""
+    """lines that name ignored files that are nowhere any more; "" for none"""
     staged: str | None = None
     """the commit whose tree was the index; None where nothing was staged, or there is nothing to stage it upon"""
 
@@ -52,8 +57,12 @@ class SavedCommit:
         """Of `besides` what restoring does not put back."""
         return _STAGED.sub("", self.besides).strip("\n") if self.staged is not None else self.besides
 
-    def story(self) -> str:
-        """What the next agent should know of it, in Markdown."""
+    def story(self, kept: Path | None = None) -> str:
+        """What the next agent should know of it, in Markdown.
+
+        Args:
+            kept: the folder on this very host with the files that stayed there.
+        """
         head = f"HEAD is its last commit ({self.parent[:12]})" if self.parent else "It had no commit yet"
         parts = [
             f"This worktree holds the work of attempt {self.attempt} as it was saved at {self.at:%Y-%m-%d %H:%M} UTC. "
@@ -64,7 +73,10 @@ class SavedCommit:
         if self.apart:
             parts.append(f"Saved too, look with `git show`:\n\n{_indented(self.apart)}")
         if self.left_out:
-            parts.append(f"Not restored, it stayed on the host where that attempt ran:\n\n{_indented(self.left_out)}")
+            where = f"in {kept / FILES} (copy what you need)" if kept is not None else "on the host of that attempt"
+            parts.append(f"Not restored, it stayed {where}:\n\n{_indented(self.left_out)}")
+        if self.not_kept:
+            parts.append(f"{_NOT_KEPT}\n\n{_indented(self.not_kept)}")
         return "\n\n".join(parts)
 
 
@@ -77,6 +89,7 @@ def save_message(
     besides: Sequence[Besides],
     left_out: Sequence[LeftOut],
     underway: Underway | None = None,
+    not_kept: Sequence[LeftOut] = (),
 ) -> bytes:
     """The message of a save.
 
@@ -84,19 +97,22 @@ def save_message(
         place: polecat and host, for people.
         born: there is a first parent that was checked out.
         underway: what git has half done there.
+        not_kept: ignored files that are nowhere any more.
     """
     parts = [title, f"Saved by the town from the worktree of {place}."]
     if underway is not None:
         parts.append(f"{_UNDERWAY}\n{underway.advice()}")
     if besides:
         parts.append(f"{_BESIDES}\n" + "\n".join(f"  {one.sha} {shown(one.what)}" for one in besides))
-    if left_out:
-        lines = [f"  {shown(one.path)}: {one.why}" for one in left_out[:LISTED]]
-        more = len(left_out) - LISTED
-        lines += [f"  and {more} more"] if more > 0 else []
-        parts.append(f"{_LEFT}\n" + "\n".join(lines))
+    parts += [f"{heading}\n{_listed(what)}" for heading, what in ((_LEFT, left_out), (_NOT_KEPT, not_kept)) if what]
     parts.append(f"{_MARK}: {names.valid_bead(bead)}/{attempt} {int(born)}")
     return "\n\n".join(parts).encode("utf-8", "backslashreplace")
+
+
+def _listed(what: Sequence[LeftOut]) -> str:
+    lines = [f"  {shown(one.path)}: {one.why}" for one in what[:LISTED]]
+    more = len(what) - LISTED
+    return "\n".join([*lines, *([f"  and {more} more"] if more > 0 else [])])
 
 
 def read_save(repo: GitRepo, sha: str, bead: str) -> SavedCommit | None:
@@ -122,6 +138,7 @@ def read_save(repo: GitRepo, sha: str, bead: str) -> SavedCommit | None:
         besides=besides,
         left_out=_under(_LEFT, paragraphs),
         underway=_under(_UNDERWAY, paragraphs),
+        not_kept=_under(_NOT_KEPT, paragraphs),
         staged=staged["sha"] if staged is not None and born and staged["sha"] in parents else None,
     )
 

@@ -34,6 +34,13 @@ class LeftOut(NamedTuple):
     why: str
 
 
+class Refused(NamedTuple):
+    """A file that the index has and that stays on this host."""
+
+    path: str
+    blob: str
+
+
 class Besides(NamedTuple):
     """A commit that is saved along with the files."""
 
@@ -50,8 +57,6 @@ class Snapshot:
     """the commit that is checked out; "" before the first one"""
     tree: str
     """all files that may leave the host"""
-    whole: str
-    """these and what was left out for its content"""
     changed: bool
     """`tree` is another than that of what was compared with"""
     staged: str | None
@@ -59,6 +64,8 @@ class Snapshot:
     inner: tuple[bytes, ...]
     """folders with a repository of their own, new or with changes in it"""
     left_out: tuple[LeftOut, ...]
+    staged_apart: tuple[Refused, ...]
+    """staged, refused, and otherwise than the file stands"""
 
 
 class _Entry(NamedTuple):
@@ -126,7 +133,7 @@ class Saver:
         base = self._tree_of(head if parent is None else parent)
         try:
             entries = self._begin(head)
-            staged = self._staged(base) if any(one.staged for one in entries) else None
+            staged, apart = self._staged(base) if any(one.staged for one in entries) else (None, [])
             left_out = self._add([one for one in entries if not one.is_repository])
             whole = self._write_tree()
             refused = self._refused(base, whole)
@@ -136,11 +143,11 @@ class Saver:
         return Snapshot(
             head=head,
             tree=tree,
-            whole=whole,
             changed=tree != base,
             staged=staged,
             inner=tuple(one.path.rstrip(b"/") for one in entries if one.is_repository or one.is_submodule),
             left_out=(*left_out, *(LeftOut(os.fsdecode(one.path), why) for one, why in refused)),
+            staged_apart=tuple(one for one in apart if one not in {_refused(change) for change, _ in refused}),
         )
 
     def fingerprint(self) -> str | None:
@@ -202,18 +209,22 @@ class Saver:
             return self._git("rev-parse", "--verify", f"{commit}^{{tree}}").word
         return self._git("hash-object", "-w", "-t", "tree", "--stdin", stdin=b"").word
 
-    def _staged(self, base: str) -> str | None:
-        """What the index holds now, as a commit; None while it holds unmerged files: those came out of commits."""
+    def _staged(self, base: str) -> tuple[str | None, list[Refused]]:
+        """What the index holds now, as a commit, and what is not in that.
+
+        None while it holds unmerged files: those came out of commits.
+        """
         answer = self._repo.attempt("write-tree", environment=self._given)
         if answer.exit_code != 0:
-            return None
+            return None, []
         refused = self._refused(base, answer.word)
+        apart = [_refused(change) for change, _ in refused]
         tree = self._without(refused)
         if refused:
             self._git("read-tree", "--reset", answer.word)
         if tree == base:
-            return None
-        return self._repo.run("commit-tree", "-m", "Staged", tree, environment=UNDATED).word
+            return None, apart
+        return self._repo.run("commit-tree", "-m", "Staged", tree, environment=UNDATED).word, apart
 
     # --- files ----------------------------------------------------------------------------------
 
@@ -322,6 +333,10 @@ class Saver:
 _STATUS: Final = (
     "status", "--porcelain=v2", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=none",
 )  # fmt: skip
+
+
+def _refused(change: _Changed) -> Refused:
+    return Refused(os.fsdecode(change.path), change.blob)
 
 
 def _changes(listed: bytes) -> Iterator[_Changed]:

@@ -104,7 +104,7 @@ class Sessions:
             attempt=request.attempt,
             notes=request.notes,
             failure_log=has_log,
-            restored=worktree.restored.story() if worktree.restored is not None else "",
+            restored=worktree.restored.story(worktree.kept) if worktree.restored is not None else "",
         )
         write_whole(folder / session_folder.TASK, task)
         record = {

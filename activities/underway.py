@@ -30,18 +30,15 @@ _INDEX: Final = "underway.index"
 
 
 def underway_in(folder: WorktreeFolder) -> Underway | None:
-    """What is half done; None where nothing is.
-
-    Raises:
-        GtError: GIT_FAILED.
-    """
+    """What is half done; None where nothing is."""
     kind = folder.in_progress
     if not kind:
         return None
     repo = folder.repo()
     if (repo.git_dir / "rebase-apply" / "applying").exists():
         kind = "am"
-    unmerged = repo.run("diff", "--name-only", "--diff-filter=U", "-z").text.split("\0")
+    # Where the agent's index is damaged, it cannot be told.
+    unmerged = repo.attempt("diff", "--name-only", "--diff-filter=U", "-z").text.split("\0")
     return Underway(
         kind=kind,
         about=_commit(repo, _ABOUT.get(kind, ())),

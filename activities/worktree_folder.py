@@ -170,7 +170,7 @@ class WorktreeFolder:
 
     def move_aside(self, salvage: Path) -> None:
         """Keep what stands at `path` but is no worktree: somebody may miss it."""
-        salvage.mkdir(parents=True, exist_ok=True)
+        salvage.mkdir(mode=0o700, parents=True, exist_ok=True)
         number = len(list(salvage.iterdir()))
         os.rename(self.path, salvage / f"{self.path.name}.{number}")
 

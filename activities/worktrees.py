@@ -13,6 +13,7 @@ from typing import Final
 
 from activities.clones import work_clone
 from activities.git import GitRepo, ls_remote, push_failure
+from activities.kept_files import folder_of
 from activities.locks import exclusive
 from activities.parking import Parking
 from activities.restoring import AttemptUsed, Save, commit_to_go_on_from, restore_files, saves_of
@@ -22,6 +23,7 @@ from activities.worktree_folder import OwnerNote, WorktreeFolder, detach_others,
 from models import names
 from models.errors import ErrorCode, GtError
 from models.records import Rig
+from models.settings import IGNORED_MAX_BYTES
 from models.town import TownPaths
 
 _PATH_FIELD: Final = {"1": 7, "2": 8, "u": 9}
@@ -38,6 +40,8 @@ class PreparedWorktree:
     """this bead's work of an earlier attempt was found here and left as it was"""
     restored: SavedCommit | None = None
     """the save that the uncommitted files come from"""
+    kept: Path | None = None
+    """the folder with files that were not restored from it, where this host has them"""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,14 @@ class Worktrees:
         self._paths = paths
 
     def prepare(
-        self, rig: Rig, polecat: str, bead: str, target: str, attempt: int = 0, first_attempt: int = 0
+        self,
+        rig: Rig,
+        polecat: str,
+        bead: str,
+        target: str,
+        attempt: int = 0,
+        first_attempt: int = 0,
+        ignored_max_bytes: int = IGNORED_MAX_BYTES,
     ) -> PreparedWorktree:
         """Give the polecat a worktree on the bead's branch, with whatever work there already is.
 
@@ -76,6 +87,7 @@ class Worktrees:
         Args:
             attempt: that is about to start; 0: none, nothing is restored.
             first_attempt: of the job. What earlier jobs of the bead have parked is not restored by itself.
+            ignored_max_bytes: how much of leftovers that git ignores is kept.
 
         Raises:
             AttemptUsed: a save of this attempt or a later one exists.
@@ -90,7 +102,7 @@ class Worktrees:
             folder = self._folder(rig, polecat)
             folder.clear_stale_locks()
             newest = next((save for save in reversed(saves) if save.attempt >= first_attempt), None)
-            note = self._make_room(rig, folder, bead, newest)
+            note = self._make_room(rig, folder, bead, newest, ignored_max_bytes)
             resumed = note is not None and not note.releasing
             restored = note.restored if note is not None and resumed else None
             saved = None
@@ -99,7 +111,8 @@ class Worktrees:
                 restored = saved.sha if saved is not None else None
             folder.write_note(OwnerNote(bead=bead, target=target, attempt=attempt, restored=restored))
         status = self.status(rig, polecat, bead)
-        return PreparedWorktree(folder.path, status.base_sha or target_sha, status.head_sha, resumed, saved)
+        kept = self._kept_of(rig, bead, saved)
+        return PreparedWorktree(folder.path, status.base_sha or target_sha, status.head_sha, resumed, saved, kept)
 
     def status(self, rig: Rig, polecat: str, bead: str) -> WorkStatus:
         """Look at the polecat's worktree; nothing is changed and nothing is locked.
@@ -152,11 +165,20 @@ class Worktrees:
                 raise push_failure(answer, f"publishing {bead}")
         return head
 
-    def park(self, rig: Rig, polecat: str, bead: str, attempt: int, landed_sha: str | None) -> str | None:
+    def park(
+        self,
+        rig: Rig,
+        polecat: str,
+        bead: str,
+        attempt: int,
+        landed_sha: str | None,
+        ignored_max_bytes: int = IGNORED_MAX_BYTES,
+    ) -> str | None:
         """Save what is not landed, uncommitted and untracked files included, under a ref on the remote.
 
         Args:
             landed_sha: the head or the commit that landed, where the caller knows of one.
+            ignored_max_bytes: so much of what git ignores is kept on this host, unless the work has landed.
 
         Returns:
             The ref, also when an earlier try parked it; None where everything is landed or there is nothing.
@@ -172,7 +194,7 @@ class Worktrees:
             if note is not None and owned and note.releasing:
                 # Half cleaned already: what stands there now is no longer the work.
                 return note.parked_ref
-            return self._parking(rig).park(folder if owned else None, bead, attempt, landed_sha)
+            return self._parking(rig, ignored_max_bytes).park(folder if owned else None, bead, attempt, landed_sha)
 
     def release(self, rig: Rig, polecat: str, bead: str) -> None:
         """Free the worktree for the next bead: detached, clean, the bead's local branch gone. Only after `park`.
@@ -191,7 +213,13 @@ class Worktrees:
             if clone.exists() and not is_checked_out(clone, branch_ref):
                 GitRepo(clone).run("update-ref", "-d", branch_ref)
 
-    def _make_room(self, rig: Rig, folder: WorktreeFolder, bead: str, newest: Save | None) -> OwnerNote | None:
+    def _kept_of(self, rig: Rig, bead: str, saved: SavedCommit | None) -> Path | None:
+        kept = folder_of(self._paths, rig.name, bead, saved.attempt) if saved is not None else None
+        return Path(kept) if kept is not None else None
+
+    def _make_room(
+        self, rig: Rig, folder: WorktreeFolder, bead: str, newest: Save | None, ignored_max_bytes: int
+    ) -> OwnerNote | None:
         """The note of this bead's own work here, after parking and clearing what is another's or out of date."""
         note = folder.note
         if note is None:
@@ -199,13 +227,13 @@ class Worktrees:
         outdated = newest is not None and note.attempt and newest.attempt > note.attempt
         if note.bead == bead and not outdated:
             return note
-        self._evict(rig, folder, note)
+        self._evict(rig, folder, note, ignored_max_bytes)
         return None
 
-    def _evict(self, rig: Rig, folder: WorktreeFolder, note: OwnerNote) -> None:
+    def _evict(self, rig: Rig, folder: WorktreeFolder, note: OwnerNote, ignored_max_bytes: int) -> None:
         """Park and clear what stands in this worktree."""
         if not note.releasing:
-            self._parking(rig).park(folder, note.bead, note.attempt, None, here_will_do=True)
+            self._parking(rig, ignored_max_bytes).park(folder, note.bead, note.attempt, None, here_will_do=True)
         left = folder.note
         assert left is not None
         self._clear(folder, left)
@@ -256,7 +284,7 @@ class Worktrees:
 
     def _make(self, rig: Rig, folder: WorktreeFolder, start: str) -> None:
         if folder.path.exists() and any(entry.name != ".git" or entry.is_dir() for entry in folder.path.iterdir()):
-            folder.move_aside(self._paths.root / "salvage" / names.valid_rig(rig.name))
+            folder.move_aside(self._paths.salvage / names.valid_rig(rig.name))
         folder.remove()
         folder.path.parent.mkdir(parents=True, exist_ok=True)
         add = ("worktree", "add", "--quiet", "--force", "--detach", "--no-checkout", "--", str(folder.path), start)
@@ -297,8 +325,8 @@ class Worktrees:
             repo.run("update-ref", "-d", tracked[branch_ref])
         return on_remote[target_ref], on_remote
 
-    def _parking(self, rig: Rig) -> Parking:
-        return Parking(work_clone(self._paths, rig), rig, self._paths.root / "salvage" / names.valid_rig(rig.name))
+    def _parking(self, rig: Rig, ignored_max_bytes: int) -> Parking:
+        return Parking(work_clone(self._paths, rig), rig, self._paths, ignored_max_bytes)
 
     def _folder(self, rig: Rig, polecat: str) -> WorktreeFolder:
         return WorktreeFolder(self._paths.clone(rig.name), self._paths.worktree(rig.name, polecat))

@@ -68,6 +68,7 @@ def _order(town: Town, rig: str, name: str | None, stuck: bool, force: bool, dry
 
     with connect.open_ledger(town) as ledger:
         found = ledger.rig(rig)
+        settings = ledger.effective_settings(rig)
         hosts = tuple(host.name for host in ledger.hosts())
         if name is not None:
             hosts = (polecat_row(ledger, name, rig).host,)
@@ -80,6 +81,7 @@ def _order(town: Town, rig: str, name: str | None, stuck: bool, force: bool, dry
         force=force,
         dry_run=dry_run,
         cause=f"cleaned up by {connect.person()}",
+        ignored_max_bytes=settings.checkpoint.ignored_max_bytes,
     )
 
 
@@ -106,6 +108,9 @@ def _end(report: CleanupReport, order: CleanupOrder) -> int:
     """Exit code, and a word where something was kept."""
     if order.dry_run:
         return ExitCode.DONE
+    for item in report.items:
+        if item.kept_folder is not None:
+            output.warn(f"what must not leave the host {item.host}, or git ignores, is there in {item.kept_folder}")
     kept = [item for item in report.items if item.kept_reason]
     for item in kept:
         output.warn(f"{names.polecat_address(order.rig.name, item.polecat)} was kept: {item.kept_reason}")

@@ -9,7 +9,7 @@ from models.checkpoints import CheckpointOrder
 from models.health import HealthReport, Thresholds, Zombie
 from models.jobs import AttemptNote, Observation
 from models.records import Rig
-from models.settings import HealthSettings
+from models.settings import IGNORED_MAX_BYTES, HealthSettings
 
 DONE_INTENT = "done.json"
 """a done intent that carries no identity"""
@@ -31,6 +31,8 @@ class StartAttempt(Frozen):
     """path of a gate's log on this host, copied to the file named by GT_FAILURE_LOG"""
     first_attempt: int = 0
     """of this job: what its attempts have saved is restored where the worktree is new; 0: nothing is"""
+    ignored_max_bytes: int = IGNORED_MAX_BYTES
+    """see `Settings`: for leftovers in the worktree"""
     adopt: bool = False
     """the attempt was begun before: find it, living or dead, and begin nothing"""
 
@@ -80,11 +82,14 @@ class ReleaseWorktree(Frozen):
     polecat: str
     attempt: int
     landed_sha: str | None = None
+    ignored_max_bytes: int = IGNORED_MAX_BYTES
 
 
 class WorktreeReleased(Frozen):
     parked_ref: str | None = None
     """where unlanded work was saved on the remote"""
+    kept_folder: str | None = None
+    """on the host, with the files that must not leave it; None: there were none"""
 
 
 class SettleIntent(Frozen):

@@ -9,6 +9,7 @@ from pydantic import Field
 from models.base import Frozen
 from models.jobs import JobStatus
 from models.records import Rig
+from models.settings import IGNORED_MAX_BYTES
 
 
 class CleanUp(Frozen):
@@ -26,6 +27,7 @@ class CleanUp(Frozen):
     cause: str = ""
     """for the session folder and for people"""
     force: bool = False
+    ignored_max_bytes: int = IGNORED_MAX_BYTES
 
 
 class CleanedUp(Frozen):
@@ -35,6 +37,8 @@ class CleanedUp(Frozen):
     """folder on the host with the pane's text and the state of the worktree; None where there was nothing to see"""
     parked_ref: str | None = None
     """under which work was saved; None where all has landed or nothing was done"""
+    kept_folder: str | None = None
+    """on the host, with the files that must not leave it; None: there were none"""
     session_ended: bool = False
     """a session was there, living or dead, and this very call ended it"""
     worktree_freed: bool = False
@@ -106,6 +110,7 @@ class CleanupOrder(Frozen):
     """of one polecat: also what is being worked on; its job goes on with another"""
     dry_run: bool = False
     cause: str = ""
+    ignored_max_bytes: int = IGNORED_MAX_BYTES
 
 
 class CleanupAction(StrEnum):

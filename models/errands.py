@@ -43,7 +43,7 @@ class Unpark(Frozen):
 class ParkedRef(Frozen):
     ref: str
     sha: str
-    """what it holds: one that holds something else by now is left alone"""
+    """what it holds: one that holds something else by now is left alone; "": there is no such ref"""
 
 
 class ExpireParked(Frozen):
@@ -52,6 +52,8 @@ class ExpireParked(Frozen):
     kind: Literal["expire_parked"] = "expire_parked"
     rig: Rig
     refs: tuple[ParkedRef, ...]
+    kept: bool = False
+    """also files that were kept on the host because they must not leave it, or git ignores them"""
 
 
 class ParkedWork(ParkedRef):
@@ -72,6 +74,14 @@ class ParkedWork(ParkedRef):
     """the target holds all of it"""
     stayed_here: str = ""
     """files that were left on the host where it was parked, one a line, and why"""
+    host: str = ""
+    """that says so; where `on_remote` is False, the one that has it"""
+    kept_host: str = ""
+    """that has files of it which nobody else has"""
+    kept_folder: str = ""
+    """on that host; "" for none"""
+    kept_files: tuple[str, ...] = ()
+    """paths in that folder, printable"""
 
 
 class Unparked(Frozen):
@@ -84,8 +94,8 @@ class Unparked(Frozen):
     besides: str = ""
     """commits that hold what is no file, one a line"""
     stayed_here: str = ""
-    kept_here: str | None = None
-    """the ref, on this host alone, that has the files which stayed here"""
+    kept_folder: str | None = None
+    """on the host that did it: has the files which stayed there; None: there are none"""
 
 
 class Errand(Frozen):

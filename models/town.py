@@ -99,6 +99,8 @@ class TownPaths:
         """the rules' mirror, and what is known of deliveries"""
         self.alerts_log = self.logs / "alerts.log"
         self.evidence = root / "evidence"
+        self.salvage = root / "salvage"
+        """what stood in a worktree's place or within one, and git could not save"""
         self.bin = self.run / "bin"
         """holds `gt` and `bd` for the PATH of agents"""
 
@@ -125,6 +127,13 @@ class TownPaths:
 
     def gate_logs(self, rig: str) -> Path:
         return self.logs / "gates" / names.valid_rig(rig)
+
+    def kept(self, rig: str, bead: str, attempt: int) -> Path:
+        """Files of an attempt's worktree that must not leave this host, or that git ignores."""
+        return self.kept_of(rig) / names.valid_bead(bead) / str(attempt)
+
+    def kept_of(self, rig: str) -> Path:
+        return self.root / "kept" / names.valid_rig(rig)
 
     def session(self, rig: str, polecat: str, bead: str, attempt: int) -> Path:
         """The session folder: attempt numbers are per bead, so the bead is part of the path."""

@@ -9,15 +9,29 @@ import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO, Final
+
+_PIECE: Final = 1_000_000
+"""bytes in memory"""
 
 
-def write_whole(path: Path, text: str, mode: int = 0o600) -> None:
-    """Write `text` to `path`, over what was there, making the folders above it.
+def write_whole(path: Path, content: str | bytes, mode: int = 0o600) -> None:
+    """Write `content` to `path`, over what was there, making the folders above it.
 
     Raises:
         OSError: what was there is there still.
     """
-    _write(path, text, mode, os.replace)
+    _write(path, lambda stream: stream.write(_encoded(content)), mode, os.replace)
+
+
+def copy_whole(source: Path, path: Path, mode: int = 0o600) -> None:
+    """Copy a file's content to `path`, over what was there, making the folders above it.
+
+    Raises:
+        OSError: what was there is there still.
+    """
+    with source.open("rb") as given:
+        _write(path, lambda stream: _pour(given, stream), mode, os.replace)
 
 
 def write_once(path: Path, text: str) -> bool:
@@ -27,7 +41,7 @@ def write_once(path: Path, text: str) -> bool:
         OSError: nothing was written.
     """
     try:
-        _write(path, text, 0o600, os.link)
+        _write(path, lambda stream: stream.write(_encoded(text)), 0o600, os.link)
     except FileExistsError:
         return False
     return True
@@ -43,15 +57,25 @@ def rename_whole(source: Path, target: Path) -> bool:
     return True
 
 
-def _write(path: Path, text: str, mode: int, put: Callable[[Path, Path], None]) -> None:
+def _encoded(content: str | bytes) -> bytes:
+    return content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
+
+
+def _pour(source: BinaryIO, target: BinaryIO) -> None:
+    # shutil would cost the agent's commands its imports.
+    while piece := source.read(_PIECE):
+        target.write(piece)
+
+
+def _write(path: Path, fill: Callable[[BinaryIO], object], mode: int, put: Callable[[Path, Path], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # tempfile would cost the agent's commands 8 ms of imports.
     temporary = path.parent / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}"
     handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as stream:
+        with os.fdopen(handle, "wb") as stream:
             os.fchmod(handle, mode)
-            stream.write(text)
+            fill(stream)
             stream.flush()
             os.fsync(handle)
         put(temporary, path)

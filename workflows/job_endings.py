@@ -101,6 +101,8 @@ class Endings:
             job.forget_host()
             return None
         job.worktree_held = False
+        if released.kept_folder is not None:
+            self._job.record("files_kept", f"what must not leave {job.host} is there in {released.kept_folder}")
         return released.parked_ref
 
     async def block(self, kind: str, message: str, level: Level = Level.L2, *, event: str = "blocked") -> None:

@@ -95,7 +95,12 @@ class Zombies:
             cleaned = await workflow.execute_activity_method(
                 CleanupActivities.clean_up,
                 CleanUp(
-                    rig=state.facts.rig, polecat=zombie.polecat, bead=zombie.bead, attempt=zombie.attempt, cause=reason
+                    rig=state.facts.rig,
+                    polecat=zombie.polecat,
+                    bead=zombie.bead,
+                    attempt=zombie.attempt,
+                    cause=reason,
+                    ignored_max_bytes=state.settings.checkpoint.ignored_max_bytes,
                 ),
                 summary=f"clean up attempt {zombie.attempt} of {zombie.bead} on {host}: {reason}"[:200],
                 **options.cleanup(host),

@@ -205,6 +205,8 @@ class TestWhatStaysOnTheHost:
     def test_ignored_files_large_ones_and_secrets(self, bench: Bench) -> None:
         bench.commit(".gitignore", "*.log\n")
         bench.write("noise.log", "noise\n")
+        (bench.path / "deep" / "__pycache__").mkdir(parents=True)
+        (bench.path / "deep" / "__pycache__" / "x.log").write_text("made again")
         bench.write("large.bin", os.urandom(1_000_001))
         bench.write("settings.py", f"key = '{KEY}'\n")
         bench.write("half.txt", "half\n")
@@ -213,6 +215,7 @@ class TestWhatStaysOnTheHost:
         assert bench.stayed() == {
             "large.bin": "1000001 bytes, above the limit of 1000000",
             "settings.py": "it seems to hold an AWS access key",
+            "noise.log": "git ignores it",
         }
         for name in bench.stayed():
             assert f"  {name}: " in bench.message()

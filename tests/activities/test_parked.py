@@ -50,9 +50,9 @@ class Bench:
         assert done is not None
         return done
 
-    def expire(self, *refs: tuple[str, str]) -> tuple[str, ...]:
+    def expire(self, *refs: tuple[str, str], kept: bool = False) -> tuple[str, ...]:
         wanted = tuple(ParkedRef(ref=ref, sha=sha) for ref, sha in refs)
-        return self.activities.expire_parked(ExpireParked(rig=self.rig, refs=wanted)).expired
+        return self.activities.expire_parked(ExpireParked(rig=self.rig, refs=wanted, kept=kept)).expired
 
 
 @pytest.fixture
@@ -75,6 +75,17 @@ class TestListing:
         assert (work.on_remote, work.landed, work.parked) == (True, False, True)
         assert ".env" in work.stayed_here
         assert work.subject == "Parked work of sh-1, attempt 3"
+
+    def test_files_that_stayed_here_are_told_with_their_folder_also_when_the_ref_is_gone(self, bench: Bench) -> None:
+        ref = bench.parked({".env": "X=1\n"}, attempt=3)
+        (work,) = bench.listed().values()
+        assert (work.kept_folder, work.kept_files) == (str(bench.paths.kept("shop", "sh-1", 3)), ("files/.env",))
+        assert bench.expire((ref, work.sha)) == (ref,)
+        (left,) = bench.listed().values()
+        assert (left.ref, left.sha, left.on_remote, left.landed) == (ref, "", False, False)
+        assert left.kept_files == ("files/.env",)
+        assert bench.expire((ref, ""), kept=True) == (ref,)
+        assert bench.listed() == {}
 
     def test_commits_that_have_landed_meanwhile_are_told_as_landed(self, bench: Bench) -> None:
         path = bench.work()
@@ -166,8 +177,8 @@ class TestUnparking:
         bench.parked({"a.txt": "a\n", "settings.py": f"key = '{KEY}'\n"})
         done = bench.unpark()
         assert "settings.py" in done.stayed_here
-        assert done.kept_here is not None
-        assert git(bench.paths.clone("shop"), "show", f"{done.kept_here}:settings.py") == f"key = '{KEY}'"
+        assert done.kept_folder is not None
+        assert (Path(done.kept_folder) / "files" / "settings.py").read_text() == f"key = '{KEY}'\n"
         assert KEY not in git(bench.workshop.remote, "cat-file", "--batch-all-objects", "--batch")
 
     @pytest.mark.parametrize("more", [{}, {"attempt": 7}])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.whole_files import rename_whole, write_once, write_whole
+from services.whole_files import copy_whole, rename_whole, write_once, write_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -57,6 +57,14 @@ def test_what_was_written_once_stays_as_it_is(tmp_path: Path) -> None:
 def test_names_that_no_encoding_knows_are_written_readably(tmp_path: Path) -> None:
     write_whole(tmp_path / "note", "caf\udce9")
     assert (tmp_path / "note").read_text() == "caf\\udce9"
+
+
+def test_a_copy_is_private_and_has_every_byte(tmp_path: Path) -> None:
+    content = os.urandom(2_500_000)
+    (tmp_path / "large").write_bytes(content)
+    copy_whole(tmp_path / "large", tmp_path / "kept" / "large")
+    assert (tmp_path / "kept" / "large").read_bytes() == content
+    assert mode(tmp_path / "kept" / "large") == 0o600
 
 
 def test_a_file_that_is_gone_cannot_be_moved(tmp_path: Path) -> None:

@@ -40,6 +40,14 @@ class TestALivingSession:
         assert desk.pane() is None
         assert free(desk)
 
+    def test_what_must_not_leave_the_host_is_kept_and_told_again_when_asked_again(self, desk: Desk) -> None:
+        desk.start("echo TOKEN=x > .env; echo set; exec sleep 600")
+        desk.shown("set")
+        kept = desk.paths.kept("shop", "sh-1", 1)
+        assert desk.clean_up().kept_folder == str(kept)
+        assert (kept / "files" / ".env").read_text() == "TOKEN=x\n"
+        assert desk.clean_up().kept_folder == str(kept)
+
     def test_what_the_agent_destroys_as_it_ends_was_parked_before(self, desk: Desk, workshop: Workshop) -> None:
         desk.start("echo half > half.txt; trap 'rm half.txt; exit' TERM; echo set; while :; do sleep 0.1; done")
         desk.shown("set")

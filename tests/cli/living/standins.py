@@ -11,6 +11,7 @@ from temporalio.exceptions import ApplicationError
 with workflow.unsafe.imports_passed_through():
     from models import names
     from models.alerts import Alerting, Notices
+    from models.errands import Errand, ErrandResult, ExpireParked, ListParked, ParkedWork, Unpark, Unparked
     from models.escalations import EscalationStatus
     from models.jobs import (
         DispatchJob,
@@ -190,3 +191,30 @@ async def queue_facts(asked: QueueFactsRequest) -> QueueFacts:
 
 
 activities = [load_rig, queue_facts, record_escalation, town_facts, look_around, check_in, read_alerting, write_down]
+
+
+@workflow.defn(name=WorkflowType.ERRAND)
+class Hosts:
+    """`away` has no worker; on `h2` alone there is parked work, with a file that must not leave it."""
+
+    @workflow.run
+    async def run(self, errand: Errand) -> ErrandResult:
+        if errand.host == "away":
+            raise ApplicationError("no worker answers on it", "L3", "gt status", type="temporal_unreachable")
+        match errand.task:
+            case ListParked() if errand.host == "h2":
+                return ErrandResult(parked=tuple(_parked(errand.task.rig.name, bead) for bead in errand.task.targets))
+            case Unpark(bead=bead, attempt=attempt) if errand.host == "h2":
+                return ErrandResult(
+                    unparked=Unparked(bead=bead, attempt=attempt or 0, ref="x", branch=f"polecat/{bead}", sha="b" * 40)
+                )
+            case ExpireParked(refs=refs, kept=True) if errand.host == "h2":
+                return ErrandResult(expired=tuple(one.ref for one in refs))
+        return ErrandResult()
+
+
+def _parked(rig: str, bead: str) -> ParkedWork:
+    return ParkedWork(
+        ref=f"refs/gastown/parked/{bead}/4", sha="a" * 40, rig=rig, bead=bead, attempt=4, saved_at=workflow.now(),
+        subject="x", files=1, on_remote=False, landed=True, kept_folder="/town/kept/4", kept_files=("files/.env",),
+    )  # fmt: skip
