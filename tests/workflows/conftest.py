@@ -124,3 +124,11 @@ def yard(env: WorkflowEnvironment, workers: WorkerBuilder) -> Any:
     from tests.workflows.refinery_yard import yard_in
 
     return yard_in(env, workers)
+
+
+@pytest.fixture
+def hall(env: WorkflowEnvironment, workers: WorkerBuilder) -> Any:
+    """See `mayor_world.hall_in`."""
+    from tests.workflows.mayor_world import hall_in
+
+    return hall_in(env, workers)

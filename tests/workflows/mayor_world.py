@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,8 +29,9 @@ from models.jobs import DecisionKind
 from models.merging import PauseRequest
 from models.settings import Settings
 from models.supervision import RigWatch, ServiceName, TownFacts
+from tests.workflows.conftest import WorkerBuilder
 from tests.workflows.merge_world import START
-from tests.workflows.probes import eventually, runs_of
+from tests.workflows.probes import JobProbe, eventually, runs_of
 from workflows.mayor import MayorWorkflow
 from workflows.mayor_state import MayorState
 
@@ -255,3 +256,15 @@ async def start_mayor(env: WorkflowEnvironment, state: Any = None) -> Mayor:
     return await env.client.start_workflow(
         MayorWorkflow.run, *([state] if state else []), id=names.MAYOR_ID, task_queue=names.TOWN_QUEUE
     )
+
+
+def hall_in(env: WorkflowEnvironment, workers: WorkerBuilder) -> Open:
+    """A Mayor in his hall: `async with hall(world, state) as town:`."""
+
+    @contextlib.asynccontextmanager
+    async def start(world: MayorWorld | None = None, state: MayorState | None = None) -> AsyncIterator[Hall]:
+        world = world or MayorWorld()
+        async with workers(workflows=[MayorWorkflow, JobProbe, DispatchProbe], activities=world.activities):
+            yield Hall(env, world, await start_mayor(env, state))
+
+    return start
