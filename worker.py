@@ -16,6 +16,7 @@ from activities.attempts import AttemptActivities
 from activities.checkpoints import Checkpointer, CheckpointSaver
 from activities.cleanup import CleanupActivities
 from activities.gates import GateActivities
+from activities.integration import IntegrationActivities
 from activities.interceptor import ActivityConduct
 from activities.landing import LandingActivities
 from activities.ledger import LedgerActivities
@@ -56,6 +57,7 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
         CleanupActivities(paths, tmux, worktrees),
         NudgeActivities(tmux),
         ParkedActivities(paths),
+        IntegrationActivities(paths),
         LandingActivities(paths),
         GateActivities(paths),
     )

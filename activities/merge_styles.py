@@ -55,7 +55,8 @@ class Hand:
 
         A change with merges in it is squashed where commits are kept one by one, since a merge cannot
         be moved; so is one whose own messages claim what only the town may say, where they would land
-        as they are.
+        as they are. An integration branch is merged in every style, so that each of its landings stays
+        the commit that it is; what was added to it claims nothing either.
 
         Args:
             submitted: the batch that the change is of.
@@ -67,6 +68,8 @@ class Hand:
         if isinstance(merged, Conflict) or merged == tip.tree:
             return merged if isinstance(merged, Conflict) else tip
         facts = submitted.change(change.head_sha)
+        if change.whole and self._adds_no_claim(change.whole, change.head_sha, submitted):
+            return self._merge_commit(change, facts, merged, tip)
         if self._style is MergeStyle.SQUASH:
             return self._squash(change, facts, merged, tip)
         commits = submitted.commits(change.head_sha)
@@ -75,6 +78,13 @@ class Hand:
         if self._style is MergeStyle.MERGE and not any(claims(commit.message) for commit in commits):
             return self._merge_commit(change, facts, merged, tip)
         return self._squash(change, facts, merged, tip)
+
+    def _adds_no_claim(self, whole: str, head_sha: str, submitted: Submitted) -> bool:
+        """The head holds the integration branch as it was, and nothing added to it claims to be a landing."""
+        if not self._repo.is_ancestor(whole, head_sha):
+            return False
+        added = set(self._repo.run("rev-list", f"{whole}..{head_sha}", "--").text.split())
+        return not any(commit.sha in added and claims(commit.message) for commit in submitted.commits(head_sha))
 
     def _squash(self, change: MergeRequest, facts: ChangeFacts, tree: str, tip: Commit) -> Commit:
         polecat = names.polecat_address(change.rig, change.polecat)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import connect, output, refinery_gates, refinery_view
+from cli import connect, output, refinery_gates, refinery_integration, refinery_view
 from cli.command import Call, command, new_app
 from cli.values import OptionalRigOption, RigOption
 from models import names
@@ -24,6 +24,7 @@ _group = new_app("Look at a rig's merge queue and steer it.")
 app = new_app("Merge queues.")
 app.add_typer(_group, name="refinery")
 _group.add_typer(refinery_gates.group, name="gate")
+_group.add_typer(refinery_integration.group, name="integration")
 
 ItemArgument = Annotated[str, typer.Argument(metavar="ITEM", help="An item's id, out of `gt refinery queue`.")]
 ItemOrBeadArgument = Annotated[str, typer.Argument(metavar="ITEM", help="An item's id, or its bead's.")]

@@ -53,7 +53,7 @@ def sling(
 
     deadline = time.monotonic() + timeout
     request = SlingRequest(bead=bead, rig=rig, agent=agent)
-    result = connect.converse(town, lambda client: _sling(client, town, request))
+    result = connect.converse(town, lambda client: hand_over(client, town, request))
     state, code = result.state.value, ExitCode.DONE
     if wait:
         state = _wait(town, result, deadline) or state
@@ -67,7 +67,7 @@ def sling(
     return code
 
 
-async def _sling(client: Client, town: Town, request: SlingRequest) -> SlingResult:
+async def hand_over(client: Client, town: Town, request: SlingRequest) -> SlingResult:
     """The dispatcher's answer; a dispatcher that was never started is started for a rig that exists."""
     from models.jobs import SlingResult
 

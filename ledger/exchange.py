@@ -173,6 +173,8 @@ class _Plan:
             "type": line.issue_type.value,
             "assignee": None if _worked_on(line) else line.assignee or None,
             "target": line.target,
+            "integrates": line.integrates,
+            "integrates_sha": line.integrates_sha,
             "close_reason": line.close_reason if closed else None,
             "merged_sha": line.merged_sha if closed else None,
             "created_at": stamp(line.created_at),

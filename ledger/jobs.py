@@ -13,6 +13,7 @@ from ledger.dependencies import open_dependencies
 from ledger.rigs import FINAL_STATES, all_hosts, all_rigs, find_rig
 from ledger.settings import effective_settings
 from ledger.transactions import Transactions
+from models import names
 from models.errors import ErrorCode, GtError
 from models.jobs import (
     Admission,
@@ -45,6 +46,8 @@ HOOKED = "hooked"
 NOTED = frozenset({"agent_died", "agent_unresponsive", "merge_failed", "rework_request", "work_refused", "reassigned"})
 """Events that the next attempt is told of."""
 NOTES_KEPT = 10
+NOBODY = "integration"
+"""stands for the polecat of what was handed in without one"""
 
 
 class JobRecords(Transactions):
@@ -110,7 +113,7 @@ class JobRecords(Transactions):
                 highest_sequence=sequence,
                 open_dependencies=open_dependencies(connection, (bead.id,))[bead.id],
                 landed_before=_last_landing(connection, bead.id),
-                cleared=_cleared(connection, bead.id),
+                cleared=_cleared(connection, bead.id) or _whole(connection, bead, rig, attempt),
                 unfinished=unfinished,
             )
 
@@ -257,6 +260,28 @@ def _cleared(connection: Connection, bead: str) -> MergeRequest | None:
     newest = select(requests).where(requests.c.bead == bead).order_by(requests.c.attempt.desc()).limit(1)
     found = _dicts(connection, newest)
     return MergeRequest.model_validate(found[0]) if found else None
+
+
+def _whole(connection: Connection, bead: Bead, rig: Rig, attempt: int) -> MergeRequest | None:
+    """The first merge request of a bead that lands an integration branch; None of every other bead, and later."""
+    requests = schema.merge_requests
+    handed_in = select(requests.c.id).where(requests.c.bead == bead.id).limit(1)
+    if bead.integrates_sha is None or connection.execute(handed_in).first() is not None:
+        return None
+    return MergeRequest(
+        id=names.merge_request_id(bead.id, attempt),
+        rig=rig.name,
+        bead=bead.id,
+        title=bead.title,
+        polecat=NOBODY,
+        attempt=attempt,
+        branch=names.job_branch(bead.id),
+        head_sha=bead.integrates_sha,
+        target=rig.branch,
+        priority=bead.priority,
+        submitted_at=bead.created_at,
+        whole=bead.integrates_sha,
+    )
 
 
 def _highest(connection: Connection, bead: str) -> tuple[int, int]:

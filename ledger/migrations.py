@@ -45,9 +45,10 @@ def _agents(connection: Connection) -> None:
 
 
 def _targets(connection: Connection) -> None:
-    """The branch that a bead's work lands on, where that is not its rig's."""
+    """The branch that a bead's work lands on, where that is not its rig's; integration branches landed as one."""
     _tables(connection)
-    _add_columns(connection, schema.beads, {"target": None})
+    _add_columns(connection, schema.beads, {"target": None, "integrates": None, "integrates_sha": None})
+    _add_columns(connection, schema.merge_requests, {"whole": None})
 
 
 _STEPS: Final[dict[int, Callable[[Connection], None]]] = {1: _tables, 2: _alerts, 3: _talk, 4: _agents, 5: _targets}

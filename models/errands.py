@@ -98,9 +98,46 @@ class Unparked(Frozen):
     """on the host that did it: has the files which stayed there; None: there are none"""
 
 
+class CreateBranch(Frozen):
+    """Make an integration branch on the remote, where the rig's own branch stands; one that is there stays."""
+
+    kind: Literal["create_branch"] = "create_branch"
+    rig: Rig
+    branch: str
+
+
+class LookAtBranch(Frozen):
+    """Where an integration branch stands on the remote."""
+
+    kind: Literal["look_at_branch"] = "look_at_branch"
+    rig: Rig
+    branch: str
+
+
+class HandInBranch(Frozen):
+    """Put where an integration branch stood on the branch of the bead that lands it, unless that one is there."""
+
+    kind: Literal["hand_in_branch"] = "hand_in_branch"
+    rig: Rig
+    branch: str
+    bead: str
+    sha: str
+
+
+class IntegrationBranch(Frozen):
+    branch: str
+    sha: str
+    ahead: int
+    """commits that the rig's own branch lacks"""
+    created: bool = False
+
+
+Task = Nudge | ListParked | Unpark | ExpireParked | CreateBranch | LookAtBranch | HandInBranch
+
+
 class Errand(Frozen):
     host: str
-    task: Annotated[Nudge | ListParked | Unpark | ExpireParked, Field(discriminator="kind")]
+    task: Annotated[Task, Field(discriminator="kind")]
 
 
 class ErrandResult(Frozen):
@@ -111,3 +148,4 @@ class ErrandResult(Frozen):
     """list_parked: why the remote is not in the answer"""
     unparked: Unparked | None = None
     expired: tuple[str, ...] = ()
+    branch: IntegrationBranch | None = None

@@ -70,6 +70,8 @@ class BeadLine(_Line):
     assignee: str | None = Field(None, max_length=200)
     labels: tuple[str, ...] = ()
     target: str | None = None
+    integrates: str | None = None
+    integrates_sha: str | None = Field(None, max_length=64)
     dependencies: tuple[LineDependency, ...] = ()
     comments: tuple[LineComment, ...] = ()
     molecule: LineMolecule | None = None
@@ -80,7 +82,9 @@ class BeadLine(_Line):
     updated_at: datetime | None = None
     closed_at: datetime | None = None
 
-    @field_validator("id", "title", "description", "assignee", "close_reason", "merged_sha", "origin", mode="after")
+    @field_validator(
+        "id", "title", "description", "assignee", "close_reason", "merged_sha", "integrates_sha", "origin", mode="after"
+    )
     @classmethod
     def _kept(cls, value: str | None) -> str | None:
         storable_text("bead", value)
@@ -91,7 +95,7 @@ class BeadLine(_Line):
     def _labels(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(valid_label(label) for label in value)
 
-    @field_validator("target", mode="after")
+    @field_validator("target", "integrates", mode="after")
     @classmethod
     def _target(cls, value: str | None) -> str | None:
         return names.valid_target(value) if value else None

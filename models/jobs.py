@@ -85,7 +85,8 @@ class Admission(Frozen):
     landed_before: str | None = None
     """the commit that landed an earlier job of this bead, which was opened anew since"""
     cleared: MergeRequest | None = None
-    """its change was taken out of the merge queue by a person: it is handed in again as it was, without an agent"""
+    """handed in as it is, without an agent: its change was taken out of the merge queue by a person, or it lands an
+    integration branch"""
     unfinished: UnfinishedJob | None = None
     """a job of the bead that the record knows and that may have no workflow any more: it goes on where it was"""
 

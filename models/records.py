@@ -130,6 +130,10 @@ class Bead(Frozen):
     labels: tuple[str, ...] = ()
     target: str | None = None
     """the branch that its work lands on; None: its rig's"""
+    integrates: str | None = None
+    """the integration branch that it lands as one: its job hands that in before any agent works"""
+    integrates_sha: str | None = None
+    """where that branch stood"""
     close_reason: str | None = None
     merged_sha: str | None = None
     origin: str | None = None
@@ -170,10 +174,12 @@ class NewBead(Frozen):
     labels: tuple[str, ...] = ()
     target: str | None = None
     """the branch that its work lands on; None: its rig's"""
+    integrates: str | None = None
+    integrates_sha: str | None = None
 
     _title = field_validator("title", mode="before")(_titled)
     _description = field_validator("description", mode="before")(_described)
-    _target = field_validator("target")(_landing)
+    _target = field_validator("target", "integrates")(_landing)
 
 
 class BeadChanges(Frozen):
@@ -246,6 +252,8 @@ class MergeRequest(Frozen):
     target: str
     priority: int = 2
     submitted_at: datetime
+    whole: str | None = None
+    """the tip of an integration branch that it lands as one: those commits land as they are"""
 
 
 class MergeRequestRow(MergeRequest):

@@ -21,8 +21,15 @@ def death_note(seen: Observation, refusal: str) -> str:
     return "\n\n".join(parts)
 
 
-def verdict_note(verdict: Verdict, target: str) -> tuple[str, str]:
-    """The Refinery sent the work back: the note's kind and its text."""
+def verdict_note(verdict: Verdict, target: str, *, whole: bool = False) -> tuple[str, str]:
+    """The Refinery sent the work back: the note's kind and its text.
+
+    Args:
+        whole: the work is an integration branch, whose commits must stay as they are.
+    """
+    catch_up = f"rebase your branch onto origin/{target}"
+    if whole:
+        catch_up = f"merge origin/{target} into your branch (never rebase it)"
     base = f" (at {verdict.base_sha})" if verdict.base_sha else ""
     if verdict.kind is VerdictKind.CONFLICT:
         files = "\n".join(f"- {name}" for name in verdict.files[:FILES_LISTED])
@@ -32,8 +39,7 @@ def verdict_note(verdict: Verdict, target: str) -> tuple[str, str]:
             f"Conflicting files:\n{files}" + (f"\n- and {more} more" if more > 0 else "") if files else "",
             f"On the other side: what {', '.join(verdict.rivals)} landed." if verdict.rivals else "",
             verdict.detail.strip(),
-            f"Run `git fetch origin`, rebase your branch onto origin/{target}, resolve the conflicts, commit, "
-            "and run `gt done` again.",
+            f"Run `git fetch origin`, {catch_up}, resolve the conflicts, commit, and run `gt done` again.",
         ]
         return "rework_request", "\n\n".join(part for part in parts if part)
     parts = [
@@ -42,7 +48,7 @@ def verdict_note(verdict: Verdict, target: str) -> tuple[str, str]:
         else f"MERGE_FAILED: the change could not be merged into {target}{base}.",
         f"The last lines of its log:\n\n{verdict.detail.strip()}" if verdict.detail.strip() else "",
         f"The whole log: {verdict.log_path}" if verdict.log_path else "",
-        f"Run `git fetch origin`, rebase your branch onto origin/{target}, repair the cause, commit, "
+        f"Run `git fetch origin`, {catch_up}, repair the cause, commit, "
         "and run `gt done` again. The raw log is in the file named by GT_FAILURE_LOG.",
     ]
     return "merge_failed", "\n\n".join(part for part in parts if part)

@@ -5,9 +5,20 @@ from __future__ import annotations
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError
 
+from activities.integration import IntegrationActivities
 from activities.nudging import NudgeActivities
 from activities.parked import ParkedActivities
-from models.errands import Errand, ErrandResult, ExpireParked, ListParked, Nudge, Unpark
+from models.errands import (
+    CreateBranch,
+    Errand,
+    ErrandResult,
+    ExpireParked,
+    HandInBranch,
+    ListParked,
+    LookAtBranch,
+    Nudge,
+    Unpark,
+)
 from models.errors import ErrorCode, Level
 from models.names import WorkflowType
 from workflows import options
@@ -52,3 +63,9 @@ class ErrandWorkflow:
                 return await workflow.execute_activity_method(ParkedActivities.unpark, task, **given)
             case ExpireParked() as task:
                 return await workflow.execute_activity_method(ParkedActivities.expire_parked, task, **given)
+            case CreateBranch() as task:
+                return await workflow.execute_activity_method(IntegrationActivities.create_branch, task, **given)
+            case LookAtBranch() as task:
+                return await workflow.execute_activity_method(IntegrationActivities.look_at_branch, task, **given)
+            case HandInBranch() as task:
+                return await workflow.execute_activity_method(IntegrationActivities.hand_in_branch, task, **given)

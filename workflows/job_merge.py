@@ -49,6 +49,7 @@ class JobMerge:
             target=target,
             priority=bead.priority,
             submitted_at=workflow.now(),
+            whole=bead.integrates_sha,
         )
         job.withdrawing = None
         self._job.enter(JobState.SUBMITTED, "the Refinery's verdict")
@@ -58,14 +59,14 @@ class JobMerge:
         await self._endings.stop_attempt("its work was taken", job.admission.settings.session.done_grace)
 
     async def hand_in_again(self, request: MergeRequest) -> None:
-        """Hand in what a person had cleared out of the queue: nothing has to be worked on for that."""
+        """Hand in what is there already: nothing has to be worked on for that."""
         job = self._state
         job.head_sha = request.head_sha
         priority, target = job.admission.bead.priority, job.project.branch
         again = {"priority": priority, "target": target, "submitted_at": workflow.now()}
         job.merge_request = request.model_copy(update=again)
         self._job.enter(JobState.SUBMITTED, "the Refinery's verdict")
-        self._job.record("submitted", f"{request.head_sha[:12]} once more", merge_request=MergeRequestState.QUEUED)
+        self._job.record("submitted", f"{request.head_sha[:12]} as it is", merge_request=MergeRequestState.QUEUED)
         await self.offer()
 
     async def offer(self) -> bool:
@@ -96,7 +97,7 @@ class JobMerge:
 
     async def _rework(self, verdict: Verdict) -> None:
         job = self._state
-        kind, text = verdict_note(verdict, job.project.branch)
+        kind, text = verdict_note(verdict, job.project.branch, whole=job.admission.bead.integrates is not None)
         job.note(kind, text)
         job.rejected_sha, job.failure_log = job.head_sha, verdict.log_path
         if job.reworks - job.reworks_forgiven >= job.admission.settings.polecat.max_reworks:

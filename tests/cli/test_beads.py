@@ -13,7 +13,8 @@ from tests.cli.conftest import Here
 
 BEAD_KEYS = {
     *("id", "rig", "title", "description", "status", "priority", "type", "assignee", "dependencies"),
-    *("target", "labels", "origin", "close_reason", "merged_sha", "created_at", "updated_at", "closed_at"),
+    *("target", "integrates", "integrates_sha", "labels", "origin", "close_reason", "merged_sha"),
+    *("created_at", "updated_at", "closed_at"),
 }
 
 

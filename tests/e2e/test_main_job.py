@@ -46,11 +46,26 @@ def kill_and_see_it_back(town: LivingTown, service: str) -> None:
     wait_until(f"{service} to be back", lambda: town.service(service)["pid"] not in (None, died), 60)
 
 
-def test_two_beads_are_merged_and_the_job_tells_its_story(town: LivingTown) -> None:
-    first, second = town.bead("add a"), town.bead("add b")
+def test_two_beads_are_merged_one_by_way_of_an_integration_branch_and_the_job_tells_its_story(
+    town: LivingTown,
+) -> None:
+    land = ("gt", "refinery", "integration", "land", "next", "--rig", "shop")
+    assert town.json("gt", "refinery", "integration", "create", "next", "--rig", "shop")["created"]
+    first, second = town.bead("add a"), town.bead("add b", "--target", "next")
     town.sling(first, shell_agent(file="a.py"))
-    town.sling(second, shell_agent(file="b.py"))
-    assert_landed_once(town, first, second)
+    town.sling(second, shell_agent(file="b.py", before="test $GT_TARGET = next || exit 9"))
+    assert_landed_once(town, first)
+    town.wait_closed(second)
+    assert town.landed(second) == []
+    landing, again = (town.json(*land, "--agent", "true") for _ in range(2))
+    assert (landing["ahead"], again["bead"]) == (1, landing["bead"])
+    assert_landed_once(town, landing["bead"], second)
+    assert town.json("gt", "job", "show", landing["bead"])["attempt"] == 0, "nobody had to work for it"
+    assert len(git(town.remote, "log", "--first-parent", "--format=%H", "main").split()) == 3
+    over = town.json(*land)
+    assert (over["state"], over["ahead"], over["bead"]) == ("landed", 0, landing["bead"])
+    git(town.remote, "branch", "-D", "next")
+    assert town.json("bd", "verify")["ok"]
     story = town.json("gt", "job", "show", first)
     assert story["state"] == "merged"
     assert story["merged_sha"] == town.landed(first)[0]

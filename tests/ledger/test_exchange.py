@@ -68,7 +68,7 @@ def fill(ledger: Ledger) -> None:
     ledger.close_bead(market.id, "wontfix")
     molecule = ledger.create_molecule("shop", a_plan())
     ledger.mark_step(molecule.bead, "build", done=True, by="ada")
-    deferred = a_bead(ledger, "later", target="release/1.x")
+    deferred = a_bead(ledger, "later", target="release/1.x", integrates="next", integrates_sha="a" * 40)
     ledger.update_bead(deferred.id, BeadChanges(status=BeadStatus.DEFERRED))
 
 

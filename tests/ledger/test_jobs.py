@@ -329,3 +329,18 @@ def test_a_job_that_was_cleared_out_of_the_queue_is_admitted_with_its_merge_requ
     hooked = a_write(bead, 1, 4, event="hooked", state=JobState.WAITING, bead_status=BeadStatus.HOOKED)
     ledger.record_job([hooked])
     assert ledger.admission(order, None).cleared is None
+
+
+def test_a_bead_that_lands_an_integration_branch_is_admitted_with_what_it_hands_in_once(ledger: Ledger) -> None:
+    bead = a_bead(ledger, "Land next on main", integrates="next", integrates_sha=SHA, priority=1)
+    order = SlingRequest(bead=bead.id, rig="shop", agent="claude")
+    request = ledger.admission(order, None).cleared
+    assert request is not None
+    assert (request.id, request.head_sha, request.whole) == (f"{bead.id}.0", SHA, SHA)
+    assert (request.branch, request.target, request.priority) == (f"polecat/{bead.id}", "main", 1)
+    queued = {"merge_request": request, "merge_request_state": MergeRequestState.QUEUED}
+    submitted = {"event": "submitted", "state": JobState.SUBMITTED, "bead_status": BeadStatus.SUBMITTED}
+    ledger.record_job([a_write(bead.id, 0, 1, **submitted, **queued)])
+    assert ledger.queue_facts(QueueFactsRequest(rig="shop")).queued == (request,)
+    admission = ledger.admission(order, None)
+    assert (admission.cleared, admission.unfinished is not None) == (None, True)

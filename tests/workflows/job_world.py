@@ -108,6 +108,7 @@ class JobWorld:
     dependencies: dict[str, tuple[str, ...]] = field(default_factory=dict)
     target: str | None = None
     """where beads say that their work lands"""
+    integrates_sha: str | None = None
     ledger_down: bool = False
     refuse_work: str = ""
     fails: str = ""
@@ -142,6 +143,8 @@ class JobWorld:
             title=f"work on {request.bead}",
             priority=self.priorities.get(request.bead, 2),
             target=self.target,
+            integrates="next" if self.integrates_sha else None,
+            integrates_sha=self.integrates_sha,
             created_at=NOW,
             updated_at=NOW,
         )

@@ -177,6 +177,23 @@ async def test_a_change_handed_in_again_that_is_sent_back_gets_an_agent(town: Op
         await shop.reach("sh-1", JobState.WORKING, 4)
 
 
+async def test_an_integration_branch_that_is_sent_back_is_repaired_by_merging_and_stays_whole(town: Open) -> None:
+    tip = "c" * 40
+    request = unfinished(JobState.SUBMITTED, attempt=0).merge_request
+    assert request is not None
+    whole = request.model_copy(update={"head_sha": tip, "whole": tip})
+    async with town(JobWorld(integrates_sha=tip, out_of_queue={"sh-1": whole})) as shop:
+        await shop.sling("sh-1")
+        await shop.reach("sh-1", JobState.SUBMITTED, 0)
+        await shop.judge("sh-1", VerdictKind.CONFLICT, files=("till.py",))
+        await shop.reach("sh-1", JobState.WORKING, 1)
+        note = shop.world.started[-1].notes[-1].text
+        assert "merge origin/main into your branch (never rebase it)" in note
+        await shop.submit_work("sh-1", 1)
+        requests = [write.merge_request for write in shop.world.writes if write.event == "submitted"]
+        assert [(each.id, each.whole) for each in requests if each] == [("sh-1.0", tip), ("sh-1.1", tip)]
+
+
 async def test_a_job_whose_change_was_cleared_says_so_in_its_story(town: Open) -> None:
     async with town(JobWorld(unfinished={"sh-1": unfinished(JobState.SUBMITTED)})) as shop:
         await shop.sling("sh-1")

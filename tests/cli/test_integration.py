@@ -1,0 +1,32 @@
+"""`gt refinery integration`: what is refused before any host is asked. The rest is in tests/e2e/test_main_job.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from models.records import Rig
+from tests.cli.conftest import Here
+
+
+@pytest.mark.parametrize("command", ["create", "land"])
+@pytest.mark.parametrize(
+    ("branch", "rig_name", "code", "words"),
+    [
+        ("main", "shop", 2, "the rig's own branch"),
+        ("polecat/sh-1", "shop", 2, "the branches of jobs"),
+        ("a..b", "shop", 2, "branch name"),
+        ("next", "nope", 3, "no rig"),
+    ],
+)
+def test_what_cannot_be_an_integration_branch_is_refused(
+    here: Here, rig: Rig, command: str, branch: str, rig_name: str, code: int, words: str
+) -> None:
+    outcome = here.run("gt", "refinery", "integration", command, branch, "--rig", rig_name, expect=code)
+    assert words in outcome.err
+
+
+def test_nothing_is_landed_that_nobody_could_repair(here: Here, rig: Rig) -> None:
+    outcome = here.run("gt", "refinery", "integration", "land", "next", "--rig", "shop", expect=None)
+    assert "no agent is configured" in outcome.err
+    assert "hint: gt refinery integration land next --rig shop --agent CMD" in outcome.err
+    assert here.json("bd", "list") == []
