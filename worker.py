@@ -65,7 +65,7 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
     checkpoints = Checkpointer(CheckpointSaver(paths, town.file.host))
     watch = [
         *activities_of(WatchActivities(Scanner(paths, tmux, town.file.host), checkpoints)),
-        *activities_of(HostCheckActivities(town.file.host, paths)),
+        *activities_of(HostCheckActivities(town.file.host, paths, tmux)),
     ]
     host_queue, watch_queue = names.host_queue(town.file.host), names.watch_queue(town.file.host)
     workers = [

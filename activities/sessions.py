@@ -67,6 +67,15 @@ class Sessions:
         """Of every session on the town's tmux server."""
         return list(self._tmux.panes())
 
+    def rigs(self) -> set[str]:
+        """Those of which there is a session here, or an attempt that nobody has ended."""
+        found = {name.partition("--")[0] for name, pane in self._tmux.panes().items() if pane.bead}
+        for polecat in self._paths.sessions.glob("*/*/"):
+            rig = polecat.parent.name
+            if rig not in found and any(self.open_folders(rig, polecat.name)):
+                found.add(rig)
+        return found
+
     def lock_path(self, rig: str, polecat: str) -> Path:
         """Held by whoever starts or ends this polecat's session."""
         return self._paths.sessions / names.valid_rig(rig) / names.valid_polecat(polecat) / ".lock"

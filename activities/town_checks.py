@@ -16,7 +16,10 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowQueryFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.sessions import Sessions
+from activities.tmux import Tmux
 from models import names
+from models.errors import GtError
 from models.merging import QueueItemState, QueueStatus
 from models.supervision import HostSigns, QueueSigns
 from models.town import TownPaths
@@ -29,9 +32,10 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 class HostCheckActivities:
     """On each host's watch queue: that it is taken at all shows that the host lives."""
 
-    def __init__(self, host: str, paths: TownPaths) -> None:
+    def __init__(self, host: str, paths: TownPaths, tmux: Tmux) -> None:
         self._host = host
         self._paths = paths
+        self._sessions = Sessions(paths, tmux)
 
     @activity.defn
     async def look_at_host(self) -> HostSigns:
@@ -50,7 +54,16 @@ class HostCheckActivities:
             at=datetime.now(UTC),
             steady_s=steady_s,
             steady_since=since,
+            rigs=await asyncio.to_thread(self._rigs),
         )
+
+    def _rigs(self) -> tuple[str, ...]:
+        try:
+            return tuple(sorted(self._sessions.rigs()))
+        except GtError as error:
+            # What cannot be asked now is asked again in a minute; the disk does not wait for it.
+            activity.logger.warning("sessions cannot be listed: %s", error.message)
+            return ()
 
 
 def _steady_clock() -> tuple[str, float]:

@@ -25,6 +25,14 @@ class WitnessPing(Frozen):
     patrolled_at: datetime | None = None
     """when a survey last ended; None: there is nothing to patrol"""
     has_work: bool = False
+    hosts: tuple[str, ...] | None = None
+    """that it watches; None: it is stopped"""
+
+
+class LookAt(Frozen):
+    """Signal `look_at` of a Witness: there is something of its rig on a host that it does not watch."""
+
+    host: str
 
 
 class DeaconPong(Frozen):
@@ -148,6 +156,8 @@ class HostSigns(Frozen):
     """a clock that nobody sets; it counts sleep where the system has such a one"""
     steady_since: str
     """two values of that clock can be compared only where this is the same"""
+    rigs: tuple[str, ...] = ()
+    """of which there are sessions, or attempts that nobody has ended"""
 
 
 class QueueSigns(Frozen):

@@ -46,6 +46,8 @@ class TownMemory(Frozen):
     """by rig"""
     told: dict[str, str] = Field(default_factory=dict)
     """key of a check that failed: the id of its escalation"""
+    patrolled: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """by rig: hosts that its Witness watches, as it last said; a stopped one says nothing"""
     holding: bool = False
     """the dispatchers were paused for want of disk"""
 
@@ -67,6 +69,20 @@ class TownMemory(Frozen):
         known = self.hosts.get(host, HostMemory())
         return self._with_host(host, known.model_copy(update={"lost_s": waited_s}))
 
+    def patrol_heard(self, rig: str, hosts: tuple[str, ...] | None) -> TownMemory:
+        """A Witness has pinged; `hosts` are None while it is stopped."""
+        others = {other: watched for other, watched in self.patrolled.items() if other != rig}
+        return self.model_copy(update={"patrolled": others if hosts is None else {**others, rig: hosts}})
+
+    def unwatched(self) -> tuple[tuple[str, str], ...]:
+        """(rig, host) where sessions or open attempts are that the rig's Witness does not watch."""
+        return tuple(
+            (rig, host)
+            for host, known in sorted(self.hosts.items())
+            for rig in (known.signs.rigs if known.signs and not known.lost_s else ())
+            if rig in self.patrolled and host not in self.patrolled[rig]
+        )
+
     def queue_seen(self, signs: QueueSigns, now_s: float) -> TownMemory:
         """A rig's queue was looked at."""
         known = self.queues.get(signs.rig)
@@ -80,6 +96,7 @@ class TownMemory(Frozen):
             update={
                 "hosts": {host: known for host, known in self.hosts.items() if host in hosts},
                 "queues": {rig: known for rig, known in self.queues.items() if rig in rigs},
+                "patrolled": {rig: watched for rig, watched in self.patrolled.items() if rig in rigs},
             }
         )
 

@@ -92,6 +92,7 @@ class DeaconWorkflow:
         self._patience.count()
         known = self._watch_of(ping.witness, pings=True)
         self._watches[ping.witness] = known.hear(ping, self._now_s)
+        self._town.memory = self._town.memory.patrol_heard(ping.rig, ping.hosts)
 
     @workflow.query(description="The last ping that was heard of a rig's Witness; 0: none yet")
     def pong(self, asked: RigName) -> DeaconPong:
@@ -163,6 +164,7 @@ class DeaconWorkflow:
             if probe.workflow_id in self._watches:
                 self._watches[probe.workflow_id] = self._watches[probe.workflow_id].look(probe, self._now_s)
         await self._judge()
+        await self._town.show_witnesses()
         self._amend(cycles=self._state.cycles + 1)
         self._next = workflow.now() + self._pause(newcomers)
 

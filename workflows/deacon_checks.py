@@ -13,7 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.town_checks import HostCheckActivities
     from models import names
     from models.merging import PauseRequest
-    from models.supervision import CheckResult, LookedAround, TownFacts
+    from models.supervision import CheckResult, LookAt, LookedAround, TownFacts
     from policies import town_checks
     from policies.town_checks import TownMemory
     from policies.watchdog import Limits
@@ -71,6 +71,11 @@ class TownChecks:
         finally:
             self._looks.pop(host, None)
             self.fresh = True
+
+    async def show_witnesses(self) -> None:
+        """Name the hosts to them where something of their rig is and they do not look: nobody else would find it."""
+        for rig, host in self.memory.unwatched():
+            await tell(names.witness_id(rig), "look_at", LookAt(host=host))
 
     # --- verdicts -----------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from activities.rounds import RoundActivities
 from models.jobs import Decision, RigName, WitnessStatus, WorkEnded, WorkStarted
 from models.merging import PauseRequest
 from models.names import WorkflowType
-from models.supervision import CheckedIn, CheckIn, WitnessHealth, WitnessRecovered
+from models.supervision import CheckedIn, CheckIn, LookAt, WitnessHealth, WitnessRecovered
 from workflows import options
 from workflows.labels import Labels, details
 from workflows.patience import Patience
@@ -98,6 +98,12 @@ class WitnessWorkflow:
     def work_ended(self, ended: WorkEnded) -> None:
         self._patience.count()
         self._state.end(ended)
+
+    @workflow.signal(description="The Deacon: there are sessions of this rig on a host that is not watched")
+    def look_at(self, seen: LookAt) -> None:
+        self._patience.count()
+        if self._state.ask(seen.host, workflow.now()):
+            self._watch_hosts()
 
     @workflow.signal(description="Settings changed: read them anew")
     def settings_changed(self) -> None:

@@ -28,6 +28,8 @@ CONFIRM = timedelta(seconds=10)
 """how long a host that missed one watch gets to take another, before it is called lost"""
 STAGGER = timedelta(seconds=1)
 """between waves of agents that died of one cause; a shorter timer of Temporal's fires no sooner (docs/temporal.md)"""
+SETTLED = timedelta(seconds=30)
+"""for how long a host is watched that the Deacon has named: what is left over counts as such after a while only"""
 CHECK_TIMEOUT = timedelta(seconds=10)
 """how long a person who asks for a check waits for a host"""
 
@@ -147,6 +149,8 @@ class Rounds:
         self._state.note_unseen(host, watch.surveyed_at)
         await self._zombies.look(host, report)
         await self._judge_policy(report)
+        if watch.asked_at is not None and watch.surveyed_at - watch.asked_at >= SETTLED:
+            watch.asked_at = None
         return len(fresh)
 
     async def _pass_on(self, fresh: list[Observation]) -> None:

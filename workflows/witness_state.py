@@ -36,11 +36,18 @@ class HostWatch(BaseModel):
     missed: bool = False
     """no worker has taken the last watch in time; the next one tells whether the host is lost"""
     lost: bool = False
+    asked_at: datetime | None = None
+    """when the Deacon last named it as a host with sessions; None once it was looked at"""
 
     @property
     def crowded(self) -> bool:
         """The last survey saw sessions, or what is left of them."""
         return bool(self.report.health or self.report.zombies)
+
+    @property
+    def wanted(self) -> bool:
+        """Something must still be seen there: its return, its zombies, what the Deacon has seen."""
+        return self.lost or self.crowded or self.asked_at is not None
 
 
 class DeaconLine(BaseModel):
@@ -129,6 +136,13 @@ class WitnessState(BaseModel):
                 del self.work[bead]
         self.unseen = {bead: since for bead, since in self.unseen.items() if bead in self.work}
 
+    def ask(self, host: str, now: datetime) -> bool:
+        """Have a host looked at where there are sessions of the rig; False: it is watched anyway, or nothing is."""
+        if self.stopped or host in self.hosts_to_watch:
+            return False
+        self.watches.setdefault(host, HostWatch(begun_at=now)).asked_at = now
+        return True
+
     def drop_idle_watches(self) -> None:
         """Forget what was seen of hosts where there is nothing to watch."""
         kept = self.hosts_to_watch
@@ -148,7 +162,7 @@ class WitnessState(BaseModel):
         """Hosts with work, and those where something must still be seen: their return, their zombies."""
         if self.stopped:
             return frozenset()
-        return self.busy_hosts | {host for host, watch in self.watches.items() if watch.lost or watch.crowded}
+        return self.busy_hosts | {host for host, watch in self.watches.items() if watch.wanted}
 
     def superseded(self, host: str) -> dict[str, int]:
         """By bead, of those that may have a session on the host: attempts up to this number are over."""
@@ -204,4 +218,5 @@ class WitnessState(BaseModel):
             number=self.deacon.number,
             patrolled_at=min(seen, default=None),
             has_work=bool(self.work) and not self.stopped,
+            hosts=None if self.stopped else tuple(sorted(self.hosts_to_watch)),
         )

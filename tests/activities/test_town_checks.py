@@ -15,6 +15,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
 
+from activities.tmux import Tmux
 from activities.town_checks import HostCheckActivities, QueueChecks
 from models import names
 from models.merging import PauseRequest
@@ -29,7 +30,9 @@ from workflows.registry import workflow_runner
 
 
 async def look(root: Path) -> HostSigns:
-    return await ActivityEnvironment().run(HostCheckActivities("h1", TownPaths(root)).look_at_host)
+    return await ActivityEnvironment().run(
+        HostCheckActivities("h1", TownPaths(root), Tmux(f"gt-{root.name}")).look_at_host
+    )
 
 
 async def test_a_host_tells_its_disk_and_its_clock(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from activities.interceptor import ActivityConduct
 from activities.notices import NoticeActivities
 from activities.rounds import RoundActivities
+from activities.tmux import Tmux
 from activities.town import TownActivities
 from activities.town_checks import HostCheckActivities
 from models import names
@@ -172,7 +173,7 @@ class Chain:
             )
             for method in activities_of(owner)
         ]
-        host = activities_of(HostCheckActivities("h1", TownPaths(self._root)))
+        host = activities_of(HostCheckActivities("h1", TownPaths(self._root), Tmux(f"gt-{self._root.name}")))
         workflows = [DeaconWorkflow, PingingWitness, IdleDispatcher, IdleRefinery, ListeningMayor]
         async with (
             Worker(

@@ -53,6 +53,20 @@ def test_one_failure_of_the_ledger_is_no_alarm_two_in_a_row_are_and_one_answer_e
     assert ledger_check(memory.ledger_read("").ledger_read("refused")).ok
 
 
+# --- hosts that nobody watches ------------------------------------------------------------------
+
+
+def test_sessions_on_a_host_that_their_witness_does_not_watch_are_named_until_it_does() -> None:
+    memory = seen(signs().model_copy(update={"rigs": ("barn", "shop")}))
+    assert memory.unwatched() == (), "of no Witness is it known what it watches"
+    memory = memory.patrol_heard("shop", ()).patrol_heard("barn", ("h1",))
+    assert memory.unwatched() == (("shop", "h1"),)
+    assert memory.patrol_heard("shop", None).unwatched() == (), "a stopped one watches nothing, as it was told"
+    assert memory.patrol_heard("shop", ("h1",)).unwatched() == ()
+    assert memory.host_missed("h1", 60.0).unwatched() == (), "nobody can look there"
+    assert memory.keep(("h1",), ("barn",)).unwatched() == ()
+
+
 # --- disk ---------------------------------------------------------------------------------------
 
 

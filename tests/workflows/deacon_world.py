@@ -22,6 +22,7 @@ from models.supervision import (
     DeaconStatus,
     HostSigns,
     LookAround,
+    LookAt,
     LookedAround,
     Probe,
     ProbeResult,
@@ -43,6 +44,10 @@ class PingerState(Frozen):
     every_s: int = 60
     number: int = 0
     patrols: bool = True
+    hosts: tuple[str, ...] = ("h1",)
+    """that it watches"""
+    named: tuple[str, ...] = ()
+    """hosts that the Deacon has named"""
 
 
 @workflow.defn
@@ -66,6 +71,7 @@ class Pinger:
                     number=self._state.number,
                     patrolled_at=workflow.now() if self._state.patrols else None,
                     has_work=True,
+                    hosts=self._state.hosts,
                 )
                 with contextlib.suppress(ApplicationError):
                     await deacon.signal("witness_ping", ping)
@@ -73,8 +79,16 @@ class Pinger:
         workflow.continue_as_new(self._state)
 
     @workflow.signal
+    def look_at(self, seen: LookAt) -> None:
+        self._amend(named=(*self._state.named, seen.host))
+
+    @workflow.signal
     def fall_silent(self) -> None:
         self._silent = True
+
+    @workflow.signal
+    def watch(self, hosts: tuple[str, ...]) -> None:
+        self._amend(hosts=hosts)
 
     @workflow.signal
     def patrol(self, patrols: bool) -> None:
@@ -110,6 +124,8 @@ class TownWorld(MayorsPost):
     hosts: tuple[str, ...] = ("h1",)
     disk_percent: float | None = 50.0
     clock_ahead_s: float = 0.0
+    crowds: tuple[str, ...] = ()
+    """rigs with sessions on each host"""
     queues: dict[str, QueueSigns] = field(default_factory=dict)
     """by rig"""
 
@@ -156,6 +172,7 @@ class TownWorld(MayorsPost):
             at=now + timedelta(seconds=self.clock_ahead_s),
             steady_s=now.timestamp(),
             steady_since="boot",
+            rigs=self.crowds,
         )
 
     @activity.defn

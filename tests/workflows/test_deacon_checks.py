@@ -17,7 +17,7 @@ from models.merging import PauseRequest
 from models.settings import HostSettings, Settings
 from models.supervision import QueueSigns
 from tests.workflows.conftest import WorkerBuilder
-from tests.workflows.deacon_world import DeaconTown, Pinger, TownWorld
+from tests.workflows.deacon_world import DeaconTown, Pinger, PingerState, TownWorld
 from tests.workflows.probes import eventually, runs_of
 from workflows.deacon import DeaconWorkflow
 from workflows.deacon_state import DeaconState
@@ -204,6 +204,20 @@ async def test_a_host_without_a_worker_is_lost_and_found_again(env: WorkflowEnvi
                 return [cleared.id for cleared in world.cleared] == [letter.id]
 
             await eventually(found)
+
+
+@pytest.mark.parametrize(
+    ("crowds", "hosts", "named"), [(("shop",), (), True), (("shop",), ("h1",), False), (("barn",), (), False)]
+)
+async def test_a_witness_hears_of_a_host_with_sessions_of_its_rig_that_it_does_not_watch(
+    town: Open, crowds: tuple[str, ...], hosts: tuple[str, ...], named: bool
+) -> None:
+    async with town(TownWorld(crowds=crowds)) as here:
+        witness = here.env.client.get_workflow_handle(names.witness_id("shop"))
+        await witness.signal("watch", hosts)
+        await here.pass_time(timedelta(minutes=4))
+        state: PingerState = await witness.query("state", result_type=PingerState)
+        assert set(state.named) == ({"h1"} if named else set())
 
 
 async def test_open_alarms_survive_handing_over_and_are_not_told_again(town: Open) -> None:

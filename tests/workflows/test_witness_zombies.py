@@ -10,9 +10,12 @@ import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from models import names
+from models.merging import PauseRequest
+from models.supervision import LookAt
 from tests.workflows.conftest import WorkerBuilder
 from tests.workflows.probes import eventually
 from tests.workflows.witness_world import Post, Watchtower, posted, seen_as, started, strict, zombie
+from workflows.witness import WitnessWorkflow
 
 Open = Callable[..., contextlib.AbstractAsyncContextManager[Post]]
 
@@ -79,6 +82,34 @@ async def test_what_an_ended_attempt_left_is_named_as_superseded_and_the_host_wa
         await cleaned(town)
         await town.wait(timedelta(minutes=2))
         rounds = town.tower.rounds["h1"]
+        await town.wait(timedelta(minutes=10))
+        assert town.tower.rounds["h1"] == rounds
+
+
+async def test_what_is_left_on_a_host_without_work_is_found_when_the_deacon_names_it(post: Open) -> None:
+    async with post() as town:
+        await town.wait(timedelta(minutes=2))
+        assert town.tower.rounds == {}
+        town.tower.zombies["h1"] = (zombie("sh-7", attempt=3),)
+        await town.witness.signal(WitnessWorkflow.look_at, LookAt(host="h1"))
+        await cleaned(town)
+        await town.wait(timedelta(minutes=5))
+        assert [(one.bead, one.attempt) for one in town.tower.cleaned] == [("sh-7", 3)]
+        rounds = town.tower.rounds["h1"]
+        await town.wait(timedelta(minutes=10))
+        assert town.tower.rounds["h1"] == rounds, "nothing is there any more"
+
+
+async def test_a_host_that_the_deacon_names_is_left_once_nothing_is_seen_there_or_never_looked_at_while_stopped(
+    post: Open,
+) -> None:
+    async with post() as town:
+        await town.witness.signal(WitnessWorkflow.look_at, LookAt(host="h1"))
+        await town.wait(timedelta(minutes=10))
+        assert 1 <= town.tower.rounds["h1"] <= 3
+        await town.witness.execute_update("stop", PauseRequest())
+        rounds = town.tower.rounds["h1"]
+        await town.witness.signal(WitnessWorkflow.look_at, LookAt(host="h1"))
         await town.wait(timedelta(minutes=10))
         assert town.tower.rounds["h1"] == rounds
 

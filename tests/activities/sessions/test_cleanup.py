@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from temporalio.testing import ActivityEnvironment
 
 from activities.nudging import NudgeActivities
+from activities.town_checks import HostCheckActivities
 from models.cleanup import AttemptRef, InspectPolecats
 from models.errands import Nudge
 from models.errors import ErrorCode, GtError
@@ -165,6 +167,26 @@ class TestLooking:
             desk.tmux.new_session(name, Path("/tmp"), desk.environment, ["sh", "-c", IDLE], bead="", attempt=0)
         (nux,) = desk.cleanup.inspect_polecats(InspectPolecats(rig="shop", host="h1")).polecats
         assert (nux.polecat, nux.session) == ("nux", AttemptRef(bead="", attempt=0))
+
+    async def test_a_host_tells_of_which_rigs_there_are_sessions_or_attempts_that_nobody_ended(
+        self, desk: Desk
+    ) -> None:
+        desk.paths.root.mkdir(parents=True, exist_ok=True)
+
+        async def rigs() -> tuple[str, ...]:
+            signs = await ActivityEnvironment().run(HostCheckActivities("h1", desk.paths, desk.tmux).look_at_host)
+            return signs.rigs
+
+        desk.tmux.new_session("alien", Path("/tmp"), desk.environment, ["sh", "-c", IDLE], bead="", attempt=0)
+        assert await rigs() == ()
+        desk.start()
+        assert await rigs() == ("shop",)
+        desk.tmux.kill_session("shop--toast")
+        assert await rigs() == ("shop",), "its attempt is open"
+        desk.end()
+        assert await rigs() == ()
+        desk.tmux.new_session("market--nux", Path("/tmp"), desk.environment, ["sh", "-c", IDLE], bead="ma-1", attempt=2)
+        assert await rigs() == ("market",), "of an attempt that is over, or was never here"
 
 
 class TestNudging:
