@@ -159,6 +159,18 @@ class GitRepo:
         answer = self.attempt("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
         return answer.word if answer.exit_code == 0 else None
 
+    def make_way(self, ref: str) -> None:
+        """Delete refs that keep `ref` from being made: git has none below another.
+
+        For refs of the form `refs/<a>/<b>/…` that follow a remote: it has not both either, so the others are stale.
+        """
+        parts = ref.split("/")
+        above = ["/".join(parts[:length]) for length in range(4, len(parts))]
+        listed = self.run("for-each-ref", "--format=%(refname)", ref, *above).text.splitlines()
+        for name in listed:
+            if name in above or name.startswith(f"{ref}/"):
+                self.run("update-ref", "-d", name)
+
     def is_ancestor(self, ancestor: str, descendant: str) -> bool:
         """Whether `descendant` holds `ancestor`. A commit that is not here holds nothing and is held by none."""
         return self.attempt("merge-base", "--is-ancestor", ancestor, descendant).exit_code == 0

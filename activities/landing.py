@@ -179,7 +179,7 @@ class LandingActivities:
     def _fetching(self, rig: Rig, target: str) -> Iterator[None]:
         """Write refs of the clone alone, and without the locks of a fetch that was killed."""
         clone = self._paths.land_clone(rig.name)
-        refs = (f"refs/gastown/target/{target}", names.EPOCH_REF, "packed-refs", "shallow")
+        refs = (_tracked(target), names.EPOCH_REF, "packed-refs", "shallow")
         with exclusive(self._paths.rig(rig.name) / "land.lock"):
             clear_stale_locks([clone / f"{name}.lock" for name in refs], [clone])
             yield
@@ -190,7 +190,12 @@ def _branch_ref(branch: str) -> str:
 
 
 def _tracking(sha: str, target: str) -> str:
-    return f"+{sha}:refs/gastown/target/{names.valid_branch(target)}"
+    return f"+{sha}:{_tracked(target)}"
+
+
+def _tracked(target: str) -> str:
+    """Where the clone keeps a target: without folders, so that none that is gone is in another one's way."""
+    return f"refs/gastown/target/{names.valid_branch(target).replace('/', '%')}"
 
 
 def _look(request: LandChain) -> dict[str, str]:

@@ -154,9 +154,11 @@ class ParkedActivities:
         """Fetch the rig's branch, other targets and what is under `folders`: full ref → object name."""
         branches = {f"refs/heads/{names.valid_branch(branch)}": branch for branch in (rig.branch, *targets)}
         there = ls_remote_under(rig.url, [*folders, *branches])
-        tracked = [
-            f"+{there.pop(ref)}:refs/remotes/origin/{branch}" for ref, branch in branches.items() if ref in there
-        ]
+        tracked = []
+        for ref, branch in branches.items():
+            if ref in there:
+                repo.make_way(f"refs/remotes/origin/{branch}")
+                tracked.append(f"+{there.pop(ref)}:refs/remotes/origin/{branch}")
         found = {ref: sha for ref, sha in there.items() if names.saved_attempt(ref) is not None}
         missing = [ref for ref, sha in found.items() if repo.resolve(sha) is None]
         if tracked or missing:

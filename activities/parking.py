@@ -131,6 +131,7 @@ class Parking:
             # Without a place of their own here: under the same names this host may hold newer ones.
             wanted = [name for name, sha in saves.items() if self._clone.resolve(sha) is None]
             if target_ref in on_remote:
+                self._clone.make_way(f"refs/remotes/origin/{target}")
                 wanted.append(f"+{on_remote[target_ref]}:refs/remotes/origin/{target}")
             if wanted:
                 self._clone.fetch(self._rig.url, wanted)

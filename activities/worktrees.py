@@ -269,7 +269,8 @@ class Worktrees:
             if note.parked_head is None or note.parked_head != (repo.resolve("HEAD") or ""):
                 raise GtError(ErrorCode.GIT_FAILED, f"{folder.path} holds work of {note.bead} that is not parked yet")
             folder.amend_note(releasing=True)
-        folder.replace_files("--detach", f"refs/remotes/origin/{note.target}")
+        # A target that is gone may have had to make way for another one.
+        folder.replace_files("--detach", repo.resolve(f"refs/remotes/origin/{note.target}") or "HEAD")
         folder.remove_note()
 
     def _furnish(self, rig: Rig, polecat: str, folder: WorktreeFolder, branch_ref: str, start: str) -> None:
@@ -320,6 +321,7 @@ class Worktrees:
         tracked = {ref: f"refs/remotes/origin/{ref.removeprefix('refs/heads/')}" for ref in (target_ref, branch_ref)}
         branches = [f"+{on_remote[ref]}:{place}" for ref, place in tracked.items() if ref in on_remote]
         saves = [ref for ref, sha in on_remote.items() if ref not in tracked and repo.resolve(sha) is None]
+        repo.make_way(tracked[target_ref])
         repo.fetch(rig.url, [*branches, *saves])
         if branch_ref not in on_remote:
             repo.run("update-ref", "-d", tracked[branch_ref])

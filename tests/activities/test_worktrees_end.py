@@ -9,7 +9,7 @@ import pytest
 from activities.landing import LandingActivities
 from activities.worktrees import Worktrees
 from models.errors import ErrorCode, GtError
-from models.merging import BuildChain, LandChain
+from models.merging import BuildChain, FindLanded, LandChain
 from models.records import Rig
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git
@@ -240,6 +240,21 @@ class TestRelease:
         done = commit(worktree, "half.txt")
         workshop.git("push", "--quiet", "origin", "origin/main:refs/heads/other", ":refs/heads/next")
         worktrees.prepare(rig, "toast", "sh-2", "other")
+        assert workshop.at_remote("refs/gastown/parked/sh-1/0") == done
+
+    @pytest.mark.parametrize(("gone", "new"), [("next", "next/ui"), ("next/ui", "next")])
+    def test_a_target_that_has_gone_is_in_no_other_ones_way(
+        self, worktrees: Worktrees, rig: Rig, workshop: Workshop, town_paths: TownPaths, gone: str, new: str
+    ) -> None:
+        workshop.git("push", "--quiet", "origin", f"origin/main:refs/heads/{gone}")
+        done = commit(worktrees.prepare(rig, "toast", "sh-1", gone).path, "half.txt")
+        LandingActivities(town_paths).find_landed(FindLanded(rig=rig.landing_on(gone), bead="sh-1"))
+        git(workshop.remote, "branch", "-D", gone)
+        tip = workshop.advance_main({"later.txt": "x"})
+        workshop.git("push", "--quiet", "origin", f"{tip}:refs/heads/{new}")
+        assert worktrees.prepare(rig, "nux", "sh-2", new).head_sha == tip
+        assert LandingActivities(town_paths).find_landed(FindLanded(rig=rig.landing_on(new), bead="sh-2")).sha is None
+        assert worktrees.prepare(rig, "toast", "sh-3", "main").head_sha == tip, "its worktree makes room all the same"
         assert workshop.at_remote("refs/gastown/parked/sh-1/0") == done
 
     def test_a_bead_slung_again_after_its_release_starts_afresh(
