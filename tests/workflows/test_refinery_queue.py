@@ -208,7 +208,12 @@ def test_the_carried_state_stays_far_below_two_megabytes_with_long_logs() -> Non
 
 @given(st.data())
 def test_whatever_order_messages_and_merges_come_in_no_change_is_lost_or_decided_twice(data: st.DataObject) -> None:
-    requests = [change(bead, attempt=attempt) for bead in beads(3) for attempt in (1, 2)]
+    targets = dict(zip(beads(3), ("main", "next", "main"), strict=True))
+    requests = [
+        change(bead, attempt=attempt).model_copy(update={"target": target})
+        for bead, target in targets.items()
+        for attempt in (1, 2)
+    ]
     queue = MergeQueue()
     told: list[Verdict] = []
     submitted: set[MergeRequest] = set()
@@ -226,8 +231,15 @@ def test_whatever_order_messages_and_merges_come_in_no_change_is_lost_or_decided
             for answer in queue.withdraw(Withdraw(merge_request=request.id), LATER):
                 # What was decided before is only said again.
                 told += [answer] if answer not in told else []
-        elif action == "merge" and queue.eligible(LATER):
-            batch = queue.take(LATER, data.draw(st.integers(1, 4)))
+        elif action == "merge":
+            resting = data.draw(st.sampled_from((frozenset[str](), frozenset({"main"}), frozenset({"next"}))))
+            scope = Scope(resting=resting)
+            if not queue.eligible(LATER, scope):
+                continue
+            target, whole = queue.next_target(LATER, scope), data.draw(st.integers(0, 4))
+            batch = queue.take(LATER, data.draw(st.integers(1, 4)), scope, whole=whole)
+            assert {request.target for request in batch} == {target}
+            assert target not in resting
             kinds = [data.draw(st.sampled_from((*VerdictKind, None))) for _ in batch]
             decided = [verdict(r, kind) for r, kind in zip(batch, kinds, strict=True) if kind is not None]
             told += queue.settle(outcome(*decided), LATER)
