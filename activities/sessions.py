@@ -40,6 +40,7 @@ EVIDENCE_FILES: Final = 500
 REJECTING: Final = frozenset({"merge_failed", "rework_request"})
 """Kinds of notes after which the same commit may not be handed in again."""
 
+_PANE: Final = "pane.txt"
 _WRAPPER: Final = '#!/bin/sh\nexec {python} -I -c {code} "$@"\n'
 # -I keeps the worktree's own folders off the module path; the root goes last, behind the library.
 _LAUNCH: Final = (
@@ -113,6 +114,7 @@ class Sessions:
             attempt=request.attempt,
             notes=request.notes,
             failure_log=has_log,
+            panes=self._panes(request),
             restored=worktree.restored.story(worktree.kept) if worktree.restored is not None else "",
         )
         write_whole(folder / session_folder.TASK, task)
@@ -228,7 +230,7 @@ class Sessions:
         session = names.session_name(rig, polecat)
         mine = _is_for(self.pane(rig, polecat), bead, attempt)
         texts = {
-            "pane.txt": self._tmux.capture(session, EVIDENCE_LINES) if mine else "",
+            _PANE: self._tmux.capture(session, EVIDENCE_LINES) if mine else "",
             **self._state_of_worktree(rig, polecat, bead),
         }
         for name, text in texts.items():
@@ -247,6 +249,13 @@ class Sessions:
         with contextlib.suppress(GtError):
             return {"git-status.txt": _described(repo), "diff-stat.txt": changes}
         return {"diff-stat.txt": changes}
+
+    def _panes(self, request: StartAttempt) -> dict[int, str]:
+        """By attempt: the file with what its pane showed last, as far as it ran on this host."""
+        places = {
+            note.attempt: self._paths.evidence / request.bead / str(note.attempt) / _PANE for note in request.notes
+        }
+        return {attempt: str(path) for attempt, path in places.items() if path.is_file()}
 
     def _rejected(self, request: StartAttempt) -> list[str]:
         """Heads that were handed in before and sent back: handing them in again cannot end otherwise."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from models.jobs import AttemptNote
 
@@ -17,6 +17,7 @@ _KINDS = {
     "told": "a message for you",
 }
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_DIED = frozenset({"agent_died", "agent_unresponsive"})
 _FENCE = re.compile(r"`{3,}")
 
 
@@ -31,17 +32,19 @@ def task_text(
     notes: Sequence[AttemptNote],
     failure_log: bool,
     restored: str = "",
+    panes: Mapping[int, str] | None = None,
 ) -> str:
     """Title, task, what was said about earlier attempts, and how to finish.
 
     Args:
         failure_log: whether the file named by GT_FAILURE_LOG holds a log.
+        panes: by attempt: the file with what its pane showed last.
         restored: where uncommitted work in the worktree comes from; "" where there is none of that kind.
     """
     parts = [f"# {bead}: {one_line(title)}", plain(description).strip() or "(no description)"]
     if notes:
         parts.append(f"## What was said about earlier attempts (this is attempt {attempt})")
-        parts += [_note(note) for note in notes]
+        parts += [_note(note, (panes or {}).get(note.attempt, "")) for note in notes]
         if failure_log:
             parts.append("The whole log is in the file named by the environment variable `GT_FAILURE_LOG`.")
     if restored:
@@ -60,8 +63,10 @@ def plain(text: str) -> str:
     return _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
-def _note(note: AttemptNote) -> str:
+def _note(note: AttemptNote, pane: str) -> str:
     heading = f"### Attempt {note.attempt}: {_KINDS.get(note.kind, one_line(note.kind))}"
+    if pane and note.kind in _DIED:
+        heading += f"\n\nWhat its pane showed last is in `{pane}`."
     text = plain(note.text).strip()
     if not text:
         return heading

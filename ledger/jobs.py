@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, select
 from ledger import schema
 from ledger.beads import MERGED, find_bead
 from ledger.dependencies import open_dependencies
+from ledger.mail import messages_of
 from ledger.rigs import FINAL_STATES, all_hosts, all_rigs, find_rig
 from ledger.settings import effective_settings
 from ledger.transactions import Transactions
@@ -25,6 +26,7 @@ from models.jobs import (
     SlingRequest,
     UnfinishedJob,
 )
+from models.mail import MailKind
 from models.queue import QueueFacts, QueueFactsRequest
 from models.records import (
     CLEARED_EVENT,
@@ -48,6 +50,8 @@ NOTED = frozenset({"agent_died", "agent_unresponsive", "merge_failed", "rework_r
 NOTES_KEPT = 10
 NOBODY = "integration"
 """stands for the polecat of what was handed in without one"""
+SENT_BACK = {"merge_failed": MailKind.MERGE_FAILED, "rework_request": MailKind.REWORK_REQUEST}
+"""events after which the agent works on what it handed in, and the letters that tell why"""
 
 
 class JobRecords(Transactions):
@@ -238,16 +242,19 @@ def _unfinished(connection: Connection, bead: str) -> UnfinishedJob | None:
     queued = (requests.c.bead == bead) & (requests.c.state == MergeRequestState.QUEUED.value)
     newest = select(requests).where(queued).order_by(requests.c.attempt.desc()).limit(1)
     found = _dicts(connection, newest)
+    noted = [event for event in told if event["event"] in NOTED and event["attempt"] > before][-NOTES_KEPT:]
     return UnfinishedJob(
         row=JobRow.model_validate(rows[0]),
         attempts_before=before,
         merge_request=MergeRequest.model_validate(found[0]) if found else None,
-        notes=tuple(
-            AttemptNote(attempt=event["attempt"], kind=event["event"], text=event["detail"])
-            for event in told
-            if event["event"] in NOTED and event["attempt"] > before
-        )[-NOTES_KEPT:],
+        notes=tuple(AttemptNote(attempt=one["attempt"], kind=one["event"], text=one["detail"]) for one in noted),
+        sent_back=messages_of(connection, [_letter_id(one) for one in noted if one["event"] in SENT_BACK]),
     )
+
+
+def _letter_id(event: dict[str, Any]) -> str:
+    """Of the letter that the transition sent (`policies.letters`)."""
+    return f"{event['bead']}.{event['attempt']}.{event['sequence']}.{SENT_BACK[event['event']].value}"
 
 
 def _cleared(connection: Connection, bead: str) -> MergeRequest | None:

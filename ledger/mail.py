@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -91,6 +92,13 @@ def _find(connection: Connection, id: str) -> Message:
     if not found:
         raise GtError(ErrorCode.NOT_FOUND, f"there is no message {id!r}", "gt mail inbox")
     return found[0]
+
+
+def messages_of(connection: Connection, ids: Sequence[str]) -> tuple[Message, ...]:
+    """Those of these messages that there are, oldest first."""
+    messages = schema.messages.c
+    query = select(schema.messages).where(messages.id.in_(ids)).order_by(messages.sent_at, messages.id)
+    return tuple(_messages(connection, query)) if ids else ()
 
 
 def _messages(connection: Connection, query: Any) -> list[Message]:

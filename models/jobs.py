@@ -8,6 +8,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from models.base import Frozen
+from models.mail import Message
 from models.records import Bead, JobRow, JobState, MergeRequest, Rig
 from models.settings import Settings
 
@@ -69,6 +70,8 @@ class UnfinishedJob(Frozen):
     """the newest that is queued"""
     notes: tuple[AttemptNote, ...] = ()
     """what was said about its attempts, one line each"""
+    sent_back: tuple[Message, ...] = ()
+    """the Refinery's letters about those of its attempts whose work was sent back, oldest first"""
 
 
 class Admission(Frozen):

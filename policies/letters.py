@@ -5,6 +5,8 @@ What drives the work are signals; a letter is recorded with its transition, so i
 
 from __future__ import annotations
 
+from typing import Any
+
 from models import names
 from models.jobs import AttemptNote, Verdict, VerdictKind
 from models.mail import (
@@ -53,10 +55,9 @@ def _told(
     bead, attempt = write.bead, write.attempt
     witness, refinery = f"{write.rig}/witness", f"{write.rig}/refinery"
     polecat = names.polecat_address(write.rig, write.polecat) if write.polecat else witness
-    if verdict is not None and verdict.kind is VerdictKind.FAILED:
-        return [(refinery, polecat, _failed(write, verdict))]
-    if verdict is not None and verdict.kind is VerdictKind.CONFLICT:
-        return [(refinery, polecat, _conflict(write, verdict))]
+    if verdict is not None and verdict.kind in {VerdictKind.FAILED, VerdictKind.CONFLICT}:
+        why = _failed(write, verdict) if verdict.kind is VerdictKind.FAILED else _conflict(write, verdict)
+        return [(refinery, polecat, why), *_told(write, None, note, former)]
     if write.event == "submitted" and write.merge_request is not None:
         return [
             (polecat, witness, PolecatDone(bead=bead, attempt=attempt, head_sha=write.head_sha)),
@@ -76,6 +77,24 @@ def _told(
         cause = note.text.splitlines()[0] if note.text.strip() else ""
         return [(witness, names.DEACON_ID, RecoveredBead(bead=bead, attempt=attempt, cause=cause))]
     return []
+
+
+def verdict_of(letter: Message) -> Verdict | None:
+    """The Refinery's verdict that a letter tells of, where it sent work back; None for any other letter."""
+    told = letter.protocol
+    if isinstance(told, MergeFailed):
+        return Verdict(
+            kind=VerdictKind.FAILED, gate=told.gate, detail=told.log_tail, log_path=told.log_path, **_common(told)
+        )
+    if isinstance(told, ReworkRequest):
+        return Verdict(
+            kind=VerdictKind.CONFLICT, files=told.files, rivals=told.rivals, detail=told.detail, **_common(told)
+        )
+    return None
+
+
+def _common(told: MergeFailed | ReworkRequest) -> dict[str, Any]:
+    return {name: getattr(told, name) for name in ("bead", "attempt", "merge_request", "base_sha")}
 
 
 def _ready(write: JobWrite, polecat: str) -> tuple[str, str, Protocol]:

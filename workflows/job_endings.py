@@ -6,6 +6,7 @@ from temporalio.exceptions import ActivityError
 
 from models.alerts import AlertType
 from models.errors import Level
+from models.jobs import Verdict
 from models.records import BeadStatus, BeadStatusReply, JobState, MergeRequestState
 from workflows.job import Job
 from workflows.job_health import JobHealth
@@ -105,12 +106,20 @@ class Endings:
             self._job.record("files_kept", f"what must not leave {job.host} is there in {released.kept_folder}")
         return released.parked_ref
 
-    async def block(self, kind: str, message: str, level: Level = Level.L2, *, event: str = "blocked") -> None:
+    async def block(
+        self,
+        kind: str,
+        message: str,
+        level: Level = Level.L2,
+        *,
+        event: str = "blocked",
+        verdict: Verdict | None = None,
+    ) -> None:
         """Nothing goes on without a person."""
         job = self._state
         returned = MergeRequestState.RETURNED if job.state is JobState.SUBMITTED else None
         self._job.enter(JobState.BLOCKED, "a person's decision")
-        self._job.record(event, message, merge_request=returned)
+        self._job.record(event, message, merge_request=returned, verdict=verdict)
         await self._job.rest()
         await self._job.raise_fault(kind, message, level=level)
 

@@ -102,7 +102,7 @@ class JobMerge:
         job.rejected_sha, job.failure_log = job.head_sha, verdict.log_path
         if job.reworks - job.reworks_forgiven >= job.admission.settings.polecat.max_reworks:
             message = f"{job.bead} was sent back once more after {job.reworks} reworks: {job.last_failure}"
-            await self._endings.block(EXHAUSTED, message, event=kind)
+            await self._endings.block(EXHAUSTED, message, event=kind, verdict=verdict)
             return
         job.reworks += 1
         self._job.enter(JobState.WAITING, "a slot for its rework")

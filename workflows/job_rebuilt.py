@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from models.jobs import Admission, UnfinishedJob
+from models.jobs import Admission, AttemptNote, UnfinishedJob
 from models.records import JobState
-from workflows.job_state import PolecatState
+from policies.letters import verdict_of
+from policies.rework_notes import verdict_note
+from workflows.job_state import PolecatState, clipped
 
 
 def state_of(admission: Admission) -> PolecatState:
@@ -22,6 +24,7 @@ def _rebuilt(admission: Admission, known: UnfinishedJob) -> PolecatState:
     row = known.row
     state = _state(known)
     attempt = row.attempt if row.attempt > known.attempts_before else None
+    notes, failure_log = _notes(known, admission.rig.landing_on(admission.bead.target).branch)
     return PolecatState(
         admission=admission.model_copy(update={"highest_attempt": known.attempts_before}),
         state=state,
@@ -34,7 +37,8 @@ def _rebuilt(admission: Admission, known: UnfinishedJob) -> PolecatState:
         holds_slot=state is JobState.STARTING,
         restarts=row.restarts,
         reworks=row.reworks,
-        notes=list(known.notes),
+        notes=notes,
+        failure_log=failure_log,
         last_failure=known.notes[-1].text if known.notes else "",
         session_lives=attempt is not None and row.polecat is not None,
         worktree_held=row.polecat is not None,
@@ -43,6 +47,17 @@ def _rebuilt(admission: Admission, known: UnfinishedJob) -> PolecatState:
         rejected_sha=None if state is JobState.SUBMITTED else row.head_sha,
         merge_request=known.merge_request if state is JobState.SUBMITTED else None,
     )
+
+
+def _notes(known: UnfinishedJob, target: str) -> tuple[list[AttemptNote], str | None]:
+    """What was said about its attempts, in full where a letter tells it, and the log of the newest verdict."""
+    verdicts = [verdict for verdict in map(verdict_of, known.sent_back) if verdict is not None]
+    said = {(verdict.attempt, kind): text for verdict in verdicts for kind, text in [verdict_note(verdict, target)]}
+    notes = [
+        note.model_copy(update={"text": clipped(said.get((note.attempt, note.kind), note.text))})
+        for note in known.notes
+    ]
+    return notes, verdicts[-1].log_path if verdicts else None
 
 
 def _state(known: UnfinishedJob) -> JobState:

@@ -140,8 +140,7 @@ class PolecatState(BaseModel):
     def note(self, kind: str, text: str) -> None:
         """Remember what was said about the current attempt, for the next one's task file."""
         self.last_failure = text.strip().splitlines()[0] if text.strip() else kind
-        clipped = text if len(text) <= NOTE_LENGTH else "…" + text[-NOTE_LENGTH:]
-        self.notes.append(AttemptNote(attempt=self.current_attempt, kind=kind, text=clipped))
+        self.notes.append(AttemptNote(attempt=self.current_attempt, kind=kind, text=clipped(text)))
         del self.notes[:-NOTES_KEPT]
 
     def number_fault(self, kind: str) -> str:
@@ -196,3 +195,8 @@ class PolecatState(BaseModel):
             unrecorded=len(self.outbox),
             health=self.health,
         )
+
+
+def clipped(text: str) -> str:
+    """A note's text, without its beginning where it is long: the end of a log tells most."""
+    return text if len(text) <= NOTE_LENGTH else "…" + text[-NOTE_LENGTH:]

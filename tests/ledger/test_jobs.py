@@ -10,9 +10,10 @@ import pytest
 
 from ledger.store import Ledger
 from models.errors import ErrorCode, ExitCode, GtError
-from models.jobs import DispatchFactsRequest, RigName, SlingRequest
+from models.jobs import DispatchFactsRequest, RigName, SlingRequest, Verdict, VerdictKind
 from models.queue import QueueFactsRequest
 from models.records import BeadChanges, BeadStatus, GateSpec, JobState, JobWrite, MergeRequestState
+from policies.letters import letters, verdict_of
 from tests.ledger.records import SHA, a_bead, a_host, a_merge, a_request, a_rig, a_write
 
 
@@ -204,6 +205,24 @@ def test_an_unfinished_job_is_told_whole_with_what_was_said_about_its_own_attemp
     assert [(note.attempt, note.kind, note.text) for note in known.notes] == [(2, "agent_died", "killed")]
     other = SlingRequest(bead=bead, rig="shop", agent="gemini")
     assert ledger.admission(other, None).agent == "gemini"
+
+
+def test_an_unfinished_job_is_told_with_the_letters_that_sent_its_work_back(ledger: Ledger) -> None:
+    bead = a_bead(ledger).id
+    writes = [
+        a_write(bead, 0, 1, event="hooked", state=JobState.WAITING, polecat=None, host=None),
+        a_write(bead, 1, 1),
+        a_write(bead, 1, 2, event="merge_failed", state=JobState.WAITING, detail="gate test failed"),
+    ]
+    verdict = Verdict(
+        merge_request=f"{bead}.1", bead=bead, attempt=1, kind=VerdictKind.FAILED, gate="test", log_path="/logs/1.log"
+    )
+    writes[-1] = writes[-1].model_copy(update={"mail": letters(writes[-1], verdict=verdict)})
+    ledger.record_job(writes)
+    known = ledger.admission(SlingRequest(bead=bead, rig="shop"), "claude").unfinished
+    assert known is not None
+    (letter,) = known.sent_back
+    assert verdict_of(letter) == verdict
 
 
 def test_the_landing_of_an_earlier_job_is_known_also_after_a_new_job_has_begun(ledger: Ledger) -> None:

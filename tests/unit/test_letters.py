@@ -9,7 +9,8 @@ import pytest
 from models.jobs import AttemptNote, Verdict, VerdictKind
 from models.mail import Message
 from models.records import BeadStatus, JobState, MergeRequestState
-from policies.letters import letters
+from policies.letters import letters, verdict_of
+from policies.rework_notes import verdict_note
 from tests.ledger.records import SHA, a_merge, a_request, a_write
 
 
@@ -105,3 +106,26 @@ def test_a_letter_s_id_follows_from_its_transition() -> None:
 def test_words_that_no_record_can_keep_make_no_letter_fail(detail: str) -> None:
     (message,) = letters(a_write("sh-1", 2, 3, event="blocked", state=JobState.BLOCKED, detail=detail))
     assert message.subject.startswith("RECOVERY_NEEDED sh-1: ")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        verdict(VerdictKind.FAILED, gate="test", log_path="/log"),
+        verdict(VerdictKind.FAILED),
+        verdict(VerdictKind.CONFLICT, files=("a.py", "b.py"), rivals=("sh-9",)),
+    ],
+)
+@pytest.mark.parametrize("state", [JobState.WAITING, JobState.BLOCKED])
+def test_what_sent_work_back_can_be_read_from_its_letter_again(sent: Verdict, state: JobState) -> None:
+    event = "merge_failed" if sent.kind is VerdictKind.FAILED else "rework_request"
+    (letter, *others) = letters(a_write("sh-1", 2, 7, event=event, state=state), verdict=sent)
+    assert [one.kind for one in others] == (["RECOVERY_NEEDED"] if state is JobState.BLOCKED else [])
+    again = verdict_of(letter)
+    assert again == sent
+    assert verdict_note(again, "main") == verdict_note(sent, "main")
+
+
+def test_other_letters_sent_nothing_back() -> None:
+    (letter,) = letters(a_write("sh-1", 2, 7, event="help", detail="which one?"))
+    assert verdict_of(letter) is None

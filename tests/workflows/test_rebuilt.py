@@ -10,6 +10,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from models import names
 from models.jobs import AttemptNote, Decision, DecisionKind, UnfinishedJob, VerdictKind
+from models.mail import MergeFailed, Message
 from models.records import JobRow, JobState, MergeRequest
 from tests.workflows.conftest import HOST, WorkerBuilder
 from tests.workflows.job_world import NOW, JobWorld, PostBox, Town
@@ -43,8 +44,18 @@ def unfinished(state: JobState, bead: str = "sh-1", attempt: int = 3, polecat: s
     )  # fmt: skip
     notes = (AttemptNote(attempt=2, kind="merge_failed", text="MERGE_FAILED: gate test failed"),)
     return UnfinishedJob(
-        row=row, attempts_before=1, notes=notes, merge_request=request if state is JobState.SUBMITTED else None
-    )
+        row=row, attempts_before=1, notes=notes, merge_request=request if state is JobState.SUBMITTED else None,
+        sent_back=(_letter(bead),),
+    )  # fmt: skip
+
+
+def _letter(bead: str) -> Message:
+    failed = MergeFailed(bead=bead, attempt=2, gate="test", log_tail="E 1 != 2", log_path="/logs/gates/2.log")
+    subject = f"MERGE_FAILED {bead}"
+    return Message(
+        id=f"{bead}.2.3.MERGE_FAILED", sender="shop/refinery", recipient="shop/toast", subject=subject, protocol=failed,
+        sent_at=NOW,
+    )  # fmt: skip
 
 
 async def test_a_living_agent_is_found_again_and_its_attempt_goes_on(town: Open) -> None:
@@ -73,6 +84,8 @@ async def test_an_agent_that_is_gone_is_followed_by_an_attempt_of_a_new_number_t
         assert (found.adopt, begun.adopt) == (True, False)
         assert (begun.attempt, begun.first_attempt, begun.polecat) == (4, 2, "toast")
         assert [note.kind for note in begun.notes] == ["merge_failed"]
+        assert "E 1 != 2" in begun.notes[0].text
+        assert begun.failure_log == "/logs/gates/2.log"
 
 
 async def test_an_agent_that_is_gone_whose_work_has_landed_is_not_followed_by_another(town: Open) -> None:

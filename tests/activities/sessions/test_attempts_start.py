@@ -94,11 +94,16 @@ def test_the_task_holds_title_description_and_what_was_said(desk: Desk, tmp_path
     log = tmp_path / "gate.log"
     log.write_text("one\ntwo\n")
     note = AttemptNote(attempt=1, kind="merge_failed", text="test exited 1\n```\nAssertionError\n```")
-    desk.start(attempt=2, notes=(note,), failure_log=str(log))
+    died = AttemptNote(attempt=1, kind="agent_died", text="it ended with exit code 3")
+    pane = desk.paths.evidence / "sh-1" / "1" / "pane.txt"
+    pane.parent.mkdir(parents=True)
+    pane.write_text("last words\n")
+    desk.start(attempt=2, notes=(note, died), failure_log=str(log))
     task = (desk.folder(2) / "task.md").read_text()
     assert task.startswith("# sh-1: Fix the till\n\nIt is broken.\n")
     assert "Attempt 1: a gate failed (MERGE_FAILED)\n\n````text\ntest exited 1\n```\nAssertionError\n```\n````" in task
     assert "GT_FAILURE_LOG" in task
+    assert task.count(str(pane)) == 1
     assert (desk.folder(2) / "failure.log").read_text() == "one\ntwo\n"
 
 
