@@ -11,6 +11,8 @@ from policies.merge_message import BEAD_TRAILER, CHANGE_TRAILER, landed_change, 
 
 MOST_RIVALS: Final = 20
 """commits of the other side of a conflict that are looked at"""
+MOST_READ: Final = 10_000
+"""commits that a whole batch is read with; where it adds more, each change is read when it is needed"""
 _FORM: Final = "--format=%H%x00%P%x00%an%x00%ae%x00%ad%x00%cd%x00%B%x00"
 _RAW_DATE: Final = re.compile(r"\d{1,11} [+-]\d{4}")
 
@@ -50,8 +52,8 @@ class Submitted:
         self._repo = repo
         self._target_sha = target_sha
         self._heads = heads
-        added = _log(repo, *heads, f"^{target_sha}") if heads else []
-        self._added = {record[0]: record for record in added}
+        added = _log(repo, f"--max-count={MOST_READ + 1}", *heads, f"^{target_sha}") if heads else []
+        self._added = {record[0]: record for record in added} if len(added) <= MOST_READ else None
         self._claims = _claims(repo, heads, target_sha, *self._not_searched()) if heads else []
 
     def landed_as(self, bead: str, head_sha: str) -> str | None:
@@ -81,14 +83,17 @@ class Submitted:
         """The commits that a head adds, newest first, whatever else was submitted."""
         found: list[list[str]] = []
         at = head_sha
-        while (record := self._added.get(at)) is not None:
+        while self._added is not None:
+            record = self._added.get(at)
+            if record is None:
+                return found
             parents = record[1].split()
             if len(parents) != 1:
                 # Where history branches, git is to say what comes before what.
-                return _log(self._repo, f"{self._target_sha}..{head_sha}")
+                break
             found.append(record)
             at = parents[0]
-        return found
+        return _log(self._repo, f"{self._target_sha}..{head_sha}")
 
     def _not_searched(self) -> tuple[str, ...]:
         """What every head holds cannot have landed one of them; see `landed_as`."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from activities import changes as changes_module
 from activities.git import Answer, GitRepo
 from activities.landing import LandingActivities
 from models.merging import BuildChain, Chain, DropKind, LandChain
@@ -50,6 +51,15 @@ def test_each_change_lands_as_the_same_commit_whatever_waits_behind_it(
     for count in range(1, 4):
         alone = build(town_paths, rig, *changes[:count], style=style)
         assert alone.links == together.links[:count]
+
+
+def test_a_batch_of_too_many_commits_to_read_at_once_gives_the_same_chain(
+    workshop: Workshop, rig: Rig, town_paths: TownPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = of_every_kind(workshop)
+    at_once = build(town_paths, rig, *changes)
+    monkeypatch.setattr(changes_module, "MOST_READ", 3)
+    assert build(town_paths, rig, *changes) == at_once
 
 
 def test_each_of_several_changes_that_have_landed_is_named_with_its_own_commit(
