@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, insert, select, update
 
 from ledger import reading, schema
 from ledger.dependencies import open_dependencies, require_bead
@@ -73,7 +73,7 @@ class BeadRecords(Transactions):
                 also(connection, bead)
             return bead, f"{bead}: created ({new.title})"
 
-        return self.bead(self.write(change))
+        return self.write_and_read(change, find_bead)
 
     def bead(self, bead: str) -> Bead:
         """One bead; GtError(NOT_FOUND) where there is none."""
@@ -103,26 +103,25 @@ class BeadRecords(Transactions):
         values = _values(bead, changes)
 
         def change(connection: Connection) -> tuple[None, str | None]:
-            known = find_bead(connection, bead)
-            different = {key: value for key, value in values.items() if getattr(known, key) != value}
+            known = _row(connection, bead)
+            different = {key: value for key, value in values.items() if known[key] != value}
             if not different:
                 return None, None
             if "status" in different:
                 _refuse_while_working(connection, bead, "its status follows its job")
                 if different["status"] in OF_JOBS:
                     why = f"{bead}: only a job makes a bead {different['status']}"
-                    raise GtError(ErrorCode.REFUSED, why, f"gt sling {bead} {known.rig}")
+                    raise GtError(ErrorCode.REFUSED, why, f"gt sling {bead} {known['rig']}")
                 different |= _REOPENED
             if "target" in different:
                 _refuse_while_working(connection, bead, "its job works for the target that it began with")
-                if known.merged_sha and "status" not in different:
+                if known["merged_sha"] and "status" not in different:
                     raise GtError(ErrorCode.REFUSED, f"{bead} is merged: its target stays", f"bd reopen {bead}")
             where = schema.beads.c.id == bead
             connection.execute(update(schema.beads).where(where).values(**different, updated_at=now_stamp()))
             return None, f"{bead}: changed {', '.join(key for key in different if key in values)}"
 
-        self.write(change)
-        return self.bead(bead)
+        return self.write_and_read(change, _same_bead(bead))
 
     def close_bead(self, bead: str, reason: str) -> Bead:
         """Close a bead by hand; one that is closed already keeps its reason.
@@ -135,7 +134,7 @@ class BeadRecords(Transactions):
             raise GtError(ErrorCode.INVALID_VALUE, "only a merge closes a bead as merged", "bd close ID --reason TEXT")
 
         def change(connection: Connection) -> tuple[None, str | None]:
-            if find_bead(connection, bead).status is BeadStatus.CLOSED:
+            if _row(connection, bead)["status"] == BeadStatus.CLOSED:
                 return None, None
             _refuse_while_working(connection, bead, "it has a running job")
             now = now_stamp()
@@ -143,8 +142,7 @@ class BeadRecords(Transactions):
             connection.execute(update(schema.beads).where(schema.beads.c.id == bead).values(**values))
             return None, f"{bead}: closed ({reason})"
 
-        self.write(change)
-        return self.bead(bead)
+        return self.write_and_read(change, _same_bead(bead))
 
     def reopen_bead(self, bead: str, reason: str = "") -> Bead:
         """Open a closed bead again; one that is not closed stays as it is.
@@ -155,15 +153,14 @@ class BeadRecords(Transactions):
         storable_text("reason", reason)
 
         def change(connection: Connection) -> tuple[None, str | None]:
-            if find_bead(connection, bead).status is not BeadStatus.CLOSED:
+            if _row(connection, bead)["status"] != BeadStatus.CLOSED:
                 return None, None
             _refuse_while_working(connection, bead, "it has a running job")
             values = _REOPENED | {"status": BeadStatus.OPEN.value, "assignee": None, "updated_at": now_stamp()}
             connection.execute(update(schema.beads).where(schema.beads.c.id == bead).values(**values))
             return None, f"{bead}: reopened ({reason})" if reason else f"{bead}: reopened"
 
-        self.write(change)
-        return self.bead(bead)
+        return self.write_and_read(change, _same_bead(bead))
 
     def open_dependencies(self, bead: str) -> tuple[str, ...]:
         """Those of a bead's dependencies that are not closed."""
@@ -173,6 +170,10 @@ class BeadRecords(Transactions):
 def find_bead(connection: Connection, bead: str) -> Bead:
     """One bead; GtError(NOT_FOUND) where there is none."""
     return reading.bead(asking(connection), bead)
+
+
+def _same_bead(bead: str) -> Callable[[Connection, None], Bead]:
+    return lambda connection, _: find_bead(connection, bead)
 
 
 def beads_of(connection: Connection, query: Select[Any]) -> list[Bead]:
@@ -201,6 +202,14 @@ def insert_bead(connection: Connection, bead: str, new: NewBead, creation: str, 
     for need in needed:
         connection.execute(insert(schema.dependencies).values(bead=bead, needs=need))
     put_labels(connection, bead, new.labels)
+
+
+def _row(connection: Connection, bead: str) -> RowMapping:
+    """A bead without what hangs on it; GtError(NOT_FOUND) where there is none."""
+    found = connection.execute(select(schema.beads).where(schema.beads.c.id == bead)).mappings().first()
+    if found is None:
+        raise reading.no_bead(bead)
+    return found
 
 
 def _refuse_while_working(connection: Connection, bead: str, why: str) -> None:

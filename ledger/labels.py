@@ -43,8 +43,7 @@ class LabelRecords(Transactions):
             said = [f"+{label}" for label in new] + [f"-{label}" for label in gone]
             return None, f"{bead}: labels {' '.join(said)}"
 
-        self.write(change)
-        return self.read(lambda connection: labels_of(connection, bead))
+        return self.write_and_read(change, lambda connection, _: labels_of(connection, bead))
 
     def labels(self) -> dict[str, int]:
         """Every label in use, and of how many beads."""

@@ -34,8 +34,7 @@ class MailRecords(Transactions):
                 return None, None
             return None, f"mail {message.sender} to {message.recipient}: {printable(message.subject)}"
 
-        self.write(change)
-        return self.mail(message.id)
+        return self.write_and_read(change, lambda connection, _: _find(connection, message.id))
 
     def mail(self, id: str) -> Message:
         """One message; GtError(NOT_FOUND) where there is none."""
@@ -75,8 +74,7 @@ class MailRecords(Transactions):
                 return None, None
             return None, f"mail read by {by or message.recipient}: {printable(message.subject)}"
 
-        self.write(change)
-        return self.mail(id)
+        return self.write_and_read(change, lambda connection, _: _find(connection, id))
 
 
 def put_message(connection: Connection, message: Message) -> bool:

@@ -57,10 +57,12 @@ class OutboxRecords(Transactions):
                 put_message(connection, message)
             return None, _message(write)
 
-        self.write(change, by=write.workflow_id)
-        stored = self.read(lambda connection: _job_row(connection, write.bead))
-        if stored is None or _newer(write, stored):
-            raise GtError(ErrorCode.LEDGER_CONFLICT, f"{write.bead}: a write was not found again after its commit")
+        def look_again(connection: Connection, _: None) -> None:
+            stored = _job_row(connection, write.bead)
+            if stored is None or _newer(write, stored):
+                raise GtError(ErrorCode.LEDGER_CONFLICT, f"{write.bead}: a write was not found again after its commit")
+
+        self.write_and_read(change, look_again, by=write.workflow_id)
 
 
 def _job_row(connection: Connection, bead: str) -> RowMapping | None:

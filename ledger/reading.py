@@ -67,10 +67,10 @@ def values_of(ask: Ask, table: str, value: str, beads: Sequence[str]) -> dict[st
     """The column `value` of each bead's rows in a table of pairs, sorted; a bead without rows has no entry."""
     found: dict[str, list[str]] = defaultdict(list)
     for condition, ids in _parts(beads):
-        for row in ask(f"SELECT bead, {value} FROM {table} {condition} ORDER BY bead, {value}", ids):  # noqa: S608
+        for row in ask(f"SELECT bead, {value} FROM {table} {condition}", ids):  # noqa: S608
             found[row["bead"]].append(row[value])
     wanted = set(beads)
-    return {bead: tuple(values) for bead, values in found.items() if bead in wanted}
+    return {bead: tuple(sorted(values)) for bead, values in found.items() if bead in wanted}
 
 
 def as_beads(ask: Ask, rows: Sequence[Mapping[str, Any]]) -> list[Bead]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Table, and_, insert, text, update
@@ -37,11 +38,15 @@ def printable(value: str) -> str:
     return value.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+_parsed = lru_cache(maxsize=64)(text)
+"""SQLAlchemy reads through a text for its parameters each time that it is given one."""
+
+
 def asking(connection: Connection) -> Ask:
     """Runs the questions of ledger/reading.py over `connection`."""
 
     def ask(query: str, values: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-        return [dict(row) for row in connection.execute(text(query), values).mappings()]
+        return [dict(row) for row in connection.execute(_parsed(query), values).mappings()]
 
     return ask
 

@@ -23,6 +23,7 @@ from ledger.versioning import Versioning
 from models.errors import ErrorCode
 
 T = TypeVar("T")
+Read = TypeVar("Read")
 
 CONFLICT_PATIENCE_S: Final = 20.0
 """Below the 30 s that an activity may take; the engine's own wait for a lock comes on top."""
@@ -68,24 +69,38 @@ class Transactions:
         Raises:
             GtError: as `read`, and what `change` raises; then nothing was changed.
         """
+        return self.write_and_read(change, lambda _connection, result: result, by)
 
-        def once() -> T:
+    def write_and_read(
+        self,
+        change: Callable[[Connection], tuple[T, str | None]],
+        then: Callable[[Connection, T], Read],
+        by: str | None = None,
+    ) -> Read:
+        """As `write`, but return what `then` reads in the transaction in which the commit was found again.
+
+        Args:
+            then: gets the result of `change`. One transaction less than a `read` afterwards.
+        """
+
+        def once() -> Read:
             with self._engine.connect() as connection:
                 self._versioning.begin_write(connection)
                 result, message = change(connection)
-                if message is None:
-                    return result
-                self._tell("ledger.before_commit")
-                commit = self._versioning.commit(connection, one_line(message), by or self.author)
-                connection.commit()
-                self._tell("ledger.committed")
-                self._read_back(connection, commit)
-                return result
+                if message is not None:
+                    self._tell("ledger.before_commit")
+                    commit = self._versioning.commit(connection, one_line(message), by or self.author)
+                    self._tell("ledger.committed")
+                    self._read_back(connection, commit)
+                return then(connection, result)
 
         return retried(once)
 
     def _read_back(self, connection: Connection, commit: str | None) -> None:
         """Acknowledge nothing that another transaction cannot see."""
+        if commit is None:
+            # Dolt had nothing to commit, and has not ended the transaction either.
+            connection.commit()
         self._versioning.begin_read(connection)
         if commit is not None and not self._versioning.holds(connection, commit):
             raise NotRecorded

@@ -18,6 +18,9 @@ from models.errors import ErrorCode, GtError
 
 _EMAIL_DOMAIN = "gastown"
 _MIGRATION_LOCK_S = 30
+_SERVER_COMMIT = text("CALL DOLT_COMMIT('--skip-empty', '-A', '-m', :message, '--author', :author)")
+_EMBEDDED_COMMIT = text("SELECT dolt_commit('--skip-empty', '-A', '-m', :message, '--author', :author)")
+_IS_LOGGED = text("SELECT 1 FROM dolt_log WHERE commit_hash = :commit LIMIT 1")
 _LOG = "SELECT commit_hash, date, committer, message FROM dolt_log"
 
 
@@ -89,8 +92,7 @@ class ServerVersioning:
         connection.exec_driver_sql("START TRANSACTION")
 
     def commit(self, connection: Connection, message: str, by: str) -> str | None:
-        statement = text("CALL DOLT_COMMIT('--skip-empty', '-A', '-m', :message, '--author', :author)")
-        return connection.execute(statement, {"message": message, "author": _author(by)}).scalar() or None
+        return connection.execute(_SERVER_COMMIT, {"message": message, "author": _author(by)}).scalar() or None
 
     def holds(self, connection: Connection, commit: str) -> bool:
         return _is_logged(connection, commit)
@@ -159,8 +161,7 @@ class EmbeddedVersioning:
         connection.exec_driver_sql("BEGIN")
 
     def commit(self, connection: Connection, message: str, by: str) -> str | None:
-        statement = text("SELECT dolt_commit('--skip-empty', '-A', '-m', :message, '--author', :author)")
-        return connection.execute(statement, {"message": message, "author": _author(by)}).scalar() or None
+        return connection.execute(_EMBEDDED_COMMIT, {"message": message, "author": _author(by)}).scalar() or None
 
     def holds(self, connection: Connection, commit: str) -> bool:
         return _is_logged(connection, commit)
@@ -230,8 +231,7 @@ def _changed_tables(connection: Connection) -> list[str]:
 
 
 def _is_logged(connection: Connection, commit: str) -> bool:
-    query = text("SELECT 1 FROM dolt_log WHERE commit_hash = :commit LIMIT 1")
-    return connection.execute(query, {"commit": commit}).first() is not None
+    return connection.execute(_IS_LOGGED, {"commit": commit}).first() is not None
 
 
 def _author(by: str) -> str:
