@@ -88,6 +88,13 @@ class EscalationCleared(Frozen):
     reason: str = ""
 
 
+class SourceReset(Frozen):
+    """A workflow starts from nothing (signal `source_reset`): what it had told is over, and it tells it anew."""
+
+    source: str
+    """its id"""
+
+
 class Letter(Frozen):
     """One thing that the Mayor must hear; the other of the two is None."""
 

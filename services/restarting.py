@@ -21,6 +21,8 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from models import names
+from models.escalations import SourceReset
 from models.names import WorkflowType
 from models.supervision import RestartWorkflow
 from services.long_lived import Handle, describe, kind_of, start
@@ -59,12 +61,23 @@ async def restart(client: Client, order: RestartWorkflow) -> None:
         return
     if runs and not await _terminate(handle, order.reason):
         return
+    if order.reset:
+        await _tell_mayor_of_reset(client, handle.id)
     if begun is not None:
         await _reset_to_beginning(client, handle, begun, order.reason)
         return
     if state is not None:
         state = await _carried(handle) or state
     await _start_in_place(client, handle, state, ended_by_us=runs)
+
+
+async def _tell_mayor_of_reset(client: Client, workflow_id: str) -> None:
+    """Before its successor tells anything: what it had told would stay open for ever. No Mayor, nothing told."""
+    try:
+        await client.get_workflow_handle(names.MAYOR_ID).signal("source_reset", SourceReset(source=workflow_id))
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise
 
 
 async def _carried(handle: Handle) -> Any:

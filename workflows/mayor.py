@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
         EscalationRef,
         EscalationResolve,
         EscalationStatus,
+        SourceReset,
     )
     from models.names import WorkflowType
     from workflows import options
@@ -94,6 +95,11 @@ class MayorWorkflow:
     def cleared(self, cleared: EscalationCleared) -> None:
         self._count()
         self._state.clear(cleared.id, workflow.now())
+
+    @workflow.signal(description="A workflow starts from nothing: whatever it had told, it does not know any more")
+    def source_reset(self, reset: SourceReset) -> None:
+        self._count()
+        self._state.forget_source(reset.source, workflow.now())
 
     @workflow.update(description="Somebody has seen it")
     async def acknowledge(self, ack: EscalationAck) -> EscalationStatus:

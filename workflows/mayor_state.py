@@ -177,6 +177,13 @@ class MayorState(BaseModel):
         self._index(case)
         return None
 
+    def forget_source(self, source: str, now: datetime) -> None:
+        """A workflow was reset: nobody else would ever say that what it had told is over."""
+        for case in self.open_cases():
+            told_by_it = case.askers.get(source)
+            if told_by_it is not None:
+                self.clear(told_by_it, now)
+
     # --- what is decided ------------------------------------------------------------------------
 
     def judge(self, case: Case, now: datetime) -> Ruling:

@@ -16,6 +16,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from models import names
 from models.base import Frozen
+from models.escalations import SourceReset
 from models.jobs import RigName
 from models.names import WorkflowType
 from models.supervision import ProbeResult, RestartWorkflow
@@ -211,13 +212,27 @@ async def test_one_that_never_ran_is_started_afresh(client: Client, witness: str
         assert await words_of(client, witness) == []
 
 
-async def test_a_reset_starts_from_nothing(client: Client, witness: str) -> None:
+async def test_a_reset_starts_from_nothing_and_the_mayor_knows(client: Client, witness: str) -> None:
+    mayor = await client.start_workflow("Deaf", id=names.MAYOR_ID, task_queue="nobody")
     async with working(client):
         await told(client, witness, "bread")
         before = await run_of(client, witness)
-        await restart(client, RestartWorkflow(workflow_id=witness, run_id=before, reset=True))
+        await restart(client, RestartWorkflow(workflow_id=witness, run_id=before))
+        assert await signals_of(mayor) == []
+        await restart(client, RestartWorkflow(workflow_id=witness, run_id=await run_of(client, witness), reset=True))
         assert await words_of(client, witness) == []
         assert await run_of(client, witness) != before
+    assert await signals_of(mayor) == [("source_reset", SourceReset(source=witness))]
+    await mayor.terminate()
+
+
+async def signals_of(mayor: Handle) -> list[tuple[str, SourceReset]]:
+    sent = [event.workflow_execution_signaled_event_attributes async for event in mayor.fetch_history_events()]
+    return [
+        (one.signal_name, SourceReset.model_validate_json(one.input.payloads[0].data))
+        for one in sent
+        if one.signal_name
+    ]
 
 
 async def test_what_was_said_while_nobody_worked_is_not_lost(client: Client, witness: str) -> None:

@@ -355,6 +355,46 @@ def test_a_decision_goes_to_everybody_who_told_the_fault_and_still_has_it() -> N
     assert case.waiting() == {"deacon": "d1", "refinery/shop": "r2"}, "each under the id that it knows"
 
 
+def test_what_a_workflow_had_told_before_it_was_reset_is_over_unless_another_has_told_it_too() -> None:
+    state = MayorState()
+    of_rig: dict[str, object] = {"bead": None, "source": "witness/shop"}
+    brake = opened(state, told("b1", kind="polecat_unresponsive", subject="brake", **of_rig))
+    lost = opened(state, told("l1", kind="host_lost", subject="h1", level="L4", **of_rig))
+    state.open(told("l2", kind="host_lost", subject="h1", level="L4", bead=None, source="deacon"), START)
+    another = opened(state, told("e1", kind="polecat_unresponsive"))
+    state.forget_source("witness/shop", START + HOUR)
+    assert (brake.status.resolved, brake.status.action) == (True, CLEARED)
+    assert not lost.status.resolved
+    assert not another.status.resolved
+    state.forget_source("deacon", START + HOUR)
+    assert lost.status.resolved
+    again = state.open(
+        told("b2", kind="polecat_unresponsive", subject="brake", opened_at=START + HOUR, **of_rig), START
+    )
+    assert again is not None, "it holds still, and is told anew"
+
+
+@pytest.mark.parametrize("first", ["witness/shop", "deacon"])
+def test_a_host_that_witnesses_and_the_deacon_miss_is_one_case_and_one_alert(first: str) -> None:
+    state = MayorState()
+    sources = [first, *({"witness/shop", "deacon", "witness/barn"} - {first})]
+    for source in sources:
+        rig = source.partition("/")[2] or None
+        message = f"{source} says so"
+        lost = told(f"{source}.1", kind="host_lost", level="L4", severity="critical", bead=None, rig=rig, source=source)
+        case = state.open(lost.model_copy(update={"subject": "h1", "message": message}), START)
+        if case is not None:
+            state.judge(case, START)
+        announced(state, START)
+    assert len(state.open_cases()) == 1
+    assert [condition.title for condition in state.told.values()] == [f"{first} says so"]
+    for source in sources:
+        notices = announced(state, START)
+        assert notices == []
+        state.clear(f"{source}.1", START + HOUR)
+    assert [notice.edge for notice in announced(state, START + HOUR)] == [Edge.END]
+
+
 def test_a_decision_about_a_job_goes_to_the_job_whoever_told_it() -> None:
     case = opened(MayorState(), told("e1", source="ada", kind="help"))
     assert case.waiting() == {"polecat/shop/sh-1": "e1"}
