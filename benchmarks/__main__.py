@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import commands, jobs, ledger, merge_policy, merge_queue, supervision, watching
+from benchmarks import commands, jobs, ledger, merge_policy, merge_queue, patrol, supervision, watching
 
 
 def main() -> None:
@@ -24,6 +24,7 @@ def main() -> None:
         "ledger": ledger.measure(options.write_seconds),
         "merge_policy": merge_policy.measure(),
         "merge_queue": merge_queue.measure(),
+        "patrol": patrol.measure(),
         "watching": watching.measure(options.watch_seconds),
         "supervision": supervision.measure(options.kills),
     }

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+from temporalio.service import RPCError, RPCStatusCode
+
 from models import names
 from models.jobs import SlingRequest, SlingResult
 from services.temporal import connect
 from services.town import Town
+
+TRIES = 60
 
 
 def sling_all(town: Town, work: list[tuple[str, str]], rig: str = "shop") -> None:
@@ -23,6 +27,14 @@ async def _sling_all(town: Town, work: list[tuple[str, str]], rig: str) -> None:
     async def sling(bead: str, agent: str) -> None:
         async with gate:
             request = SlingRequest(bead=bead, rig=rig, agent=agent)
-            await handle.execute_update("sling", request, result_type=SlingResult)
+            for left in reversed(range(TRIES)):
+                try:
+                    await handle.execute_update("sling", request, result_type=SlingResult)
+                    return
+                except RPCError as error:
+                    # Until a killed worker's tasks are taken over, the server refuses at once.
+                    if error.status is not RPCStatusCode.FAILED_PRECONDITION or not left:
+                        raise
+                    await asyncio.sleep(1)
 
     await asyncio.gather(*(sling(bead, agent) for bead, agent in work))

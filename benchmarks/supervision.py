@@ -11,6 +11,7 @@ import random
 import signal
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -47,7 +48,10 @@ def measure(times: int = 20) -> dict[str, Any]:
             town.add_rig("--max-polecats", str(2 * AGENTS))
             rounds = Rounds(town)
             load = round(os.getloadavg()[0], 1)
-            figures: dict[str, Any] = {kind: rounds.of(kind, times) for kind in KINDS}
+            figures: dict[str, Any] = {}
+            for kind in KINDS:
+                figures[kind] = rounds.of(kind, times)
+                print(f"{kind}: {figures[kind]}", file=sys.stderr, flush=True)
             return {"agents": AGENTS, "load_before": load, **figures}
         finally:
             town.close()

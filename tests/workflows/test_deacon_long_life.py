@@ -62,7 +62,7 @@ async def watching(
 async def test_two_days_over_several_runs_keep_pings_budgets_and_open_escalations(
     env: WorkflowEnvironment, workers: WorkerBuilder
 ) -> None:
-    world = PingedWorld(heals=False, found={REFINERY: ProbeResult.ABSENT})
+    world = PingedWorld(heals=False, found={REFINERY: ProbeResult.ABSENT}, hosts=())
     async with watching(env, workers, world, patience=700) as here:
         runs = {await runs_of(here.deacon)}
         here.deacon = env.client.get_workflow_handle_for(DeaconWorkflow.run, names.DEACON_ID)
