@@ -25,6 +25,11 @@ HEARTBEAT_THROTTLE = timedelta(seconds=1)
 """Cancellation travels with heartbeats, so this bounds how late it arrives."""
 
 
+STALL_S = 8
+"""A workflow task that takes this long is taken for a deadlock: less than the 10 s after which the server
+gives it to another worker, more than a busy machine or a collection of garbage lets a sound one stand still."""
+
+
 def activities_of(owner: object) -> list[Callable[..., Any]]:
     """Every activity that is a method of `owner`; one of another that it merely holds is none."""
     return [
@@ -57,7 +62,7 @@ def new_worker(
         workflows: workflow classes, for a queue that has workflow tasks.
         runner: their sandbox; default: the SDK's own.
     """
-    return Worker(
+    worker = Worker(
         client,
         task_queue=queue,
         activities=activities,
@@ -71,6 +76,20 @@ def new_worker(
         default_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
         graceful_shutdown_timeout=DRAIN,
     )
+    return patient(worker)
+
+
+def patient(worker: Worker) -> Worker:
+    """The same worker, which takes no workflow for deadlocked before `STALL_S`.
+
+    The SDK's 2 s are over on a machine where fifty agents compile. It then interrupts the workflow wherever it
+    stands, often cannot evict it afterwards, and that workflow stays stuck until the worker is restarted. There is
+    no public setting for it.
+    """
+    of_workflows = worker._workflow_worker
+    if of_workflows is not None and of_workflows._deadlock_timeout_seconds is not None:
+        of_workflows._deadlock_timeout_seconds = STALL_S
+    return worker
 
 
 async def run_until_stopped(workers: Sequence[Worker], beside: Sequence[Awaitable[None]]) -> None:

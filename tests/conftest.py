@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.dealing import dealt
+
+LONG = ("tests/e2e/", "tests/chaos/", "tests/services/", "tests/workflows/test_merge_model.py")
+"""Whole towns, and what runs for minutes."""
 
 # The same examples each time, and no limit on one example's time: how busy the machine is proves nothing.
 settings.register_profile("gastown", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("gastown")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two for each core: a real town, server or clock is mostly waited for."""
+    return 2 * len(os.sched_getaffinity(0))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deal the long tests out to the test processes; those of one module and parameter share a town."""
+    hands = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    long = [
+        (item.nodeid.rpartition("::")[0] + item.nodeid.partition("[")[2], item)
+        for item in items
+        if item.nodeid.startswith(LONG)
+    ]
+    items[:] = dealt(items, long, hands)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

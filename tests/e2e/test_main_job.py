@@ -126,9 +126,11 @@ def test_the_supervisor_killed_leaves_one_of_each_after_the_next_up(town: Living
 
 
 def test_a_second_telling_of_the_same_bead_is_one_job(town: LivingTown) -> None:
-    bead = town.bead("once")
-    town.sling(bead, shell_agent(file="a.py"))
-    town.sling(bead, shell_agent(file="a.py"))
+    bead, told_twice = town.bead("once"), town.folder / "told-twice"
+    agent = shell_agent(file="a.py", before=f"until [ -e {told_twice} ]; do sleep 0.1; done")
+    town.sling(bead, agent)
+    town.sling(bead, agent)
+    told_twice.touch()
     assert_landed_once(town, bead)
     assert town.run("gt", "sling", bead, "shop", "--agent", "true", expect=5).stderr.startswith("error: ")
 

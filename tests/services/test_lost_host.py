@@ -18,6 +18,7 @@ from temporalio.worker import Worker
 from models import names
 from models.jobs import WitnessStatus
 from models.settings import HealthSettings, HostSettings, Settings
+from services.polling import patient
 from tests.temporal_server import client_of, dev_server
 from tests.workflows.merge_world import rig
 from tests.workflows.probes import Record, eventually
@@ -56,10 +57,10 @@ async def town(port: int, desk: MayorsDesk) -> AsyncIterator[Witness]:
     )
     record = Record(rig=rig(), settings=settings, hosts=("h1", "h2"))
     async with (
-        Worker(
+        patient(Worker(
             client, task_queue=names.TOWN_QUEUE, workflows=DOUBLES,
             activities=[record.load_rig, DeaconDouble(record).check_in], workflow_runner=workflow_runner(),
-        ),
+        )),
         Worker(client, task_queue=names.CONTROL_QUEUE, activities=desk.activities),
     ):  # fmt: skip
         queue = names.TOWN_QUEUE

@@ -23,7 +23,7 @@ from models.supervision import BootReport
 from models.town import TownPaths
 from services import long_lived
 from services.alert_files import AlertFiles
-from services.polling import activities_of
+from services.polling import activities_of, patient
 from services.schedules import SCHEDULES, keep_deadman, keep_schedules, run_now
 from tests.services.conftest import eventually
 from tests.sinks import http_sink
@@ -51,11 +51,13 @@ async def client(port: int) -> AsyncIterator[Client]:
 @contextlib.asynccontextmanager
 async def working(client: Client) -> AsyncIterator[None]:
     async with (
-        Worker(
-            client,
-            task_queue=names.TOWN_QUEUE,
-            workflows=[BootWorkflow, DeaconWorkflow],
-            workflow_runner=workflow_runner(),
+        patient(
+            Worker(
+                client,
+                task_queue=names.TOWN_QUEUE,
+                workflows=[BootWorkflow, DeaconWorkflow],
+                workflow_runner=workflow_runner(),
+            )
         ),
         Worker(
             client,

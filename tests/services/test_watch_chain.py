@@ -33,7 +33,7 @@ from models.settings import HealthSettings, Settings
 from models.supervision import CheckedIn, CheckIn, DeaconStatus, RigWatch, TownFacts, WitnessPing
 from models.town import TownPaths
 from services import long_lived
-from services.polling import activities_of
+from services.polling import activities_of, patient
 from tests.services.conftest import eventually
 from tests.temporal_server import client_of, dev_server
 from workflows import options
@@ -176,13 +176,15 @@ class Chain:
         host = activities_of(HostCheckActivities("h1", TownPaths(self._root), Tmux(f"gt-{self._root.name}")))
         workflows = [DeaconWorkflow, PingingWitness, IdleDispatcher, IdleRefinery, ListeningMayor]
         async with (
-            Worker(
-                client,
-                task_queue=names.TOWN_QUEUE,
-                workflows=workflows,
-                activities=[rounds.check_in],
-                workflow_runner=UnsandboxedWorkflowRunner(),
-                sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
+            patient(
+                Worker(
+                    client,
+                    task_queue=names.TOWN_QUEUE,
+                    workflows=workflows,
+                    activities=[rounds.check_in],
+                    workflow_runner=UnsandboxedWorkflowRunner(),
+                    sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
+                )
             ),
             Worker(client, task_queue=names.CONTROL_QUEUE, activities=control, interceptors=conduct),
             Worker(client, task_queue=names.watch_queue("h1"), activities=host, interceptors=conduct),

@@ -17,6 +17,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from models import names
+from services.polling import patient
 from workflows.labels import SEARCH_ATTRIBUTES
 from workflows.registry import workflow_runner
 
@@ -98,17 +99,16 @@ def workers_of(env: WorkflowEnvironment) -> WorkerBuilder:
         max_cached_workflows: int = 1000,
     ) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
-            await stack.enter_async_context(
-                Worker(
-                    env.client,
-                    task_queue=names.TOWN_QUEUE,
-                    workflows=workflows,
-                    activities=activities,
-                    workflow_runner=workflow_runner(),
-                    workflow_failure_exception_types=[Exception],
-                    max_cached_workflows=max_cached_workflows,
-                )
+            town = Worker(
+                env.client,
+                task_queue=names.TOWN_QUEUE,
+                workflows=workflows,
+                activities=activities,
+                workflow_runner=workflow_runner(),
+                workflow_failure_exception_types=[Exception],
+                max_cached_workflows=max_cached_workflows,
             )
+            await stack.enter_async_context(patient(town))
             queues = [names.CONTROL_QUEUE]
             queues += [queue(host) for host in hosts for queue in (names.host_queue, names.watch_queue)]
             for task_queue in queues if activities else []:

@@ -23,7 +23,7 @@ from ledger.store import Ledger
 from models import names
 from models.records import Bead, NewBead, Rig
 from services.founding import create_town
-from services.polling import activities_of
+from services.polling import activities_of, patient
 from services.town import Town, load_town
 from tests.cli.living import standins
 from tests.temporal_server import START_S, client_of, dev_server
@@ -98,7 +98,7 @@ def working(port: int, workflows: list[type], activities: list[Any], asking: boo
                     # The workflows of earlier tests are on this server too: a stale cache would confuse.
                     max_cached_workflows=0,
                 )
-                await stack.enter_async_context(worker)
+                await stack.enter_async_context(patient(worker))
             started.set()
             await asyncio.to_thread(stop.wait)
 
