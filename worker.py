@@ -30,6 +30,7 @@ from activities.supervised import ServiceActivities
 from activities.tmux import Tmux
 from activities.town import TownActivities
 from activities.town_checks import HostCheckActivities
+from activities.upkeep import UpkeepActivities
 from activities.watching import WatchActivities
 from activities.worktrees import Worktrees
 from ledger.store import Ledger
@@ -76,7 +77,8 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
         return workers
     rounds = RoundActivities(client, ledger.load_rig, ledger.town_facts)
     # A check-in is a local activity, so it belongs to the worker that runs the Witnesses.
-    record = [*activities_of(ledger), rounds.check_in]
+    upkeep = UpkeepActivities(lambda: Ledger.open(town.ledger_url(), migrate=False), town.ledger_storage())
+    record = [*activities_of(ledger), *activities_of(upkeep), rounds.check_in]
     of_town = (
         TownActivities(client),
         StandingActivities(client),

@@ -118,12 +118,6 @@ class LedgerActivities:
         with self._opened() as ledger:
             ledger.record_escalation(escalation)
 
-    @activity.defn
-    def collect_garbage(self) -> None:
-        """Give back the room of what no commit holds; for upkeep. Others may work on meanwhile."""
-        with self._opened() as ledger:
-            ledger.collect_garbage()
-
     def unread_mail(self, address: str) -> list[Message]:
         """What an address has not read, oldest first; the newest where there is much of it."""
         with self._opened() as ledger:

@@ -19,6 +19,7 @@ MAX_OVERFLOW: Final = 10
 CONNECT_TIMEOUT_S: Final = 5
 STATEMENT_TIMEOUT_S: Final = 20
 """Below the 30 s that an activity may take."""
+GC_TIMEOUT_S: Final = 2400
 BUSY_TIMEOUT_S: Final = 20.0
 POOL_RECYCLE_S: Final = 3600
 """Well below the server's 8 h idle limit."""
@@ -71,6 +72,13 @@ def server_without_database(url: str) -> tuple[Engine, str]:
     return _server(parsed._replace(database=None)), parsed.database or ""
 
 
+def unhurried(engine: Engine) -> Engine:
+    """An engine on the same ledger whose statements may take as long as a garbage collection does."""
+    if engine.dialect.name != "mysql":
+        return engine
+    return _server(engine.url, statement_timeout_s=GC_TIMEOUT_S)
+
+
 def _parsed(url: str) -> URL:
     try:
         return make_url(url)
@@ -78,7 +86,8 @@ def _parsed(url: str) -> URL:
         raise GtError(ErrorCode.INVALID_VALUE, "the ledger's URL is not a URL", "see town.toml") from None
 
 
-def _server(url: URL) -> Engine:
+def _server(url: URL, statement_timeout_s: float | None = None) -> Engine:
+    patience_s = STATEMENT_TIMEOUT_S if statement_timeout_s is None else statement_timeout_s
     return create_engine(
         url,
         pool_size=POOL_SIZE,
@@ -90,8 +99,8 @@ def _server(url: URL) -> Engine:
         connect_args={
             "charset": "utf8mb4",
             "connect_timeout": CONNECT_TIMEOUT_S,
-            "read_timeout": STATEMENT_TIMEOUT_S,
-            "write_timeout": STATEMENT_TIMEOUT_S,
+            "read_timeout": patience_s,
+            "write_timeout": patience_s,
             "init_command": _SESSION,
         },
     )

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from ledger import migrations, schema
 from ledger.alerts import AlertRecords
 from ledger.dependencies import DependencyRecords
-from ledger.engines import embedded_file, open_engine, server_without_database
+from ledger.engines import embedded_file, open_engine, server_without_database, unhurried
 from ledger.escalations import EscalationRecords
 from ledger.exchange import ExchangeRecords
 from ledger.finding import FindingRecords
@@ -93,11 +93,17 @@ class Ledger(
             GtError: LEDGER_UNREACHABLE, LEDGER_CONFLICT, LEDGER_DAMAGED, DISK_FULL.
         """
 
+        engine = unhurried(self._engine)
+
         def once() -> None:
-            with self._engine.connect() as connection:
+            with engine.connect() as connection:
                 self._versioning.collect_garbage(connection)
 
-        retried(once)
+        try:
+            retried(once)
+        finally:
+            if engine is not self._engine:
+                engine.dispose()
 
     def schema_version(self) -> int:
         """The schema that the ledger has; 0 for one that was never set up."""

@@ -18,6 +18,7 @@ MAYOR_ID = "mayor"
 DEACON_ID = "deacon"
 BOOT_ID = "boot"
 DEADMAN_ID = "deadman"
+UPKEEP_ID = "upkeep"
 """of the Schedule; each of its runs is `boot-<time>`"""
 EPOCH_REF = "refs/gastown/epoch"
 
@@ -48,6 +49,7 @@ class WorkflowType(StrEnum):
     DEACON = "DeaconWorkflow"
     BOOT = "BootWorkflow"
     DEADMAN = "DeadmanWorkflow"
+    UPKEEP = "UpkeepWorkflow"
 
 
 def _refuse(kind: str, value: str, rule: str) -> GtError:

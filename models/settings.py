@@ -121,6 +121,15 @@ class HostSettings(Frozen):
     timeout: int = Field(60, ge=10, le=3600, description="a host whose worker is silent this long is lost")
 
 
+class LedgerSettings(Frozen):
+    gc_interval: int = Field(
+        86400, ge=3600, le=2_592_000, description="seconds between collections of the ledger's garbage"
+    )
+    gc_growth_bytes: int = Field(
+        500_000_000, ge=0, le=1_000_000_000_000, description="the ledger grown by this: collected sooner; 0 = never"
+    )
+
+
 class KeepSettings(Frozen):
     keep: int = Field(2_592_000, ge=3600, le=315_360_000, description="seconds to keep")
 
@@ -139,6 +148,7 @@ class Settings(Frozen):
     deadman: DeadmanSettings = DeadmanSettings()
     disk: DiskSettings = DiskSettings()
     hosts: HostSettings = HostSettings()
+    ledger: LedgerSettings = LedgerSettings()
     logs: KeepSettings = KeepSettings()
     evidence: KeepSettings = KeepSettings()
 

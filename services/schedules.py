@@ -36,6 +36,7 @@ from policies.watchdog import BOOT_INTERVAL
 
 CATCH_UP = timedelta(minutes=1)
 """A start that was missed by more than this, because the server was down, is left out."""
+UPKEEP_INTERVAL = timedelta(hours=1)
 START_S = 60.0
 """A triggered start waits for the run that is under way."""
 _ROLE = SearchAttributeKey.for_keyword("GtRole")
@@ -74,6 +75,13 @@ SCHEDULES: tuple[Scheduled, ...] = (
         spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=BOOT_INTERVAL)]),
         summary="Boot: is the Deacon alive?",
         limit=timedelta(minutes=15),
+    ),
+    Scheduled(
+        id=names.UPKEEP_ID,
+        workflow=WorkflowType.UPKEEP,
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=UPKEEP_INTERVAL)]),
+        summary="Upkeep: the ledger's garbage",
+        limit=timedelta(minutes=55),
     ),
 )
 

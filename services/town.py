@@ -64,6 +64,15 @@ class Town:
             raise GtError(ErrorCode.INVALID_VALUE, f"{self.paths.config}: an external store needs `url`")
         return _with_password(store.url, os.environ.get("GT_LEDGER_PASSWORD") or self.secrets.get(LEDGER_PASSWORD))
 
+    def ledger_storage(self) -> Path | None:
+        """The file or folder that the ledger takes on this machine; None where it is elsewhere."""
+        match self.file.store.engine:
+            case StoreEngine.EMBEDDED:
+                return self.paths.doltlite_file
+            case StoreEngine.SERVER:
+                return self.paths.dolt_data
+        return None
+
     def web_url(self, workflow_id: str | None = None, run_id: str | None = None) -> str | None:
         """Address of the Web UI, or of one workflow in it; None where it is not known (external Temporal)."""
         temporal = self.file.temporal

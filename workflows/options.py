@@ -115,6 +115,17 @@ def deadman_ping() -> ActivityOptions:
     }
 
 
+def ledger_upkeep() -> ActivityOptions:
+    """Garbage of a large ledger takes minutes; who looks comes again in an hour."""
+    return {
+        "task_queue": names.TOWN_QUEUE,
+        "start_to_close_timeout": timedelta(minutes=45),
+        "schedule_to_close_timeout": timedelta(minutes=50),
+        "heartbeat_timeout": HEARTBEAT_TIMEOUT,
+        "retry_policy": BRIEFLY,
+    }
+
+
 def service_restart() -> ActivityOptions:
     """A stop that may take its whole grace, and a start."""
     return {

@@ -16,6 +16,7 @@ from workflows.mayor import MayorWorkflow
 from workflows.merge import MergeWorkflow
 from workflows.polecat import PolecatWorkflow
 from workflows.refinery import RefineryWorkflow
+from workflows.upkeep import UpkeepWorkflow
 from workflows.witness import WitnessWorkflow
 
 PASSED_THROUGH: Final = (
@@ -52,6 +53,7 @@ WORKFLOWS: Final[list[type]] = [
     MergeWorkflow,
     PolecatWorkflow,
     RefineryWorkflow,
+    UpkeepWorkflow,
     WitnessWorkflow,
 ]
 

@@ -41,6 +41,7 @@ from models.supervision import (
     TownFacts,
     WitnessPing,
 )
+from models.upkeep import UpkeepReport, UpkeepRequest
 from tests.unit.test_cleanup_plan import job
 from tests.workflows.cleanup_world import CleanupWorld
 from tests.workflows.conftest import HOST, time_skipping, workers_of
@@ -55,6 +56,7 @@ from workflows.errand import ErrandWorkflow
 from workflows.refinery import RefineryWorkflow
 from workflows.refinery_state import RefineryState
 from workflows.registry import WORKFLOWS
+from workflows.upkeep import UpkeepWorkflow
 from workflows.witness import WitnessWorkflow
 from workflows.witness_state import WitnessState
 
@@ -116,6 +118,10 @@ class ReplayWorld(JobWorld):
         return True
 
     @activity.defn
+    async def keep_ledger_small(self, _request: UpkeepRequest) -> UpkeepReport:
+        return UpkeepReport(collected_at=NOW, kept_bytes=1_000_000, why="never collected")
+
+    @activity.defn
     async def restart(self, _order: RestartWorkflow) -> None:
         return None
 
@@ -135,6 +141,7 @@ async def record() -> None:
         world.look_at_host,
         world.restart,
         world.ping_deadman,
+        world.keep_ledger_small,
     ]
     theirs = [merges.build_chain, merges.run_gates, merges.land_chain, *cleanups.activities]
     async with time_skipping() as env, workers_of(env)(workflows=WORKFLOWS, activities=[*ours, *theirs]):
@@ -145,7 +152,7 @@ async def record() -> None:
             names.dispatch_id("shop"), names.polecat_id("shop", "sh-1"), names.refinery_id("shop"),
             names.merge_id("shop", 1), names.witness_id("shop"), names.MAYOR_ID, names.DEACON_ID, names.BOOT_ID,
             names.cleanup_id("shop", "polecat.toast"), names.errand_id("nudge"),
-            names.DEADMAN_ID,
+            names.DEADMAN_ID, names.UPKEEP_ID,
         ):  # fmt: skip
             await save(env.client, workflow_id)
 
@@ -191,6 +198,7 @@ async def tell_the_story(env: WorkflowEnvironment, world: JobWorld) -> None:
         BootWorkflow.run, id=names.BOOT_ID, task_queue=queue, execution_timeout=timedelta(minutes=15)
     )
     await env.client.execute_workflow(DeadmanWorkflow.run, id=names.DEADMAN_ID, task_queue=queue)
+    await env.client.execute_workflow(UpkeepWorkflow.run, id=names.UPKEEP_ID, task_queue=queue)
     await env.sleep(timedelta(minutes=5))
 
 
