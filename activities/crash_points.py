@@ -51,7 +51,10 @@ CLEANUP_POINTS: Final[tuple[str, ...]] = (
 CHECKPOINT_POINTS: Final[tuple[str, ...]] = ("checkpoint.committed", "checkpoint.pushed")
 """Each is killed at in tests/activities/test_checkpoints_killed.py."""
 
-CRASH_POINTS: Final = (*JOB_POINTS, *CLEANUP_POINTS, *CHECKPOINT_POINTS)
+NUDGE_POINTS: Final[tuple[str, ...]] = ("nudge.pasted", "nudge.entered")
+"""Each is killed at in tests/activities/sessions/test_cleanup.py."""
+
+CRASH_POINTS: Final = (*JOB_POINTS, *CLEANUP_POINTS, *CHECKPOINT_POINTS, *NUDGE_POINTS)
 """Every registered point; a test fails when code names another, or when one is never reached."""
 
 

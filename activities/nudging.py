@@ -22,7 +22,7 @@ class NudgeActivities:
 
     @activity.defn
     def nudge(self, request: Nudge) -> ErrandResult:
-        """Type the text and press Enter, once it was seen to arrive.
+        """Type the text and press Enter, once it was seen to arrive; a retry types nothing twice.
 
         Raises:
             GtError: INVALID_VALUE for no text or a very long one, REFUSED without a living session, TMUX_FAILED.
@@ -35,5 +35,5 @@ class NudgeActivities:
         if pane is None or not pane.alive:
             where = names.polecat_address(request.rig, request.polecat)
             raise GtError(ErrorCode.REFUSED, f"{where} has no living session", f"gt polecat status {request.polecat}")
-        self._tmux.send_text(session, text)
+        self._tmux.send_text(session, text, request.letter)
         return ErrandResult()

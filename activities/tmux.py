@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from activities.crash_points import crash_point
 from activities.process_tree import end_processes
 from agents.environment import server_environment
 from models import names
@@ -40,6 +41,7 @@ _SETTINGS: Final[tuple[tuple[str, ...], ...]] = (
 )
 _DEATH_NOTICE: Final = re.compile(r"^Pane is dead \([^\n]*\)\Z", re.MULTILINE)
 """tmux writes it on the last row, below as many blank ones as the pane has left: what was said stands above."""
+_LETTER: Final = "@gt_letter"
 _PANE_FORMAT: Final = "|".join(
     (
         "#{pane_id}",
@@ -139,8 +141,11 @@ class Tmux:
         text = _DEATH_NOTICE.sub("", (answer or "").rstrip()).rstrip()
         return "\n".join(text.splitlines()[-lines:])
 
-    def send_text(self, name: str, text: str) -> None:
+    def send_text(self, name: str, text: str, letter: str = "") -> None:
         """Paste `text` into the agent's pane and press Enter, each once what came before has arrived.
+
+        Args:
+            letter: what the session remembers it by: what was typed of it is not typed again.
 
         Raises:
             GtError: NOT_FOUND without such a session; TMUX_FAILED when the pane shows no change.
@@ -149,13 +154,22 @@ class Tmux:
             raise GtError(ErrorCode.NOT_FOUND, f"there is no session {name}", "gt tmux list")
         target = f"{_target(name)}^.{{top-left}}"
         buffer = f"gt-{uuid.uuid4().hex}"
-        before = self.capture(name, _ROWS)
-        self._demand(["load-buffer", "-b", buffer, "-"], text=text)
-        self._demand(["paste-buffer", "-p", "-d", "-b", buffer, "-t", target])
-        arrived = _within(ARRIVAL_TIMEOUT_S, lambda: self.capture(name, _ROWS) != before)
-        if not arrived:
-            raise GtError(ErrorCode.TMUX_FAILED, f"the text did not arrive in session {name}", "gt peek NAME")
-        self._demand(["send-keys", "-t", target, "Enter"])
+        typed = self._run(["show-options", "-qv", "-t", _target(name), _LETTER], may_fail=True) if letter else None
+        typed = (typed or "").strip()
+        if typed == f"{letter} entered":
+            return
+        if typed != f"{letter} pasted":
+            before = self.capture(name, _ROWS)
+            self._demand(["load-buffer", "-b", buffer, "-"], text=text)
+            paste = ["paste-buffer", "-p", "-d", "-b", buffer, "-t", target]
+            self._demand(_joined(paste, ["set", "-t", _target(name), _LETTER, f"{letter} pasted"]))
+            crash_point("nudge.pasted")
+            arrived = _within(ARRIVAL_TIMEOUT_S, lambda: self.capture(name, _ROWS) != before)
+            if not arrived:
+                raise GtError(ErrorCode.TMUX_FAILED, f"the text did not arrive in session {name}", "gt peek NAME")
+        enter = ["send-keys", "-t", target, "Enter"]
+        self._demand(_joined(enter, ["set", "-t", _target(name), _LETTER, f"{letter} entered"]))
+        crash_point("nudge.entered")
 
     def kill_session(self, name: str, mark: tuple[str, str] | None = None) -> None:
         """End the session and every process of it: SIGTERM, SIGKILL, then the session itself.

@@ -18,6 +18,8 @@ class Nudge(Frozen):
     rig: str
     polecat: str
     text: str
+    letter: str = ""
+    """the errand that it belongs to: a retry types nothing twice"""
 
 
 class ListParked(Frozen):

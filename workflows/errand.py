@@ -56,6 +56,7 @@ class ErrandWorkflow:
         given = options.errand(errand.host)
         match errand.task:
             case Nudge() as task:
+                task = task.model_copy(update={"letter": workflow.info().workflow_id})
                 return await workflow.execute_activity_method(NudgeActivities.nudge, task, **given)
             case ListParked() as task:
                 return await workflow.execute_activity_method(ParkedActivities.list_parked, task, **given)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from temporalio.testing import ActivityEnvironment
 
+from activities.crash_points import NUDGE_POINTS
 from activities.nudging import NudgeActivities
 from activities.town_checks import HostCheckActivities
 from models.cleanup import AttemptRef, InspectPolecats
@@ -197,6 +198,17 @@ class TestNudging:
         shown = desk.shown("heard: go on; $(touch pwned) `id`")
         assert "uid=" not in shown
         assert not (worktree(desk) / "pwned").exists()
+
+    @pytest.mark.parametrize("point", NUDGE_POINTS)
+    def test_a_sender_killed_before_it_could_say_so_types_nothing_twice(self, desk: Desk, point: str) -> None:
+        desk.start('echo ready; while read line; do echo "heard: $line"; done')
+        desk.shown("ready")
+        nudge = Nudge(rig="shop", polecat="toast", text="go on", letter="errand/1")
+        desk.killed_at(point, "nudge", nudge)
+        for request in (nudge, nudge, nudge.model_copy(update={"letter": "errand/2", "text": "and on"})):
+            NudgeActivities(desk.tmux).nudge(request)
+        shown = desk.shown("heard: and on")
+        assert [line for line in shown.splitlines() if line.startswith("heard:")] == ["heard: go on", "heard: and on"]
 
     def test_without_a_living_session_it_is_refused(self, desk: Desk) -> None:
         desk.start("exit 3")

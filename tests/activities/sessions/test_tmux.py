@@ -138,6 +138,8 @@ def test_a_name_is_never_taken_as_the_beginning_of_another(tmux: Tmux, tmp_path:
 
 def test_a_dead_pane_keeps_its_exit_code_and_last_words(tmux: Tmux, tmp_path: Path) -> None:
     start(tmux, tmp_path, "echo 'last wörds'; exit 3")
+    # tmux may see the terminal close before it learns how the process ended.
+    eventually(lambda: dead_pane(tmux).dead_status is not None)
     pane = dead_pane(tmux)
     assert (pane.dead_status, pane.dead_signal) == (3, None)
     # tmux may learn of the end before it has read the last output.
