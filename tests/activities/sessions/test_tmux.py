@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from activities.process_tree import prompt_reaping
 from activities.tmux import PaneFacts, Tmux
 from models.errors import ErrorCode, GtError
 from tests.activities.sessions.desk import eventually
@@ -137,10 +138,18 @@ def test_a_name_is_never_taken_as_the_beginning_of_another(tmux: Tmux, tmp_path:
 
 
 def test_a_dead_pane_keeps_its_exit_code_and_last_words(tmux: Tmux, tmp_path: Path) -> None:
-    start(tmux, tmp_path, "echo 'last wörds'; exit 3")
-    # tmux may see the terminal close before it learns how the process ended.
-    eventually(lambda: dead_pane(tmux).dead_status is not None)
-    pane = dead_pane(tmux)
+    # One that ends at once may be closed before tmux has read what it wrote.
+    start(tmux, tmp_path, "echo 'last wörds'; read line; exit 3")
+    shown(tmux, "last wörds")
+    tmux.send_text("shop--toast", "go")
+
+    def explained() -> PaneFacts | None:
+        pane = dead_pane(tmux)
+        if pane.exit_code is None:
+            prompt_reaping(pane.pane_pid)  # tmux may see the terminal close before it learns how the process ended
+        return None if pane.exit_code is None else pane
+
+    pane: PaneFacts = eventually(explained)
     assert (pane.dead_status, pane.dead_signal) == (3, None)
     # tmux may learn of the end before it has read the last output.
     assert "Pane is dead" not in shown(tmux, "last wörds")
