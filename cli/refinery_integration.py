@@ -63,16 +63,15 @@ def land(
     again = f"gt refinery integration land {branch} --rig {rig}"
     with connect.open_ledger(town) as ledger:
         home = _home(ledger, rig, branch)
-        if not (agent or home.agent or town.file.agent):
-            raise GtError(
-                ErrorCode.AGENT_NOT_FOUND, f"no agent is configured for the rig {rig}", f"{again} --agent CMD"
-            )
         found = ask_host(town, town.file.host, LookAtBranch(rig=home, branch=branch), again).branch
         assert found is not None
         beads = ledger.beads(rig)
         landings = [bead for bead in beads if bead.integrates == branch]
         bead = next((bead for bead in landings if not _is_over(ledger, bead)), None)
         if bead is None and found.ahead:
+            if not (agent or home.agent or town.file.agent):
+                why = f"no agent is configured for the rig {rig}: nobody could repair {branch}"
+                raise GtError(ErrorCode.AGENT_NOT_FOUND, why, f"{again} --agent CMD")
             bead = _new_landing(ledger, home, found, len(landings), priority)
         began = bead is not None and ledger.job(bead.id) is not None
     waiting = [each.id for each in beads if each.target == branch and each.status.value != "closed"]

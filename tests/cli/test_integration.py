@@ -23,10 +23,3 @@ def test_what_cannot_be_an_integration_branch_is_refused(
 ) -> None:
     outcome = here.run("gt", "refinery", "integration", command, branch, "--rig", rig_name, expect=code)
     assert words in outcome.err
-
-
-def test_nothing_is_landed_that_nobody_could_repair(here: Here, rig: Rig) -> None:
-    outcome = here.run("gt", "refinery", "integration", "land", "next", "--rig", "shop", expect=None)
-    assert "no agent is configured" in outcome.err
-    assert "hint: gt refinery integration land next --rig shop --agent CMD" in outcome.err
-    assert here.json("bd", "list") == []

@@ -57,6 +57,7 @@ def test_two_beads_are_merged_one_by_way_of_an_integration_branch_and_the_job_te
     assert_landed_once(town, first)
     town.wait_closed(second)
     assert town.landed(second) == []
+    assert "nobody could repair next" in town.run(*land, expect=2).stderr
     landing, again = (town.json(*land, "--agent", "true") for _ in range(2))
     assert (landing["ahead"], again["bead"]) == (1, landing["bead"])
     assert_landed_once(town, landing["bead"], second)
