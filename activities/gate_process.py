@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import psutil
 
-from models.errors import ErrorCode, GtError
+from models.errors import DISK_FULL_HINT, ErrorCode, GtError
 from policies.gate_environment import RUN_MARK
 
 LOG_LIMIT_BYTES: Final = 20_000_000
@@ -97,7 +97,7 @@ async def run_command(
     try:
         output = GateLog(log)
     except OSError as error:
-        raise GtError(ErrorCode.DISK_FULL, f"no log can be written: {error}", "gt doctor --disk") from error
+        raise GtError(ErrorCode.DISK_FULL, f"no log can be written: {error}", DISK_FULL_HINT) from error
     timed_out = False
     try:
         async with _reading(output) as (write_end, finished):

@@ -17,7 +17,7 @@ import git
 from git.exc import GitCommandNotFound
 
 from models import names
-from models.errors import ErrorCode, GtError
+from models.errors import DISK_FULL_HINT, ErrorCode, GtError
 from models.git_errors import classify, plain_words
 
 REMOTE_TIMEOUT_S: Final = 540.0
@@ -96,7 +96,7 @@ def failure(answer: Answer, doing: str) -> GtError:
     code = classify(answer.stderr, answer.exit_code)
     words = plain_words(answer.stderr) or f"git ended with {answer.exit_code}"
     hint = {
-        ErrorCode.DISK_FULL: "gt doctor --disk",
+        ErrorCode.DISK_FULL: DISK_FULL_HINT,
         ErrorCode.REMOTE_REFUSED: "check the remote's rules and this host's credentials",
     }.get(code, "")
     return GtError(code, f"{doing}: {words}", hint)

@@ -151,7 +151,7 @@ class Tmux:
             GtError: NOT_FOUND without such a session; TMUX_FAILED when the pane shows no change.
         """
         if name not in self.panes():
-            raise GtError(ErrorCode.NOT_FOUND, f"there is no session {name}", "gt tmux list")
+            raise GtError(ErrorCode.NOT_FOUND, f"there is no session {name}", "gt polecat list")
         target = f"{_target(name)}^.{{top-left}}"
         buffer = f"gt-{uuid.uuid4().hex}"
         typed = self._run(["show-options", "-qv", "-t", _target(name), _LETTER], may_fail=True) if letter else None
@@ -233,7 +233,9 @@ class Tmux:
             ) from None
         except subprocess.TimeoutExpired:
             raise GtError(
-                ErrorCode.TMUX_FAILED, f"tmux did not answer for {TIMEOUT_S:.0f} s", "gt tmux restart"
+                ErrorCode.TMUX_FAILED,
+                f"tmux did not answer for {TIMEOUT_S:.0f} s",
+                "if it stays so: gt down --sessions && gt up",
             ) from None
         if answer.returncode == 0:
             return answer.stdout

@@ -54,7 +54,7 @@ def run(argv: list[str]) -> int | None:
     except Refusal as refusal:
         return _fail(refusal)
     except OSError as error:
-        return _fail(Refusal(f"the session's folder cannot be used: {error}", "gt doctor --disk", "FAILED"))
+        return _fail(Refusal(f"the session's folder cannot be used: {error}", "free some room on that disk", "FAILED"))
     if values.get("output") == "json":
         import json
 

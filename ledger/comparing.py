@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from ledger.beads import MERGED
 from models import names
+from models.errors import DAMAGED_HINT
 from models.records import BeadStatus, JobState
 from models.verification import (
     BeadFact,
@@ -46,7 +47,7 @@ def troubles(store: StoreFacts) -> list[Problem]:
     ]
     for table, key, why in store.unreadable:
         message = f"a row of {table} cannot be understood: {why}"
-        command = "gt dolt log, then gt dolt backup restore NAME"
+        command = "gt dolt log, then restore a backup"
         found.append(
             Problem(kind=ProblemKind.UNREADABLE_ROW, subject=f"{table} {key}", message=message, command=command)
         )
@@ -59,7 +60,7 @@ def troubles(store: StoreFacts) -> list[Problem]:
                 kind=ProblemKind.DAMAGED_FILE,
                 subject="ledger",
                 message=f"the ledger's file is damaged: {store.damage}",
-                command="gt dolt reset --force",
+                command=DAMAGED_HINT,
             )
         )
     return found

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from models.errors import ErrorCode, GtError
+from models.errors import DAMAGED_HINT, ErrorCode, GtError
 
 _MARK = "_DOLTLITE_BOOTSTRAPPED"
 _SERVER_HINT = "install dolt and use the server: gt init --store server"
@@ -89,7 +89,7 @@ def connect(sqlite3: Any, file: Path, *, busy_timeout_s: float) -> Any:
             raise GtError(
                 ErrorCode.LEDGER_DAMAGED,
                 f"{file} is a plain SQLite file, not a ledger",
-                "gt dolt reset --force",
+                DAMAGED_HINT,
             )
         # SQLite's own knows ASCII alone; a search must find the same on both engines.
         connection.create_function("lower", 1, _lower, deterministic=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from models.errors import ErrorCode, GtError
+from models.errors import DAMAGED_HINT, DISK_FULL_HINT, ErrorCode, GtError
 
 _CONFLICT_CODES = frozenset({1205, 1213})
 _LOST_CODES = frozenset({1040, 1053, 1158, 1159, 1160, 1161, 2002, 2003, 2006, 2013, 2014, 2055})
@@ -18,7 +18,6 @@ _UNKNOWN_DATABASE = 1049
 _MISSING_TABLE_OR_COLUMN = frozenset({1054, 1146})
 _LEFT = re.compile(r"Packet sequence number wrong|this connection can no longer be used|too many connections", re.I)
 """Words of a server that has given up a connection; a garbage collection is one reason."""
-DAMAGED_HINT = "gt doctor; as a last resort: gt dolt reset --force"
 _UP_HINT = "gt up"
 
 
@@ -43,7 +42,7 @@ def fault_of(error: DBAPIError | PoolTimeout | NotRecorded) -> Fault:
     original = error.orig
     text = " ".join(str(part) for part in (original.args if original is not None else ())) or str(error)
     if re.search(r"no space left on device|disk is full", text, re.IGNORECASE):
-        return Fault(GtError(ErrorCode.DISK_FULL, "the ledger's disk is full", "gt doctor --disk"), False)
+        return Fault(GtError(ErrorCode.DISK_FULL, "the ledger's disk is full", DISK_FULL_HINT), False)
     if type(original).__module__.startswith("pymysql"):
         return _server_fault(error, text)
     return _embedded_fault(error, text)

@@ -13,11 +13,10 @@ from sqlalchemy.schema import CreateColumn
 
 from ledger import schema
 from ledger.engines import embedded_url, open_engine
-from ledger.faults import DAMAGED_HINT
 from ledger.rows import upsert
 from ledger.transactions import Transactions, new_token
 from ledger.versioning import Versioning
-from models.errors import ErrorCode, GtError
+from models.errors import DAMAGED_HINT, ErrorCode, GtError
 
 
 def _tables(connection: Connection) -> None:

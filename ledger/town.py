@@ -36,7 +36,7 @@ class TownRecords(Transactions):
             if known.epoch == expected + 1 and (known.raised_by, known.cause) == (by, cause):
                 return None, None
             if known.epoch != expected:
-                raise GtError(ErrorCode.REFUSED, f"the town is in epoch {known.epoch}, not {expected}", "gt doctor")
+                raise GtError(ErrorCode.REFUSED, f"the town is in epoch {known.epoch}, not {expected}", "gt status")
             mine = (schema.town.c.id == _ROW) & (schema.town.c.epoch == expected)
             if not connection.execute(update(schema.town).where(mine).values(**values)).rowcount:
                 connection.execute(insert(schema.town).values(id=_ROW, **values))

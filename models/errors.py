@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
+DISK_FULL_HINT = "free some room on that disk: gt polecat parked expire drops what was kept long enough"
+DAMAGED_HINT = "put a backup of the ledger in its place, then: gt up"
+
 
 class Level(StrEnum):
     """Severity of a fault, by who has to act."""

@@ -129,7 +129,7 @@ def ledger_check(memory: TownMemory) -> CheckResult:
         detail=f"the ledger does not answer: {memory.ledger_problem}"
         if memory.ledger_problem
         else "the ledger answers",
-        hint="gt dolt status",
+        hint="gt up",
     )
 
 
@@ -141,7 +141,7 @@ def disk_checks(host: str, known: HostMemory, settings: DiskSettings, told: dict
     detail = f"{used:.0f} % of the town's disk on {host} are used, {free / 1e9:.1f} GB are free"
 
     def check(subject: str, threshold: int, severity: str, note: str) -> CheckResult:
-        result = CheckResult(name="disk_full", subject=subject, ok=True, detail=detail, hint="gt doctor --disk")
+        result = CheckResult(name="disk_full", subject=subject, ok=True, detail=detail, hint="gt polecat parked expire")
         limit = threshold - DISK_SLACK if result.key in told else threshold
         well = used < limit
         return result.model_copy(update={"ok": well, "severity": severity, "detail": detail + ("" if well else note)})

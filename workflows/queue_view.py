@@ -156,7 +156,7 @@ def _why_it_waits(queue: MergeQueue, state: RefineryState, entry: QueueEntry, sc
         words.append(f"The queue tries again at {trouble.retry_at:%H:%M:%S} UTC.")
     elif state.facts is None:
         words.append("The Refinery has not been able to read the rig's settings yet.")
-        command = "gt doctor"
+        command = "gt status"
     elif place > 1:
         words.append(f"{place - 1} are before it.")
     else:

@@ -134,7 +134,7 @@ def test_missing_tables_are_damage(ledger: Ledger) -> None:
     ledger.write(lambda connection: (drop(connection, schema.beads), "dropped"))
     failure = failure_of(ledger.beads)
     assert (failure.code, failure.level) == (ErrorCode.LEDGER_DAMAGED, Level.L4)
-    assert "gt dolt reset --force" in failure.hint
+    assert "a backup of the ledger in its place" in failure.hint
 
 
 def test_a_file_that_is_no_database_is_damage_and_stays_as_it_is(embedded_url: str, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_file_that_is_no_database_is_damage_and_stays_as_it_is(embedded_url: s
     before = file.read_bytes()
     failure = failure_of(lambda: Ledger.open(embedded_url))
     assert failure.code is ErrorCode.LEDGER_DAMAGED
-    assert "gt dolt reset --force" in failure.hint
+    assert "a backup of the ledger in its place" in failure.hint
     assert file.read_bytes() == before
 
 
@@ -176,7 +176,7 @@ def test_a_damaged_file_is_never_taken_for_a_new_one_and_stays_as_it_is(
     file.write_bytes(damaged)
     failure = failure_of(lambda: Ledger.open(embedded_url))
     assert failure.code is ErrorCode.LEDGER_DAMAGED
-    assert "gt dolt reset --force" in failure.hint
+    assert "a backup of the ledger in its place" in failure.hint
     assert file.read_bytes() == damaged
 
 
