@@ -159,12 +159,13 @@ class Parking:
         saves = [] if landed_sha else self._saves_of_others(folder, bead, remote.wips)
         if folder is None:
             return _Found(self._unlanded(bead, [*tips, *saves], remote.target, landed_sha), None)
-        snapshot = Saver(folder.repo(), _INDEX, None).take()
+        saver = Saver(folder.repo(), _INDEX, None)
+        snapshot = saver.take()
         inner, left_out = self._inner(folder, snapshot.inner)
         staged = [Besides(STAGED, snapshot.staged)] if snapshot.staged else []
         underway = underway_in(folder)
         state = save_state(folder) if underway is not None else []
-        ends = loose_ends(folder, branch)
+        ends, withheld = self._fit_for_remotes(saver, loose_ends(folder, branch), bead, [*tips, remote.target])
         unlanded = self._unlanded(bead, [*tips, *(one.sha for one in ends), *saves], remote.target, landed_sha)
         ends = [one for one in ends if one.sha in unlanded and one.sha not in tips]
         besides = [*staged, *inner, *state]
@@ -173,15 +174,32 @@ class Parking:
         kept.keep(folder, left_out, snapshot.staged_apart)
         ignored = Ignored() if landed_sha else kept.keep_ignored(folder, self._ignored_max_bytes)
         # What is kept needs a place where it is told of, except of work that has landed: there its folder is enough.
-        told = [*ignored.kept, *ignored.lost, *([] if landed_sha else left_out)]
+        told = [*withheld, *ignored.kept, *ignored.lost, *([] if landed_sha else left_out)]
         plain = not snapshot.changed and not besides and not told
         first = [head] if head and not plain else []
         parents = list(dict.fromkeys([*first, *unlanded, *(one.sha for one in besides)]))
         message = save_message(
             f"Parked work of {bead}, attempt {attempt}", bead, attempt, folder.path.name, bool(head),
-            [*besides, *ends], [*left_out, *ignored.kept], underway, [*ignored.lost, *ignored.caches],
+            [*besides, *ends], [*left_out, *withheld, *ignored.kept], underway, [*ignored.lost, *ignored.caches],
         )  # fmt: skip
         return _Found(parents, None if plain else snapshot.tree, message)
+
+    def _fit_for_remotes(
+        self, saver: Saver, ends: Sequence[Besides], bead: str, known: Sequence[str]
+    ) -> tuple[list[Besides], list[LeftOut]]:
+        """Stashes and the like that may leave the host; others stay under a ref that is never pushed.
+
+        What is on `known` commits, the agent's own, goes to the remote in any case.
+        """
+        fit, withheld = [], []
+        for end in ends:
+            kept_back = saver.kept_back(end.sha, [one for one in known if one])
+            if not kept_back:
+                fit.append(end)
+                continue
+            self._clone.run("update-ref", names.kept_ref(bead, end.sha), end.sha)
+            withheld.append(LeftOut(f"{end.what} {end.sha}", f"it has {kept_back[0].path}"))
+        return fit, withheld
 
     def _saves_of_others(self, folder: WorktreeFolder | None, bead: str, wips: dict[str, str]) -> list[str]:
         """Saves of unfinished work that no worktree of this host holds the content of."""

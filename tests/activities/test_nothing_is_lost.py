@@ -223,6 +223,18 @@ class TestHalfWayThroughACommand:
         assert "stashed too" in bench.everything()
         assert re.search("^stashed$", bench.everything(), re.MULTILINE)
 
+    def test_a_stash_with_a_secret_stays_on_this_host_and_is_named(self, bench: Bench, town_paths: TownPaths) -> None:
+        bench.write(".env", "TOKEN=whatever\n")
+        bench.git("stash", "push", "--quiet", "--include-untracked")
+        stash = bench.git("rev-parse", "refs/stash")
+        bench.write("till.py", "stashed\n")
+        bench.git("stash", "push", "--quiet")
+        bench.park_and_release()
+        assert "TOKEN" not in bench.everything()
+        assert re.search("^stashed$", bench.everything(), re.MULTILINE), "another stash is no secret"
+        assert f"stash {stash}: it has .env" in bench.message()
+        assert git(town_paths.clone("shop"), "show", f"refs/gastown/kept/sh-1/{stash}^3:.env") == "TOKEN=whatever"
+
     def test_a_stash_of_another_polecat_stays_its_own(self, bench: Bench) -> None:
         other = bench.worktrees.prepare(bench.rig, "nux", "sh-2", "main").path
         (other / "till.py").write_text("of sh-2\n")
