@@ -40,5 +40,5 @@ class WatchActivities:
             left = deadline - time.monotonic()
             if news or left <= 0:
                 present = tuple(observation_key(one) for one in seen.observations)
-                return seen.model_copy(update={"observations": news, "present": present})
+                return seen.model_copy(update={"observations": news, "present": present, "in_time": not news})
             await asyncio.sleep(min(self._scanner.tick_s, left))

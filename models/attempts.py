@@ -146,6 +146,8 @@ class WatchReport(Frozen):
     """what `health` was judged by"""
     zombies: tuple[Zombie, ...] = ()
     """all that are there now; they end no round early"""
+    in_time: bool = False
+    """nothing new until the round's time was over"""
     policy_error: str = ""
     """why the rig's own `recovery.policy` did not judge and the built-in did; worth one escalation"""
 

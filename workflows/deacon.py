@@ -39,6 +39,8 @@ from workflows.patience import Patience
 
 SECOND_LOOK = timedelta(seconds=5)
 """after a cycle that left somebody in doubt"""
+SOON = timedelta(milliseconds=1)
+"""no timer is shorter: whether there is one must not depend on the clock"""
 LOOKS_S = 5.0
 """what the looks of a cycle take; what is longer is not counted as watched"""
 GAP_S = 30.0
@@ -71,16 +73,17 @@ class DeaconWorkflow:
     @workflow.run
     async def run(self, state: DeaconState | None = None) -> None:
         """Cycle after cycle, until the run hands over."""
+        due = True
         while not self._patience.exhausted:
             self._seen = self._asked
-            if not self._state.stopped and (self._next is None or self._next <= workflow.now()):
+            if not self._state.stopped and (due or self._next is None):
                 await self._cycle()
             if self._state.stopped:
                 await self._town.release_dispatchers(self._state.facts)
             else:
                 await self._weigh()
             self._show()
-            await self._rest()
+            due = await self._rest()
         self._seen = self._asked
         await workflow.wait_condition(workflow.all_handlers_finished)
         workflow.continue_as_new(self.state())
@@ -168,11 +171,16 @@ class DeaconWorkflow:
         self._amend(cycles=self._state.cycles + 1)
         self._next = workflow.now() + self._pause(newcomers)
 
-    async def _rest(self) -> None:
-        """Until the next cycle is due, or a message needs the loop."""
+    async def _rest(self) -> bool:
+        """Until the next cycle is due, or a message needs the loop.
+
+        Returns:
+            Whether the cycle is due: its timer says so, for a replay may see another time than a query did.
+        """
         stopped = self._state.stopped
-        due = None if stopped or self._next is None else max(self._next - workflow.now(), timedelta(0))
+        due = None if stopped or self._next is None else max(self._next - workflow.now(), SOON)
         self._begin(due.total_seconds() if due else 0.0)
+        over = True
         with contextlib.suppress(TimeoutError):
             await workflow.wait_condition(
                 lambda: (
@@ -184,7 +192,9 @@ class DeaconWorkflow:
                 timeout=due,
                 timeout_summary="the next cycle",
             )
+            over = False
         self._begin(0.0)
+        return over
 
     def _pause(self, newcomers: bool) -> timedelta:
         """To the next cycle; who is new, in doubt or about to be restarted is looked at sooner."""

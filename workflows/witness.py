@@ -22,7 +22,7 @@ from workflows.patience import Patience
 from workflows.witness_deacon import DeaconWatch
 from workflows.witness_faults import Faults
 from workflows.witness_hold import BRAKE, Hold
-from workflows.witness_rounds import Rounds
+from workflows.witness_rounds import RoundEnd, Rounds
 from workflows.witness_state import HostWatch, WitnessState
 from workflows.witness_zombies import Zombies
 
@@ -31,6 +31,8 @@ SLACK = timedelta(seconds=10)
 """A watch ends when the cycle is due and brings the loop along; its own timer is for when that comes late."""
 SHORT = timedelta(seconds=1)
 """No watch is shorter, so that one which ends a moment too soon is not followed by many."""
+SOON = timedelta(milliseconds=1)
+"""No timer is shorter: whether there is one must not depend on the clock, which a query may show an earlier time."""
 
 
 @workflow.defn(name=WorkflowType.WITNESS)
@@ -50,6 +52,8 @@ class WitnessWorkflow:
         self._started = 0
         """counts work_started: a resting patrol looks again when it changes"""
         self._settings_wanted = True
+        self._cycle_wanted = True
+        """a timer or the end of a round says so, never a look at the clock: a replay may see another time"""
         self._cycle_at: datetime | None = None
         """when the last cycle began; None: none yet in this run"""
         self._patrols: dict[str, asyncio.Task[None]] = {}
@@ -180,8 +184,8 @@ class WitnessWorkflow:
         now = workflow.now()
         self._deacon.look()
         asking = []
-        if self._cycle_due is None or now >= self._cycle_due:
-            self._cycle_at = now
+        if self._cycle_wanted:
+            self._cycle_wanted, self._cycle_at = False, now
             asking += [self._check_in()] + ([self._hold.post()] if self._hold.active else [])
         if self._settings_wanted:
             asking.append(self._refresh())
@@ -206,12 +210,13 @@ class WitnessWorkflow:
                     or self._patrol_ended
                     or bool(self._patrols) != walking
                     or self._patience.exhausted
-                    or workflow.now() >= due
+                    or self._cycle_wanted
                 ),
-                timeout=max(due_at - workflow.now(), timedelta(0)),
+                timeout=max(due_at - workflow.now(), SOON),
                 timeout_summary="the next cycle, or what is due before it",
             )
         except TimeoutError:
+            self._cycle_wanted = True
             return
         if idle and self._state.work:
             self._settings_wanted = True
@@ -277,14 +282,16 @@ class WitnessWorkflow:
         """Round after round on one host while there is something to watch; ends with the host's last attempt."""
         while host in self._state.hosts_to_watch and not self._leaving:
             until, started = self._next_round(), self._started
-            if not await self._rounds.walk(host, until):
-                await self._pause(host, until, started)
+            end = await self._rounds.walk(host, until)
+            over = end is RoundEnd.IN_TIME or (end is RoundEnd.QUIET and await self._pause(host, until, started))
+            if over and host == min(self._patrols):
+                self._cycle_wanted = True  # one host's rounds are enough to count by
 
     def _next_round(self) -> datetime:
         """When the cycle is due that follows this one."""
         now = workflow.now()
-        due = self._cycle_due or now
-        return due if due - now >= SHORT else now + self._interval
+        due = None if self._cycle_wanted else self._cycle_due  # one that is wanted begins now
+        return due if due is not None and due - now >= SHORT else now + self._interval
 
     def _reap(self) -> None:
         """Patrols that have ended: one that a bug ended must show, not stop in silence."""
@@ -299,19 +306,21 @@ class WitnessWorkflow:
     def _patrol_ended(self) -> bool:
         return any(patrol.done() for patrol in self._patrols.values())
 
-    async def _pause(self, host: str, until: datetime, started: int) -> None:
-        """A round that ended early with nothing new waits for the rest of its time or for new work."""
-        rest = until - workflow.now()
-        if rest <= timedelta(0):
-            return
+    async def _pause(self, host: str, until: datetime, started: int) -> bool:
+        """A round that ended early with nothing new waits for the rest of its time or for new work.
+
+        Returns:
+            Whether that time is over.
+        """
         try:
             await workflow.wait_condition(
                 lambda: self._started != started or self._leaving or host not in self._state.hosts_to_watch,
-                timeout=rest,
+                timeout=max(until - workflow.now(), SOON),
                 timeout_summary="the rest of the interval",
             )
         except TimeoutError:
-            return
+            return True
+        return False
 
     # --- what people see ------------------------------------------------------------------------
 

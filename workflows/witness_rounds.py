@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from enum import Enum, auto
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, TimeoutError, TimeoutType, is_cancelled_exception
@@ -34,6 +35,17 @@ CHECK_TIMEOUT = timedelta(seconds=10)
 """how long a person who asks for a check waits for a host"""
 
 
+class RoundEnd(Enum):
+    """Why a round is over."""
+
+    EARLY = auto()
+    """there was a reason: the next may follow at once"""
+    IN_TIME = auto()
+    """nothing new until its time was over"""
+    QUIET = auto()
+    """nothing new, or a watch that failed, and time may be left"""
+
+
 class Rounds:
     """The patrol's rounds; the workflow decides where and when they are walked."""
 
@@ -43,12 +55,8 @@ class Rounds:
         self._hold = hold
         self._zombies = zombies
 
-    async def walk(self, host: str, until: datetime) -> bool:
-        """Watch once, up to `until`, and pass on what is new; once an interval, what is outstanding is passed on anew.
-
-        Returns:
-            True when there is a reason for an early end: the next round may follow at once.
-        """
+    async def walk(self, host: str, until: datetime) -> RoundEnd:
+        """Watch once, up to `until`, and pass on what is new; once an interval pass on anew what is outstanding."""
         watch, now = self._state.watches[host], workflow.now()
         repeat = watch.repeat_at is None or watch.repeat_at <= now
         known = () if repeat else watch.known
@@ -62,16 +70,18 @@ class Rounds:
                 raise
             if _nobody_took(error):
                 await self._missed(host, workflow.now() - now > patience + LATE)
-                return True
+                return RoundEnd.EARLY
             workflow.logger.warning("the watch on %s failed: %s", host, error.cause)
             await self._attended(host)
-            return False
+            return RoundEnd.QUIET
         await self._attended(host)
         if self._state.stopped:
-            return False
+            return RoundEnd.QUIET
         if repeat:
             watch.repeat_at = until
-        return await self._digest(host, report, known) > 0 or doubted
+        if await self._digest(host, report, known) > 0 or doubted:
+            return RoundEnd.EARLY
+        return RoundEnd.IN_TIME if report.in_time else RoundEnd.QUIET
 
     async def check(self, host: str) -> int | None:
         """Look at a host at once and pass on all that is outstanding there.
