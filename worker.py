@@ -23,6 +23,7 @@ from activities.ledger import LedgerActivities
 from activities.notices import NoticeActivities
 from activities.nudging import NudgeActivities
 from activities.parked import ParkedActivities
+from activities.post import PostActivities
 from activities.rounds import RoundActivities
 from activities.scanner import Scanner
 from activities.standings import StandingActivities
@@ -58,6 +59,7 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
         CleanupActivities(paths, tmux, worktrees),
         NudgeActivities(tmux),
         ParkedActivities(paths),
+        PostActivities(paths),
         IntegrationActivities(paths),
         LandingActivities(paths),
         GateActivities(paths),

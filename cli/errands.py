@@ -65,6 +65,29 @@ def ask_hosts(town: Town, tasks: Mapping[str, Any], again: str) -> HostAnswers:
     return HostAnswers(answers, tuple(away))
 
 
+def send_host(town: Town, host: str, task: Any, token: str) -> None:
+    """Have `task` (models.errands) done on `host` without waiting for its answer; once for one token.
+
+    Raises:
+        GtError: TEMPORAL_UNREACHABLE where Temporal does not answer.
+    """
+
+    async def start(client: Client) -> None:
+        from temporalio.common import WorkflowIDConflictPolicy
+
+        from models.errands import Errand
+
+        await client.start_workflow(
+            names.WorkflowType.ERRAND.value,
+            Errand(host=host, task=task),
+            id=names.errand_id(token),
+            task_queue=names.TOWN_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        )
+
+    connect.converse(town, start)
+
+
 async def _ask(client: Client, host: str, task: Any, again: str) -> ErrandResult:
     import uuid
 

@@ -16,6 +16,7 @@ from models.errors import ErrorCode, GtError, Level
 if TYPE_CHECKING:
     from ledger.store import Ledger
     from models.mail import Message
+    from models.records import JobRow
     from services.town import Town
 
 app = new_app("Mail.")
@@ -134,15 +135,35 @@ def _message(**told: Any) -> Message:
 
 
 def _deliver(town: Town, ledger: Ledger, message: Message) -> bool:
-    """Put it into the inbox of the recipient's session, where one runs on this host; else it waits in the record."""
+    """Put it into the inbox of the recipient's session, or have that done on the host where the session runs.
+
+    Returns:
+        Whether the session has it now. On another host that is not waited for; without a session, or where
+        that host cannot be told, the letter waits in the record for the next attempt.
+    """
     from agents.inbox import deliver
 
     rig, _, name = message.recipient.partition("/")
-    here = [one for one in ledger.polecats(rig) if (one.name, one.host) == (name, town.file.host)] if name else []
-    job = ledger.job(here[0].bead) if here and here[0].bead else None
-    if job is None:
+    slot = next((one for one in ledger.polecats(rig) if one.name == name), None) if name else None
+    job = ledger.job(slot.bead) if slot is not None and slot.bead else None
+    if slot is None or job is None:
         return False
-    return deliver(town.paths.session(rig, name, job.bead, job.attempt), message)
+    if slot.host == town.file.host:
+        return deliver(town.paths.session(rig, name, job.bead, job.attempt), message)
+    _send_to_host(town, slot.host, job, message)
+    return False
+
+
+def _send_to_host(town: Town, host: str, job: JobRow, message: Message) -> None:
+    from cli.errands import send_host
+    from models.errands import DeliverLetter
+
+    rig, _, polecat = message.recipient.partition("/")
+    order = DeliverLetter(rig=rig, polecat=polecat, bead=job.bead, attempt=job.attempt, letter=message)
+    try:
+        send_host(town, host, order, f"mail.{message.id}")
+    except GtError as error:
+        output.warn(f"{host} was not told ({error.message}); the message waits for the next attempt")
 
 
 def _tell_mayor(town: Town, message: Message) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from models.base import Frozen
+from models.mail import Message
 from models.records import Rig
 
 
@@ -40,6 +41,17 @@ class Unpark(Frozen):
     attempt: int | None = None
     """None: the newest"""
     dry_run: bool = False
+
+
+class DeliverLetter(Frozen):
+    """Put a letter into the inbox of an attempt's session."""
+
+    kind: Literal["deliver_letter"] = "deliver_letter"
+    rig: str
+    polecat: str
+    bead: str
+    attempt: int
+    letter: Message
 
 
 class ParkedRef(Frozen):
@@ -134,7 +146,7 @@ class IntegrationBranch(Frozen):
     created: bool = False
 
 
-Task = Nudge | ListParked | Unpark | ExpireParked | CreateBranch | LookAtBranch | HandInBranch
+Task = Nudge | DeliverLetter | ListParked | Unpark | ExpireParked | CreateBranch | LookAtBranch | HandInBranch
 
 
 class Errand(Frozen):
@@ -150,4 +162,6 @@ class ErrandResult(Frozen):
     """list_parked: why the remote is not in the answer"""
     unparked: Unparked | None = None
     expired: tuple[str, ...] = ()
+    delivered: bool = False
+    """deliver_letter: the session has it since now"""
     branch: IntegrationBranch | None = None

@@ -8,8 +8,10 @@ from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError
 from activities.integration import IntegrationActivities
 from activities.nudging import NudgeActivities
 from activities.parked import ParkedActivities
+from activities.post import PostActivities
 from models.errands import (
     CreateBranch,
+    DeliverLetter,
     Errand,
     ErrandResult,
     ExpireParked,
@@ -58,6 +60,8 @@ class ErrandWorkflow:
             case Nudge() as task:
                 task = task.model_copy(update={"letter": workflow.info().workflow_id})
                 return await workflow.execute_activity_method(NudgeActivities.nudge, task, **given)
+            case DeliverLetter() as task:
+                return await workflow.execute_activity_method(PostActivities.deliver_letter, task, **given)
             case ListParked() as task:
                 return await workflow.execute_activity_method(ParkedActivities.list_parked, task, **given)
             case Unpark() as task:

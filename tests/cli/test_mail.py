@@ -123,6 +123,15 @@ class TestDelivery:
         assert [(one["id"], one["from"], one["subject"]) for one in listed] == [("m1", "human", "Hello")]
         assert "there 😀" in commands.run("gt", "mail", "read", "m1", **inside).out
 
+    def test_a_session_on_another_host_whose_worker_cannot_be_told_gets_it_at_its_next_attempt(
+        self, here: Here, ledger: Ledger, bead: Bead
+    ) -> None:
+        ledger.record_job([a_write(bead.id, 1, 1, host="h2")])
+        outcome = here.run("gt", "mail", "send", "shop/toast", "-s", "Hello", "-o", "json")
+        assert outcome.json["delivered"] is False
+        assert outcome.err.startswith("warning: h2 was not told (Temporal does not answer")
+        assert len(here.json("gt", "mail", "inbox", "--identity", "shop/toast", "--unread")) == 1
+
     def test_a_session_that_is_over_gets_nothing_more(self, here: Here, session: Path) -> None:
         (session / session_folder.ENDED).write_text("the job is over")
         assert send(here)["delivered"] is False

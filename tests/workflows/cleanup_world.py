@@ -17,7 +17,7 @@ from models.cleanup import (
     PolecatFound,
     PolecatsFound,
 )
-from models.errands import ErrandResult, Nudge
+from models.errands import DeliverLetter, ErrandResult, Nudge
 from models.jobs import JobStatus
 from tests.workflows.conftest import HOST
 
@@ -66,6 +66,10 @@ class CleanupWorld:
             raise ApplicationError(self.refuse, "L1", "gt polecat list", type="refused", non_retryable=True)
         return ErrandResult()
 
+    @activity.defn
+    async def deliver_letter(self, request: DeliverLetter) -> ErrandResult:
+        return ErrandResult(delivered=request.attempt == 2)
+
     @property
     def activities(self) -> list[object]:
-        return [self.inspect_polecats, self.job_standings, self.clean_up, self.nudge]
+        return [self.inspect_polecats, self.job_standings, self.clean_up, self.nudge, self.deliver_letter]

@@ -20,12 +20,13 @@ from models.cleanup import (
     InspectPolecats,
     PolecatsFound,
 )
-from models.errands import Errand, ErrandResult, Nudge
+from models.errands import DeliverLetter, Errand, ErrandResult, Nudge
 from models.errors import ErrorCode
+from models.mail import Message
 from tests.unit.test_cleanup_plan import job
 from tests.workflows.cleanup_world import CleanupWorld
 from tests.workflows.conftest import HOST, WorkerBuilder
-from tests.workflows.job_world import PostBox, rig
+from tests.workflows.job_world import NOW, PostBox, rig
 from workflows.cleanup import CleanupWorkflow
 from workflows.errand import ErrandWorkflow
 
@@ -116,14 +117,17 @@ async def test_an_errand_ends_with_the_hosts_answer_or_its_refusal(
 ) -> None:
     errand = Errand(host=HOST, task=Nudge(rig="shop", polecat="toast", text="go on"))
 
-    async def run(number: int) -> ErrandResult:
+    async def run(number: int, errand: Errand = errand) -> ErrandResult:
         result: ErrandResult = await env.client.execute_workflow(
             ErrandWorkflow.run, errand, id=names.errand_id(str(number)), task_queue=names.TOWN_QUEUE
         )
         return result
 
     assert await run(1) == ErrandResult()
-    assert running.nudged == [errand.task]
+    assert running.nudged == [errand.task.model_copy(update={"letter": names.errand_id("1")})]
+    letter = Message(id="m1", sender="ada", recipient="shop/toast", subject="Hello", body="", sent_at=NOW)
+    mail = DeliverLetter(rig="shop", polecat="toast", bead="sh-1", attempt=2, letter=letter)
+    assert await run(3, Errand(host=HOST, task=mail)) == ErrandResult(delivered=True)
     running.refuse = "toast has no living session"
     with pytest.raises(WorkflowFailureError) as failed:
         await run(2)
