@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from temporalio.service import RPCError, RPCStatusCode
-
 from models import names
 from models.jobs import SlingRequest, SlingResult
 from services.temporal import connect
 from services.town import Town
+from services.updates import accepted
 
-TRIES = 60
+PATIENCE_S = 60
 
 
 def sling_all(town: Town, work: list[tuple[str, str]], rig: str = "shop") -> None:
@@ -27,14 +26,7 @@ async def _sling_all(town: Town, work: list[tuple[str, str]], rig: str) -> None:
     async def sling(bead: str, agent: str) -> None:
         async with gate:
             request = SlingRequest(bead=bead, rig=rig, agent=agent)
-            for left in reversed(range(TRIES)):
-                try:
-                    await handle.execute_update("sling", request, result_type=SlingResult)
-                    return
-                except RPCError as error:
-                    # Until a killed worker's tasks are taken over, the server refuses at once.
-                    if error.status is not RPCStatusCode.FAILED_PRECONDITION or not left:
-                        raise
-                    await asyncio.sleep(1)
+            async with asyncio.timeout(PATIENCE_S):
+                await (await accepted(handle, "sling", [request], SlingResult)).result()
 
     await asyncio.gather(*(sling(bead, agent) for bead, agent in work))

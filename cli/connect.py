@@ -143,17 +143,13 @@ async def request(handle: WorkflowHandle[Any, Any], update: str, argument: Any, 
     """
     import asyncio
 
-    from temporalio.client import WorkflowUpdateStage
+    from services.updates import accepted
 
     arguments = [] if argument is None else [argument]
     try:
-        accepted = await asyncio.wait_for(
-            handle.start_update(
-                update, args=arguments, wait_for_stage=WorkflowUpdateStage.ACCEPTED, result_type=answer
-            ),
-            ACCEPT_S,
-        )
-        return await asyncio.wait_for(accepted.result(), ANSWER_S)
+        under_way = await asyncio.wait_for(accepted(handle, update, arguments, answer), ACCEPT_S)
+        told: T = await asyncio.wait_for(under_way.result(), ANSWER_S)
+        return told
     except Exception as error:
         raise as_gt_error(error) from error
 
