@@ -127,6 +127,8 @@ class JobWorld:
     ended: list[EndSession] = field(default_factory=list)
     settled: list[SettleIntent] = field(default_factory=list)
     released: list[ReleaseWorktree] = field(default_factory=list)
+    kept_folder: str | None = None
+    """on the host, with files of the worktree that must not leave it"""
     writes: list[JobWrite] = field(default_factory=list)
     letters: list[Escalation] = field(default_factory=list)
     cleared: list[EscalationCleared] = field(default_factory=list)
@@ -205,7 +207,7 @@ class JobWorld:
     @activity.defn
     async def release_worktree(self, request: ReleaseWorktree) -> WorktreeReleased:
         self.released.append(request)
-        return WorktreeReleased()
+        return WorktreeReleased(kept_folder=self.kept_folder)
 
     @activity.defn
     async def tell_mayor(self, escalation: Escalation) -> None:

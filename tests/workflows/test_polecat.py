@@ -13,7 +13,7 @@ from agents import session_folder
 from models.jobs import Decision, DecisionKind, DoneStatus, ObservationKind, SlingRequest, VerdictKind
 from models.records import BeadStatus, BeadStatusReply, JobState
 from models.settings import PolecatSettings, Settings
-from tests.workflows.conftest import WorkerBuilder
+from tests.workflows.conftest import HOST, WorkerBuilder
 from tests.workflows.job_world import JobWorld, PostBox, Town
 from tests.workflows.probes import eventually, runs_of
 from workflows.dispatch import DispatchWorkflow
@@ -257,11 +257,13 @@ async def test_a_job_that_waits_for_a_person_is_blocked_for_its_dispatcher_too(t
 
 
 async def test_a_job_cancelled_at_work_parks_its_work_and_defers_the_bead(town: Open) -> None:
-    async with town() as shop:
+    async with town(JobWorld(kept_folder="/town/kept/shop/sh-1/1")) as shop:
         await shop.sling("sh-1")
         await shop.reach("sh-1", JobState.WORKING, 1)
         await shop.decide("sh-1", Decision(kind=DecisionKind.ABANDON, reason="not now"))
         await shop.job("sh-1").result()
+        told = [write.detail for write in shop.world.writes if write.event == "files_kept"]
+        assert [HOST in detail and "/town/kept/shop/sh-1/1" in detail for detail in told] == [True]
         assert shop.world.writes[-1].bead_status is BeadStatus.DEFERRED
         assert [request.landed_sha for request in shop.world.released] == [None]
 
