@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -45,6 +46,15 @@ def median_ms(argv: list[str], cwd: Path, env: dict[str, str]) -> float:
         subprocess.run(argv, cwd=cwd, env=env, check=True, capture_output=True)
         times.append((time.perf_counter() - started) * 1000)
     return round(statistics.median(times[1:]), 1)
+
+
+def wall_and_cpu_ms(argv: list[str], cwd: Path, env: dict[str, str]) -> dict[str, float]:
+    """Median wall time, and mean time of the processor, which other work on the machine changes less."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    wall = median_ms(argv, cwd, env)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"wall": wall, "cpu": round(cpu_s * 1000 / (REPEATS + 1), 1)}
 
 
 def _session(folder: Path) -> tuple[Path, dict[str, str]]:
