@@ -303,8 +303,7 @@ def test_a_hundred_thousand_escalations_over_its_life_do_not_break_it() -> None:
     assert len(state.open_cases()) <= OPEN_KEPT
     assert len(state.cases) <= OPEN_KEPT + RESOLVED_KEPT
     assert biggest < 2_000_000
-    newest = state.find("e99998")
-    assert newest is not None
+    assert state.find("e99998") is not None
 
 
 def test_the_fullest_state_stays_below_two_megabytes() -> None:
