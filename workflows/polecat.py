@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
@@ -152,10 +152,8 @@ class PolecatWorkflow:
     async def _wait_for_slot(self) -> None:
         job = self._state
         if job.start_not_before is not None:
-            delay = job.start_not_before - workflow.now()
-            if delay > timedelta(0):
-                self._job.show(f"its restart at {job.start_not_before:%H:%M:%S} UTC")
-                await self._heard(lambda: False, delay, "delay before the restart")
+            self._job.show(f"its restart at {job.start_not_before:%H:%M:%S} UTC")
+            if await self._heard(lambda: False, until(job.start_not_before), "delay before the restart"):
                 return
             job.start_not_before = None
         if job.grant is None:
@@ -191,18 +189,28 @@ class PolecatWorkflow:
 
     async def _await_verdict(self) -> None:
         job = self._state
-        if not job.verdicts and (job.offer_due is None or job.offer_due <= workflow.now()):
+        if not job.verdicts and job.offer_due is None:
             offered = await self._course.merge.offer()
             if not offered and job.withdrawing is not None:
                 # No Refinery, no landing.
                 await self._course.endings.abandon(job.withdrawing, MergeRequestState.WITHDRAWN)
                 return
         if not job.verdicts and job.offer_due is not None:
-            await self._heard(lambda: bool(job.verdicts), job.offer_due - workflow.now(), "tell the Refinery again")
+            heard = await self._heard(lambda: bool(job.verdicts), until(job.offer_due), "tell the Refinery again")
+            job.offer_due = job.offer_due if heard else None
         if job.verdicts and not job.decisions:
             verdict = job.verdicts[0]
             job.verdicts.clear()
             await self._course.merge.judged(verdict)
+
+
+def until(moment: datetime) -> timedelta:
+    """The timer that ends then, of a millisecond at least.
+
+    That it has fired says that the moment has come, never a look at the clock (docs/decisions/0017).
+    """
+    left: timedelta = moment - workflow.now()
+    return max(left, timedelta(milliseconds=1))
 
 
 def _rank(seen: Observation) -> int:

@@ -52,6 +52,8 @@ CYCLE = timedelta(seconds=60)
 """how old the record's facts may be when a merge starts, and how often a busy queue looks around"""
 FIRST_CYCLE = timedelta(seconds=15)
 """between tries to read the facts for the first time"""
+SOON = timedelta(milliseconds=1)
+"""No timer is shorter: whether there is one must not depend on the clock."""
 IDLE_CYCLE = timedelta(minutes=10)
 
 
@@ -66,7 +68,9 @@ class RefineryWorkflow:
         self._patience = Patience(state.patience)
         self._labels = Labels()
         self._woken = False
-        self._facts_at: datetime | None = None
+        self._compare = True
+        """a timer or a message says so, never a look at the clock (docs/decisions/0017)"""
+        self._compared_at: datetime | None = None
 
     @workflow.run
     async def run(self, state: RefineryState) -> None:
@@ -105,7 +109,7 @@ class RefineryWorkflow:
     @workflow.signal(description="Settings or the rig changed: read them anew")
     def settings_changed(self) -> None:
         self._wake()
-        self._facts_at = None
+        self._compare = True
 
     @workflow.signal(description="The Mayor: what was decided about one of this Refinery's escalations")
     def decision(self, decision: Decision) -> None:
@@ -268,27 +272,29 @@ class RefineryWorkflow:
 
     async def _rest(self) -> None:
         """Wait for a message, for the next try, or for the end of the cycle."""
+        now = workflow.now()
         cycle = self._cycle() if self._queue.entries and not self._frozen() else IDLE_CYCLE
-        due = self._state.next_try((entry.request.target for entry in self._queue.entries), workflow.now())
+        until = (self._compared_at or now) + cycle
+        due = self._state.next_try((entry.request.target for entry in self._queue.entries), now)
         if due is not None and not self._frozen():
-            cycle = min(cycle, due - workflow.now())
+            until = min(until, due)
         self._show()
         try:
             await workflow.wait_condition(
-                lambda: self._woken or self._patience.exhausted, timeout=cycle, timeout_summary=self._mood()
+                lambda: self._woken or self._patience.exhausted,
+                timeout=max(until - now, SOON),
+                timeout_summary=self._mood(),
             )
         except TimeoutError:
-            return
+            self._compare = True
 
     async def _refresh(self) -> None:
         """Compare with the record when that is due; with the record unreadable the last facts hold."""
-        now = workflow.now()
-        fresh = self._facts_at is not None and now < self._facts_at + self._cycle()
-        asked = self._queue.unasked() if fresh else tuple(entry.request.bead for entry in self._queue.entries)
-        if fresh and (not asked or self._frozen() or self._state.facts is None):
+        due, self._compare = self._compare, False
+        asked = tuple(entry.request.bead for entry in self._queue.entries) if due else self._queue.unasked()
+        if not due and (not asked or self._frozen() or self._state.facts is None):
             return
-        if not fresh:
-            self._facts_at = now
+        self._compared_at = workflow.now()
         try:
             facts = await workflow.execute_activity_method(
                 LedgerActivities.queue_facts,

@@ -349,7 +349,7 @@ async def test_changed_settings_are_read_before_the_next_merge(env: WorkflowEnvi
 async def test_the_queue_its_verdicts_and_its_pause_survive_two_continue_as_new(
     env: WorkflowEnvironment, yard: Open
 ) -> None:
-    async with yard(patience=6) as town:
+    async with yard(patience=8) as town:
         job = await start_job(env, "sh-1")
         await town.submit(change("sh-1"))
         await verdicts(job)
@@ -359,7 +359,7 @@ async def test_the_queue_its_verdicts_and_its_pause_survive_two_continue_as_new(
         await town.refinery.execute_update(RefineryWorkflow.skip, QueueItemRef(id="sh-3.1"))
         while len(runs) < 4:
             before = await run_id(town.refinery)
-            await town.submit(*[change("sh-2")] * 6)
+            await town.submit(*[change("sh-2")] * 8)
 
             async def handed_over(before: str = before) -> bool:
                 return await run_id(town.refinery) != before
