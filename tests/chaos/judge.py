@@ -6,6 +6,7 @@ import statistics
 from collections import Counter
 from dataclasses import dataclass, field
 
+from policies.brake import FEWEST, QUICK, TOGETHER
 from tests.chaos.schedule import Kind
 
 Attempt = tuple[str, int]
@@ -18,6 +19,8 @@ KILLS_ONE = frozenset({Kind.AGENT, Kind.PANE, Kind.SESSION})
 HITS_ONE = KILLS_ONE | {Kind.HANG}
 ACCUSES = "polecat_"
 """how kinds of escalations begin that blame an agent"""
+BRAKE = ": restarts are paused: "
+"""in the message of a rig whose agents die one after the other"""
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def judge(facts: Facts) -> Verdict:
         *absent,
         *(f"left behind: {leftover}" for leftover in facts.leftovers),
         *(f"a person was called: {call.kind}: {call.message}" for call in facts.calls if call.open),
-        *(f"an agent was blamed: {call.kind}: {call.message}" for call in facts.calls if call.kind.startswith(ACCUSES)),
+        *(f"an agent was blamed: {call.kind}: {call.message}" for call in facts.calls if _blames_wrongly(call, facts)),
     )
     figures: dict[str, object] = {
         "beads": len(facts.beads),
@@ -123,6 +126,25 @@ def judge(facts: Facts) -> Verdict:
         "violations": list(violations),
     }
     return Verdict(figures=figures, violations=violations)
+
+
+def _blames_wrongly(call: Call, facts: Facts) -> bool:
+    """Whether an agent was blamed; the brake's call is right where we did kill that many of its rig so early."""
+    if not call.kind.startswith(ACCUSES):
+        return False
+    if BRAKE not in call.message:
+        return True
+    rig = call.message.partition(BRAKE)[0]
+    ours = [
+        (life.until, bead)
+        for (bead, attempt), life in facts.lives.items()
+        if bead.startswith(f"{rig[:2]}-")
+        and attempt > 1
+        and life.until - life.since <= QUICK.total_seconds()
+        and injuries_of(facts, (bead, attempt))
+    ]
+    together = TOGETHER.total_seconds()
+    return not any(len({bead for at, bead in ours if 0 <= at - first <= together}) >= FEWEST for first, _ in ours)
 
 
 def injuries_of(facts: Facts, attempt: Attempt) -> list[Injury]:

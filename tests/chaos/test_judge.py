@@ -21,6 +21,23 @@ GOOD = Facts(
 )
 
 
+BRAKE_CALL = Call("polecat_unresponsive", open=False, message="shop: restarts are paused: 3 of 3 died")
+
+
+def killed_early(beads: int = 3, apart_s: float = 30, lived_s: float = 10) -> Facts:
+    """As many beads of one rig, each with a restarted agent that we killed."""
+    lives, injuries = {}, []
+    for number in range(1, beads + 1):
+        since = number * apart_s
+        lives[f"sh-{number}", 2] = Life(since=since, until=since + lived_s)
+        injuries.append(Injury(Kind.PANE, since + lived_s - 1, since + lived_s, attempt=(f"sh-{number}", 2)))
+    return Facts(beads=(), lives=lives, injuries=tuple(injuries))
+
+
+def test_the_brakes_call_is_right_where_we_killed_that_many_of_a_rig_early() -> None:
+    assert judge(replace(killed_early(), calls=(BRAKE_CALL,))).ok
+
+
 def test_a_bead_that_was_killed_once_and_merged_once_is_in_order() -> None:
     verdict = judge(GOOD)
     assert verdict.ok
@@ -47,6 +64,10 @@ def test_a_bead_that_was_killed_once_and_merged_once_is_in_order() -> None:
         (replace(GOOD, leftovers=("session shop--toast",)), "left behind: session shop--toast"),
         (replace(GOOD, calls=(Call("help", open=True),)), "a person was called: help"),
         (replace(GOOD, calls=(Call("polecat_stuck", open=False),)), "an agent was blamed: polecat_stuck"),
+        (replace(GOOD, calls=(BRAKE_CALL,)), "an agent was blamed: polecat_unresponsive"),
+        (replace(killed_early(beads=2), calls=(BRAKE_CALL,)), "an agent was blamed: polecat_unresponsive"),
+        (replace(killed_early(apart_s=400), calls=(BRAKE_CALL,)), "an agent was blamed: polecat_unresponsive"),
+        (replace(killed_early(lived_s=70), calls=(BRAKE_CALL,)), "an agent was blamed: polecat_unresponsive"),
     ],
 )
 def test_a_broken_promise_is_named(facts: Facts, words: str) -> None:
