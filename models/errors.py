@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 DISK_FULL_HINT = "free some room on that disk: gt polecat parked expire drops what was kept long enough"
-DAMAGED_HINT = "put a backup of the ledger in its place, then: gt up"
+DAMAGED_HINT = "gt down; put a backup of the ledger in its place; gt up"
 
 
 class Level(StrEnum):
