@@ -18,8 +18,8 @@ settings.load_profile("gastown")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two for each core: a real town, server or clock is mostly waited for."""
-    return 2 * len(os.sched_getaffinity(0))
+    """Three for two cores: a real town, server or clock is mostly waited for, but not on a machine without any rest."""
+    return max(2, 3 * len(os.sched_getaffinity(0)) // 2)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from activities import scanner
+from activities.process_tree import prompt_reaping
 from activities.scanner import SETTLE_S
 from activities.tmux import PaneFacts
 from agents import session_folder
@@ -97,8 +98,15 @@ def test_a_death_that_a_busy_tmux_has_not_taken_notice_of_is_left_to_a_later_loo
 ) -> None:
     desk.start("echo all done; exec sleep 600")
     desk.shown("all done")
-    os.kill(eventually(desk.pane).pane_pid, signal.SIGTERM)
-    eventually(lambda: (pane := desk.pane()) is not None and pane.exit_code == 143)
+    agent = eventually(desk.pane).pane_pid
+    os.kill(agent, signal.SIGTERM)
+
+    def reaped() -> bool:
+        prompt_reaping(agent)
+        pane = desk.pane()
+        return pane is not None and pane.exit_code == 143
+
+    eventually(reaped)
     listed = desk.tmux.panes()
     unnoticed = {name: replace(pane, dead_status=None, dead_signal=None) for name, pane in listed.items()}
     with monkeypatch.context() as busy:
@@ -121,7 +129,9 @@ def test_agents_that_end_right_after_their_start_are_told_with_their_exit_codes(
         return len(lookout.said()) == 20
 
     eventually(all_told, within_s=60)
-    assert {(one.exit_code, one.detail) for one in lookout.said()} == {(0, "exit code 0\nall done")}
+    assert {one.exit_code for one in lookout.said()} == {0}
+    # Of a pane that tmux calls dead it may not have read all that was written.
+    assert {one.detail for one in lookout.said()} <= {"exit code 0", "exit code 0\nall done"}
 
 
 def test_an_agent_that_leaves_its_terminal_for_good_is_dead_and_holds_up_no_further_look(
