@@ -36,11 +36,10 @@ with workflow.unsafe.imports_passed_through():
 from workflows.deacon_checks import TownChecks
 from workflows.deacon_post import Post
 from workflows.patience import Patience
+from workflows.timers import until
 
 SECOND_LOOK = timedelta(seconds=5)
 """after a cycle that left somebody in doubt"""
-SOON = timedelta(milliseconds=1)
-"""no timer is shorter: whether there is one must not depend on the clock"""
 LOOKS_S = 5.0
 """what the looks of a cycle take; what is longer is not counted as watched"""
 GAP_S = 30.0
@@ -178,7 +177,7 @@ class DeaconWorkflow:
             Whether the cycle is due: its timer says so, for a replay may see another time than a query did.
         """
         stopped = self._state.stopped
-        due = None if stopped or self._next is None else max(self._next - workflow.now(), SOON)
+        due = None if stopped or self._next is None else until(self._next)
         self._begin(due.total_seconds() if due else 0.0)
         over = True
         with contextlib.suppress(TimeoutError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
@@ -27,6 +27,7 @@ from workflows.job_host import HostGone, HostWork
 from workflows.job_merge import REPEAT, SOON
 from workflows.job_state import PolecatState
 from workflows.patience import Patience
+from workflows.timers import until
 
 _BEFORE_MARKS = (ObservationKind.HELP, ObservationKind.DONE, ObservationKind.DIED, ObservationKind.UNRESPONSIVE)
 """when several wait: what the agent said counts before its death, and that before marks of its health"""
@@ -202,15 +203,6 @@ class PolecatWorkflow:
             verdict = job.verdicts[0]
             job.verdicts.clear()
             await self._course.merge.judged(verdict)
-
-
-def until(moment: datetime) -> timedelta:
-    """The timer that ends then, of a millisecond at least.
-
-    That it has fired says that the moment has come, never a look at the clock (docs/decisions/0017).
-    """
-    left: timedelta = moment - workflow.now()
-    return max(left, timedelta(milliseconds=1))
 
 
 def _rank(seen: Observation) -> int:

@@ -47,13 +47,12 @@ from workflows.messages import tell, tell_mayor, tell_mayor_cleared
 from workflows.patience import Patience
 from workflows.refinery_state import QueueEntry, RefineryState, remember
 from workflows.refinery_trouble import GOES_ON, followed, resumed, tried_at_once, weighed, windowed
+from workflows.timers import until
 
 CYCLE = timedelta(seconds=60)
 """how old the record's facts may be when a merge starts, and how often a busy queue looks around"""
 FIRST_CYCLE = timedelta(seconds=15)
 """between tries to read the facts for the first time"""
-SOON = timedelta(milliseconds=1)
-"""No timer is shorter: whether there is one must not depend on the clock."""
 IDLE_CYCLE = timedelta(minutes=10)
 
 
@@ -274,15 +273,15 @@ class RefineryWorkflow:
         """Wait for a message, for the next try, or for the end of the cycle."""
         now = workflow.now()
         cycle = self._cycle() if self._queue.entries and not self._frozen() else IDLE_CYCLE
-        until = (self._compared_at or now) + cycle
+        wake_at = (self._compared_at or now) + cycle
         due = self._state.next_try((entry.request.target for entry in self._queue.entries), now)
         if due is not None and not self._frozen():
-            until = min(until, due)
+            wake_at = min(wake_at, due)
         self._show()
         try:
             await workflow.wait_condition(
                 lambda: self._woken or self._patience.exhausted,
-                timeout=max(until - now, SOON),
+                timeout=until(wake_at),
                 timeout_summary=self._mood(),
             )
         except TimeoutError:

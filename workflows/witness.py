@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
+from collections.abc import Awaitable
 from datetime import datetime, timedelta
 
 from temporalio import workflow
@@ -19,6 +20,7 @@ from models.supervision import CheckedIn, CheckIn, LookAt, WitnessHealth, Witnes
 from workflows import options
 from workflows.labels import Labels, details
 from workflows.patience import Patience
+from workflows.timers import until
 from workflows.witness_deacon import DeaconWatch
 from workflows.witness_faults import Faults
 from workflows.witness_hold import BRAKE, Hold
@@ -31,8 +33,6 @@ SLACK = timedelta(seconds=10)
 """A watch ends when the cycle is due and brings the loop along; its own timer is for when that comes late."""
 SHORT = timedelta(seconds=1)
 """No watch is shorter, so that one which ends a moment too soon is not followed by many."""
-SOON = timedelta(milliseconds=1)
-"""No timer is shorter: whether there is one must not depend on the clock, which a query may show an earlier time."""
 
 
 @workflow.defn(name=WorkflowType.WITNESS)
@@ -183,12 +183,12 @@ class WitnessWorkflow:
         """Once an interval ping the Deacon and read the settings; in between see to what is due."""
         now = workflow.now()
         self._deacon.look()
-        asking = []
+        asking: list[Awaitable[object]] = []
         if self._cycle_wanted:
             self._cycle_wanted, self._cycle_at = False, now
             asking += [self._check_in()] + ([self._hold.post()] if self._hold.active else [])
         if self._settings_wanted:
-            asking.append(self._refresh())
+            asking.append(self._read_settings())
         await asyncio.gather(*asking)
         await self._hold.look()
         await self._deacon.judge()
@@ -212,7 +212,7 @@ class WitnessWorkflow:
                     or self._patience.exhausted
                     or self._cycle_wanted
                 ),
-                timeout=max(due_at - workflow.now(), SOON),
+                timeout=until(due_at),
                 timeout_summary="the next cycle, or what is due before it",
             )
         except TimeoutError:
@@ -242,9 +242,6 @@ class WitnessWorkflow:
         if found.facts is not None:
             self._state.settings, self._state.facts = found.facts.settings, found.facts
         await self._deacon.heard(ping, found.pong)
-
-    async def _refresh(self) -> None:
-        await self._read_settings()
 
     async def _read_settings(self) -> bool:
         """Read the rig's facts; with the record unreadable the last ones hold, and the answer is False."""
@@ -281,9 +278,9 @@ class WitnessWorkflow:
     async def _patrol(self, host: str) -> None:
         """Round after round on one host while there is something to watch; ends with the host's last attempt."""
         while host in self._state.hosts_to_watch and not self._leaving:
-            until, started = self._next_round(), self._started
-            end = await self._rounds.walk(host, until)
-            over = end is RoundEnd.IN_TIME or (end is RoundEnd.QUIET and await self._pause(host, until, started))
+            due, started = self._next_round(), self._started
+            end = await self._rounds.walk(host, due)
+            over = end is RoundEnd.IN_TIME or (end is RoundEnd.QUIET and await self._pause(host, due, started))
             if over and host == min(self._patrols):
                 self._cycle_wanted = True  # one host's rounds are enough to count by
 
@@ -306,7 +303,7 @@ class WitnessWorkflow:
     def _patrol_ended(self) -> bool:
         return any(patrol.done() for patrol in self._patrols.values())
 
-    async def _pause(self, host: str, until: datetime, started: int) -> bool:
+    async def _pause(self, host: str, due: datetime, started: int) -> bool:
         """A round that ended early with nothing new waits for the rest of its time or for new work.
 
         Returns:
@@ -315,7 +312,7 @@ class WitnessWorkflow:
         try:
             await workflow.wait_condition(
                 lambda: self._started != started or self._leaving or host not in self._state.hosts_to_watch,
-                timeout=max(until - workflow.now(), SOON),
+                timeout=until(due),
                 timeout_summary="the rest of the interval",
             )
         except TimeoutError:
