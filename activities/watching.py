@@ -6,6 +6,7 @@ import asyncio
 import time
 
 from temporalio import activity
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.checkpoints import Checkpointer
 from activities.scanner import Scanner
@@ -41,4 +42,11 @@ class WatchActivities:
             if news or left <= 0:
                 present = tuple(observation_key(one) for one in seen.observations)
                 return seen.model_copy(update={"observations": news, "present": present, "in_time": not news})
+            _end_with_the_worker()
             await asyncio.sleep(min(self._scanner.tick_s, left))
+
+
+def _end_with_the_worker() -> None:
+    """A watch is nothing that a stopping worker should wait for: the next worker takes it over at once."""
+    if activity.in_activity() and activity.is_worker_shutdown():
+        raise ApplicationError("the worker stops", type="WorkerShutdown", category=ApplicationErrorCategory.BENIGN)

@@ -47,7 +47,7 @@ def measure(polecats: tuple[int, ...] = POLECATS) -> dict[str, Any]:
 
 def _with(town: QuickTown, polecats: int) -> dict[str, float]:
     fresh = [town.bead("idle") for _ in range(polecats - len(town.sessions()))]
-    sling_all(town.found, [(bead, IDLE) for bead in fresh])
+    sling_all(town.town, [(bead, IDLE) for bead in fresh])
     wait_until(f"{polecats} sessions", lambda: len(town.sessions()) == polecats, WAIT_S)
     first = asyncio.run(_counts(town))
     settled = {role: count.cycles + 2 for role, count in first.items()}
@@ -73,7 +73,7 @@ def _counts_at(town: QuickTown, cycles: dict[str, int]) -> dict[str, Count]:
 
 
 async def _counts(town: QuickTown) -> dict[str, Count]:
-    client = await connect(town.found)
+    client = await connect(town.town)
     witness = await client.get_workflow_handle(names.witness_id("shop")).query("state", result_type=dict[str, Any])
     deacon = await client.get_workflow_handle(names.DEACON_ID).query("status", result_type=dict[str, Any])
     return {

@@ -81,7 +81,7 @@ class Rounds:
     def _fill(self) -> None:
         """As many idle agents as there shall be, each of them told of its start."""
         fresh = [self._town.bead("idle") for _ in range(AGENTS - len(self._attempts))]
-        sling_all(self._town.found, [(bead, self._agent(bead)) for bead in fresh])
+        sling_all(self._town.town, [(bead, self._agent(bead)) for bead in fresh])
         for bead in fresh:
             self._started(bead, 1)
             self._attempts[bead] = 1
@@ -96,7 +96,7 @@ class Rounds:
 
     def _worker(self) -> dict[str, list[float]]:
         """With the worker an agent dies, and another one hands in: both are dealt with by the next worker."""
-        holder = guard.tenant(lock_path(self._town.found, WORKER))
+        holder = guard.tenant(lock_path(self._town.town, WORKER))
         assert holder is not None
         # One that dies sooner is taken for one that fails, and its restart is delayed.
         wait_until("a steady worker", lambda: time.time() - holder.started > guard.STEADY_S + 1, WAIT_S)
@@ -123,7 +123,7 @@ class Rounds:
 
     async def _noticed(self, bead: str, attempt: int) -> float:
         """When the job was first told of the death of this attempt."""
-        client = await connect(self._town.found)
+        client = await connect(self._town.town)
         handle = client.get_workflow_handle(names.polecat_id("shop", bead))
         told = [
             event.event_time.ToNanoseconds() / 1e9

@@ -19,7 +19,6 @@ from agents import session_folder
 from ledger.store import Ledger
 from services import guard
 from services.programs import lock_path, pid_path
-from services.town import Town, find_town
 from tests.chaos.judge import Attempt, BeadFacts, Life
 from tests.e2e.living_town import GATE, LivingTown, git, landings
 
@@ -63,10 +62,6 @@ class ChaosTown(LivingTown):
         for rig in self.rigs:
             words = ("--prefix", rig[:2], "--gate", f"syntax={GATE}", "--max-polecats", "4")
             self.run("gt", "rig", "add", rig, str(self.remotes[rig]), *words)
-
-    @property
-    def town(self) -> Town:
-        return find_town(self.root)
 
     # --- processes ----------------------------------------------------------------------------
 

@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ledger.store import Ledger
-from services.town import find_town
+from services.supervision import ServiceState, service_states
+from services.town import Town, find_town
 
 BIN = Path(sys.executable).parent
 GATE = 'python3 -c \'import glob; [compile(open(f).read(), f, "exec") for f in glob.glob("*.py")]\''
@@ -112,18 +113,28 @@ class LivingTown:
 
     def configure(self, settings: dict[str, int]) -> None:
         """What `gt config KEY VALUE` does, for all of them at once; jobs keep what held when they were slung."""
-        with contextlib.closing(Ledger.open(find_town(self.root).ledger_url())) as ledger:
+        with self.record() as ledger:
             for key, value in settings.items():
                 ledger.set_setting("town", key, str(value))
 
-    # --- what is true of the world ------------------------------------------------------------
+    # --- what is true of the world: asked in this process, for a whole command costs as much as a job's step ----
+
+    @property
+    def town(self) -> Town:
+        return find_town(self.root)
+
+    @contextlib.contextmanager
+    def record(self) -> Iterator[Ledger]:
+        with contextlib.closing(Ledger.open(self.town.ledger_url(), migrate=False)) as ledger:
+            yield ledger
 
     def landed(self, bead: str) -> list[str]:
         """Commits on the remote's main that carry this bead's trailer."""
         return landings(self.remote).get(bead, [])
 
     def status_of(self, bead: str) -> str:
-        return str(self.json("bd", "show", bead)["status"])
+        with self.record() as ledger:
+            return ledger.bead(bead).status.value
 
     def wait_closed(self, bead: str, timeout_s: float = 90.0) -> None:
         try:
@@ -141,18 +152,15 @@ class LivingTown:
         return [line.split()[0] for line in done.stdout.splitlines() if line.endswith(" 0")]
 
     def tmux_socket(self) -> str:
-        import tomllib
+        return f"gt-{self.town.file.id}"
 
-        return f"gt-{tomllib.loads((self.root / 'town.toml').read_text())['id']}"
-
-    def service(self, name: str) -> dict[str, Any]:
-        services = self.json("gt", "status", expect=None)["services"]
-        found: dict[str, Any] = next(s for s in services if s["name"] == name)
-        return found
+    def service(self, name: str) -> ServiceState:
+        return next(state for state in service_states(self.town) if state.name == name)
 
     def kill_service(self, name: str) -> int:
         """kill -9 of a supervised service; returns the pid that died."""
-        pid = int(self.service(name)["pid"])
+        pid = self.service(name).pid
+        assert pid is not None, f"{name} does not run"
         os.kill(pid, signal.SIGKILL)
         return pid
 

@@ -3,46 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
-from typing import Any
 
 from benchmarks.sling import sling_all
-from ledger.store import Ledger
 from models import names
 from models.escalations import EscalationStatus
 from models.records import JobRow, NewBead
-from services.supervision import service_states
 from services.temporal import connect
-from services.town import Town, find_town
 from tests.e2e.living_town import LivingTown
 
 
 class QuickTown(LivingTown):
     """What the commands do, without starting one."""
 
-    @property
-    def found(self) -> Town:
-        return find_town(self.root)
-
-    @contextlib.contextmanager
-    def record(self) -> Iterator[Ledger]:
-        with contextlib.closing(Ledger.open(self.found.ledger_url(), migrate=False)) as ledger:
-            yield ledger
-
     def bead(self, title: str, *_: str) -> str:
         with self.record() as ledger:
             return ledger.create_bead(NewBead(rig="shop", title=title)).id
 
     def sling(self, bead: str, agent: str) -> None:
-        sling_all(self.found, [(bead, agent)])
-
-    def status_of(self, bead: str) -> str:
-        with self.record() as ledger:
-            return ledger.bead(bead).status.value
-
-    def service(self, name: str) -> dict[str, Any]:
-        return next(state.model_dump() for state in service_states(self.found) if state.name == name)
+        sling_all(self.town, [(bead, agent)])
 
     def job(self, bead: str) -> JobRow:
         with self.record() as ledger:
@@ -59,7 +37,7 @@ class QuickTown(LivingTown):
         """What was escalated about these beads, open or not; about everything without any."""
 
         async def ask() -> list[EscalationStatus]:
-            mayor = (await connect(self.found)).get_workflow_handle(names.MAYOR_ID)
+            mayor = (await connect(self.town)).get_workflow_handle(names.MAYOR_ID)
             told: list[EscalationStatus] = await mayor.query("escalations", result_type=list[EscalationStatus])
             return told
 

@@ -43,7 +43,7 @@ def assert_nothing_half_done_is_left(town: LivingTown) -> None:
 
 def kill_and_see_it_back(town: LivingTown, service: str) -> None:
     died = town.kill_service(service)
-    wait_until(f"{service} to be back", lambda: town.service(service)["pid"] not in (None, died), 60)
+    wait_until(f"{service} to be back", lambda: town.service(service).pid not in (None, died), 60)
 
 
 def test_two_beads_are_merged_one_by_way_of_an_integration_branch_and_the_job_tells_its_story(

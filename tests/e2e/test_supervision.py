@@ -172,10 +172,10 @@ def test_an_agent_that_dies_while_no_worker_runs_is_restarted_by_the_next_one(to
 
 
 def test_a_second_worker_of_the_same_town_is_refused_and_the_first_works_on(town: QuickTown) -> None:
-    pid = town.service("worker")["pid"]
+    pid = town.service("worker").pid
     second = town.run("gt", "worker", expect=5)
     assert "another process" in second.stderr
-    assert town.service("worker")["pid"] == pid
+    assert town.service("worker").pid == pid
     bead = town.bead("beside a second worker")
     town.sling(bead, shell_agent(file=f"{bead}.py"))
     landed_once(town, bead)
@@ -233,7 +233,8 @@ def test_a_worker_frozen_for_longer_than_every_timeout_accuses_nobody_when_it_is
     job.waits()
     beaten = session_folder_of(town, job.bead, 1) / session_folder.HEARTBEAT
     wait_until("the first beat", beaten.exists)
-    pid = int(town.service("worker")["pid"])
+    pid = town.service("worker").pid
+    assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     try:
         # Not synchronisation: the time itself is the fault. The longest limit is a heartbeat's 5 s and hosts.timeout.
@@ -245,4 +246,4 @@ def test_a_worker_frozen_for_longer_than_every_timeout_accuses_nobody_when_it_is
     shown = town.job(job.bead)
     assert (shown.attempt, shown.restarts) == (1, 0)
     assert not {"stale", "stuck", "agent_died", "unresponsive", "host_lost"} & set(town.events(job.bead))
-    assert town.service("worker")["pid"] == pid
+    assert town.service("worker").pid == pid

@@ -15,6 +15,8 @@ from typing import Any
 
 import psutil
 import pytest
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
 
 from activities.scanner import Scanner
 from activities.watching import WatchActivities
@@ -71,6 +73,16 @@ async def test_a_round_does_not_end_for_what_is_known_and_still_counts_it_as_pre
     key = observation_key(first.observations[0])
     again = await watch.watch_rig(order(interval_s=1.5, known=(key,)))
     assert (again.observations, again.present) == ((), (key,))
+
+
+async def test_a_round_does_not_keep_a_worker_that_stops(desk: Desk, watch: WatchActivities) -> None:
+    desk.start(IDLE)
+    host = ActivityEnvironment()
+    round_ = asyncio.create_task(host.run(watch.watch_rig, order()))
+    host.worker_shutdown()
+    with pytest.raises(ApplicationError, match="the worker stops") as failed:
+        await asyncio.wait_for(round_, LONG_S / 2)
+    assert not failed.value.non_retryable, "the next worker takes it over"
 
 
 async def test_two_rounds_at_once_share_their_looks(desk: Desk) -> None:
