@@ -9,7 +9,14 @@ from hypothesis import HealthCheck, settings
 
 from tests.dealing import dealt
 
-LONG = ("tests/e2e/", "tests/chaos/", "tests/services/", "tests/workflows/test_merge_model.py")
+LONG = (
+    "tests/e2e/",
+    "tests/chaos/",
+    "tests/services/",
+    "tests/workflows/test_merge_model.py",
+    "tests/workflows/test_deacon_long_life.py",
+    "tests/workflows/test_witness_long_life.py",
+)
 """Whole towns, and what runs for minutes."""
 
 # The same examples each time, and no limit on one example's time: how busy the machine is proves nothing.
@@ -31,6 +38,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.nodeid.startswith(LONG)
     ]
     items[:] = dealt(items, long, hands)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Name what fails at once: a run that is ended from outside tells nothing more."""
+    if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        print(f"\n{report.nodeid} failed ({report.when}) after {report.duration:.0f} s", flush=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

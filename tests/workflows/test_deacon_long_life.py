@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 
+import pytest
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
@@ -19,6 +20,8 @@ from tests.workflows.deacon_world import DeaconTown, TownWorld
 from tests.workflows.probes import runs_of
 from workflows.deacon import DeaconWorkflow
 from workflows.deacon_state import DeaconState
+
+pytestmark = pytest.mark.timeout(600)
 
 REFINERY = names.refinery_id("shop")
 CYCLES = 48 * 3600 // HealthSettings().check_interval

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from models.health import HealthKind
@@ -13,6 +14,8 @@ from tests.workflows.probes import start_job
 from tests.workflows.witness_world import Post, Watchtower, died, posted, seen_as, started
 from workflows.witness import WitnessWorkflow
 from workflows.witness_state import WitnessState
+
+pytestmark = pytest.mark.timeout(600)
 
 CYCLES = 48 * 3600 // HealthSettings().check_interval
 EVENTS_A_CYCLE = 14
