@@ -113,7 +113,8 @@ class LivingTown:
 
     def configure(self, settings: dict[str, int]) -> None:
         """What `gt config KEY VALUE` does, for all of them at once; jobs keep what held when they were slung."""
-        with self.record() as ledger:
+        # `gt up` may be back before the worker has made the tables.
+        with contextlib.closing(Ledger.open(self.town.ledger_url())) as ledger:
             for key, value in settings.items():
                 ledger.set_setting("town", key, str(value))
 
