@@ -19,6 +19,9 @@ LONG = (
 )
 """Whole towns, and what runs for minutes."""
 
+NO_ANSWER = "RPCError: (Timeout expired|h2 protocol error|query deadline exceeded)"
+"""How a test ends that the time-skipping server leaves without an answer: docs/decisions/0018."""
+
 # The same examples each time, and no limit on one example's time: how busy the machine is proves nothing.
 settings.register_profile("gastown", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("gastown")
@@ -30,7 +33,13 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deal the long tests out to the test processes; those of one module and parameter share a town."""
+    """Deal the long tests out to the test processes; those of one module and parameter share a town.
+
+    What the time-skipping server leaves without an answer is asked again.
+    """
+    for item in items:
+        if "env" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.flaky(reruns=2, only_rerun=[NO_ANSWER]))
     hands = int(getattr(config, "workerinput", {}).get("workercount", 1))
     long = [
         (item.nodeid.rpartition("::")[0] + item.nodeid.partition("[")[2], item)
