@@ -21,6 +21,8 @@ LONG = (
 
 NO_ANSWER = "RPCError: (Timeout expired|h2 protocol error|query deadline exceeded)"
 """How a test ends that the time-skipping server leaves without an answer: docs/decisions/0018."""
+SKIPPING_S = 120
+"""The limit of a test on that server: several times the longest, and short enough to be waited out twice."""
 
 # The same examples each time, and no limit on one example's time: how busy the machine is proves nothing.
 settings.register_profile("gastown", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -40,6 +42,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "env" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.flaky(reruns=2, only_rerun=[NO_ANSWER]))
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(SKIPPING_S))
     hands = int(getattr(config, "workerinput", {}).get("workercount", 1))
     long = [
         (item.nodeid.rpartition("::")[0] + item.nodeid.partition("[")[2], item)
