@@ -18,6 +18,7 @@ from temporalio.worker import Worker
 
 from models import names
 from services.polling import patient
+from tests.workflows.asking import AskAgain
 from workflows.labels import SEARCH_ATTRIBUTES
 from workflows.registry import workflow_runner
 
@@ -37,6 +38,7 @@ async def time_skipping() -> AsyncIterator[WorkflowEnvironment]:
     async with await WorkflowEnvironment.start_time_skipping(
         test_server_existing_path=installed("temporal-test-server"),
         data_converter=pydantic_data_converter,
+        interceptors=[AskAgain()],
     ) as environment:
         await environment.client.operator_service.add_search_attributes(
             AddSearchAttributesRequest(

@@ -10,7 +10,6 @@ from temporalio import activity, workflow
 from temporalio.client import WorkflowHandle
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
 from models import names
@@ -283,13 +282,7 @@ class Town:
         return self.env.client.get_workflow_handle_for(PolecatWorkflow.run, names.polecat_id("shop", bead))
 
     async def status(self, bead: str) -> JobStatus:
-        try:
-            return await self.job(bead).query(PolecatWorkflow.status)
-        except RPCError as error:
-            # A query just while a run hands over may be lost by this test server; a person would ask again.
-            if error.status is not RPCStatusCode.DEADLINE_EXCEEDED:
-                raise
-            return await self.job(bead).query(PolecatWorkflow.status)
+        return await self.job(bead).query(PolecatWorkflow.status)
 
     async def reach(self, bead: str, state: JobState, attempt: int | None = None) -> JobStatus:
         """Wait until the job is in `state` (of that attempt)."""

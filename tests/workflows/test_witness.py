@@ -213,10 +213,10 @@ async def test_a_changed_interval_holds_from_the_next_cycle_on(env: WorkflowEnvi
     async with post() as town:
         await town.start(started("sh-1"))
         await env.sleep(timedelta(minutes=3))
-        town.record.settings = Settings(health=HealthSettings(check_interval=10))
+        town.record.settings = Settings(health=HealthSettings(check_interval=7))
         await env.sleep(timedelta(minutes=3))
         assert {asked.interval_s for asked in town.tower.asked[:2]} == {60.0}
-        assert town.tower.asked[-1].interval_s == 10.0
+        assert town.tower.asked[-1].interval_s == 7.0
 
 
 # --- long life ----------------------------------------------------------------------------------
