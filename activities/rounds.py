@@ -23,9 +23,10 @@ from models.supervision import (
     LookedAround,
     Probe,
     TownFacts,
+    Wedged,
     WitnessPing,
 )
-from services import long_lived
+from services import long_lived, wedged
 
 Facts = TypeVar("Facts")
 
@@ -63,10 +64,13 @@ class RoundActivities:
     @activity.defn
     async def look_around(self, request: LookAround) -> LookedAround:
         """Read the record, ping the long-lived workflows, look at the merge queues. No failure is raised."""
-        (facts, unread), probes, queues = await asyncio.gather(
-            self._read(self._town_facts, READ_S), self._probe(request.ids), self._queues.look(request.rigs)
+        (facts, unread), probes, queues, stuck = await asyncio.gather(
+            self._read(self._town_facts, READ_S),
+            self._probe(request.ids),
+            self._queues.look(request.rigs),
+            self._wedged(),
         )
-        return LookedAround(facts=facts, unread=unread, probes=probes, queues=queues)
+        return LookedAround(facts=facts, unread=unread, probes=probes, queues=queues, wedged=stuck)
 
     # --- the Deacon's answer ----------------------------------------------------------------------
 
@@ -99,6 +103,16 @@ class RoundActivities:
             return None, f"the record does not answer within {limit_s:g} s"
         except Exception as error:  # whatever it is: the record cannot be read, and the rest of the round counts
             return None, str(error) or type(error).__name__
+
+    # --- workflows that stand still ---------------------------------------------------------------
+
+    async def _wedged(self) -> tuple[Wedged, ...] | None:
+        """None: Temporal could not say."""
+        try:
+            return await asyncio.wait_for(wedged.find(self._client), READ_S)
+        except (TimeoutError, RPCError) as error:
+            activity.logger.warning("which jobs fail cannot be told: %s", error)
+            return None
 
     # --- long-lived workflows -----------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 
 from temporalio import activity
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowUpdateFailedError
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -14,8 +14,9 @@ from activities.crash_points import crash_point
 from models import names
 from models.escalations import Escalation, EscalationCleared
 from models.jobs import WorkflowIds
-from models.supervision import DeaconLook, RestartWorkflow
+from models.supervision import DeaconLook, RestartWorkflow, Wedged
 from services import long_lived, restarting
+from services import wedged as rescuing
 
 ASKED_AT_ONCE = 20
 TASK_TIMEOUT = timedelta(seconds=3)
@@ -92,6 +93,23 @@ class TownActivities:
             RPCError, TimeoutError: Temporal itself does not answer; retrying helps.
         """
         await restarting.restart(self._client, order)
+
+    @activity.defn
+    async def rescue(self, wedged: Wedged) -> bool:
+        """Set a job or a merge going again whose code fails; a second time changes nothing.
+
+        Returns:
+            Whether its run was ended for it.
+
+        Raises:
+            RPCError, TimeoutError: Temporal or a dispatcher does not answer; retrying helps.
+        """
+        try:
+            return await rescuing.rescue(self._client, wedged, "the Deacon: its code fails")
+        except WorkflowUpdateFailedError as error:
+            # Its bead is closed, or on its way: then there is nothing to begin again.
+            activity.logger.warning("%s is not begun again: %s", wedged.workflow_id, error.cause)
+            return True
 
     async def _runs(self, workflow_id: str) -> bool:
         try:

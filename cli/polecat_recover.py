@@ -1,4 +1,4 @@
-"""`gt polecat recover`: jobs that the record knows and that no workflow runs for are rebuilt. None is taken away."""
+"""`gt polecat recover`: jobs of the record are rebuilt where no workflow runs for them, or one whose code fails."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ class _Lost(NamedTuple):
     state: str
     polecat: str | None = None
     attempt: int = 0
-    agent: str | None = None
 
     @property
     def workflow_id(self) -> str:
@@ -50,7 +49,7 @@ def recover(
     all_rigs: Annotated[bool, typer.Option("--all", help="Every rig.")] = False,
     dry_run: DryRunOption = False,
 ) -> int:
-    """Rebuild every unfinished job from Dolt and git; jobs that run are left alone.
+    """Rebuild every unfinished job from Dolt and git; jobs that run are left alone, unless their code fails.
 
     An agent that still lives goes on, work that was handed in goes to the merge queue again, work
     that has landed is closed as merged, everything else is begun again above the highest attempt.
@@ -79,7 +78,7 @@ def _unfinished(ledger: Ledger, name: str | None, rig: str | None) -> list[_Lost
         ledger.rig(rig)
     only = polecat_row(ledger, name, rig) if name is not None else None
     jobs = [
-        _Lost(row.bead, row.rig, row.state.value, row.polecat, row.attempt, row.agent)
+        _Lost(row.bead, row.rig, row.state.value, row.polecat, row.attempt)
         for row in ledger.jobs(rig=rig, unfinished=True)
         if only is None or (row.rig, row.polecat) == (only.rig, only.name)
     ]
@@ -121,19 +120,28 @@ async def _start_what_never_ran(client: Client, rigs: list[str]) -> None:
 
 
 async def _recover_one(client: Client, job: _Lost, dry_run: bool) -> tuple[str, str]:
-    from models.jobs import SlingRequest, SlingResult
+    from temporalio.client import WorkflowExecutionStatus
 
-    if await _runs(client, job.workflow_id):
+    from models.jobs import JobOrder, SlingResult
+    from models.supervision import Wedged
+    from services import wedged
+
+    described = await _described(client, job.workflow_id)
+    runs = described is not None and described.status is WorkflowExecutionStatus.RUNNING
+    fails = described is not None and wedged.stands_still(described)
+    if runs and not fails:
         return "running", "its job runs"
+    plan = ("its code failed: " if fails else "") + _PLANS.get(job.state, _PLANS[""])
     if dry_run:
-        return "rebuilt", f"would be: {_PLANS.get(job.state, _PLANS[''])}"
-    request = SlingRequest(bead=job.bead, rig=job.rig, agent=job.agent)
+        return "rebuilt", f"would be: {plan}"
     try:
-        handle = client.get_workflow_handle(names.dispatch_id(job.rig))
-        await connect.request(handle, "sling", request, SlingResult)
+        if fails:
+            await wedged.end(client, Wedged(workflow_id=job.workflow_id, run_id=described.run_id), "gt polecat recover")
+        dispatcher = client.get_workflow_handle(names.dispatch_id(job.rig))
+        await connect.request(dispatcher, "rebuild", JobOrder(bead=job.bead), SlingResult)
     except GtError as error:
         return "failed", f"{error.message}; {error.hint}".removesuffix("; ")
-    return "rebuilt", _PLANS.get(job.state, _PLANS[""])
+    return "rebuilt", plan
 
 
 _PLANS = {
@@ -144,13 +152,6 @@ _PLANS = {
     "": "it waits for a slot",
 }
 """what becomes of a job, by the state that the record has it in"""
-
-
-async def _runs(client: Client, workflow_id: str) -> bool:
-    from temporalio.client import WorkflowExecutionStatus
-
-    described = await _described(client, workflow_id)
-    return described is not None and described.status is WorkflowExecutionStatus.RUNNING
 
 
 async def _is_known(client: Client, workflow_id: str) -> bool:

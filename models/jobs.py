@@ -54,7 +54,7 @@ class SlingResult(Frozen):
 
 
 class JobOrder(Frozen):
-    """A person's order about a job, through the dispatcher: cancel, retry or reassign."""
+    """An order about a job, through the dispatcher: cancel, retry, reassign or rebuild."""
 
     bead: str
     reason: str = ""

@@ -119,6 +119,27 @@ class RestartWorkflow(Frozen):
     reason: str = ""
 
 
+class Wedged(Frozen):
+    """A job or a merge whose workflow tasks fail again and again, so that it stands still."""
+
+    workflow_id: str
+    run_id: str
+
+    @property
+    def role(self) -> str:
+        """polecat or merge"""
+        return self.workflow_id.partition("/")[0]
+
+    @property
+    def rig(self) -> str:
+        return self.workflow_id.split("/")[1]
+
+    @property
+    def bead(self) -> str:
+        """of a polecat's job"""
+        return self.workflow_id.split("/")[2]
+
+
 class RigWatch(Frozen):
     """What the record says of a rig to those who watch its workflows."""
 
@@ -191,15 +212,17 @@ class LookedAround(Frozen):
     """None: nobody could be asked"""
     queues: tuple[QueueSigns, ...] = ()
     """of those that could be asked"""
+    wedged: tuple[Wedged, ...] | None = None
+    """None: Temporal could not say"""
 
 
 class CheckResult(Frozen):
-    """One town check: ledger, disk, hosts, queues, clock."""
+    """One town check: ledger, disk, hosts, queues, clock, wedged jobs and merges."""
 
     name: str
-    """the alert type it raises: dolt_down, disk_full, host_lost, refinery_stalled; `clock`"""
+    """the alert type it raises: dolt_down, disk_full, host_lost, refinery_stalled; `clock`, `wedged`"""
     subject: str = ""
-    """what it is about where there are several: a host, a rig"""
+    """what it is about where there are several: a host, a rig, a workflow"""
     ok: bool
     level: Level = Level.L3
     severity: str = "high"

@@ -10,6 +10,7 @@ from models.base import Frozen
 from models.errors import Level
 from models.settings import DiskSettings
 from models.supervision import CheckResult, HostSigns, QueueSigns
+from policies.wedged import WedgedMemory
 
 LEDGER_FAILURES = 2
 """in a row: one can meet a restart of the ledger, which takes seconds"""
@@ -48,6 +49,7 @@ class TownMemory(Frozen):
     """key of a check that failed: the id of its escalation"""
     patrolled: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """by rig: hosts that its Witness watches, as it last said; a stopped one says nothing"""
+    wedged: WedgedMemory = WedgedMemory()
     holding: bool = False
     """the dispatchers were paused for want of disk"""
 

@@ -167,6 +167,7 @@ class DeaconWorkflow:
                 self._watches[probe.workflow_id] = self._watches[probe.workflow_id].look(probe, self._now_s)
         await self._judge()
         await self._town.show_witnesses()
+        await self._town.rescue_wedged()
         self._amend(cycles=self._state.cycles + 1)
         self._next = workflow.now() + self._pause(newcomers)
 

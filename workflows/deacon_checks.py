@@ -10,6 +10,7 @@ from temporalio.exceptions import ActivityError, TimeoutType, is_cancelled_excep
 from temporalio.exceptions import TimeoutError as ActivityTimeout
 
 with workflow.unsafe.imports_passed_through():
+    from activities.town import TownActivities
     from activities.town_checks import HostCheckActivities
     from models import names
     from models.merging import PauseRequest
@@ -20,6 +21,8 @@ with workflow.unsafe.imports_passed_through():
     from workflows import options
 
 from workflows.messages import tell
+
+RESCUE = timedelta(seconds=40)
 
 
 class TownChecks:
@@ -43,6 +46,7 @@ class TownChecks:
             self.memory = self.memory.ledger_read(found.unread)
         for signs in found.queues:
             self.memory = self.memory.queue_seen(signs, now_s)
+        self.memory = self.memory.model_copy(update={"wedged": self.memory.wedged.found(found.wedged)})
 
     def look_at_hosts(self, facts: TownFacts) -> None:
         """One look at a time on each host; a lost one's takes as long as `hosts.timeout`, so nobody waits here."""
@@ -77,12 +81,29 @@ class TownChecks:
         for rig, host in self.memory.unwatched():
             await tell(names.witness_id(rig), "look_at", LookAt(host=host))
 
+    async def rescue_wedged(self) -> None:
+        """Set jobs and merges going again whose code fails; what cannot be done now is tried in the next cycle."""
+        for wedged in self.memory.wedged.owed:
+            try:
+                ended = await workflow.execute_activity_method(
+                    TownActivities.rescue,
+                    wedged,
+                    summary=f"its code fails: {wedged.workflow_id}"[:200],
+                    **options.pings(RESCUE),
+                )
+            except ActivityError as error:
+                if is_cancelled_exception(error):
+                    raise
+                workflow.logger.error("%s cannot be set going again: %s", wedged.workflow_id, error.cause)
+            else:
+                self.memory = self.memory.model_copy(update={"wedged": self.memory.wedged.done(wedged, ended=ended)})
+
     # --- verdicts -----------------------------------------------------------------------------
 
     def results(self, facts: TownFacts | None, now_s: float) -> tuple[CheckResult, ...]:
         """Every check that can be made now."""
         self.fresh = False
-        found = [town_checks.ledger_check(self.memory)]
+        found = [town_checks.ledger_check(self.memory), *self.memory.wedged.checks(self.memory.told)]
         if facts is None:
             return tuple(found)
         self.memory = self.memory.keep(facts.hosts, tuple(facts.rigs))

@@ -58,7 +58,7 @@ class Post:
         of_rig = check.name == "refinery_stalled"
         return self._escalate(
             check.key,
-            "escalation" if check.name == "clock" else check.name,
+            check.name if check.name in set(AlertType) else "escalation",
             rig=check.subject if of_rig else None,
             subject="" if of_rig else check.subject,
             level=check.level,

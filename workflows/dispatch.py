@@ -91,17 +91,26 @@ class DispatchWorkflow:
             ApplicationError: what the ledger says against it, under the ledger's own code.
         """
         self._count()
-        if request.bead not in self._state.jobs:
-            admission = await self._admit(request)
-            if request.bead not in self._state.jobs:
-                await self._start_job(admission)
-        return self._answer(request.bead)
+        return await self._take_on(request)
 
     @sling.validator
     def _can_sling(self, request: SlingRequest) -> None:
         validate(request.bead)
         if request.rig != self._state.rig:
             raise refusal(ErrorCode.INVALID_VALUE, f"this is the dispatcher of {self._state.rig}, not of {request.rig}")
+
+    @workflow.update(description="Begin a job again that the record has, if its workflow is gone")
+    async def rebuild(self, order: JobOrder) -> SlingResult:
+        """As `sling`, for a job that may still be known here."""
+        self._count()
+        job = self._state.jobs.get(order.bead)
+        if job is not None and job.started:
+            self._forget_ended([job], await self._running([job]))
+        return await self._take_on(SlingRequest(bead=order.bead, rig=self._state.rig))
+
+    @rebuild.validator
+    def _can_rebuild(self, order: JobOrder) -> None:
+        validate(order.bead)
 
     @workflow.update(description="Give a job up; what is done is parked")
     async def cancel(self, order: JobOrder) -> SlingResult:
@@ -200,6 +209,13 @@ class DispatchWorkflow:
         self._changed = True
 
     # --- starting and steering jobs -------------------------------------------------------------
+
+    async def _take_on(self, request: SlingRequest) -> SlingResult:
+        if request.bead not in self._state.jobs:
+            admission = await self._admit(request)
+            if request.bead not in self._state.jobs:
+                await self._start_job(admission)
+        return self._answer(request.bead)
 
     async def _admit(self, request: SlingRequest) -> Admission:
         try:
@@ -331,18 +347,25 @@ class DispatchWorkflow:
         start = self._checked % len(known)
         some = list(islice(known[start:] + known[:start], CHECKED_A_CYCLE))
         self._checked = start + len(some)
-        asked = {names.polecat_id(self._state.rig, job.bead): job for job in some}
+        self._forget_ended(some, await self._running(some))
+
+    def _forget_ended(self, asked: list[DispatchedJob], running: set[str]) -> None:
+        for job in asked:
+            # A job that was slung anew meanwhile is another one.
+            if job.bead not in running and self._state.jobs.get(job.bead) is job:
+                workflow.logger.warning("the job of %s ended without a word", job.bead)
+                self._forget(job.bead)
+
+    async def _running(self, jobs: list[DispatchedJob]) -> set[str]:
+        """Beads of those whose workflow runs."""
+        asked = {names.polecat_id(self._state.rig, job.bead): job.bead for job in jobs}
         running = await workflow.execute_activity_method(
             TownActivities.running_workflows,
             WorkflowIds(ids=tuple(asked)),
             summary=f"do {len(asked)} jobs run?",
             **options.control(),
         )
-        for workflow_id, job in asked.items():
-            # A job that was slung anew meanwhile is another one.
-            if workflow_id not in running.ids and self._state.jobs.get(job.bead) is job:
-                workflow.logger.warning("%s ended without a word", workflow_id)
-                self._forget(job.bead)
+        return {asked[workflow_id] for workflow_id in running.ids}
 
     def _show(self) -> None:
         status = self._state.status()

@@ -31,6 +31,7 @@ from models.supervision import (
     RigWatch,
     TownFacts,
     WatchedStatus,
+    Wedged,
     WitnessPing,
 )
 from tests.workflows.probes import MayorsPost
@@ -128,6 +129,9 @@ class TownWorld(MayorsPost):
     """rigs with sessions on each host"""
     queues: dict[str, QueueSigns] = field(default_factory=dict)
     """by rig"""
+    wedged: tuple[Wedged, ...] | None = ()
+    rescues: list[Wedged] = field(default_factory=list)
+    rescue_fails: bool = False
 
     @activity.defn
     async def look_around(self, asked: LookAround) -> LookedAround:
@@ -144,6 +148,7 @@ class TownWorld(MayorsPost):
             unread="" if self.readable else "the ledger is down",
             probes=tuple(self._probe(workflow_id) for workflow_id in asked.ids) if self.reachable else None,
             queues=tuple(self.queues[rig] for rig in asked.rigs if rig in self.queues),
+            wedged=self.wedged,
         )
 
     def _probe(self, workflow_id: str) -> Probe:
@@ -159,6 +164,13 @@ class TownWorld(MayorsPost):
             self.found.pop(order.workflow_id, None)
             if self.on_restart:
                 self.on_restart(order.workflow_id)
+
+    @activity.defn
+    async def rescue(self, wedged: Wedged) -> bool:
+        self.rescues.append(wedged)
+        if self.rescue_fails:
+            raise ApplicationError("the dispatcher does not answer", non_retryable=True)
+        return True
 
     @activity.defn
     async def look_at_host(self) -> HostSigns:
@@ -187,6 +199,7 @@ class TownWorld(MayorsPost):
     def activities(self) -> list[Callable[..., object]]:
         return [
             self.look_around, self.restart, self.tell_mayor, self.clear_escalation, self.look_at_host, self.announce,
+            self.rescue,
         ]  # fmt: skip
 
     def restarted(self) -> list[str]:

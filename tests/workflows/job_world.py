@@ -31,6 +31,7 @@ from models.jobs import (
     DispatchFacts,
     DispatchFactsRequest,
     DoneStatus,
+    JobOrder,
     JobStatus,
     Observation,
     ObservationKind,
@@ -113,6 +114,8 @@ class JobWorld:
     fails: str = ""
     """the step on the host that fails for good"""
     unfinished: dict[str, UnfinishedJob] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+    """ids of workflows that Temporal does not run"""
     out_of_queue: dict[str, MergeRequest] = field(default_factory=dict)
     known_attempt: int = 0
     """the highest that the host knows, though the record does not"""
@@ -223,7 +226,7 @@ class JobWorld:
 
     @activity.defn
     async def running_workflows(self, asked: WorkflowIds) -> WorkflowIds:
-        return asked
+        return WorkflowIds(ids=tuple(name for name in asked.ids if name not in self.gone))
 
     def _work_on_host(self, step: str) -> None:
         if step == self.fails:
@@ -275,6 +278,12 @@ class Town:
     async def sling(self, bead: str) -> SlingResult:
         result: SlingResult = await self.dispatch.execute_update(
             "sling", SlingRequest(bead=bead, rig="shop"), result_type=SlingResult
+        )
+        return result
+
+    async def rebuild(self, bead: str) -> SlingResult:
+        result: SlingResult = await self.dispatch.execute_update(
+            "rebuild", JobOrder(bead=bead), result_type=SlingResult
         )
         return result
 

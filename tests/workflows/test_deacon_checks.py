@@ -15,7 +15,7 @@ from temporalio.worker import Worker
 from models import names
 from models.merging import PauseRequest
 from models.settings import HostSettings, Settings
-from models.supervision import QueueSigns
+from models.supervision import QueueSigns, Wedged
 from tests.workflows.conftest import WorkerBuilder
 from tests.workflows.deacon_world import DeaconTown, Pinger, PingerState, TownWorld
 from tests.workflows.probes import eventually, runs_of
@@ -241,3 +241,49 @@ async def test_a_host_that_has_left_the_town_ends_its_alarms(town: Open) -> None
         world.hosts = ()
         await here.pass_time(timedelta(minutes=5))
         assert [cleared.reason for cleared in world.cleared] == ["it is not in the town any more"]
+
+
+# --- jobs and merges whose code fails -------------------------------------------------------------
+
+JOB = Wedged(workflow_id=names.polecat_id("shop", "sh-1"), run_id="r1")
+
+
+async def test_a_job_whose_code_fails_is_set_going_again_once_and_a_person_is_told_when_it_fails_again(
+    town: Open,
+) -> None:
+    world = TownWorld()
+    async with town(world) as here:
+        await here.pass_time(timedelta(minutes=2))
+        world.wedged = (JOB,)
+        await here.pass_time(timedelta(seconds=90))
+        assert (world.rescues, told(world)) == ([JOB], []), "the town has mended it by itself"
+        world.wedged = ()
+        await here.pass_time(timedelta(minutes=2))
+        world.wedged = (JOB.model_copy(update={"run_id": "r2"}),)
+        await here.pass_time(timedelta(hours=1))
+        assert (world.rescues, told(world)) == ([JOB], ["escalation"])
+        assert JOB.workflow_id in world.letters[0].message
+        world.wedged = None
+        await here.pass_time(timedelta(minutes=5))
+        assert world.cleared == [], "a look that says nothing ends nothing"
+        world.wedged = ()
+        await here.pass_time(timedelta(minutes=3))
+        assert [cleared.id for cleared in world.cleared] == [world.letters[0].id]
+
+
+async def test_what_cannot_be_set_going_again_now_is_tried_again_although_nothing_runs_that_could_be_found(
+    town: Open,
+) -> None:
+    world = TownWorld(wedged=(JOB,), rescue_fails=True)
+    async with town(world) as here:
+        await here.pass_time(timedelta(minutes=3))
+        world.wedged = ()
+        before = len(world.rescues)
+        await here.pass_time(timedelta(minutes=3))
+        assert len(world.rescues) > before > 0
+        world.rescue_fails = False
+        await here.pass_time(timedelta(minutes=3))
+        done = len(world.rescues)
+        await here.pass_time(timedelta(minutes=3))
+        assert len(world.rescues) == done
+        assert told(world) == []

@@ -165,6 +165,22 @@ async def test_a_job_that_runs_is_not_touched(town: Open) -> None:
         assert (status.state, status.attempt) == (JobState.WORKING, 1)
 
 
+async def test_a_job_that_was_ended_is_begun_again_at_once_although_its_dispatcher_knows_it(town: Open) -> None:
+    async with town(JobWorld()) as shop:
+        await shop.sling("sh-1")
+        await shop.reach("sh-1", JobState.WORKING, 1)
+        await shop.job("sh-1").terminate("its code fails")
+        shop.world.gone = {names.polecat_id("shop", "sh-1")}
+        shop.world.unfinished["sh-1"] = unfinished(JobState.WORKING)
+        await shop.rebuild("sh-1")
+        await shop.reach("sh-1", JobState.WORKING, 3)
+        assert shop.world.started[-1].adopt, "its agent may live"
+        shop.world.gone = set()
+        await shop.rebuild("sh-1")
+        assert (await shop.status("sh-1")).attempt == 3
+        assert len(shop.world.started) == 2, "one that runs is not touched"
+
+
 async def test_a_change_cleared_out_of_the_queue_is_handed_in_again_without_an_agent(town: Open) -> None:
     request = unfinished(JobState.SUBMITTED).merge_request
     assert request is not None

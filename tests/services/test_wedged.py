@@ -1,0 +1,148 @@
+"""Jobs and merges whose code fails, on a real Temporal server: found, and set going again."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+
+import pytest
+from temporalio import workflow
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from models import names
+from models.jobs import JobOrder, SlingResult
+from models.names import WorkflowType
+from models.records import JobState
+from models.supervision import Wedged
+from services import wedged
+from tests.services.conftest import eventually
+from tests.temporal_server import client_of, dev_server
+
+pytestmark = pytest.mark.timeout(180)
+
+FOUND_S = 90.0
+"""five tries of a task take about half a minute"""
+
+
+@workflow.defn(name=WorkflowType.POLECAT)
+class Job:
+    @workflow.run
+    async def run(self, sound: bool) -> None:
+        if not sound:
+            raise RuntimeError("a bug")
+        await workflow.wait_condition(lambda: False)
+
+
+@workflow.defn(name=WorkflowType.MERGE)
+class Merge:
+    @workflow.run
+    async def run(self, sound: bool) -> None:
+        await Job().run(sound)
+
+
+@workflow.defn(name=WorkflowType.DISPATCH)
+class Dispatcher:
+    def __init__(self) -> None:
+        self._rebuilt: list[str] = []
+
+    @workflow.run
+    async def run(self) -> None:
+        await workflow.wait_condition(lambda: False)
+
+    @workflow.update
+    async def rebuild(self, order: JobOrder) -> SlingResult:
+        self._rebuilt.append(order.bead)
+        return SlingResult(bead=order.bead, workflow_id="", state=JobState.WAITING)
+
+    @workflow.query
+    def rebuilt(self) -> list[str]:
+        return self._rebuilt
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    with dev_server(tmp_path_factory.mktemp("temporal")) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def client(port: int) -> AsyncIterator[Client]:
+    opened = await client_of(port)
+    async with Worker(
+        opened,
+        task_queue=names.TOWN_QUEUE,
+        workflows=[Job, Merge, Dispatcher],
+        workflow_runner=UnsandboxedWorkflowRunner(),
+    ):
+        yield opened
+
+
+@pytest.fixture
+async def rig(client: Client) -> AsyncIterator[str]:
+    """A rig that no other test has, with a dispatcher."""
+    name = f"rig-{uuid.uuid4().hex[:8]}"
+    dispatcher = await client.start_workflow(
+        WorkflowType.DISPATCH, id=names.dispatch_id(name), task_queue=names.TOWN_QUEUE
+    )
+    yield name
+    await dispatcher.terminate()
+
+
+async def begin(client: Client, workflow_id: str, kind: WorkflowType, *, sound: bool) -> Wedged:
+    handle = await client.start_workflow(
+        kind, sound, id=workflow_id, task_queue=names.TOWN_QUEUE, task_timeout=timedelta(seconds=3)
+    )
+    return Wedged(workflow_id=workflow_id, run_id=handle.first_execution_run_id or "")
+
+
+async def is_found(client: Client, *wanted: Wedged) -> bool:
+    return set(wanted) <= set(await wedged.find(client) or ())
+
+
+async def status_of(client: Client, one: Wedged) -> WorkflowExecutionStatus | None:
+    return (await client.get_workflow_handle(one.workflow_id).describe()).status
+
+
+async def rebuilt(client: Client, rig: str) -> list[str]:
+    return list(await client.get_workflow_handle(names.dispatch_id(rig)).query(Dispatcher.rebuilt))
+
+
+async def test_a_job_and_a_merge_whose_code_fails_are_found_ended_and_the_job_begun_again(
+    client: Client, rig: str
+) -> None:
+    job = await begin(client, names.polecat_id(rig, "sh-1"), WorkflowType.POLECAT, sound=False)
+    merge = await begin(client, names.merge_id(rig, 7), WorkflowType.MERGE, sound=False)
+    well = await begin(client, names.polecat_id(rig, "sh-2"), WorkflowType.POLECAT, sound=True)
+    await eventually("both to be found", lambda: is_found(client, job, merge), FOUND_S)
+    assert not await is_found(client, well)
+
+    ended = [await wedged.rescue(client, one, "its code fails") for one in (job, merge, well)]
+    assert ended == [True, True, False]
+    assert await status_of(client, job) is WorkflowExecutionStatus.TERMINATED
+    assert await status_of(client, merge) is WorkflowExecutionStatus.TERMINATED
+    assert await status_of(client, well) is WorkflowExecutionStatus.RUNNING
+    assert await rebuilt(client, rig) == ["sh-1"], "a merge is its Refinery's to begin again"
+
+
+async def test_one_that_was_ended_is_begun_again_by_who_comes_later_and_one_that_runs_anew_is_left_alone(
+    client: Client, rig: str
+) -> None:
+    """The first rescuer was killed between the two."""
+    job = await begin(client, names.polecat_id(rig, "sh-1"), WorkflowType.POLECAT, sound=True)
+    await client.get_workflow_handle(job.workflow_id).terminate()
+    await wedged.rescue(client, job, "its code fails")
+    assert await rebuilt(client, rig) == ["sh-1"]
+    again = await begin(client, job.workflow_id, WorkflowType.POLECAT, sound=True)
+    await wedged.rescue(client, job, "its code fails")
+    assert await status_of(client, again) is WorkflowExecutionStatus.RUNNING
+    assert await rebuilt(client, rig) == ["sh-1"]
+
+
+async def test_without_a_dispatcher_it_is_an_error_that_a_retry_may_mend(client: Client) -> None:
+    job = await begin(client, names.polecat_id("nobody", "sh-1"), WorkflowType.POLECAT, sound=True)
+    await client.get_workflow_handle(job.workflow_id).terminate()
+    with pytest.raises(RPCError, match="not found"):
+        await wedged.rescue(client, job, "its code fails")
