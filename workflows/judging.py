@@ -87,6 +87,11 @@ class ChainJudge:
                 await self._stop([task for task, prefix in flying.items() if prefix in pointless], flying)
         except Trouble as trouble:
             return Judgement(green=search.green, could_not_run=str(trouble))
+        except GeneratorExit:
+            # Its run was ended or put out of the worker's memory: nothing may be awaited any more.
+            flying.clear()
+            self._controls.clear()
+            raise
         finally:
             await self._stop([*flying, *self._controls.values()], flying)
         if search.green == search.size:
@@ -147,8 +152,9 @@ class ChainJudge:
         for task in tasks:
             task.cancel()
             flying.pop(task, None)
-        # Their failures are nobody's concern any more.
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            # Their failures are nobody's concern any more.
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _try(self, link: ChainLink, chain: Chain, place: str) -> GateReport:
         """Gate one candidate.

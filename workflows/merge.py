@@ -151,10 +151,17 @@ class MergeWorkflow:
                 if result.outcome is LandOutcome.LANDED:
                     landed = green
                     await self._report(unless=judging)
-        finally:
-            judging.cancel()
-            await asyncio.gather(judging, return_exceptions=True)
+        except GeneratorExit:
+            raise  # its run was ended, or put out of the worker's memory: nothing may be awaited any more
+        except BaseException:
+            await self._stop(judging)
+            raise
+        await self._stop(judging)
         return landed, result, None
+
+    async def _stop(self, judging: asyncio.Task[Judgement]) -> None:
+        judging.cancel()
+        await asyncio.gather(judging, return_exceptions=True)
 
     async def _report(self, unless: asyncio.Task[Judgement]) -> None:
         """Tell the Refinery of verdicts before the merge is over; it hears them again at the end."""

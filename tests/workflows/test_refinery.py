@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
+from temporalio import activity
 from temporalio.testing import WorkflowEnvironment
 
 from models import names
 from models.errors import ErrorCode, Level
+from models.gating import GateReport, RunGates
 from models.jobs import Decision, DecisionKind, VerdictKind
 from models.merging import QueueCleared, QueueItemRef, QueueItemState, Withdraw
+from tests.workflows.conftest import workers_of
 from tests.workflows.merge_world import KILLED, PASSED, REFUSED, START, MergeWorld, beads, change, red_with, rig
 from tests.workflows.probes import eventually, start_job
-from tests.workflows.refinery_yard import Open, Refinery, refused, verdicts
+from tests.workflows.refinery_yard import Open, Refinery, refused, verdicts, yard_in
 from workflows.refinery import RefineryWorkflow
 
 # --- the main path ------------------------------------------------------------------------------
@@ -280,6 +284,39 @@ async def test_a_remote_that_refuses_for_ever_keeps_the_items_calls_the_mayor_on
         await env.sleep(timedelta(minutes=11))
         assert world.landed == ("sh-1",)
         assert town.post.over == [town.post.letters[0].id]
+
+
+class HeldGates(MergeWorld):
+    """Its gates run until they are let go."""
+
+    held = True
+
+    @activity.defn
+    async def run_gates(self, request: RunGates) -> GateReport:
+        self.gated.append(request.sha)
+        while self.held:
+            activity.heartbeat()
+            await asyncio.sleep(0.05)
+        return PASSED
+
+
+async def test_a_merge_that_is_ended_from_outside_is_begun_again_and_lands_its_changes_once(
+    real_env: WorkflowEnvironment,
+) -> None:
+    """As the Deacon ends one whose code fails (services/wedged.py); the time-skipping server stands still then."""
+    world = HeldGates()
+    async with yard_in(real_env, workers_of(real_env))(world, retry_delay=1) as town:
+        await town.submit(change("sh-1"))
+
+        async def gating() -> bool:
+            return bool(world.gated)
+
+        await eventually(gating, what="the gates to run")
+        await real_env.client.get_workflow_handle(names.merge_id("shop", 1)).terminate("its code fails")
+        world.held = False
+        await town.settled()
+        assert world.landings == [("sh-1",)]
+        assert town.post.letters == [], "one stall is tried again before anybody is told"
 
 
 async def test_a_target_that_moves_at_every_gate_is_not_chased_for_ever_but_escalated(
