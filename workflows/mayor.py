@@ -31,6 +31,7 @@ with workflow.unsafe.imports_passed_through():
 from workflows.herald import Herald
 from workflows.mayor_moves import Moves
 from workflows.patience import Patience
+from workflows.timers import until
 
 CATCH_UP = timedelta(minutes=1)
 SETTLE = timedelta(seconds=5)
@@ -257,7 +258,7 @@ class MayorWorkflow:
         try:
             await workflow.wait_condition(
                 lambda: self._changed or self._patience.exhausted,
-                timeout=None if wake is None else max(wake - workflow.now(), timedelta(0)),
+                timeout=None if wake is None else until(wake),
                 timeout_summary="a move, a reminder or a message is due",
             )
         except TimeoutError:

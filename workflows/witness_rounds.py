@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 from enum import Enum, auto
 
@@ -27,7 +28,7 @@ from workflows.witness_zombies import Zombies
 
 CONFIRM = timedelta(seconds=10)
 """how long a host that missed one watch gets to take another, before it is called lost"""
-STAGGER = timedelta(seconds=1)
+STAGGER = timedelta(milliseconds=500)
 """between waves of agents that died of one cause; a shorter timer of Temporal's fires no sooner (docs/temporal.md)"""
 SETTLED = timedelta(seconds=30)
 """for how long a host is watched that the Deacon has named: what is left over counts as such after a while only"""
@@ -165,15 +166,21 @@ class Rounds:
 
     async def _pass_on(self, fresh: list[Observation]) -> None:
         """Tell the jobs; those whose agents died of one cause in waves, so that they do not all start at once."""
-        wave = wave_size(sum(seen.shared_cause for seen in fresh))
-        passed = 0
-        for seen in fresh:
-            if seen.shared_cause:
-                if passed and passed % wave == 0:
-                    await workflow.sleep(STAGGER, summary="agents that died together start in waves")
-                passed += 1
-            told = await self._hold.judged(seen)
-            if not await tell(names.polecat_id(self._state.rig, seen.bead), "observed", told):
+        together = [seen for seen in fresh if seen.shared_cause]
+        wave = wave_size(len(together))
+        await self._tell([seen for seen in fresh if not seen.shared_cause])
+        for start in range(0, len(together), wave):
+            if start:
+                await workflow.sleep(STAGGER, summary="agents that died together start in waves")
+            await self._tell(together[start : start + wave])
+
+    async def _tell(self, wave: list[Observation]) -> None:
+        """Tell these at once: one after the other, each would cost a round trip."""
+        told = [await self._hold.judged(seen) for seen in wave]
+        jobs = [names.polecat_id(self._state.rig, seen.bead) for seen in told]
+        heard = await asyncio.gather(*(tell(job, "observed", seen) for job, seen in zip(jobs, told, strict=True)))
+        for seen, hears in zip(told, heard, strict=True):
+            if not hears:
                 # A job that does not run any more has no work here.
                 self._state.work.pop(seen.bead, None)
 

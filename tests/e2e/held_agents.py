@@ -6,7 +6,7 @@ import contextlib
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +25,18 @@ TEN = 10
 
 
 @contextlib.contextmanager
-def supervised_town(settings: dict[str, int] = SETTINGS) -> Iterator[QuickTown]:
-    """A town that is up, with the rig `shop`; gone at the end."""
+def supervised_town(
+    settings: dict[str, int] = SETTINGS, environment: Mapping[str, str] | None = None
+) -> Iterator[QuickTown]:
+    """A town that is up, with the rig `shop`; gone at the end.
+
+    Args:
+        environment: variables that its processes get beside the usual ones.
+    """
     with tempfile.TemporaryDirectory(prefix="gt-") as folder:
         living = QuickTown(Path(folder))
         try:
+            living.env |= environment or {}
             living.init()
             living.run("gt", "up", "--timeout", "120", timeout_s=130)
             living.configure(settings)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
+from itertools import pairwise
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 from temporalio.testing import WorkflowEnvironment
 
 from models.health import HealthKind, Thresholds
 from models.jobs import ObservationKind, WitnessStatus
 from models.settings import HealthSettings, RecoverySettings, Settings
 from tests.workflows.conftest import WorkerBuilder
-from tests.workflows.probes import eventually, runs_of, start_job
+from tests.workflows.probes import Job, eventually, runs_of, start_job
 from tests.workflows.witness_world import Post, Watchtower, died, observed, posted, seen_as, started, told
 
 Open = Callable[..., contextlib.AbstractAsyncContextManager[Post]]
@@ -48,6 +50,30 @@ async def test_an_observation_is_passed_on_at_once(env: WorkflowEnvironment, pos
         job = await start_job(env, "sh-1")
         await town.start(started("sh-1"))
         assert await observed(job) == [(1, ObservationKind.DIED)]
+
+
+async def test_agents_that_died_of_one_cause_are_told_of_in_three_waves_within_a_second(
+    env: WorkflowEnvironment, post: Open
+) -> None:
+    beads = [f"sh-{number}" for number in range(9)]
+    deaths = [died(bead, exit_code=None, shared_cause=True) for bead in beads]
+    async with post(Watchtower(seen={"h1": deaths})) as town:
+        jobs = [await start_job(env, bead) for bead in beads]
+        for bead in beads:
+            await town.start(started(bead))
+        for job in jobs:
+            assert await observed(job) == [(1, ObservationKind.DIED)]
+        heard = sorted([await heard_at(job) for job in jobs])
+        gaps = [(later - sooner).total_seconds() for sooner, later in pairwise(heard)]
+        assert [round(gap, 1) for gap in gaps if gap > 0.3] == [pytest.approx(0.5, abs=0.2)] * 2
+
+
+async def heard_at(job: Job) -> datetime:
+    """When the job was first told something."""
+    async for event in job.fetch_history_events():
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED:
+            return event.event_time.ToDatetime()
+    raise AssertionError("it was told nothing")
 
 
 async def test_an_outstanding_observation_is_passed_on_once_an_interval_until_it_is_gone(
