@@ -15,6 +15,8 @@ from temporalio.client import Client
 from temporalio.worker import Interceptor, Worker, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
+from services.query_guard import QueryGuard
+
 log = logging.getLogger(__name__)
 
 DRAIN = timedelta(seconds=10)
@@ -67,7 +69,7 @@ def new_worker(
         task_queue=queue,
         activities=activities,
         workflows=workflows,
-        workflow_runner=runner or SandboxedWorkflowRunner(),
+        workflow_runner=QueryGuard(runner or SandboxedWorkflowRunner()),
         activity_executor=ThreadPoolExecutor(at_once, thread_name_prefix=queue) if threads else None,
         max_concurrent_activities=at_once,
         interceptors=[interceptor],

@@ -20,6 +20,7 @@ from models import names
 from models.errors import ErrorCode, GtError
 from models.settings import DeadmanSettings
 from services import long_lived
+from services.patient_queries import PatientQueries
 from services.programs import SEARCH_ATTRIBUTES
 from services.schedules import keep_deadman, keep_schedules
 from services.town import Town
@@ -56,6 +57,7 @@ async def connect(
                 identity=identity,
                 lazy=lazy,
                 runtime=runtime,
+                interceptors=[PatientQueries()],
             )
     except (RuntimeError, TimeoutError):
         hint = f"is it up at {address}?" if town.file.temporal.external else "gt up"

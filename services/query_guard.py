@@ -1,0 +1,91 @@
+"""Keeps a query from moving a workflow on.
+
+A query that waits for a worker is answered from the history as it is then. That may end with messages that no
+workflow task has taken in yet; the SDK takes them in for the query, at the time of the last task, keeps the
+workflow so in memory, and the task that comes for them finds nothing new. A replay takes them in at the time of
+that task, so whatever was decided by the clock may be decided otherwise, and the workflow does not replay any
+more. Here such a query is refused, which puts the workflow out of memory, and the asker asks again
+(`services.patient_queries`, docs/decisions/0020).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from temporalio.bridge.proto.workflow_activation import WorkflowActivation
+from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
+from temporalio.converter import SerializationContext, StorageDriverStoreContext
+from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
+from temporalio.workflow import Info
+
+from services.patient_queries import NOT_CAUGHT_UP
+
+log = logging.getLogger(__name__)
+
+
+class QueryGuard(WorkflowRunner):
+    """Runs workflows in `inner`, and none by a query.
+
+    Attributes:
+        refused: how many queries were.
+    """
+
+    def __init__(self, inner: WorkflowRunner) -> None:
+        self._inner = inner
+        self.refused = 0
+
+    def prepare_workflow(self, defn: Any) -> None:
+        self._inner.prepare_workflow(defn)
+
+    def set_worker_level_failure_exception_types(self, types: Sequence[type[BaseException]]) -> None:
+        self._inner.set_worker_level_failure_exception_types(types)
+
+    def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
+        return _Guarded(self._inner.create_instance(det), self)
+
+
+class _Seen(NamedTuple):
+    """Of the history, as the last activation had it."""
+
+    task_started_ns: int
+    events: int
+
+    @classmethod
+    def by(cls, activation: WorkflowActivation) -> _Seen:
+        return cls(activation.timestamp.ToNanoseconds(), activation.history_length)
+
+
+class _Guarded(WorkflowInstance):
+    def __init__(self, inner: WorkflowInstance, guard: QueryGuard) -> None:
+        self._inner = inner
+        self._guard = guard
+        self._seen: _Seen | None = None
+
+    def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
+        before, self._seen = self._seen, _Seen.by(act)
+        if before is None or act.is_replaying or not _is_news(before, self._seen):
+            return self._inner.activate(act)
+        self._guard.refused += 1
+        log.info("a query of %s waits for a workflow task", self._inner.get_info().workflow_id)
+        refusal = WorkflowActivationCompletion(run_id=act.run_id)
+        refusal.failed.failure.message = NOT_CAUGHT_UP
+        return refusal
+
+    def get_serialization_context(self, command_info: Any) -> SerializationContext | None:
+        return self._inner.get_serialization_context(command_info)
+
+    def get_external_store_context(self, command_info: Any) -> StorageDriverStoreContext:
+        return self._inner.get_external_store_context(command_info)
+
+    def get_info(self) -> Info:
+        return self._inner.get_info()
+
+    def get_thread_id(self) -> int | None:
+        return self._inner.get_thread_id()
+
+
+def _is_news(before: _Seen, now: _Seen) -> bool:
+    """Whether there are new events without a new workflow task: each task starts later than the one before."""
+    return now.task_started_ns == before.task_started_ns and now.events > before.events
