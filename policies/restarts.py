@@ -18,8 +18,9 @@ JITTER = 0.4
 """width of the jitter around a delay: 0.8 to 1.2 times"""
 
 
-WAVES = 3
-"""in which agents that died of one cause come back: the last within seconds, however many there are"""
+WAVES = 2
+"""in which agents that died of one cause come back: with a third, a second later, the last of ten were told of
+after 3.2 s, not 2 (docs/watchdog-chain.md)"""
 
 
 def wave_size(together: int) -> int:

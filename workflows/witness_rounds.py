@@ -28,7 +28,7 @@ from workflows.witness_zombies import Zombies
 
 CONFIRM = timedelta(seconds=10)
 """how long a host that missed one watch gets to take another, before it is called lost"""
-STAGGER = timedelta(milliseconds=500)
+STAGGER = timedelta(seconds=1)
 """between waves of agents that died of one cause; a shorter timer of Temporal's fires no sooner (docs/temporal.md)"""
 SETTLED = timedelta(seconds=30)
 """for how long a host is watched that the Deacon has named: what is left over counts as such after a while only"""
