@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.town_checks import HostCheckActivities
     from models import names
     from models.merging import PauseRequest
-    from models.supervision import CheckResult, LookAt, LookedAround, TownFacts
+    from models.supervision import CheckResult, LookAt, LookedAround, TownFacts, Wedged
     from policies import town_checks
     from policies.town_checks import TownMemory
     from policies.watchdog import Limits
@@ -23,6 +23,7 @@ with workflow.unsafe.imports_passed_through():
 from workflows.messages import tell
 
 RESCUE = timedelta(seconds=40)
+RESCUED_AT_ONCE = 10
 
 
 class TownChecks:
@@ -82,21 +83,32 @@ class TownChecks:
             await tell(names.witness_id(rig), "look_at", LookAt(host=host))
 
     async def rescue_wedged(self) -> None:
-        """Set jobs and merges going again whose code fails; what cannot be done now is tried in the next cycle."""
-        for wedged in self.memory.wedged.owed:
-            try:
-                ended = await workflow.execute_activity_method(
-                    TownActivities.rescue,
-                    wedged,
-                    summary=f"its code fails: {wedged.workflow_id}"[:200],
-                    **options.pings(RESCUE),
-                )
-            except ActivityError as error:
-                if is_cancelled_exception(error):
-                    raise
-                workflow.logger.error("%s cannot be set going again: %s", wedged.workflow_id, error.cause)
-            else:
-                self.memory = self.memory.model_copy(update={"wedged": self.memory.wedged.done(wedged, ended=ended)})
+        """Set jobs and merges going again whose code fails, some at a time, until no attempt helps.
+
+        Then nobody answers who could do it, and the next cycle tries again: this one must come to its end.
+        """
+        owed = self.memory.wedged.owed
+        for start in range(0, len(owed), RESCUED_AT_ONCE):
+            some = owed[start : start + RESCUED_AT_ONCE]
+            if not any(await asyncio.gather(*(self._rescue(wedged) for wedged in some))):
+                return
+
+    async def _rescue(self, wedged: Wedged) -> bool:
+        """Returns: whether it was done."""
+        try:
+            ended = await workflow.execute_activity_method(
+                TownActivities.rescue,
+                wedged,
+                summary=f"its code fails: {wedged.workflow_id}"[:200],
+                **options.pings(RESCUE),
+            )
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            workflow.logger.error("%s cannot be set going again: %s", wedged.workflow_id, error.cause)
+            return False
+        self.memory = self.memory.model_copy(update={"wedged": self.memory.wedged.done(wedged, ended=ended)})
+        return True
 
     # --- verdicts -----------------------------------------------------------------------------
 

@@ -287,3 +287,19 @@ async def test_what_cannot_be_set_going_again_now_is_tried_again_although_nothin
         await here.pass_time(timedelta(minutes=3))
         assert len(world.rescues) == done
         assert told(world) == []
+
+
+async def test_many_jobs_are_set_going_again_in_one_cycle_and_where_nobody_answers_the_cycle_still_ends(
+    town: Open,
+) -> None:
+    many = tuple(Wedged(workflow_id=names.polecat_id("shop", f"sh-{number}"), run_id="r1") for number in range(25))
+    world = TownWorld(wedged=many, rescue_fails=True)
+    async with town(world) as here:
+        await here.pass_time(timedelta(seconds=30))
+        cycles = (await here.status()).cycles
+        assert len(world.rescues) == 10 * cycles, "ten in each cycle, then nobody is asked any more"
+        world.rescue_fails = False
+        world.rescues.clear()
+        await here.pass_time(timedelta(minutes=2))
+        assert set(world.rescues) == set(many)
+        assert len(world.rescues) == len(many)
