@@ -26,15 +26,10 @@ log = logging.getLogger(__name__)
 
 
 class QueryGuard(WorkflowRunner):
-    """Runs workflows in `inner`, and none by a query.
-
-    Attributes:
-        refused: how many queries were.
-    """
+    """Runs workflows in `inner`, and none by a query."""
 
     def __init__(self, inner: WorkflowRunner) -> None:
         self._inner = inner
-        self.refused = 0
 
     def prepare_workflow(self, defn: Any) -> None:
         self._inner.prepare_workflow(defn)
@@ -43,7 +38,7 @@ class QueryGuard(WorkflowRunner):
         self._inner.set_worker_level_failure_exception_types(types)
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
-        return _Guarded(self._inner.create_instance(det), self)
+        return _Guarded(self._inner.create_instance(det))
 
 
 class _Seen(NamedTuple):
@@ -58,16 +53,14 @@ class _Seen(NamedTuple):
 
 
 class _Guarded(WorkflowInstance):
-    def __init__(self, inner: WorkflowInstance, guard: QueryGuard) -> None:
+    def __init__(self, inner: WorkflowInstance) -> None:
         self._inner = inner
-        self._guard = guard
         self._seen: _Seen | None = None
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
         before, self._seen = self._seen, _Seen.by(act)
         if before is None or act.is_replaying or not _is_news(before, self._seen):
             return self._inner.activate(act)
-        self._guard.refused += 1
         log.info("a query of %s waits for a workflow task", self._inner.get_info().workflow_id)
         refusal = WorkflowActivationCompletion(run_id=act.run_id)
         refusal.failed.failure.message = NOT_CAUGHT_UP

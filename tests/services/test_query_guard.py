@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from temporalio import workflow
 from temporalio.client import Client, WorkflowHandle, WorkflowQueryFailedError
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker, WorkflowRunner
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from activities.interceptor import ActivityConduct
+from services.founding import create_town
 from services.patient_queries import NOT_CAUGHT_UP, PatientQueries
-from services.query_guard import QueryGuard
+from services.polling import new_worker
+from services.temporal import connect
+from services.town import find_town
 from tests.temporal_server import dev_server
 
 pytestmark = pytest.mark.timeout(180)
@@ -51,21 +56,28 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         yield opened
 
 
-@contextlib.asynccontextmanager
-async def working(client: Client, runner: WorkflowRunner) -> AsyncIterator[None]:
-    async with Worker(
+def plain(client: Client) -> Worker:
+    """A worker as the SDK makes it."""
+    return Worker(client, task_queue=QUEUE, workflows=[Clerk], workflow_runner=UnsandboxedWorkflowRunner())
+
+
+def ours(client: Client) -> Worker:
+    """A worker as the town makes it."""
+    return new_worker(
         client,
-        task_queue=QUEUE,
+        QUEUE,
+        [],
+        1,
+        interceptor=ActivityConduct(),
+        threads=False,
         workflows=[Clerk],
-        workflow_runner=runner,
-        sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
-    ):
-        yield
+        runner=UnsandboxedWorkflowRunner(),
+    )
 
 
 async def asked_while_nobody_works(client: Client) -> tuple[WorkflowHandle[Clerk, None], asyncio.Task[list[str]]]:
     """A clerk whom a query waits for, and after that a signal; no worker runs."""
-    async with working(client, UnsandboxedWorkflowRunner()):
+    async with plain(client):
         clerk = await client.start_workflow(Clerk.run, id=f"clerk-{uuid.uuid4()}", task_queue=QUEUE)
         assert await clerk.query(Clerk.heard) == []
     query = asyncio.create_task(clerk.query(Clerk.heard, rpc_timeout=timedelta(seconds=20)))
@@ -75,7 +87,7 @@ async def asked_while_nobody_works(client: Client) -> tuple[WorkflowHandle[Clerk
 
 
 async def replayed(client: Client, clerk: WorkflowHandle[Clerk, None]) -> list[str]:
-    async with working(client, UnsandboxedWorkflowRunner()):
+    async with plain(client):
         return await clerk.query(Clerk.heard)
 
 
@@ -84,7 +96,7 @@ async def test_without_a_guard_a_query_moves_the_workflow_on_at_a_time_that_no_r
     client = await Client.connect(f"127.0.0.1:{port}", data_converter=pydantic_data_converter)
     for _ in range(ROUNDS):
         clerk, query = await asked_while_nobody_works(client)
-        async with working(client, UnsandboxedWorkflowRunner()):
+        async with plain(client):
             await query
             first = await clerk.query(Clerk.heard)
         if first != await replayed(client, clerk):
@@ -92,32 +104,39 @@ async def test_without_a_guard_a_query_moves_the_workflow_on_at_a_time_that_no_r
     raise AssertionError("a query did not move the workflow on in any round")
 
 
-async def test_with_a_guard_such_a_query_is_asked_again_and_what_was_heard_replays(port: int) -> None:
+async def test_our_worker_refuses_such_a_query_our_client_asks_again_and_what_was_heard_replays(
+    port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="services.query_guard")
     client = await Client.connect(
         f"127.0.0.1:{port}", data_converter=pydantic_data_converter, interceptors=[PatientQueries()]
     )
-    guard = QueryGuard(UnsandboxedWorkflowRunner())
     for _ in range(ROUNDS):
         clerk, query = await asked_while_nobody_works(client)
-        async with working(client, guard):
+        async with ours(client):
             answer = await query
             first = await clerk.query(Clerk.heard)
         assert len(first) == 1
         assert answer in ([], first)
         assert first == await replayed(client, clerk)
-        if guard.refused:
+        if clerk.id in caplog.text:
             return
     raise AssertionError("the query never came before the task")
 
 
 async def test_who_does_not_ask_again_is_told_to(port: int) -> None:
     client = await Client.connect(f"127.0.0.1:{port}", data_converter=pydantic_data_converter)
-    guard = QueryGuard(UnsandboxedWorkflowRunner())
     for _ in range(ROUNDS):
         _, query = await asked_while_nobody_works(client)
-        async with working(client, guard):
+        async with ours(client):
             (answer,) = await asyncio.gather(query, return_exceptions=True)
         if isinstance(answer, WorkflowQueryFailedError):
             assert answer.message == NOT_CAUGHT_UP
             return
     raise AssertionError("the query never came before the task")
+
+
+async def test_the_client_of_a_town_asks_again(tmp_path: Path) -> None:
+    create_town(tmp_path, "test", "embedded")
+    client = await connect(find_town(tmp_path), lazy=True)
+    assert [type(each) for each in client.config()["interceptors"]] == [PatientQueries]
