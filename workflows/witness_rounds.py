@@ -175,14 +175,19 @@ class Rounds:
             await self._tell(together[start : start + wave])
 
     async def _tell(self, wave: list[Observation]) -> None:
-        """Tell these at once: one after the other, each would cost a round trip."""
-        told = [await self._hold.judged(seen) for seen in wave]
-        jobs = [names.polecat_id(self._state.rig, seen.bead) for seen in told]
-        heard = await asyncio.gather(*(tell(job, "observed", seen) for job, seen in zip(jobs, told, strict=True)))
-        for seen, hears in zip(told, heard, strict=True):
-            if not hears:
+        """Tell these at once: one job after the other, each would cost a round trip."""
+        by_bead: dict[str, list[Observation]] = {}
+        for seen in wave:
+            by_bead.setdefault(seen.bead, []).append(await self._hold.judged(seen))
+        await asyncio.gather(*(self._tell_job(bead, told) for bead, told in by_bead.items()))
+
+    async def _tell_job(self, bead: str, told: list[Observation]) -> None:
+        """In order: of two signals that are sent at once the second may come first, and an end ends what was asked."""
+        for seen in told:
+            if not await tell(names.polecat_id(self._state.rig, bead), "observed", seen):
                 # A job that does not run any more has no work here.
-                self._state.work.pop(seen.bead, None)
+                self._state.work.pop(bead, None)
+                return
 
     async def _judge_policy(self, report: WatchReport) -> None:
         """The rig's own diagnosis failed, and the built-in one judges in its place: a person should mend it."""

@@ -68,6 +68,24 @@ async def test_agents_that_died_of_one_cause_are_told_of_in_two_waves_a_second_a
         assert [round(gap, 1) for gap in gaps if gap > 0.3] == [pytest.approx(1.0, abs=0.3)]
 
 
+async def test_what_one_agent_said_is_told_in_its_order_however_many_jobs_are_told(
+    env: WorkflowEnvironment, post: Open
+) -> None:
+    """An end that came before the call for help would end the call."""
+    beads = [f"sh-{number}" for number in range(8)]
+    said = [
+        died(bead, kind=kind, intent=intent)
+        for bead in beads
+        for kind, intent in ((ObservationKind.HELP, "help/1.json"), (ObservationKind.DONE, "done.json"))
+    ]
+    async with post(Watchtower(seen={"h1": said})) as town:
+        jobs = [await start_job(env, bead) for bead in beads]
+        for bead in beads:
+            await town.start(started(bead))
+        for job in jobs:
+            assert await observed(job, 2) == [(1, ObservationKind.HELP), (1, ObservationKind.DONE)]
+
+
 async def heard_at(job: Job) -> datetime:
     """When the job was first told something."""
     async for event in job.fetch_history_events():
