@@ -14,7 +14,7 @@ from temporalio.testing import WorkflowEnvironment
 from models.health import HealthKind, Thresholds
 from models.jobs import ObservationKind, WitnessStatus
 from models.settings import HealthSettings, RecoverySettings, Settings
-from tests.workflows.conftest import WorkerBuilder
+from tests.workflows.conftest import WorkerBuilder, workers_of
 from tests.workflows.probes import Job, eventually, runs_of, start_job
 from tests.workflows.witness_world import Post, Watchtower, died, observed, posted, seen_as, started, told
 
@@ -69,17 +69,17 @@ async def test_agents_that_died_of_one_cause_are_told_of_in_two_waves_a_second_a
 
 
 async def test_what_one_agent_said_is_told_in_its_order_however_many_jobs_are_told(
-    env: WorkflowEnvironment, post: Open
+    real_env: WorkflowEnvironment,
 ) -> None:
-    """An end that came before the call for help would end the call."""
+    """An end that came before the call for help would end the call; the time-skipping server swaps no signals."""
     beads = [f"sh-{number}" for number in range(8)]
     said = [
         died(bead, kind=kind, intent=intent)
         for bead in beads
         for kind, intent in ((ObservationKind.HELP, "help/1.json"), (ObservationKind.DONE, "done.json"))
     ]
-    async with post(Watchtower(seen={"h1": said})) as town:
-        jobs = [await start_job(env, bead) for bead in beads]
+    async with posted(real_env, workers_of(real_env), Watchtower(seen={"h1": said})) as town:
+        jobs = [await start_job(real_env, bead) for bead in beads]
         for bead in beads:
             await town.start(started(bead))
         for job in jobs:
