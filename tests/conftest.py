@@ -55,9 +55,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Name what fails at once: a run that is ended from outside tells nothing more."""
+    """Tell at once what fails and why: a run that is ended from outside tells nothing more."""
     if report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
-        print(f"\n{report.nodeid} failed ({report.when}) after {report.duration:.0f} s", flush=True)
+        crash = getattr(report.longrepr, "reprcrash", None)
+        why = f"\n{crash}" if crash is not None else ""
+        print(f"\n{report.nodeid} failed ({report.when}) after {report.duration:.0f} s{why}", flush=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
