@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger.store import Ledger
+from models.errors import ErrorCode, GtError
 from services.supervision import ServiceState, service_states
 from services.town import Town, find_town
 
@@ -26,10 +27,18 @@ class CommandFailed(AssertionError):
 
 
 def wait_until(what: str, holds: Callable[[], Any], timeout_s: float = 60.0) -> Any:
-    """Poll `holds` until it is true; return its value. AssertionError after `timeout_s`."""
+    """Poll `holds` until it is true; return its value. AssertionError after `timeout_s`.
+
+    While the ledger does not answer, as one that has just been started, nothing is true yet.
+    """
     deadline = time.monotonic() + timeout_s
     while True:
-        value = holds()
+        try:
+            value = holds()
+        except GtError as error:
+            if error.code is not ErrorCode.LEDGER_UNREACHABLE:
+                raise
+            value = None
         if value:
             return value
         if time.monotonic() > deadline:
