@@ -8,12 +8,15 @@ from typing import Any, Final
 from temporalio.client import Interceptor, OutboundInterceptor, QueryWorkflowInput, WorkflowQueryFailedError
 
 NOT_CAUGHT_UP: Final = "a worker has just taken this workflow over and has messages of it to read first: ask again"
-TIMES: Final = 10
-AGAIN_S: Final = 0.1
+TIMES: Final = 50
+AGAIN_S: Final = 0.2
 
 
 class PatientQueries(Interceptor):
-    """A client that asks again, for a second, when it is told NOT_CAUGHT_UP."""
+    """A client that asks again, for ten seconds, when it is told NOT_CAUGHT_UP.
+
+    The task that is due may have to wait for the time limit of one that a killed worker had begun.
+    """
 
     def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
         return _Patient(super().intercept_client(next))
