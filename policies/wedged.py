@@ -56,7 +56,7 @@ class WedgedMemory(Frozen):
 
 def _check(workflow_id: str, *, failing: bool) -> CheckResult:
     role, rig, _ = workflow_id.split("/")
-    mend = f"gt polecat recover --rig {rig}" if role == "polecat" else f"gt refinery restart --rig {rig}"
+    mend = f"gt polecat recover --rig {rig}" if role == "polecat" else f"gt refinery queue --rig {rig}"
     return CheckResult(
         name="wedged",
         subject=workflow_id,

@@ -47,7 +47,7 @@ def test_it_is_over_when_it_does_not_fail_any_more_and_no_look_ends_nothing() ->
     assert failing(memory.found(None), told) == [MERGE.workflow_id]
     (check,) = memory.found(()).checks({told: "e"})
     assert check.ok
-    assert "gt refinery restart --rig shop" in check.hint
+    assert "gt refinery queue --rig shop" in check.hint
 
 
 def test_a_run_that_was_ended_and_is_still_listed_is_not_one_that_fails_again() -> None:
