@@ -8,10 +8,12 @@ from datetime import timedelta
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowUpdateFailedError
 from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.crash_points import crash_point
 from models import names
+from models.errors import ErrorCode
 from models.escalations import Escalation, EscalationCleared
 from models.jobs import WorkflowIds
 from models.supervision import DeaconLook, RestartWorkflow, Wedged
@@ -103,11 +105,13 @@ class TownActivities:
 
         Raises:
             RPCError, TimeoutError: Temporal or a dispatcher does not answer; retrying helps.
+            WorkflowUpdateFailedError: its job cannot be begun again now, as while the ledger is down.
         """
         try:
             return await rescuing.rescue(self._client, wedged, "the Deacon: its code fails")
         except WorkflowUpdateFailedError as error:
-            # Its bead is closed, or on its way: then there is nothing to begin again.
+            if not _is_final(error):
+                raise
             activity.logger.warning("%s is not begun again: %s", wedged.workflow_id, error.cause)
             return True
 
@@ -119,3 +123,9 @@ class TownActivities:
                 return False
             raise
         return description.status is WorkflowExecutionStatus.RUNNING
+
+
+def _is_final(refusal: WorkflowUpdateFailedError) -> bool:
+    """Whether there is nothing to begin again: the bead is closed, or gone."""
+    cause = refusal.cause
+    return isinstance(cause, ApplicationError) and cause.type in {ErrorCode.REFUSED.value, ErrorCode.NOT_FOUND.value}

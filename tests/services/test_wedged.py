@@ -8,11 +8,14 @@ from datetime import timedelta
 
 import pytest
 from temporalio import workflow
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from activities.town import TownActivities
 from models import names
+from models.errors import ErrorCode
 from models.jobs import JobOrder, SlingResult
 from models.names import WorkflowType
 from models.records import JobState
@@ -23,6 +26,8 @@ from tests.temporal_server import client_of, dev_server
 
 pytestmark = pytest.mark.timeout(180)
 
+ANSWERS = {"sh-closed": ErrorCode.REFUSED, "sh-unread": ErrorCode.LEDGER_UNREACHABLE}
+"""beads whose job the dispatcher does not begin again, and why"""
 FOUND_S = 90.0
 """five tries of a task take about half a minute"""
 
@@ -54,6 +59,8 @@ class Dispatcher:
 
     @workflow.update
     async def rebuild(self, order: JobOrder) -> SlingResult:
+        if order.bead in ANSWERS:
+            raise ApplicationError("no", type=ANSWERS[order.bead].value, non_retryable=True)
         self._rebuilt.append(order.bead)
         return SlingResult(bead=order.bead, workflow_id="", state=JobState.WAITING)
 
@@ -146,3 +153,15 @@ async def test_without_a_dispatcher_it_is_an_error_that_a_retry_may_mend(client:
     await client.get_workflow_handle(job.workflow_id).terminate()
     with pytest.raises(RPCError, match="not found"):
         await wedged.rescue(client, job, "its code fails")
+
+
+async def test_a_job_of_a_closed_bead_is_over_and_one_that_cannot_be_read_now_stays_owed(
+    client: Client, rig: str
+) -> None:
+    for bead in ANSWERS:
+        await begin(client, names.polecat_id(rig, bead), WorkflowType.POLECAT, sound=True)
+        await client.get_workflow_handle(names.polecat_id(rig, bead)).terminate()
+    activities = TownActivities(client)
+    assert await activities.rescue(Wedged(workflow_id=names.polecat_id(rig, "sh-closed"), run_id="r1"))
+    with pytest.raises(WorkflowUpdateFailedError):
+        await activities.rescue(Wedged(workflow_id=names.polecat_id(rig, "sh-unread"), run_id="r1"))
