@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import logging
 import sys
-from functools import partial
 from pathlib import Path
 
 from temporalio.client import Client
@@ -42,7 +41,8 @@ from services.alert_files import AlertFiles
 from services.polling import activities_of, new_worker, run_until_stopped
 from services.programs import WORKER, lock_path
 from services.town import Town, find_town
-from workflows.registry import WORKFLOWS, workflow_runner
+from workflows.registry import WORKFLOWS
+from workflows.sandbox import workflow_runner
 
 THREADS = 20
 WATCHES = 200
@@ -107,8 +107,8 @@ async def serve(town: Town, host_only: bool) -> None:
     def open_ledger() -> Ledger:
         return Ledger.open(town.ledger_url())
 
-    keep = worker_life.register_patiently if host_only else partial(worker_life.keep_started, client)
-    beside = [worker_life.show_readiness(client, town, identity, queues), keep(town, open_ledger)]
+    keep = worker_life.register_patiently if host_only else worker_life.keep_started
+    beside = [worker_life.show_readiness(client, town, identity, queues), keep(client, town, open_ledger)]
     await run_until_stopped(workers, beside)
     readiness.retract(town)
 

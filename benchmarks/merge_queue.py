@@ -40,7 +40,7 @@ from tests.temporal_server import client_of, dev_server
 from workflows.merge import MergeWorkflow
 from workflows.refinery import RefineryWorkflow
 from workflows.refinery_state import RefineryState
-from workflows.registry import workflow_runner
+from workflows.sandbox import workflow_runner
 
 CHANGES = 40
 BAD_SHARE = 0.1

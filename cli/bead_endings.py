@@ -115,10 +115,9 @@ def _wake(town: Town, rigs: set[str]) -> None:
 
     async def tell() -> None:
         from services.temporal import connect as connect_client
+        from services.temporal import wake_dispatchers
 
-        client = await connect_client(town, timeout_s=WAKE_S)
-        for rig in sorted(rigs):
-            await client.get_workflow_handle(names.dispatch_id(rig)).signal("wake")
+        await wake_dispatchers(await connect_client(town, timeout_s=WAKE_S), sorted(rigs))
 
     async def tell_in_time() -> None:
         await asyncio.wait_for(tell(), WAKE_S)

@@ -6,6 +6,7 @@ The only place that names the data converter for clients.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 from temporalio.api.enums.v1 import IndexedValueType
@@ -14,7 +15,7 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfigProfile
 from temporalio.runtime import Runtime
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import GrpcCompression, RPCError, RPCStatusCode
 
 from models import names
 from models.errors import ErrorCode, GtError
@@ -67,7 +68,9 @@ async def connect(
 def _where(town: Town) -> dict[str, Any]:
     section = town.file.temporal
     if not section.external:
-        return {"target_host": town.temporal_address, "namespace": section.namespace}
+        # Nothing of it leaves the machine: compressing costs more than it saves (docs/decisions/0021).
+        plain = GrpcCompression.NONE
+        return {"target_host": town.temporal_address, "namespace": section.namespace, "grpc_compression": plain}
     try:
         profile = ClientConfigProfile.load(section.profile).to_client_connect_config()
     except RuntimeError as error:
@@ -124,6 +127,22 @@ async def start_rig_workflows(client: Client, rig: str) -> None:
         GtError: INVALID_NAME for a name that no rig can have, TEMPORAL_UNREACHABLE when the server does not answer.
     """
     await _start(client, names.dispatch_id(rig), names.refinery_id(rig), names.witness_id(rig))
+
+
+async def wake_dispatchers(client: Client, rigs: Iterable[str]) -> None:
+    """Tell Dispatchers that the record has changed; a rig that has none is passed over.
+
+    Without it they see what changed within a minute.
+
+    Raises:
+        GtError: TEMPORAL_UNREACHABLE when the server does not answer.
+    """
+    for rig in rigs:
+        try:
+            await client.get_workflow_handle(names.dispatch_id(rig)).signal("wake")
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise _unreachable(error) from error
 
 
 async def _start(client: Client, *workflow_ids: str) -> None:

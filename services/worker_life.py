@@ -34,6 +34,7 @@ from services.temporal import (
     start_rig_workflows,
     start_schedules,
     start_town_workflows,
+    wake_dispatchers,
 )
 from services.town import Town
 
@@ -187,17 +188,21 @@ async def keep_started(client: Client, town: Town, open_ledger: Callable[[], Led
 
 
 async def _start_new_rigs(client: Client, ledger: Ledger, started: set[str]) -> None:
-    """Start the workflows of every rig that is not in `started` yet, and of those to come; returns never."""
+    """Start the workflows of every rig that is not in `started` yet, and of those to come; returns never.
+
+    A Dispatcher that ran already may have read the record before this host was in it.
+    """
     while True:
         for rig in await asyncio.to_thread(ledger.rigs):
             if rig.name not in started:
                 await start_rig_workflows(client, rig.name)
+                await wake_dispatchers(client, [rig.name])
                 started.add(rig.name)
         await asyncio.sleep(RIGS_EVERY_S)
 
 
-async def register_patiently(town: Town, open_ledger: Callable[[], Ledger]) -> None:
-    """Make this host known, so that the town's rigs place work here; asked again until the record answers."""
+async def register_patiently(client: Client, town: Town, open_ledger: Callable[[], Ledger]) -> None:
+    """Make this host known, so that the town's rigs place work here; tried again until record and Temporal answer."""
     if town.file.store.engine is StoreEngine.EMBEDDED:
         log.warning("no work is placed on %s: another machine's embedded ledger is out of reach", town.file.host)
         return
@@ -207,6 +212,7 @@ async def register_patiently(town: Town, open_ledger: Callable[[], Ledger]) -> N
             ledger = await asyncio.to_thread(open_ledger)
             try:
                 await asyncio.to_thread(_register_host, town, ledger)
+                await wake_dispatchers(client, [rig.name for rig in await asyncio.to_thread(ledger.rigs)])
             finally:
                 await asyncio.to_thread(ledger.close)
         except GtError as error:

@@ -1,10 +1,8 @@
-"""Every workflow class that a worker registers, and the sandbox that they run in."""
+"""Every workflow class that a worker registers."""
 
 from __future__ import annotations
 
 from typing import Final
-
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from workflows.boot import BootWorkflow
 from workflows.cleanup import CleanupWorkflow
@@ -18,29 +16,6 @@ from workflows.polecat import PolecatWorkflow
 from workflows.refinery import RefineryWorkflow
 from workflows.upkeep import UpkeepWorkflow
 from workflows.witness import WitnessWorkflow
-
-PASSED_THROUGH: Final = (
-    "models",
-    "policies",
-    "activities",
-    "pydantic",
-    "pydantic_core",
-    "workflows.deacon_state",
-    "workflows.job_state",
-    "workflows.dispatch_state",
-    "workflows.mayor_case",
-    "workflows.mayor_state",
-    "workflows.witness_state",
-    "workflows.options",
-    "workflows.labels",
-    "workflows.refinery_state",
-    "workflows.merge_queue",
-    "workflows.queue_view",
-    "workflows.gate_tallies",
-)
-"""Imported once per process. Workflow classes themselves are loaded anew for each run, so that
-no state of one leaks into another; data classes and pure functions cannot leak and are costly to
-rebuild."""
 
 WORKFLOWS: Final[list[type]] = [
     BootWorkflow,
@@ -56,8 +31,3 @@ WORKFLOWS: Final[list[type]] = [
     UpkeepWorkflow,
     WitnessWorkflow,
 ]
-
-
-def workflow_runner() -> SandboxedWorkflowRunner:
-    """The sandbox for workers, tests and replays alike."""
-    return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH))

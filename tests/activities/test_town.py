@@ -24,7 +24,7 @@ from models.jobs import WorkflowIds
 from models.supervision import RestartWorkflow
 from workflows.labels import SEARCH_ATTRIBUTES
 from workflows.mayor import MayorWorkflow
-from workflows.registry import workflow_runner
+from workflows.sandbox import workflow_runner
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from models.town import TownPaths
 from services import long_lived
 from tests.temporal_server import client_of, dev_server
 from workflows.refinery import RefineryWorkflow
-from workflows.registry import workflow_runner
+from workflows.sandbox import workflow_runner
 
 
 async def look(root: Path) -> HostSigns:

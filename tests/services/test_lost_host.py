@@ -23,7 +23,7 @@ from tests.temporal_server import client_of, dev_server
 from tests.workflows.merge_world import rig
 from tests.workflows.probes import Record, eventually
 from tests.workflows.witness_world import DOUBLES, DeaconDouble, DispatchDouble, MayorsDesk, Witness, started
-from workflows.registry import workflow_runner
+from workflows.sandbox import workflow_runner
 from workflows.witness import WitnessWorkflow
 from workflows.witness_state import WitnessState
 

@@ -31,7 +31,7 @@ from tests.temporal_server import client_of, dev_server
 from workflows.boot import BootWorkflow
 from workflows.deacon import DeaconWorkflow
 from workflows.deadman import DeadmanWorkflow
-from workflows.registry import workflow_runner
+from workflows.sandbox import workflow_runner
 
 
 @pytest.fixture(scope="module")

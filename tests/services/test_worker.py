@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import importlib
 import inspect
 import os
@@ -29,6 +30,7 @@ from services.programs import WORKER
 from services.supervision import service_states
 from services.temporal import connect
 from services.town import Town
+from services.worker_life import register_patiently
 from tests.services.conftest import eventually
 from workflows.registry import WORKFLOWS
 
@@ -79,10 +81,39 @@ async def test_a_rig_that_is_added_later_gets_its_workflows(running_town: Town) 
     try:
         rig = Rig(name="late", url="file:///nowhere", prefix="lt", branch="main", created_at=datetime.now(UTC))
         await asyncio.to_thread(ledger.add_rig, rig)
-        assert [host.name for host in await asyncio.to_thread(ledger.hosts)] == [running_town.file.host]
+        assert running_town.file.host in {host.name for host in await asyncio.to_thread(ledger.hosts)}
     finally:
         await asyncio.to_thread(ledger.close)
     await eventually("the rig's dispatcher", lambda: exists(client, names.dispatch_id("late")))
+
+
+async def test_a_new_host_is_told_to_the_dispatchers_once_it_is_recorded(running_town: Town) -> None:
+    client = await connect(running_town)
+    file = running_town.file.model_copy(update={"host": "second"})
+
+    def open_ledger() -> Ledger:
+        return Ledger.open(running_town.ledger_url())
+
+    ledger = await asyncio.to_thread(open_ledger)
+    try:
+        rig = Rig(name="glad", url="file:///nowhere", prefix="gl", branch="main", created_at=datetime.now(UTC))
+        await asyncio.to_thread(ledger.add_rig, rig)
+        await eventually("the town's worker to look after the rig", lambda: woken(client, "glad", 1))
+        await register_patiently(client, dataclasses.replace(running_town, file=file), open_ledger)
+        assert await woken(client, "glad", 2)
+        known = {host.name for host in await asyncio.to_thread(ledger.hosts)}
+    finally:
+        await asyncio.to_thread(ledger.close)
+    assert known == {running_town.file.host, "second"}
+
+
+async def woken(client: Client, rig: str, times: int) -> bool:
+    """Whether the rig's Dispatcher was told so often to look at the record; False too while there is none."""
+    if not await exists(client, names.dispatch_id(rig)):
+        return False
+    history = client.get_workflow_handle(names.dispatch_id(rig)).fetch_history_events()
+    told = [event.workflow_execution_signaled_event_attributes.signal_name async for event in history]
+    return told.count("wake") == times
 
 
 async def exists(client: Client, workflow_id: str) -> bool:

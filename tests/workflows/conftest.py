@@ -13,6 +13,7 @@ import pytest
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import GrpcCompression
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
@@ -20,7 +21,7 @@ from models import names
 from services.polling import patient
 from tests.workflows.asking import AskAgain
 from workflows.labels import SEARCH_ATTRIBUTES
-from workflows.registry import workflow_runner
+from workflows.sandbox import workflow_runner
 
 HOST = "h1"
 
@@ -100,9 +101,12 @@ def workers_of(env: WorkflowEnvironment) -> WorkerBuilder:
         hosts: Sequence[str] = (HOST,),
         max_cached_workflows: int = 1000,
     ) -> AsyncIterator[None]:
+        client = await env.connect_client(
+            data_converter=pydantic_data_converter, grpc_compression=GrpcCompression.NONE
+        )  # as a town's own
         async with contextlib.AsyncExitStack() as stack:
             town = Worker(
-                env.client,
+                client,
                 task_queue=names.TOWN_QUEUE,
                 workflows=workflows,
                 activities=activities,
@@ -114,7 +118,7 @@ def workers_of(env: WorkflowEnvironment) -> WorkerBuilder:
             queues = [names.CONTROL_QUEUE]
             queues += [queue(host) for host in hosts for queue in (names.host_queue, names.watch_queue)]
             for task_queue in queues if activities else []:
-                await stack.enter_async_context(Worker(env.client, task_queue=task_queue, activities=activities))
+                await stack.enter_async_context(Worker(client, task_queue=task_queue, activities=activities))
             yield
 
     return run

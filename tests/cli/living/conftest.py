@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import tomlkit
+from temporalio.client import Client
+from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from activities.interceptor import ActivityConduct
@@ -30,7 +32,7 @@ from tests.temporal_server import START_S, client_of, dev_server
 from workflows.deacon import DeaconWorkflow
 from workflows.mayor import MayorWorkflow
 from workflows.refinery import RefineryWorkflow
-from workflows.registry import workflow_runner
+from workflows.sandbox import workflow_runner
 from workflows.witness import WitnessWorkflow
 
 
@@ -53,10 +55,17 @@ def town(tmp_path: Path, server: int) -> Town:
 
 
 @pytest.fixture
-def rig(ledger: Ledger, tmp_path: Path) -> Rig:
-    """A rig that no other test of this server has."""
+def rig(ledger: Ledger, server: int) -> Iterator[Rig]:
+    """A rig that no other test of this server has; none of its watchers outlives the test."""
     name = f"shop-{os.urandom(4).hex()}"
-    return ledger.add_rig(Rig(name=name, url="/nowhere", prefix="sh", branch="main", created_at=datetime.now(UTC)))
+    yield ledger.add_rig(Rig(name=name, url="/nowhere", prefix="sh", branch="main", created_at=datetime.now(UTC)))
+
+    async def end(client: Client) -> None:
+        for workflow_id in (names.dispatch_id(name), names.refinery_id(name), names.witness_id(name)):
+            with contextlib.suppress(RPCError):
+                await client.get_workflow_handle(workflow_id).terminate("the test is over")
+
+    on_server(server, end)
 
 
 @pytest.fixture

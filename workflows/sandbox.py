@@ -1,0 +1,58 @@
+"""The sandbox that workflows run in."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from temporalio.converter import StorageDriverStoreContext
+from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.worker.workflow_sandbox._runner import _Instance
+
+PASSED_THROUGH: Final = (
+    "models",
+    "policies",
+    "activities",
+    "pydantic",
+    "pydantic_core",
+    "workflows.deacon_state",
+    "workflows.job_state",
+    "workflows.dispatch_state",
+    "workflows.mayor_case",
+    "workflows.mayor_state",
+    "workflows.witness_state",
+    "workflows.options",
+    "workflows.labels",
+    "workflows.refinery_state",
+    "workflows.merge_queue",
+    "workflows.queue_view",
+    "workflows.gate_tallies",
+)
+"""Imported once per process. Workflow classes themselves are loaded anew for each run, so that
+no state of one leaks into another; data classes and pure functions cannot leak and are costly to
+rebuild."""
+
+
+class PlainSandbox(SandboxedWorkflowRunner):
+    """The SDK's sandbox for payloads that are the same wherever they go.
+
+    The SDK asks each workflow, several times for each payload, what a codec, a converter or an external store might
+    want to know of where it goes, and enters the sandbox for each answer. We have none of these, and it costs a
+    quarter of all the time that a worker of Witnesses takes (docs/decisions/0021).
+    """
+
+    def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
+        return _PlainInstance(det, self.runner_class, self.restrictions)
+
+
+class _PlainInstance(_Instance):
+    def get_serialization_context(self, command_info: Any) -> None:
+        return None
+
+    def get_external_store_context(self, command_info: Any) -> StorageDriverStoreContext:
+        return StorageDriverStoreContext()
+
+
+def workflow_runner() -> PlainSandbox:
+    """The sandbox for workers, tests and replays alike."""
+    return PlainSandbox(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH))
