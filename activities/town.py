@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowUpdateFailedError
@@ -16,13 +15,11 @@ from models import names
 from models.errors import ErrorCode
 from models.escalations import Escalation, EscalationCleared
 from models.jobs import WorkflowIds
-from models.supervision import DeaconLook, RestartWorkflow, Wedged
+from models.supervision import TASK_TIMEOUT, DeaconLook, RestartWorkflow, Wedged
 from services import long_lived, restarting
 from services import wedged as rescuing
 
 ASKED_AT_ONCE = 20
-TASK_TIMEOUT = timedelta(seconds=3)
-"""a worker killed inside a workflow task costs the Mayor this long instead of 10 s"""
 
 
 class TownActivities:

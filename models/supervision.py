@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from pydantic import Field
@@ -12,6 +12,10 @@ from models.errors import Level
 from models.health import HealthReport, Thresholds, Zombie
 from models.jobs import RigFacts
 from models.settings import Settings
+
+TASK_TIMEOUT = timedelta(seconds=5)
+"""Of a workflow task. One that a killed worker had begun is taken over after this, instead of the server's 10 s;
+a worker that starts replays the histories of all workflows at once, each within this (docs/decisions/0022)."""
 
 
 class WitnessPing(Frozen):

@@ -25,10 +25,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from models import names
 from models.jobs import RigName
 from models.names import WorkflowType
-from models.supervision import DeaconLook, Probe, ProbeResult
+from models.supervision import TASK_TIMEOUT, DeaconLook, Probe, ProbeResult
 
-TASK_TIMEOUT = timedelta(seconds=3)
-"""A worker killed inside a workflow task: taken over after this, instead of the server's 10 s."""
 ANSWER_S = 3.0
 """Bound of a ping. `rpc_timeout` is no hard limit (docs/temporal.md), so asyncio keeps the time."""
 ACCEPT_S = 10.0

@@ -11,6 +11,7 @@ from models import names
 from models.errors import ErrorCode, GtError, Level
 from models.jobs import Admission
 from models.records import JobState
+from models.supervision import TASK_TIMEOUT
 from workflows.job_rebuilt import state_of
 from workflows.labels import attributes
 from workflows.polecat import PolecatWorkflow
@@ -40,6 +41,7 @@ async def start_workflow(rig: str, admission: Admission, ended: list[str]) -> No
                 state_of(admission.model_copy(update={"bead": carried})),
                 id=names.polecat_id(rig, bead.id),
                 parent_close_policy=ParentClosePolicy.ABANDON,
+                task_timeout=TASK_TIMEOUT,
                 static_summary=f"{bead.id} {bead.title}".encode()[:SUMMARY_BYTES].decode(errors="ignore"),
                 search_attributes=attributes(role="polecat", state=JobState.WAITING.value, rig=rig, bead=bead.id),
                 priority=Priority(fairness_key=rig),

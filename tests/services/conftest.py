@@ -20,6 +20,7 @@ from services import programs
 from services.founding import create_town
 from services.supervision import down
 from services.town import Town
+from tests.temporal_server import dev_server
 
 T = TypeVar("T")
 STAND_IN = "tests.services.stand_in_worker"
@@ -73,6 +74,13 @@ def scratch_town(store: str) -> Iterator[Town]:
     finally:
         end_all(town)
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Of a Temporal server without a town, shared by a module's tests."""
+    with dev_server(tmp_path_factory.mktemp("temporal")) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -24,7 +24,7 @@ from services import long_lived, restarting
 from services.long_lived import Handle, probe
 from services.restarting import restart
 from tests.services.conftest import eventually
-from tests.temporal_server import client_of, dev_server
+from tests.temporal_server import client_of
 
 SHORT_S = 1.0
 
@@ -66,12 +66,6 @@ class WordWitness:
 
 
 POISON: set[str] = set()
-
-
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    with dev_server(tmp_path_factory.mktemp("temporal")) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from services.patient_queries import NOT_CAUGHT_UP, PatientQueries
 from services.polling import new_worker
 from services.temporal import connect
 from services.town import find_town
-from tests.temporal_server import dev_server
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -48,12 +46,6 @@ class Clerk:
     @workflow.query
     def heard(self) -> list[str]:
         return self._heard
-
-
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    with dev_server(tmp_path_factory.mktemp("temporal")) as opened:
-        yield opened
 
 
 def plain(client: Client) -> Worker:

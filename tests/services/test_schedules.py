@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,17 +27,11 @@ from services.polling import activities_of, patient
 from services.schedules import SCHEDULES, keep_deadman, keep_schedules, run_now
 from tests.services.conftest import eventually
 from tests.sinks import http_sink
-from tests.temporal_server import client_of, dev_server
+from tests.temporal_server import client_of
 from workflows.boot import BootWorkflow
 from workflows.deacon import DeaconWorkflow
 from workflows.deadman import DeadmanWorkflow
 from workflows.sandbox import workflow_runner
-
-
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    with dev_server(tmp_path_factory.mktemp("temporal")) as opened:
-        yield opened
 
 
 @pytest.fixture

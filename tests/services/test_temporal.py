@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from temporalio.client import Client
 
 from models import names
 from models.errors import ErrorCode, GtError
+from models.supervision import TASK_TIMEOUT
 from services.founding import create_town
 from services.programs import SEARCH_ATTRIBUTES
 from services.temporal import connect, register_search_attributes, start_rig_workflows, start_town_workflows
@@ -79,7 +79,7 @@ async def test_a_rigs_workflows_are_started_once_and_labelled(client: Client) ->
     assert described.workflow_type == "WitnessWorkflow"
     assert await described.static_summary() == "Witness of shop"
     execution = described.raw_description.execution_config
-    assert execution.default_workflow_task_timeout.ToTimedelta() == timedelta(seconds=3)
+    assert execution.default_workflow_task_timeout.ToTimedelta() == TASK_TIMEOUT
 
 
 async def test_the_mayor_is_started_once(client: Client) -> None:

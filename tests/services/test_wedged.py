@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -22,7 +22,7 @@ from models.records import JobState
 from models.supervision import Wedged
 from services import wedged
 from tests.services.conftest import eventually
-from tests.temporal_server import client_of, dev_server
+from tests.temporal_server import client_of
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -67,12 +67,6 @@ class Dispatcher:
     @workflow.query
     def rebuilt(self) -> list[str]:
         return self._rebuilt
-
-
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    with dev_server(tmp_path_factory.mktemp("temporal")) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from models.health import HealthKind
 from tests.workflows.conftest import WorkerBuilder
 from tests.workflows.probes import start_job
 from tests.workflows.witness_world import Post, Watchtower, died, posted, seen_as, started
+from workflows.patience import EVENTS_PER_RUN
 from workflows.witness import WitnessWorkflow
 from workflows.witness_state import WitnessState
 
@@ -50,7 +51,7 @@ async def test_two_days_of_patrol_over_three_hand_overs_keep_pings_budgets_and_o
         for _ in range(48):
             await town.wait(timedelta(hours=1))
             runs.add((await town.witness.describe()).run_id)
-            assert await history_length(town) < 10_000
+            assert await history_length(town) < EVENTS_PER_RUN + 5 * EVENTS_A_CYCLE
         numbers = [ping.number for ping in town.deacon.pings]
         assert len(runs) >= 4
         assert numbers == list(range(1, len(numbers) + 1)), "each ping once, and none forgotten"
@@ -77,11 +78,11 @@ async def test_a_quiet_cycle_costs_as_few_events_with_fifty_polecats_as_with_one
                 await town.start(started(f"sh-{number}"))
             await town.wait(timedelta(minutes=5))
             before, reads, pings = await history_length(town), town.record.reads, len(town.deacon.pings)
-            await town.wait(timedelta(minutes=60))
-            costs.append((await history_length(town) - before) / 60)
-            assert 59 <= len(town.deacon.pings) - pings <= 61
+            await town.wait(timedelta(minutes=15))
+            costs.append((await history_length(town) - before) / 15)
+            assert 14 <= len(town.deacon.pings) - pings <= 16
             assert town.deacon.pings[-1].has_work == bool(polecats)
             assert (town.record.reads > reads) == bool(polecats), "nobody needs settings without work"
-        assert costs[0] <= EVENTS_WITHOUT_WORK + 0.2
-        assert max(costs[1:]) <= EVENTS_A_CYCLE + 0.5
-        assert abs(costs[1] - costs[2]) <= 0.5, costs
+        assert costs[0] <= EVENTS_WITHOUT_WORK + 0.5
+        assert max(costs[1:]) <= EVENTS_A_CYCLE + 1
+        assert abs(costs[1] - costs[2]) <= 1, costs
