@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import timedelta
 from itertools import islice
 
@@ -69,15 +68,14 @@ class DispatchWorkflow:
     async def run(self, state: DispatchState) -> None:
         """Grant slots whenever something changes; hand over to a fresh run between handlers."""
         looking = asyncio.create_task(self._look_around())
-        while not self._patience.exhausted:
+        while not looking.done():
             self._changed = False
             if self._evacuating:
                 await self._evacuate()
             await self._grant()
             self._show()
-            await workflow.wait_condition(lambda: self._changed or self._patience.exhausted or looking.done())
-            if looking.done():
-                looking.result()
+            await workflow.wait_condition(lambda: self._changed or looking.done())
+        looking.result()
         await workflow.wait_condition(workflow.all_handlers_finished)
         workflow.continue_as_new(state)
 
@@ -304,16 +302,24 @@ class DispatchWorkflow:
     # --- what the record and Temporal say -------------------------------------------------------
 
     async def _look_around(self) -> None:
-        """Each cycle while there are jobs, and when asked: read the record, and see which jobs run."""
+        """Each cycle while there are jobs, and when asked: read the record, and see which jobs run.
+
+        Ends when the run should, so that no activity is under way at the hand-over: nobody would hear of it.
+        """
         while True:
             await self._due()
+            if self._patience.exhausted:
+                return
             self._facts_wanted = False
             await self._read_facts()
             await self._check_jobs()
 
     async def _due(self) -> None:
         idle = not self._state.jobs
-        holds: Callable[[], bool] = lambda: self._facts_wanted or (idle and bool(self._state.jobs))  # noqa: E731
+
+        def holds() -> bool:
+            return self._facts_wanted or (idle and bool(self._state.jobs)) or self._patience.exhausted
+
         try:
             await workflow.wait_condition(
                 holds, timeout=None if idle else CYCLE, timeout_summary="the record is read each cycle"
