@@ -30,6 +30,10 @@ OF_THE_TOWN = frozenset({AlertType.DEACON_DOWN.value, AlertType.DOLT_DOWN.value}
 TOWN = "town"
 ANOTHER_POLECAT = "another polecat"
 """how a job's escalation says that it was reassigned before"""
+ANOTHER_POLECAT_MAY_HELP = frozenset(
+    {AlertType.POLECAT_EXHAUSTED.value, AlertType.POLECAT_UNRESPONSIVE.value, AlertType.MERGE_FAILED.value}
+)
+"""agents that die or hang again and again, or whose work is sent back again and again"""
 DOLT = "dolt"
 PATIENCE = timedelta(seconds=60)
 """what a transient fault without a job gets to end by itself, before a person hears of it"""
@@ -112,7 +116,7 @@ TABLE: tuple[Row, ...] = (
         lambda report, past, _: (
             report.level is Level.L2
             and report.has_job
-            and report.kind in {AlertType.POLECAT_EXHAUSTED, AlertType.POLECAT_UNRESPONSIVE}
+            and report.kind in ANOTHER_POLECAT_MAY_HELP
             and ANOTHER_POLECAT not in report.tried
             and not past.count(Move.REASSIGN)
         ),

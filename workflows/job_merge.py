@@ -13,7 +13,7 @@ from models.names import job_branch, merge_request_id
 from models.records import CLEARED_EVENT, JobState, MergeRequest, MergeRequestState
 from policies.rework_notes import verdict_note
 from workflows.job import Job
-from workflows.job_endings import EXHAUSTED, Endings
+from workflows.job_endings import Endings
 from workflows.job_state import PolecatState
 
 REPEAT = timedelta(minutes=10)
@@ -21,6 +21,8 @@ REPEAT = timedelta(minutes=10)
 SOON = timedelta(seconds=30)
 """the same, while there was nobody to tell, or while an answer is urgent"""
 STALLED = AlertType.REFINERY_STALLED.value
+SENT_BACK = AlertType.MERGE_FAILED.value
+"""reworks are used up: product.md section 9, polecat.max_reworks"""
 
 
 class JobMerge:
@@ -102,7 +104,7 @@ class JobMerge:
         job.rejected_sha, job.failure_log = job.head_sha, verdict.log_path
         if job.reworks - job.reworks_forgiven >= job.admission.settings.polecat.max_reworks:
             message = f"{job.bead} was sent back once more after {job.reworks} reworks: {job.last_failure}"
-            await self._endings.block(EXHAUSTED, message, event=kind, verdict=verdict)
+            await self._endings.block(SENT_BACK, message, event=kind, verdict=verdict)
             return
         job.reworks += 1
         self._job.enter(JobState.WAITING, "a slot for its rework")

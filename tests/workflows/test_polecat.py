@@ -104,7 +104,7 @@ async def test_work_that_is_sent_back_too_often_waits_for_a_person(town: Open) -
         await shop.submit_work("sh-1", attempt=2)
         await shop.judge("sh-1", VerdictKind.FAILED, gate="test")
         await shop.reach("sh-1", JobState.BLOCKED)
-        await shop.escalated("polecat_exhausted")
+        await shop.escalated("merge_failed")
         await shop.decide("sh-1", Decision(kind=DecisionKind.RETRY))
         await shop.submit_work("sh-1", attempt=3)
         await shop.merge("sh-1")
@@ -250,7 +250,7 @@ async def test_a_job_that_waits_for_a_person_is_blocked_for_its_dispatcher_too(t
             await shop.submit_work("sh-1")
             await shop.judge("sh-1", VerdictKind.FAILED, gate="test")
         await shop.reach("sh-1", JobState.BLOCKED)
-        await shop.escalated("polecat_exhausted" if fails in {"start_attempt", "reworks"} else "help")
+        await shop.escalated({"start_attempt": "polecat_exhausted", "reworks": "merge_failed"}.get(fails, "help"))
         [job] = (await shop.dispatch.query(DispatchWorkflow.status)).jobs
         assert (job.holds_slot, job.waits_for) == (False, "blocked")
         assert (await shop.sling("sh-1")).state is JobState.BLOCKED
