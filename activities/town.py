@@ -6,16 +6,14 @@ import asyncio
 
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowUpdateFailedError
-from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.crash_points import crash_point
-from models import names
 from models.errors import ErrorCode
 from models.escalations import Escalation, EscalationCleared
 from models.jobs import WorkflowIds
-from models.supervision import TASK_TIMEOUT, DeaconLook, RestartWorkflow, Wedged
+from models.supervision import DeaconLook, RestartWorkflow, Wedged
 from services import long_lived, restarting
 from services import wedged as rescuing
 
@@ -35,7 +33,7 @@ class TownActivities:
         Raises:
             RPCError: Temporal is unreachable; retrying helps.
         """
-        await self._signal_mayor("escalate", escalation)
+        await long_lived.tell_mayor(self._client, escalation)
         crash_point("mayor.told")
 
     @activity.defn
@@ -45,19 +43,7 @@ class TownActivities:
         Raises:
             RPCError: Temporal is unreachable; retrying helps.
         """
-        await self._signal_mayor("cleared", cleared)
-
-    async def _signal_mayor(self, signal: str, message: Escalation | EscalationCleared) -> None:
-        await self._client.start_workflow(
-            names.WorkflowType.MAYOR.value,
-            id=names.MAYOR_ID,
-            task_queue=names.TOWN_QUEUE,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            start_signal=signal,
-            start_signal_args=[message],
-            task_timeout=TASK_TIMEOUT,
-            static_summary="Mayor: open escalations and their decisions",
-        )
+        await long_lived.tell_mayor(self._client, cleared)
 
     @activity.defn
     async def running_workflows(self, asked: WorkflowIds) -> WorkflowIds:

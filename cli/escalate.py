@@ -133,17 +133,10 @@ def _escalation(problem: str, rig: str | None, bead: str | None, severity: Sever
 
 
 async def tell(client: Client, escalation: Escalation) -> None:
-    """Signal the Mayor; one who was never started is started."""
-    from services.temporal import start_town_workflows
+    """Signal the Mayor; one who does not run is started by it."""
+    from services import long_lived
 
-    handle = client.get_workflow_handle(names.MAYOR_ID)
-    try:
-        await handle.signal("escalate", escalation)
-    except Exception as error:
-        if not isinstance(connect.as_gt_error(error), connect.WorkflowAbsent):
-            raise
-        await start_town_workflows(client)
-        await handle.signal("escalate", escalation)
+    await long_lived.tell_mayor(client, escalation)
 
 
 def read(town: Town) -> list[EscalationStatus]:

@@ -108,7 +108,8 @@ def _paused(living: Living) -> Iterable[Item]:
             why = f"the gate {gate} was red and green at one commit: each culprit costs confirming runs"
             yield _item("gate", f"{rig}/{gate}", "low", why, f"gt refinery stats --rig {rig}", rig=rig)
         if dispatcher is not None and dispatcher.paused:
-            yield _item("rig", rig, "medium", "no new sessions are started here", "gt escalate list", rig=rig)
+            why = f"no new sessions are started here: {dispatcher.pause_reason or 'no reason was given'}"
+            yield _item("rig", rig, "medium", why, f"gt rig resume {rig}", rig=rig)
 
 
 def _alerts(town: Town) -> Iterable[Item]:

@@ -15,6 +15,8 @@ from models.errors import ErrorCode, GtError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from temporalio.client import Client
+
     from ledger.store import Ledger
     from models.records import GateSpec, Rig
     from services.town import Town
@@ -109,6 +111,43 @@ def remove(
     output.emit(call, output.document(rig), f"{name} is removed; its remote {rig.url} is as it was")
 
 
+@command(_group, "pause")
+def pause(
+    call: Call,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The rig.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why.")] = "",
+) -> None:
+    """Start no further session in a rig until `resume`; those that live go on, and what is handed in is merged."""
+    _order(call, name, "pause", reason)
+
+
+@command(_group, "resume")
+def resume(call: Call, name: Annotated[str, typer.Argument(metavar="NAME", help="The rig.")]) -> None:
+    """Start sessions again, whoever paused the rig; while a disk is full the Deacon pauses it anew."""
+    _order(call, name, "resume")
+
+
+def _order(call: Call, rig: str, signal: str, reason: str = "") -> None:
+    from models.jobs import DispatchStatus
+    from models.merging import PauseRequest
+    from services import long_lived
+
+    names.valid_rig(rig)
+    town = connect.open_town(call)
+    with connect.open_ledger(town) as ledger:
+        ledger.rig(rig)
+
+    async def give(client: Client) -> DispatchStatus:
+        request = PauseRequest(reason=reason, by=connect.person())
+        handle = await long_lived.start(client, names.dispatch_id(rig), signal=signal, message=request)
+        return await connect.ask(handle, "status", DispatchStatus)
+
+    status = connect.converse(town, give)
+    document = {"rig": rig, "paused": status.paused, "pause_reason": status.pause_reason}
+    standing = f"paused: {status.pause_reason or 'no reason was given'}" if status.paused else "starts sessions"
+    output.emit(call, document, f"{rig}: {standing}")
+
+
 def _rig(
     name: str, url: str, prefix: str, branch: str, gates: Sequence[GateSpec], max_polecats: int, agent: str | None
 ) -> Rig:
@@ -179,7 +218,6 @@ def _start_workflows(town: Town, rig: str) -> None:
 
 def _stop_workflows(town: Town, rig: str) -> None:
     """End the rig's long-lived workflows before it is forgotten: they would have nothing to read."""
-    from temporalio.client import Client
     from temporalio.service import RPCError, RPCStatusCode
 
     async def stop(client: Client) -> None:

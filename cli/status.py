@@ -145,6 +145,7 @@ def _rig(name: str, rig: Rig | None, recorded: Recorded, living: Living) -> dict
         "ungated": not rig.gates if rig else queue.ungated if queue else None,
         "max_polecats": rig.max_polecats if rig else dispatcher.max_polecats if dispatcher else None,
         "paused": dispatcher.paused if dispatcher else None,
+        "pause_reason": dispatcher.pause_reason if dispatcher else None,
         "braked": dispatcher.braked if dispatcher else None,
         "lost_hosts": list(witness.lost_hosts) if witness else None,
         "polecats": _polecats(name, recorded, living),

@@ -26,7 +26,7 @@ def _rig(rig: dict[str, Any]) -> str:
     if rig["ungated"]:
         notes.append("UNGATED: work lands untested")
     if rig["paused"]:
-        notes.append("paused")
+        notes.append(f"PAUSED: {rig['pause_reason'] or 'no reason was given'}")
     if rig["braked"]:
         notes.append(f"RESTARTS PAUSED: {rig['braked']}")
     if rig["lost_hosts"]:

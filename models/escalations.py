@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from datetime import datetime
 
+from models import names
 from models.base import Frozen
 from models.jobs import DecisionKind
 
@@ -61,9 +62,18 @@ class EscalationStatus(Frozen):
         """The command that a person most likely answers with."""
         if self.kind == "refinery_stalled" and self.bead and self.rig:
             return f"gt refinery start --rig {shlex.quote(self.rig)}"  # a job found none that it could hand its work to
-        if self.bead or self.source.startswith("refinery/"):
+        if self._waits_for_retry:
             return f"gt escalate resolve {shlex.quote(self.id)} --action retry"
         return f"gt escalate ack {shlex.quote(self.id)}"
+
+    @property
+    def _waits_for_retry(self) -> bool:
+        """Whether somebody goes on by a person's `retry`: docs/escalation-system.md, Answering."""
+        if self.bead or self.source.startswith("refinery/"):
+            return True
+        if self.source.startswith("witness/"):
+            return self.kind == "polecat_unresponsive"  # its brake
+        return self.source == names.DEACON_ID and bool(self.tried)  # a workflow; of a check nothing was tried
 
 
 class EscalationRef(Frozen):

@@ -181,6 +181,7 @@ class DispatchStatus(Frozen):
 
     rig: str
     paused: bool
+    pause_reason: str = ""
     braked: str = ""
     """why restarts are paused; "": they are not"""
     max_polecats: int

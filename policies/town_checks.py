@@ -50,8 +50,8 @@ class TownMemory(Frozen):
     patrolled: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """by rig: hosts that its Witness watches, as it last said; a stopped one says nothing"""
     wedged: WedgedMemory = WedgedMemory()
-    holding: bool = False
-    """the dispatchers were paused for want of disk"""
+    holding: bool | None = None
+    """the dispatchers were paused for want of disk; None: a start from nothing does not know"""
 
     # --- what looks bring -------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSear
 from temporalio.service import RPCError, RPCStatusCode
 
 from models import names
+from models.escalations import Escalation, EscalationCleared
 from models.jobs import RigName
 from models.names import WorkflowType
 from models.supervision import TASK_TIMEOUT, DeaconLook, Probe, ProbeResult
@@ -78,8 +79,18 @@ async def start(
     workflow_id: str,
     state: Any = None,
     policy: WorkflowIDConflictPolicy = WorkflowIDConflictPolicy.USE_EXISTING,
+    signal: str | None = None,
+    message: Any = None,
 ) -> Handle:
     """Start a long-lived workflow, from `state` or afresh; one that runs is left alone.
+
+    Args:
+        client: of the town.
+        workflow_id: which.
+        state: what it goes on from; None: it starts afresh.
+        policy: what becomes of one that runs.
+        signal: sent to whichever runs then, in the same step.
+        message: of the signal.
 
     Raises:
         RPCError: Temporal does not answer.
@@ -98,7 +109,19 @@ async def start(
         task_timeout=TASK_TIMEOUT,
         static_summary=kind.summary,
         search_attributes=TypedSearchAttributes(pairs),
+        start_signal=signal,
+        start_signal_args=[] if signal is None else [message],
     )
+
+
+async def tell_mayor(client: Client, message: Escalation | EscalationCleared) -> None:
+    """Signal the Mayor, who is started where he does not run. Telling twice is one.
+
+    Raises:
+        RPCError: Temporal does not answer; retrying helps.
+    """
+    signal = "escalate" if isinstance(message, Escalation) else "cleared"
+    await start(client, names.MAYOR_ID, signal=signal, message=message)
 
 
 async def probe(client: Client, workflow_id: str, limit_s: float = ANSWER_S) -> Probe:

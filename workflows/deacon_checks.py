@@ -24,6 +24,8 @@ from workflows.messages import tell
 
 RESCUE = timedelta(seconds=40)
 RESCUED_AT_ONCE = 10
+_TAKES_BACK = "a Deacon takes back the pause of the one before its reset"
+"""patch: runs that began without it go on without it"""
 
 
 class TownChecks:
@@ -148,10 +150,15 @@ class TownChecks:
             await _tell_dispatchers(facts, "pause", f"the disk of {', '.join(sorted(full))} is full")
 
     async def release_dispatchers(self, facts: TownFacts | None) -> None:
-        """Take back what `hold_dispatchers` said, once."""
-        if self.memory.holding and facts is not None:
-            self.memory = self.memory.model_copy(update={"holding": False})
-            await _tell_dispatchers(facts, "resume", "there is room again")
+        """Take back what `hold_dispatchers` said, once: also what a Deacon before a `reset` may have said."""
+        if facts is None or self.memory.holding is False:
+            return
+        if self.memory.holding is None:
+            all_known = set(facts.hosts) <= self.memory.hosts.keys()
+            if not (all_known and workflow.patched(_TAKES_BACK)):
+                return
+        self.memory = self.memory.model_copy(update={"holding": False})
+        await _tell_dispatchers(facts, "resume", "there is room")
 
 
 async def _tell_dispatchers(facts: TownFacts, signal: str, reason: str) -> None:

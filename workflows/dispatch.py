@@ -134,18 +134,18 @@ class DispatchWorkflow:
     def _can_reassign(self, order: JobOrder) -> None:
         validate(order.bead)
 
-    @workflow.signal(description="Grant no slot until `resume`; who paused first keeps it")
+    @workflow.signal(description="Grant no slot until whoever said so takes it back, or a person does")
     def pause(self, request: PauseRequest) -> None:
         self._count()
-        if not self._state.paused or self._state.paused_by == request.by:
-            self._state.paused, self._state.pause_reason, self._state.paused_by = True, request.reason, request.by
+        self._state.pauses[request.by] = request.reason
 
     @workflow.signal(description="Grant slots again; a workflow takes back its own pause alone")
     def resume(self, request: PauseRequest | None = None) -> None:
         self._count()
-        if request is not None and request.by in WORKFLOWS_THAT_PAUSE and self._state.paused_by != request.by:
-            return
-        self._state.paused, self._state.pause_reason, self._state.paused_by = False, "", ""
+        if request is not None and request.by in WORKFLOWS_THAT_PAUSE:
+            self._state.pauses.pop(request.by, None)
+        else:
+            self._state.pauses.clear()
 
     @workflow.signal(description="The Witness: restarts that pause, hosts that are lost; always the whole")
     def restrain(self, restraint: Restraint) -> None:

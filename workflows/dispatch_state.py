@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.jobs import Admission, DispatchFacts, DispatchJob, DispatchStatus, Restraint, SlotRequest
 from models.records import JobState
@@ -82,9 +84,8 @@ class DispatchState(BaseModel):
     rig: str
     facts: DispatchFacts | None = None
     """the last that could be read; its dependencies are kept with the jobs instead"""
-    paused: bool = False
-    pause_reason: str = ""
-    paused_by: str = ""
+    pauses: dict[str, str] = Field(default_factory=dict)
+    """why no slot is granted, by who said so: the disk's pause ends without a person's"""
     restraint: Restraint = Restraint()
     probes_granted: int = 0
     """starts under the brake that were used, of those that the restraint allows"""
@@ -95,6 +96,14 @@ class DispatchState(BaseModel):
     """beads merged lately"""
     patience: int = 1000
     """messages after which a run hands over"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_pause(cls, carried: Any) -> Any:
+        """A run of before `pauses` knew of one pause alone."""
+        if isinstance(carried, dict) and carried.get("paused") and "pauses" not in carried:
+            return {**carried, "pauses": {carried.get("paused_by", ""): carried.get("pause_reason", "")}}
+        return carried
 
     def job(self, bead: str) -> DispatchedJob:
         """The job of a bead; one that was not known is known from here on."""
@@ -138,6 +147,15 @@ class DispatchState(BaseModel):
         self.restraint = restraint
 
     @property
+    def paused(self) -> bool:
+        return bool(self.pauses)
+
+    @property
+    def pause_reason(self) -> str:
+        """For people: every reason that was given."""
+        return "; ".join(reason for reason in self.pauses.values() if reason)
+
+    @property
     def lost_hosts(self) -> frozenset[str]:
         return frozenset(self.restraint.lost_hosts)
 
@@ -166,6 +184,7 @@ class DispatchState(BaseModel):
         return DispatchStatus(
             rig=self.rig,
             paused=self.paused,
+            pause_reason=self.pause_reason,
             braked=self.restraint.braked,
             max_polecats=self.facts.rig.max_polecats if self.facts else 0,
             jobs=tuple(

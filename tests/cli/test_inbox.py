@@ -35,7 +35,16 @@ def test_an_empty_inbox_says_so(here: Here) -> None:
         ({}, "gt escalate resolve e1 --action retry"),
         ({"kind": "gate_broken", "bead": None, "source": "refinery/shop"}, "gt escalate resolve e1 --action retry"),
         ({"kind": "refinery_stalled"}, "gt refinery start --rig shop"),
-        ({"kind": "disk_full", "bead": None, "rig": None}, "gt escalate ack e1"),
+        ({"kind": "disk_full", "bead": None, "rig": None, "source": "deacon"}, "gt escalate ack e1"),
+        ({"kind": "host_lost", "bead": None, "source": "witness/shop"}, "gt escalate ack e1"),
+        (
+            {"kind": "polecat_unresponsive", "bead": None, "source": "witness/shop"},
+            "gt escalate resolve e1 --action retry",
+        ),
+        (
+            {"kind": "witness_down", "bead": None, "source": "deacon", "tried": "3 restarts"},
+            "gt escalate resolve e1 --action retry",
+        ),
         ({"id": "x; rm -rf /", "bead": None}, "gt escalate ack 'x; rm -rf /'"),
     ],
 )

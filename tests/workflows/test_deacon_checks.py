@@ -123,19 +123,41 @@ async def test_a_full_disk_alarms_pauses_the_dispatchers_and_is_taken_back_when_
         await here.pass_time(timedelta(minutes=10))
         assert told(world) == ["disk_full"]
         assert world.letters[0].severity == "high"
-        assert await dispatcher.query(DispatcherProbe.heard) == []
+        assert await dispatcher.query(DispatcherProbe.heard) == ["resume by deacon"], (
+            "an earlier Deacon's pause is over"
+        )
         world.disk_percent = 96
         await here.pass_time(timedelta(minutes=10))
         assert [letter.severity for letter in world.letters] == ["high", "critical"]
         assert all(letter.subject.startswith("h1") for letter in world.letters)
         heard = await dispatcher.query(DispatcherProbe.heard)
-        assert set(heard) == {"pause by deacon: the disk of h1 is full"}
-        assert len(heard) > 1, "said again each cycle, to whom it was lost"
+        assert set(heard[1:]) == {"pause by deacon: the disk of h1 is full"}
+        assert len(heard) > 2, "said again each cycle, to whom it was lost"
         world.disk_percent = 50
         await here.pass_time(timedelta(minutes=10))
         heard = await dispatcher.query(DispatcherProbe.heard)
-        assert [word for word in heard if word.startswith("resume")] == ["resume by deacon"]
+        assert [word for word in heard if word.startswith("resume")] == ["resume by deacon"] * 2
         assert {cleared.id for cleared in world.cleared} == {letter.id for letter in world.letters}
+
+
+async def test_a_deacon_that_is_reset_takes_back_the_pause_of_the_one_before_once_there_is_room(
+    env: WorkflowEnvironment, town: Open
+) -> None:
+    """It starts from nothing, and nobody else may take that pause back."""
+    world = TownWorld(disk_percent=96)
+    async with town(world) as here:
+        dispatcher: WorkflowHandle[DispatcherProbe, None] = await env.client.start_workflow(
+            DispatcherProbe.run, id=names.dispatch_id("shop"), task_queue=names.TOWN_QUEUE
+        )
+        await here.pass_time(timedelta(minutes=5))
+        heard = await dispatcher.query(DispatcherProbe.heard)
+        assert set(heard) == {"pause by deacon: the disk of h1 is full"}, "while it is full nothing is taken back"
+        await here.deacon.terminate("gt deacon reset")
+        await env.client.start_workflow(DeaconWorkflow.run, id=names.DEACON_ID, task_queue=names.TOWN_QUEUE)
+        world.disk_percent = 50
+        await here.pass_time(timedelta(minutes=5))
+        told_since = (await dispatcher.query(DispatcherProbe.heard))[len(heard) :]
+        assert told_since == ["resume by deacon"]
 
 
 async def test_a_deacon_that_is_stopped_lets_the_dispatchers_go(env: WorkflowEnvironment, town: Open) -> None:

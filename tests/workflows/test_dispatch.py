@@ -19,6 +19,7 @@ from tests.workflows.conftest import WorkerBuilder
 from tests.workflows.job_world import JobWorld, PostBox, Town, rig
 from tests.workflows.probes import eventually, runs_of
 from workflows.dispatch import DispatchWorkflow
+from workflows.dispatch_state import DispatchState
 from workflows.polecat import PolecatWorkflow
 
 Open = Callable[..., contextlib.AbstractAsyncContextManager[Town]]
@@ -180,6 +181,12 @@ async def sling_patiently(shop: Town, bead: str) -> SlingResult:
     return result
 
 
+def test_a_pause_that_an_earlier_version_carried_is_kept() -> None:
+    carried = {"rig": "shop", "paused": True, "pause_reason": "lunch", "paused_by": "ada"}
+    assert DispatchState.model_validate(carried).pauses == {"ada": "lunch"}
+    assert not DispatchState.model_validate(carried | {"paused": False}).paused
+
+
 @pytest.mark.parametrize("workflow", ["deacon", "mayor"])
 async def test_a_workflow_takes_back_its_own_pause_and_never_a_person_s(town: Open, workflow: str) -> None:
     async with town() as shop:
@@ -188,9 +195,11 @@ async def test_a_workflow_takes_back_its_own_pause_and_never_a_person_s(town: Op
         assert (await dispatched(shop)).paused
         await shop.dispatch.signal("resume", own)
         assert not (await dispatched(shop)).paused
-        await shop.dispatch.signal("pause", ada)
-        await shop.dispatch.signal("pause", own)
-        await shop.dispatch.signal("resume", own)
-        assert (await dispatched(shop)).paused
-        await shop.dispatch.signal("resume")
+        for first, second in ((ada, own), (own, ada)):
+            await shop.dispatch.signal("pause", first)
+            await shop.dispatch.signal("pause", second)
+            assert set((await dispatched(shop)).pause_reason.split("; ")) == {"97 % of /", "lunch"}
+            await shop.dispatch.signal("resume", own)
+            assert ((await dispatched(shop)).paused, (await dispatched(shop)).pause_reason) == (True, "lunch")
+        await shop.dispatch.signal("resume", ada)
         assert not (await dispatched(shop)).paused

@@ -24,6 +24,7 @@ with workflow.unsafe.imports_passed_through():
         SlingRequest,
         SlingResult,
     )
+    from models.merging import PauseRequest
     from models.names import WorkflowType
     from models.queue import QueueFacts, QueueFactsRequest
     from models.records import JobState
@@ -52,6 +53,7 @@ class Dispatcher:
     def __init__(self, state: RigName) -> None:
         self._rig = state.rig
         self._jobs: list[str] = []
+        self._pause: str | None = None
 
     @workflow.run
     async def run(self, state: RigName) -> None:
@@ -84,7 +86,17 @@ class Dispatcher:
     @workflow.query
     def status(self) -> DispatchStatus:
         jobs = tuple(DispatchJob(bead=bead, polecat="nux", host="h1", waits_for="a person") for bead in self._jobs)
-        return DispatchStatus(rig=self._rig, paused=False, max_polecats=10, jobs=jobs)
+        paused, reason = self._pause is not None, self._pause or ""
+        return DispatchStatus(rig=self._rig, paused=paused, pause_reason=reason, max_polecats=10, jobs=jobs)
+
+    @workflow.signal
+    def pause(self, request: PauseRequest) -> None:
+        self._pause = f"{request.reason} ({request.by})"
+
+    @workflow.signal
+    def resume(self, request: PauseRequest) -> None:
+        if request.by != names.DEACON_ID:
+            self._pause = None
 
 
 @workflow.defn(name=WorkflowType.POLECAT)

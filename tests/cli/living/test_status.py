@@ -33,6 +33,18 @@ class TestStatus:
         assert (polecat["name"], polecat["bead"], polecat["host"]) == ("nux", bead.id, "h1")
         assert shown["jobs"][0]["waits_for"] == "a person"
 
+    def test_a_person_pauses_a_rig_and_the_inbox_names_the_command_that_ends_it(self, here: Here, rig: Rig) -> None:
+        paused = here.json("gt", "rig", "pause", rig.name, "--reason", "release day")
+        assert (paused["rig"], paused["paused"]) == (rig.name, True)
+        assert paused["pause_reason"].startswith("release day (")
+        assert "PAUSED: release day" in here.run("gt", "status").out
+        [item] = [one for one in here.json("gt", "inbox") if one["kind"] == "rig"]
+        assert (item["rig"], item["command"]) == (rig.name, f"gt rig resume {rig.name}")
+        assert "release day" in item["why"]
+        here.run(*item["command"].split())
+        assert [one for one in here.json("gt", "inbox") if one["kind"] == "rig"] == []
+        here.run("gt", "rig", "pause", "no-such-rig", expect=3)
+
     def test_text_fits_the_terminal(self, here: Here, rig: Rig, bead: Bead, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("COLUMNS", "80")
         here.run("gt", "sling", bead.id, rig.name, "--agent", "true hang")
