@@ -15,7 +15,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], object]] = {
     "ledger": lambda options: ledger.measure(options.write_seconds),
     "merge_policy": lambda _: merge_policy.measure(),
     "merge_queue": lambda _: merge_queue.measure(),
-    "patrol": lambda _: patrol.measure(),
+    "patrol": lambda options: patrol.measure(options.watch_seconds),
     "watching": lambda options: watching.measure(options.watch_seconds),
     "supervision": lambda options: supervision.measure(options.kills),
 }

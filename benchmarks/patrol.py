@@ -1,26 +1,32 @@
-"""History that a quiet cycle of Witness and Deacon costs, in a whole town: `python -m benchmarks.patrol`."""
+"""What quiet polecats cost a whole town: history of each cycle, then processor and memory at the default interval."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 from temporalio.client import Client
 
 from benchmarks.sling import sling_all
 from models import names
+from models.settings import HealthSettings
+from services.supervision import service_states
 from services.temporal import connect
 from tests.e2e.living_town import wait_until
 from tests.e2e.quick_town import QuickTown
 
 INTERVAL_S = 5
 CYCLES = 10
-POLECATS = (1, 10)
+POLECATS = (1, 50, 200)
+SECONDS = 120.0
 IDLE = "exec sleep 100000"
-WAIT_S = 120.0
+WAIT_S = 240.0
 
 
 class Count(NamedTuple):
@@ -31,24 +37,59 @@ class Count(NamedTuple):
     cycles: int
 
 
-def measure(polecats: tuple[int, ...] = POLECATS) -> dict[str, Any]:
-    """Events a cycle of `check_interval`, by number of idle polecats; whatever the interval is, they are the same."""
+def measure(seconds: float = SECONDS, polecats: tuple[int, ...] = POLECATS) -> dict[str, Any]:
+    """By number of idle polecats: events a cycle (the same, whatever the interval is), and what `seconds` cost."""
     with tempfile.TemporaryDirectory(prefix="gt-bench-") as folder:
         town = QuickTown(Path(folder))
         town.init()
         try:
             town.run("gt", "up")
-            town.configure({"health.check_interval": INTERVAL_S, "session.done_grace": 0})
+            town.configure({"session.done_grace": 0})
             town.add_rig("--max-polecats", str(max(polecats)))
-            return {f"{number} polecats": _with(town, number) for number in polecats}
+            return {f"{number} polecats": _with(town, number, seconds) for number in polecats}
         finally:
             town.close()
 
 
-def _with(town: QuickTown, polecats: int) -> dict[str, float]:
+def _with(town: QuickTown, polecats: int, seconds: float) -> dict[str, Any]:
     fresh = [town.bead("idle") for _ in range(polecats - len(town.sessions()))]
     sling_all(town.town, [(bead, IDLE) for bead in fresh])
     wait_until(f"{polecats} sessions", lambda: len(town.sessions()) == polecats, WAIT_S)
+    town.configure({"health.check_interval": INTERVAL_S})
+    events = _events(town)
+    town.configure({"health.check_interval": HealthSettings().check_interval})
+    _counts_at(town, {role: count.cycles + 2 for role, count in asyncio.run(_counts(town)).items()})
+    return {"events a cycle": events, **_cost(town, seconds)}
+
+
+def _cost(town: QuickTown, seconds: float) -> dict[str, Any]:
+    """Processor in percent of one core, with all that a process started, and resident memory in MB."""
+    pids = {state.name: state.pid for state in service_states(town.town) if state.pid} | {
+        "tmux server": town.tmux_pid()
+    }
+    before = {name: _spent(pid) for name, pid in pids.items()}
+    began = time.monotonic()
+    time.sleep(seconds)
+    took = time.monotonic() - began
+    cpu = {name: round(100 * (_spent(pid) - before[name]) / took, 1) for name, pid in pids.items()}
+    memory = {name: round(sum(one.memory_info().rss for one in _tree(pid)) / 1e6) for name, pid in pids.items()}
+    load = round(os.getloadavg()[0], 1)
+    return {"cpu_percent": cpu | {"together": round(sum(cpu.values()), 1)}, "memory_mb": memory, "load": load}
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    root = psutil.Process(pid)
+    # The agents are the tmux server's children, and theirs is no cost of watching.
+    return [root] if root.name().startswith("tmux") else [root, *root.children(recursive=True)]
+
+
+def _spent(pid: int) -> float:
+    """Seconds of the living, and of those that they have waited for."""
+    return sum(sum(one.cpu_times()[:4]) for one in _tree(pid))
+
+
+def _events(town: QuickTown) -> dict[str, float]:
+    """Of one cycle, by role."""
     first = asyncio.run(_counts(town))
     settled = {role: count.cycles + 2 for role, count in first.items()}
     before = _counts_at(town, settled)

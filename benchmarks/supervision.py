@@ -165,7 +165,7 @@ class Rounds:
             "agent": lambda: psutil.Process(int(self._pane(bead)[1])).kill(),
             "pane": lambda: self._tmux("kill-pane", "-t", f"={self._pane(bead)[0]}:"),
             "session": lambda: self._tmux("kill-session", "-t", f"={self._pane(bead)[0]}"),
-            "tmux server": lambda: os.kill(int(self._tmux("display-message", "-p", "#{pid}")), signal.SIGKILL),
+            "tmux server": lambda: os.kill(self._town.tmux_pid(), signal.SIGKILL),
         }
         ways[kind]()
 

@@ -164,6 +164,11 @@ class LivingTown:
     def tmux_socket(self) -> str:
         return f"gt-{self.town.file.id}"
 
+    def tmux_pid(self) -> int:
+        """Of the server that holds the town's sessions."""
+        argv = ["tmux", "-L", self.tmux_socket(), "display-message", "-p", "#{pid}"]
+        return int(subprocess.run(argv, env=self.env, capture_output=True, text=True, check=True).stdout)
+
     def service(self, name: str) -> ServiceState:
         return next(state for state in service_states(self.town) if state.name == name)
 
