@@ -75,7 +75,7 @@ def test_an_agent_that_dies_between_gt_done_and_the_merge_is_not_started_again(t
     town.run("gt", "refinery", "pause", "--rig", "shop")
     # Nobody else ends its session meanwhile.
     with configured(town, {"session.done_grace": 120}):
-        town.sling(bead, shell_agent(file=f"{bead}.py", after=f"gt done; echo $$ > {dying}; kill -9 $$"))
+        town.sling(bead, shell_agent(file=f"{bead}.py", after=f"gt done; echo $$ > {dying}; kill -9 $$; sleep 600"))
         wait_until("the work to be handed in", lambda: "submitted" in town.events(bead))
     wait_until("the agent to be dead", lambda: dying.exists() and not lives(dying), 30)
     assert town.landed(bead) == []
