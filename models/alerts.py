@@ -131,7 +131,3 @@ class ChannelFailure(Frozen):
     """as the service put it, without secrets"""
     title: str
     """of the message that waits"""
-
-
-class ChannelName(Frozen):
-    channel: str

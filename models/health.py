@@ -78,7 +78,7 @@ class Sighting(Sparse):
     heartbeat_age_s: float | None = None
     """None: this agent neither declares heartbeats nor has ever beaten"""
     progress_age_s: float = 0.0
-    """HEAD, index, work tree and phase unchanged for this long"""
+    """HEAD, index and work tree unchanged for this long; each attempt, so each phase of its job, begins anew"""
     output_age_s: float = 0.0
     session_age_s: float = 0.0
     verdict_age_s: float = 0.0

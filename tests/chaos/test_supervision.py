@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(900)
 def test_two_minutes_of_random_kills_lose_nothing_and_restart_nobody_for_no_reason(
     record_property: Callable[[str, object], None],
 ) -> None:
-    verdict = run(Plan(seed=7, seconds=110, in_flight=5, store="server", drain_s=300))
+    verdict = run(Plan(seed=7, seconds=120, in_flight=5, store="server", drain_s=300))
     print(json.dumps(verdict.figures, indent=2), file=sys.stderr)
     record_property("chaos", summary(verdict))
     assert verdict.ok, "\n".join(verdict.violations)
