@@ -108,6 +108,23 @@ def test_an_agent_that_ends_well_without_gt_done_is_taken_as_done(town: QuickTow
     assert town.job(bead).attempt == 1
 
 
+@pytest.mark.document("3: 工作错误", "3: 工作错误 → 发送 MERGE_FAILED → 通知 Polecat → Polecat 重新工作")
+def test_work_that_a_gate_refuses_comes_back_with_the_gate_s_words_and_lands_once_it_is_repaired(
+    town: QuickTown,
+) -> None:
+    bead = town.bead("wrong at first")
+    file, told = f"{bead}.py", town.folder / "told"
+    repair = f"cat $GT_FAILURE_LOG > {told}; echo 'x = 2' > {file}"
+    works = f"if [ $GT_ATTEMPT = 1 ]; then echo 'x = (' > {file}; else {repair}; fi"
+    town.sling(bead, shell_agent(file=file, before=works))
+    landed_once(town, bead)
+    shown = town.job(bead)
+    assert (shown.attempt, shown.reworks, shown.restarts) == (2, 1, 0)
+    assert "merge_failed" in town.events(bead)
+    assert "SyntaxError" in told.read_text()
+    assert git(town.remote, "show", f"main:{file}") == "x = 2\n"
+
+
 def test_ten_agents_come_back_after_the_tmux_server_is_killed(town: QuickTown) -> None:
     jobs = [held(town, f"one of ten: {number}") for number in range(TEN)]
     for job in jobs:
