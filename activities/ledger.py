@@ -98,6 +98,10 @@ class LedgerActivities:
         except OSError as error:
             # A full disk must not hide the settings: the last mirror holds.
             activity.logger.warning("alert rules cannot be mirrored: %s", error)
+        except GtError as error:
+            if error.code is not ErrorCode.TIMED_OUT:
+                raise
+            activity.logger.warning("alert rules are being mirrored by another: %s", error.message)
 
     @activity.defn
     def bead_status(self, request: BeadRef) -> BeadStatusReply:

@@ -56,7 +56,7 @@ def set_rule(
     files = _files(town)
     with connect.open_ledger(town) as ledger:
         rule = ledger.set_alert_rule(rule)
-        _mirror(files, ledger)
+        mirror(files, ledger)
     row = _row(rule, files)
     if row["silent"]:
         output.warn(f"channel {channel} has no URL yet: its alerts go to the log, gt inbox and attached terminals")
@@ -84,7 +84,7 @@ def remove_rule(call: Call, type: TypeOption, channel: ChannelOption = None) -> 
     files = _files(town)
     with connect.open_ledger(town) as ledger:
         gone = ledger.remove_alert_rule(AlertType(type), channel)
-        _mirror(files, ledger)
+        mirror(files, ledger)
     if not gone:
         about = f" for channel {channel}" if channel else ""
         raise GtError(ErrorCode.NOT_FOUND, f"there is no rule for {type.value}{about}", "gt alert list")
@@ -164,17 +164,23 @@ def _files(town: Town) -> AlertFiles:
     return AlertFiles(town.paths)
 
 
-def _mirror(files: AlertFiles, ledger: Ledger) -> None:
+def mirror(files: AlertFiles, ledger: Ledger) -> None:
+    """Bring the town's own copy of rules and alert settings up to date; the worker's next cycle does so too."""
     from services.alert_files import mirror_of
 
-    files.refresh_mirror(lambda: mirror_of(ledger))
+    try:
+        files.refresh_mirror(lambda: mirror_of(ledger))
+    except GtError as error:
+        if error.code is not ErrorCode.TIMED_OUT:
+            raise
+        output.warn(f"it holds from the worker's next cycle on: {error.message}")
 
 
 def _mirrored(town: Town, files: AlertFiles) -> AlertMirror:
     """The record's rules; the last ones known where it cannot be read."""
     try:
         with connect.open_ledger(town) as ledger:
-            _mirror(files, ledger)
+            mirror(files, ledger)
     except GtError as error:
         output.warn(f"the ledger cannot be read ({error.message}); these are the rules last known")
     return files.mirror()

@@ -84,9 +84,10 @@ def list_settings(call: Call, rig: ScopeOption = None) -> None:
 def _mirror(town: Town, ledger: Ledger, key: str) -> None:
     """What alerts work by is in a file of the town too, for when the ledger is down."""
     if key.startswith(("alerts.", "deadman.")):
-        from services.alert_files import AlertFiles, mirror_of
+        from cli.alert import mirror
+        from services.alert_files import AlertFiles
 
-        AlertFiles(town.paths).refresh_mirror(lambda: mirror_of(ledger))
+        mirror(AlertFiles(town.paths), ledger)
 
 
 def _reschedule(town: Town, key: str) -> None:

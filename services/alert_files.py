@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
 import tomllib
@@ -27,6 +26,7 @@ from models.alerts import Alerting, AlertMirror, AlertType, ChannelFailure, Mess
 from models.errors import ErrorCode, GtError
 from models.town import TownPaths
 from policies.alerts import channels_for
+from services.guard import locked_within, open_lock
 from services.processes import read_record, write_record
 from services.whole_files import write_whole
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 MAX_CHANNELS = 10
 MAX_URL = 2000
 """characters"""
+LOCK_S = 15.0
+"""A reader of the record may hold the rules' lock for as long as the ledger takes to answer or to fail."""
 REMEMBERED_S = 7 * 86400.0
 """how long an arrived message is known"""
 _LOG_TAIL = 256_000
@@ -62,6 +64,9 @@ class AlertFiles:
 
         Reading and writing happen under one lock, so that who has changed the record and then refreshes is
         never overwritten by somebody who has read it before.
+
+        Raises:
+            GtError: TIMED_OUT while another one reads; what `read` raises.
         """
         with self._locked("rules"):
             mirror = read()
@@ -199,31 +204,34 @@ class AlertFiles:
         return new
 
     @contextlib.contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
-        descriptor = self._lock(name)
+    def _locked(self, name: str, descriptor: int | None = None) -> Iterator[None]:
+        """Hold a lock.
+
+        It is waited for in small steps: Temporal throws into a thread whose activity timed out, and one that was
+        asleep in the kernel would wake up holding what nobody releases.
+
+        Raises:
+            GtError: TIMED_OUT.
+        """
+        lock = self._paths.alerts / f"{name}.lock"
+        held = open_lock(lock) if descriptor is None else descriptor
         try:
+            if not locked_within(held, LOCK_S):
+                raise GtError(ErrorCode.TIMED_OUT, f"{lock} is held by another process", f"fuser {lock}")
             yield
         finally:
-            os.close(descriptor)
+            os.close(held)
 
     @contextlib.contextmanager
     def _locked_if_possible(self, name: str) -> Iterator[None]:
         """A full disk must not keep an alert back: without a lock the worst is a message that arrives twice."""
         try:
-            descriptor = self._lock(name)
+            descriptor = open_lock(self._paths.alerts / f"{name}.lock")
         except OSError:
             yield
             return
-        try:
+        with self._locked(name, descriptor):
             yield
-        finally:
-            os.close(descriptor)
-
-    def _lock(self, name: str) -> int:
-        self._paths.alerts.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self._paths.alerts / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        return descriptor
 
 
 def mirror_of(ledger: Ledger) -> AlertMirror:

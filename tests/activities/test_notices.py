@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import logging
 import os
 import pty
@@ -18,13 +20,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from temporalio.exceptions import CancelledError
 from temporalio.testing import ActivityEnvironment
 
 from activities.notices import NoticeActivities
 from models.alerts import AlertMirror, AlertRule, AlertType, Edge, Message, Notice, Notices, Priority
 from models.errors import ErrorCode, GtError
 from models.settings import AlertSettings, DeadmanSettings
-from services import alert_sender
+from services import alert_files, alert_sender
 from services.alert_files import MAX_CHANNELS, AlertFiles
 from services.founding import create_town
 from services.town import Town
@@ -369,6 +372,62 @@ def test_what_was_changed_before_a_refresh_is_never_overwritten_by_an_older_read
     changed.set()
     mayor.join()
     person.join()
+    assert files.mirror().alerts.rate == 7
+
+
+def open_descriptors(name: str) -> list[str]:
+    """Of this process, on a file of this name."""
+    found = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            target = str(descriptor.readlink())
+            found += [target] if target.endswith(f"/{name}") else []
+    return found
+
+
+def test_whoever_is_cancelled_while_it_waits_for_a_lock_leaves_it_free(files: AlertFiles) -> None:
+    """Temporal throws into an activity's thread; a frozen ledger made one hold the lock and others wait for it."""
+    reading, thawed, over = threading.Event(), threading.Event(), threading.Event()
+
+    def frozen() -> AlertMirror:
+        reading.set()
+        thawed.wait(30)
+        return AlertMirror()
+
+    def cancelled() -> None:
+        with contextlib.suppress(CancelledError):
+            files.refresh_mirror(AlertMirror)
+        over.set()
+
+    holder = threading.Thread(target=files.refresh_mirror, args=(frozen,))
+    waiting = threading.Thread(target=cancelled)
+    holder.start()
+    assert reading.wait(10)
+    waiting.start()
+    assert waiting.ident is not None
+    deadline = time.monotonic() + 10
+    while len(open_descriptors("rules.lock")) < 2:
+        assert time.monotonic() < deadline, "it never came to wait"
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(waiting.ident), ctypes.py_object(CancelledError))
+    assert over.wait(10), "it does not wait for ever, nor for the other"
+    thawed.set()
+    holder.join()
+    waiting.join()
+    assert open_descriptors("rules.lock") == []
+    files.refresh_mirror(lambda: AlertMirror(alerts=AlertSettings(rate=7)))
+    assert files.mirror().alerts.rate == 7
+
+
+def test_who_waits_too_long_for_a_lock_is_told_so(files: AlertFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alert_files, "LOCK_S", 0.1)
+
+    def inside() -> AlertMirror:
+        with pytest.raises(GtError) as raised:
+            files.refresh_mirror(AlertMirror)
+        assert raised.value.code is ErrorCode.TIMED_OUT
+        return AlertMirror(alerts=AlertSettings(rate=7))
+
+    files.refresh_mirror(inside)
     assert files.mirror().alerts.rate == 7
 
 
