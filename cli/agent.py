@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agents import session_folder
+from cli import streams
 from cli.agent_session import NotOurs, Refusal, Session
 
 USAGE = {
@@ -46,8 +47,7 @@ def run(argv: list[str]) -> int | None:
     try:
         values = _parse(name, arguments)
         if "help" in values:
-            print(f"usage: {USAGE[name]}")
-            return 0
+            return _answer(f"usage: {USAGE[name]}\n")
         document, text = _COMMANDS[name](Session(Path(task_file).parent), values)
     except NotOurs:
         return None
@@ -59,11 +59,19 @@ def run(argv: list[str]) -> int | None:
         import json
 
         text = json.dumps(document, indent=2)
+    return _answer(text if text.endswith("\n") else text + "\n")
+
+
+def _answer(text: str) -> int:
+    """Where nobody reads on, that is no failure: what was to be done is done."""
     try:
-        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.let_go(sys.stdout.fileno())
+    except OSError as error:
+        streams.let_go(sys.stdout.fileno())
+        return _fail(Refusal(f"{streams.UNWRITTEN}: {error.strerror}", "", "FAILED"))
     return 0
 
 
@@ -170,22 +178,35 @@ def _messages(session: Session) -> list[dict[str, Any]]:
 
 
 def _command(argv: list[str]) -> tuple[str, list[str]]:
-    words = 2 if argv[:1] == ["mail"] else 1
-    return " ".join(argv[:words]), argv[words:]
+    """The command's name and the rest; options that every command has may come before it."""
+    common: list[str] = []
+    rest = list(argv)
+    while rest and _split(rest[0])[0] in _EVERYWHERE:
+        common.append(rest.pop(0))
+        if common[-1] in _WITH_VALUE and rest:
+            common.append(rest.pop(0))
+    words = 2 if rest[:1] == ["mail"] else 1
+    return " ".join(rest[:words]), common + rest[words:]
 
 
 _FLAGS = {
     "-o": "output",
     "--output": "output",
+    "--town": "town",
+    "--debug": "debug",
     "-m": "message",
     "--message": "message",
     "--status": "status",
     "--severity": "severity",
 }
+_ALWAYS = {"output", "town", "debug"}
 _TAKES = {
-    "done": {"output", "message", "status"},
-    "escalate": {"output", "severity"},
+    "done": {*_ALWAYS, "message", "status"},
+    "escalate": {*_ALWAYS, "severity"},
 }
+_EVERYWHERE = {"-o", "--output", "--town", "--debug"}
+"""options of every command; the session says which town it is, and there is no traceback to see"""
+_WITH_VALUE = _EVERYWHERE - {"--debug"}
 _POSITIONAL = {"escalate": "problem", "mail read": "id"}
 _ELSEWHERE = {
     "escalate": {"list", "ack", "resolve", "report"},
@@ -206,12 +227,14 @@ def _parse(name: str, arguments: list[str]) -> dict[str, str]:
         elif word in {"-h", "--help"}:
             values["help"] = "yes"
         elif word.startswith("-") and len(word) > 1:
-            flag, equals, given = word.partition("=")
+            flag, equals, given = _split(word)
             key = _FLAGS.get(flag, "")
-            if key not in _TAKES.get(name, {"output"}):
+            if key not in _TAKES.get(name, _ALWAYS):
                 if name.startswith("mail") or name == "escalate":
                     raise NotOurs
                 raise _misuse(name, f"no such option: {flag}")
+            if key == "debug":
+                continue
             value = given if equals else next(rest, None)
             if value is None:
                 raise _misuse(name, f"option {flag} needs a value")
@@ -220,6 +243,13 @@ def _parse(name: str, arguments: list[str]) -> dict[str, str]:
             words.append(word)
     _choice(values, "output", ("text", "json"), "text")
     return _with_positional(name, values, words)
+
+
+def _split(word: str) -> tuple[str, str, str]:
+    """An option, what keeps it from its value, and the value: `--output=json`, `-ojson`, or the option alone."""
+    if not word.startswith("--") and len(word) > 2 and word[2] != "=" and word[:2] in _FLAGS:
+        return word[:2], "=", word[2:]
+    return word.partition("=")
 
 
 def _with_positional(name: str, values: dict[str, str], words: list[str]) -> dict[str, str]:
@@ -250,7 +280,10 @@ def _now() -> str:
 def _fail(refusal: Refusal) -> int:
     from models.errors import ExitCode
 
-    sys.stderr.write(f"error: {refusal.message}\n")
-    if refusal.hint:
-        sys.stderr.write(f"hint: {refusal.hint}\n")
+    hint = f"hint: {refusal.hint}\n" if refusal.hint else ""
+    try:
+        sys.stderr.write(f"error: {refusal.message}\n{hint}")
+        sys.stderr.flush()
+    except OSError:
+        streams.let_go(sys.stderr.fileno())
     return int(ExitCode[refusal.code])

@@ -5,16 +5,29 @@ from __future__ import annotations
 import os
 import sys
 
+from cli import streams
+
+INTERRUPTED = 130
+"""models.errors.ExitCode.INTERRUPTED"""
+
 
 def main() -> int:
     """Run `gt` with the process's arguments; returns the exit code."""
+    streams.open_closed()
+    try:
+        return _run(sys.argv[1:])
+    except KeyboardInterrupt:  # while the program was still being loaded
+        return INTERRUPTED
+
+
+def _run(argv: list[str]) -> int:
     if os.environ.get("GT_TASK_FILE"):
         from cli import agent
 
-        code = agent.run(sys.argv[1:])
+        code = agent.run(argv)
         if code is not None:
             return code
     from cli import entry
     from cli.app import app
 
-    return entry.leave(entry.run(app, "gt", sys.argv[1:]))
+    return entry.leave(entry.run(app, "gt", argv))

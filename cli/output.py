@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -11,7 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from models.errors import GtError
+from cli import streams
+from cli.streams import UNWRITTEN
+from models.errors import ErrorCode, GtError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -33,19 +36,25 @@ def emit(call: Call, document: Any, text: str) -> None:
 
 
 def write(text: str) -> None:
-    """Write a result to standard output as it is."""
+    """Write a result to standard output as it is.
+
+    Raises:
+        GtError: DISK_FULL or INTERNAL, it cannot be written. Where nobody reads on (`| head -1`) that is no failure.
+    """
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         reader_left()
+    except OSError as error:
+        reader_left()
+        code = ErrorCode.DISK_FULL if error.errno == errno.ENOSPC else ErrorCode.INTERNAL
+        raise GtError(code, f"{UNWRITTEN}: {error.strerror}") from None
 
 
 def reader_left() -> None:
-    """Nobody reads on (`| head -1`): what was to be done is done, so this is no failure."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+    """What is still written goes nowhere."""
+    streams.let_go(sys.stdout.fileno())
 
 
 def document(model: BaseModel) -> dict[str, Any]:
@@ -59,8 +68,11 @@ def documents(models: Iterable[BaseModel]) -> list[dict[str, Any]]:
 
 def say(text: str) -> None:
     """A message for people, beside the result."""
-    sys.stderr.write(printable(text) + "\n")
-    sys.stderr.flush()
+    try:
+        sys.stderr.write(printable(text) + "\n")
+        sys.stderr.flush()
+    except OSError:  # nobody reads it: the result and the exit code say what is needed
+        streams.let_go(sys.stderr.fileno())
 
 
 def warn(text: str) -> None:

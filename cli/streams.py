@@ -1,0 +1,37 @@
+"""Standard streams that the caller has closed. Standard library only: agents run `gt` often."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+UNWRITTEN = "what was asked is done, but its result cannot be written"
+"""what a command says when standard output takes nothing"""
+
+
+def open_closed() -> None:
+    """Open each closed standard stream on nothing.
+
+    Python leaves `None` in its place, and the next file, the ledger or a socket, would get its number.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(descriptor, mode))
+            if descriptor != number and _is_free(number):
+                os.dup2(descriptor, number)
+
+
+def let_go(number: int) -> None:
+    """Send what is still written to a standard stream nowhere: nobody reads on, or there is no room."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
+def _is_free(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return True
+    return False
