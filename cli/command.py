@@ -15,6 +15,8 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
+from cli.values import directory
+
 Arguments = ParamSpec("Arguments")
 Body = Callable[Concatenate["Call", Arguments], int | None]
 
@@ -44,7 +46,12 @@ class Call:
 
 TownOption = Annotated[
     Path | None,
-    typer.Option("--town", metavar="DIR", help="The town; else GT_TOWN, else the nearest parent with a town.toml."),
+    typer.Option(
+        "--town",
+        parser=directory,
+        metavar="DIR",
+        help="The town; else GT_TOWN, else the nearest parent with a town.toml.",
+    ),
 ]
 OutputOption = Annotated[
     OutputFormat | None, typer.Option("-o", "--output", metavar="text|json", help="Form of the result.")

@@ -44,6 +44,9 @@ def set_or_show(
     rig: ScopeOption = None,
 ) -> None:
     """Show a setting, or set it when a value is given. The word `set` may be left out."""
+    for word in (key, value or ""):
+        if word.startswith("-") and not word[1:2].isdigit():
+            raise GtError(ErrorCode.INVALID_VALUE, f"no such option: {word}", "gt config --help")
     _check(key, value, rig)
     town = connect.open_town(call)
     with connect.open_ledger(town) as ledger:

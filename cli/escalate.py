@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,7 +11,7 @@ from cli import connect, output
 from cli.command import Call, DefaultCommandGroup, command, new_app
 from cli.values import Action, AlertKind, Severity
 from models import names
-from models.errors import ErrorCode, GtError, Level
+from models.errors import ErrorCode, ExitCode, GtError, Level
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -59,10 +60,9 @@ def report(
     if bead is not None:
         names.valid_bead(bead)
     town = connect.open_town(call)
-    if bead is not None and rig is None:
-        with connect.open_ledger(town) as ledger:
-            rig = ledger.bead(bead).rig
-    escalation = _escalation(problem, rig, bead, severity, kind)
+    if rig is None and bead is None:
+        rig, bead = os.environ.get("GT_RIG"), os.environ.get("GT_BEAD")  # an agent's, with options of a person's
+    escalation = _escalation(problem, _rig_of(town, rig, bead), bead, severity, kind)
     connect.converse(town, lambda client: tell(client, escalation))
     document = {key: value for key, value in output.document(escalation).items() if key not in {"evidence", "tried"}}
     output.emit(call, {**document, "acked": False}, f"{escalation.id}: the Mayor was told")
@@ -111,6 +111,23 @@ def _standing(status: EscalationStatus) -> str:
     if status.resolved:
         return status.action or "resolved"
     return "acked" if status.acked else "open"
+
+
+def _rig_of(town: Town, rig: str | None, bead: str | None) -> str | None:
+    """The rig that it is about; rig and bead exist and belong together, as far as the ledger can say."""
+    if rig is None and bead is None:
+        return None
+    try:
+        with connect.open_ledger(town) as ledger:
+            found = ledger.bead(bead).rig if bead is not None else ledger.rig(str(rig)).name
+    except GtError as error:
+        if error.exit_code is not ExitCode.UNREACHABLE or rig is None:
+            raise
+        output.warn(f"not looked up: {error.message}")
+        return rig
+    if rig is not None and rig != found:
+        raise GtError(ErrorCode.REFUSED, f"{bead} belongs to {found}, not to {rig}", f"--rig {found}")
+    return found
 
 
 def _escalation(problem: str, rig: str | None, bead: str | None, severity: Severity, kind: AlertKind) -> Escalation:

@@ -96,9 +96,22 @@ def _order(call: Call, order: str, bead: str, reason: str) -> None:
         job_order = JobOrder(bead=bead, reason=reason or f"asked for by {connect.person()}")
         return await connect.request(handle, order, job_order, SlingResult)
 
-    answer = output.document(connect.converse(town, send))
+    try:
+        answer = output.document(connect.converse(town, send))
+    except GtError as error:
+        if error.code is ErrorCode.NOT_FOUND:
+            _refuse_ended(town, bead)
+        raise
     text = f"{bead}: {order} was passed on to its job, which was {answer['state']}; see gt job show {bead}"
     output.emit(call, {**answer, "rig": rig, "order": order}, text)
+
+
+def _refuse_ended(town: Town, bead: str) -> None:
+    """A job that is over takes no orders; one that never was is not found."""
+    with connect.open_ledger(town) as ledger:
+        row = ledger.job(bead)
+    if row is not None and row.state.final:
+        raise GtError(ErrorCode.REFUSED, f"the job of {bead} is over: {row.state.value}", f"gt job show {bead}")
 
 
 def _recorded(town: Town, bead: str) -> tuple[JobRow | None, list[JobEvent], GtError | None]:

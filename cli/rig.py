@@ -9,6 +9,7 @@ import typer
 from cli import connect, output, programs, remote
 from cli.command import Call, command, new_app
 from cli.consent import require_consent
+from cli.values import DryRunOption
 from models import names
 from models.errors import ErrorCode, GtError
 
@@ -94,6 +95,7 @@ def remove(
     call: Call,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The rig.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Forget a rig; its beads, their history and the remote stay."""
     names.valid_rig(name)
@@ -101,6 +103,9 @@ def remove(
     with connect.open_ledger(town) as ledger:
         rig = ledger.rig(name)
         _refuse_unfinished(ledger, name)
+        if dry_run:
+            output.emit(call, output.document(rig), f"{name} would be removed; its remote {rig.url} stays as it is")
+            return
         require_consent(f"Remove the rig {name}?", f"gt rig remove {name} --yes", yes)
         _stop_workflows(town, name)
         try:

@@ -153,9 +153,10 @@ def _rig(name: str, rig: Rig | None, recorded: Recorded, living: Living) -> dict
     }
 
 
-def _queue(queue: QueueStatus | None) -> dict[str, Any] | None:
+def _queue(queue: QueueStatus | None) -> dict[str, Any]:
+    """Its values are null while nobody answers for it; scripts find the keys all the same."""
     if queue is None:
-        return None
+        return dict.fromkeys(("waiting", "merging", "paused", "pause_reason"))
     merging = sum(item.state == "merging" for item in queue.items)
     return {
         "waiting": len(queue.items) - merging,

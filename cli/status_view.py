@@ -51,8 +51,8 @@ def _rig(rig: dict[str, Any]) -> str:
     return f"{head}\n{output.table(header, rows, indent='  ')}"
 
 
-def _queue(queue: dict[str, Any] | None) -> str:
-    if queue is None:
+def _queue(queue: dict[str, Any]) -> str:
+    if queue["waiting"] is None:
         return "unknown"
     counts = f"{queue['waiting']} waiting, {queue['merging']} merging"
     return f"{counts}, PAUSED: {queue['pause_reason']}" if queue["paused"] else counts

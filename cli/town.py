@@ -12,6 +12,7 @@ import typer
 
 from cli import connect, output
 from cli.command import Call, command, new_app
+from cli.values import directory as directory_named
 
 app = new_app("Towns.")
 
@@ -25,7 +26,9 @@ class Store(StrEnum):
 @command(app, "init")
 def init(
     call: Call,
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The town's directory; made if absent.")],
+    directory: Annotated[
+        Path, typer.Argument(parser=directory_named, metavar="DIR", help="The town's directory; made if absent.")
+    ],
     name: Annotated[str | None, typer.Option("--name", metavar="N", help="Default: the directory's name.")] = None,
     store: Annotated[Store, typer.Option("--store", help="auto: a Dolt server where `dolt` is found.")] = Store.AUTO,
 ) -> None:

@@ -7,9 +7,17 @@ The words repeat enumerations of `models`, because importing those would load py
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+def directory(text: str) -> Path:
+    """A directory's name; an empty one, as an unset variable gives it, would mean the current directory."""
+    if not text:
+        raise typer.BadParameter("the directory's name is empty")
+    return Path(text)
 
 
 class BeadState(StrEnum):

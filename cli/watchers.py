@@ -148,6 +148,8 @@ def _status(call: Call, workflow_id: str, rig: str | None = None) -> int:
         return found, own, seen
 
     found, own, deacon = _with(call, workflow_id, look, rig)
+    if found.result is ProbeResult.ABSENT and rig is not None:
+        _look_up(call, rig)
     seen = next((row for row in deacon.watched if row.workflow_id == workflow_id), None) if deacon else None
     works = found.result is ProbeResult.ANSWERS
     condition = "stopped" if found.stopped else "running" if works else found.result.value
@@ -270,8 +272,7 @@ def _with(call: Call, workflow_id: str, conversation: Callable[[Client], Awaitab
         return connect.converse(town, conversation)
     except connect.WorkflowAbsent:
         if rig is not None:
-            with connect.open_ledger(town) as ledger:
-                ledger.rig(rig)
+            _look_up(call, rig)
         raise GtError(
             ErrorCode.TEMPORAL_UNREACHABLE, f"{workflow_id} does not run", _command(workflow_id, rig, "start")
         ) from None
@@ -281,12 +282,14 @@ async def _require_rig(call: Call, rig: str | None) -> None:
     """Nothing is started for a rig that the ledger does not name."""
     import asyncio
 
-    def look() -> None:
-        with connect.open_ledger(connect.open_town(call)) as ledger:
-            ledger.rig(str(rig))
-
     if rig is not None:
-        await asyncio.to_thread(look)
+        await asyncio.to_thread(_look_up, call, rig)
+
+
+def _look_up(call: Call, rig: str) -> None:
+    """NOT_FOUND for a rig that the ledger does not name."""
+    with connect.open_ledger(connect.open_town(call)) as ledger:
+        ledger.rig(rig)
 
 
 def _found(found: Probe) -> str:

@@ -6,35 +6,50 @@ workflows as one `Settings`. Keys are `<group>.<name>`; times are seconds.
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 from annotated_types import Ge, Le
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from models.base import Frozen
 from models.errors import ErrorCode, GtError
 
+UNIT_SECONDS = "seconds"
+Seconds = Annotated[int, UNIT_SECONDS]
+"""a duration: a person may type `5m`"""
+
 
 class HealthSettings(Frozen):
-    check_interval: int = Field(60, ge=1, le=3600, description="seconds between full surveys of a patrol")
-    polecat_timeout: int = Field(300, ge=5, le=86400, description="heartbeat older than this: stale")
-    grace: int = Field(60, ge=0, le=3600, description="how long a stale polecat may recover by itself")
-    stuck_timeout: int = Field(1800, ge=10, le=86400, description="no progress for this long: HELP")
-    session_timeout: int = Field(0, ge=0, le=604800, description="longest session; 0 = off")
-    witness_timeout: int = Field(600, ge=10, le=86400, description="no ping for this long: Witness down")
-    patrol_timeout: int = Field(300, ge=10, le=86400, description="last patrol older: restart the patrol")
-    deacon_timeout: int = Field(300, ge=10, le=86400, description="no answer from the Deacon: tell the Mayor")
+    check_interval: Seconds = Field(60, ge=1, le=3600, description="seconds between full surveys of a patrol")
+    polecat_timeout: Seconds = Field(300, ge=5, le=86400, description="heartbeat older than this: stale")
+    grace: Seconds = Field(60, ge=0, le=3600, description="how long a stale polecat may recover by itself")
+    stuck_timeout: Seconds = Field(1800, ge=10, le=86400, description="no progress for this long: HELP")
+    session_timeout: Seconds = Field(0, ge=0, le=604800, description="longest session; 0 = off")
+    witness_timeout: Seconds = Field(600, ge=10, le=86400, description="no ping for this long: Witness down")
+    patrol_timeout: Seconds = Field(300, ge=10, le=86400, description="last patrol older: restart the patrol")
+    deacon_timeout: Seconds = Field(300, ge=10, le=86400, description="no answer from the Deacon: tell the Mayor")
 
 
 class RecoverySettings(Frozen):
     max_retries: int = Field(3, ge=0, le=100, description="restarts within the window")
-    retry_delay: int = Field(30, ge=0, le=3600, description="delay before the second restart")
-    max_delay: int = Field(600, ge=0, le=86400, description="where doubling of the delay stops")
-    window: int = Field(3600, ge=1, le=604800, description="sliding window of the restart budget")
-    healthy_reset: int = Field(1800, ge=1, le=604800, description="healthy this long: budget forgiven")
-    policy: str = Field("", description="entry point of an own diagnosis; empty = built-in")
+    retry_delay: Seconds = Field(30, ge=0, le=3600, description="delay before the second restart")
+    max_delay: Seconds = Field(600, ge=0, le=86400, description="where doubling of the delay stops")
+    window: Seconds = Field(3600, ge=1, le=604800, description="sliding window of the restart budget")
+    healthy_reset: Seconds = Field(1800, ge=1, le=604800, description="healthy this long: budget forgiven")
+    policy: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]*$|^$",
+        max_length=200,
+        description="entry point of an own diagnosis; empty or built-in = the built-in one",
+    )
+
+    @field_validator("policy", mode="before")
+    @classmethod
+    def _built_in(cls, value: object) -> object:
+        return "" if value == "built-in" else value
 
 
 class PolecatSettings(Frozen):
@@ -43,14 +58,14 @@ class PolecatSettings(Frozen):
 
 
 class SessionSettings(Frozen):
-    done_grace: int = Field(5, ge=0, le=600, description="seconds a session lives on after its work was taken")
+    done_grace: Seconds = Field(5, ge=0, le=600, description="seconds a session lives on after its work was taken")
 
 
 IGNORED_MAX_BYTES = 10_000_000
 
 
 class CheckpointSettings(Frozen):
-    interval: int = Field(600, ge=10, le=86400, description="seconds between saves of work in progress")
+    interval: Seconds = Field(600, ge=10, le=86400, description="seconds between saves of work in progress")
     max_bytes: int = Field(50_000_000, ge=0, le=10_000_000_000, description="larger files stay local")
     remote: bool = Field(True, description="save work in progress to the remote")
     ignored_max_bytes: int = Field(
@@ -71,7 +86,7 @@ class MergeStyle(StrEnum):
 
 class MergeQueueSettings(Frozen):
     retry_count: int = Field(3, ge=0, le=100, description="retries of a push or of a gate that could not run")
-    retry_delay: int = Field(60, ge=0, le=3600, description="seconds between those retries")
+    retry_delay: Seconds = Field(60, ge=0, le=3600, description="seconds between those retries")
     min_batch: int = Field(1, ge=1, le=256, description="smallest batch")
     max_batch: int = Field(32, ge=1, le=256, description="largest batch")
     max_concurrent: int = Field(1, ge=1, le=64, description="gate runners")
@@ -89,7 +104,7 @@ class MergeQueueSettings(Frozen):
 
 
 class EscalationSettings(Frozen):
-    ack_timeout: int = Field(14400, ge=10, le=604800, description="unanswered this long: severity raised")
+    ack_timeout: Seconds = Field(14400, ge=10, le=604800, description="unanswered this long: severity raised")
     max_repeats: int = Field(2, ge=0, le=20, description="how often severity is raised")
 
 
@@ -109,7 +124,7 @@ class DeadmanSettings(Frozen):
         max_length=1000,
         description="pinged while the town lives, so that its absence is noticed elsewhere; empty = none",
     )
-    interval: int = Field(300, ge=10, le=86400, description="seconds between those pings")
+    interval: Seconds = Field(300, ge=10, le=86400, description="seconds between those pings")
 
 
 class DiskSettings(Frozen):
@@ -118,11 +133,11 @@ class DiskSettings(Frozen):
 
 
 class HostSettings(Frozen):
-    timeout: int = Field(60, ge=10, le=3600, description="a host whose worker is silent this long is lost")
+    timeout: Seconds = Field(60, ge=10, le=3600, description="a host whose worker is silent this long is lost")
 
 
 class LedgerSettings(Frozen):
-    gc_interval: int = Field(
+    gc_interval: Seconds = Field(
         86400, ge=3600, le=2_592_000, description="seconds between collections of the ledger's garbage"
     )
     gc_growth_bytes: int = Field(
@@ -131,7 +146,7 @@ class LedgerSettings(Frozen):
 
 
 class KeepSettings(Frozen):
-    keep: int = Field(2_592_000, ge=3600, le=315_360_000, description="seconds to keep")
+    keep: Seconds = Field(2_592_000, ge=3600, le=315_360_000, description="seconds to keep")
 
 
 class Settings(Frozen):
@@ -162,6 +177,8 @@ class SettingSpec(Frozen):
     minimum: int | None
     maximum: int | None
     meaning: str
+    seconds: bool = False
+    """it is a duration"""
 
 
 def setting_specs() -> dict[str, SettingSpec]:
@@ -185,6 +202,7 @@ def _spec(key: str, field: FieldInfo) -> SettingSpec:
         minimum=minimum,
         maximum=maximum,
         meaning=field.description or "",
+        seconds=UNIT_SECONDS in field.metadata,
     )
 
 
@@ -201,7 +219,7 @@ def parse_setting(key: str, text: str) -> Any:
     if spec is None:
         raise GtError(ErrorCode.NOT_FOUND, f"there is no setting {key!r}", "gt config list")
     value: Any = text.strip()
-    if spec.type == "int":
+    if spec.seconds:
         value = _seconds(value)
     group, name = key.split(".", 1)
     model = type(getattr(Settings(), group))
@@ -225,13 +243,12 @@ def settings_from(values: dict[str, Any]) -> Settings:
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"([0-9]{1,12})([smhd])")
 
 
 def _seconds(text: str) -> str:
-    unit = _UNITS.get(text[-1:])
-    if unit is not None and text[:-1].isdigit():
-        return str(int(text[:-1]) * unit)
-    return text
+    given = _DURATION.fullmatch(text)
+    return str(int(given[1]) * _UNITS[given[2]]) if given else text
 
 
 def _why(error: ValidationError) -> str:

@@ -44,6 +44,31 @@ class TestSpellings:
         assert here.json("gt", "config", "health.grace", "--rig", "shop")["value"] == 300
 
 
+class TestValues:
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("health.check_interval", "²s"),
+            ("health.check_interval", "9" * 5000 + "s"),
+            ("recovery.max_retries", "1m"),
+            ("disk.warn_percent", "1m"),
+            ("recovery.policy", "no such thing!"),
+            ("recovery.policy", "--dry-run"),
+            ("merge_queue.signing_key", "--dry-run"),
+            ("--bogus", None),
+            ("health.grace", "-5"),
+        ],
+    )
+    def test_what_cannot_be_is_wrong_usage_and_changes_nothing(self, here: Here, key: str, value: str | None) -> None:
+        before = here.json("gt", "config", "list")
+        assert "defect" not in here.run("gt", "config", key, *([] if value is None else [value]), expect=2).err
+        assert here.json("gt", "config", "list") == before
+
+    def test_the_built_in_policy_has_a_name(self, here: Here) -> None:
+        here.run("gt", "config", "recovery.policy", "mine")
+        assert here.json("gt", "config", "recovery.policy", "built-in")["value"] == ""
+
+
 class TestScopes:
     def test_a_rig_s_value_wins_over_the_town_s_and_the_town_s_over_the_default(self, here: Here, rig: Rig) -> None:
         def seen(*scope: str) -> tuple[int, str]:

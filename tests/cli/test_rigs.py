@@ -108,6 +108,10 @@ class TestRemove:
         assert "hint: gt rig remove shop --yes" in outcome.err
         assert len(here.json("gt", "rig", "list")) == 1
 
+    def test_a_dry_run_shows_the_rig_and_leaves_it(self, here: Here, rig: Rig) -> None:
+        assert here.json("gt", "rig", "remove", "shop", "--dry-run")["name"] == "shop"
+        assert [one["name"] for one in here.json("gt", "rig", "list")] == ["shop"]
+
     def test_an_unknown_rig_is_not_found(self, here: Here, rig: Rig) -> None:
         here.run("gt", "rig", "remove", "nope", "--yes", expect=3)
 

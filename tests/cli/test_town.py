@@ -76,7 +76,8 @@ class TestDown:
         outcome = here.run("gt", "status", "-o", "json")
         assert outcome.json["healthy"] is False
         assert {service["state"] for service in outcome.json["services"]} == {"stopped"}
-        assert outcome.json["rigs"][0]["queue"] is None
+        nothing_known = {"waiting": None, "merging": None, "paused": None, "pause_reason": None}
+        assert outcome.json["rigs"][0]["queue"] == nothing_known
         assert "Temporal does not answer" in outcome.err
         assert "NOT HEALTHY" in here.run("gt", "status").out
 
@@ -128,3 +129,9 @@ class TestFailuresOfTheClient:
 
     def test_no_answer_in_time_is_unreachable(self) -> None:
         assert as_gt_error(TimeoutError()).exit_code is ExitCode.UNREACHABLE
+
+
+@pytest.mark.parametrize("line", [("gt", "init", ""), ("gt", "--town", "", "status"), ("gt", "status", "--town=")])
+def test_an_empty_directory_is_wrong_usage(here: Here, line: tuple[str, ...]) -> None:
+    """As an unset variable of a script gives it; the current directory is called `.`."""
+    assert "is empty" in here.run(*line, expect=2).err

@@ -55,6 +55,8 @@ def test_a_job_is_refused_its_close_and_can_be_given_up(here: Here, rig: Rig, be
     while not any("changed my mind" in e["detail"] for e in here.json("gt", "job", "show", bead.id)["history"]):
         assert time.monotonic() < deadline
     assert here.json("gt", "job", "show", bead.id)["state"] == "abandoned"
+    for order in ("cancel", "retry", "reassign"):
+        assert "is over: abandoned" in here.run("gt", "job", order, bead.id, expect=5).err
     assert here.json("bd", "close", bead.id)["status"] == "closed"
 
 

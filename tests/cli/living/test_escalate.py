@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ledger.store import Ledger
 from models.records import Bead, Rig
 from tests.cli.conftest import Here
 
@@ -28,6 +29,23 @@ class TestEscalate:
         here.run("gt", "escalate", "something")
         here.run("gt", "escalate", "ack", "nope", expect=3)
         here.run("gt", "escalate", "resolve", "nope", "--action", "retry", expect=3)
+
+    def test_what_it_is_about_exists_and_belongs_together(
+        self, here: Here, rig: Rig, bead: Bead, ledger: Ledger
+    ) -> None:
+        here.run("gt", "escalate", "x", "--rig", "nope", expect=3)
+        here.run("gt", "escalate", "x", "--rig", rig.name, "--bead", "sh-none", expect=3)
+        other = ledger.add_rig(rig.model_copy(update={"name": f"{rig.name}-two", "prefix": f"{rig.prefix}two"}))
+        refused = here.run("gt", "escalate", "x", "--rig", other.name, "--bead", bead.id, expect=5)
+        assert f"--rig {rig.name}" in refused.err
+        assert here.json("gt", "escalate", "x", "--bead", bead.id)["rig"] == rig.name
+
+    def test_an_agent_s_with_options_of_a_person_s_is_still_about_its_bead(
+        self, here: Here, rig: Rig, bead: Bead, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("GT_RIG", rig.name)
+        monkeypatch.setenv("GT_BEAD", bead.id)
+        assert here.json("gt", "escalate", "93 % of /", "--kind", "disk_full")["bead"] == bead.id
 
     def test_an_empty_problem_is_no_problem(self, here: Here, rig: Rig) -> None:
         here.run("gt", "escalate", " ", expect=2)

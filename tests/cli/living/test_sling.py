@@ -98,5 +98,5 @@ class TestWithoutAWorker:
     ) -> None:
         outcome = here.run("gt", "status", "-o", "json")
         assert outcome.json["healthy"] is False
-        assert outcome.json["rigs"][0]["queue"] is None
+        assert outcome.json["rigs"][0]["queue"]["waiting"] is None
         assert "warning: " in outcome.err

@@ -184,6 +184,7 @@ class TestWitness:
         here.run("gt", "witness", "start", "--rig", "nope", expect=3)
         here.run("gt", "witness", "restart", "--rig", "nope", expect=3)
         here.run("gt", "witness", "stop", "--rig", "nope", expect=3)
+        assert here.run("gt", "witness", "status", "--rig", "nope", expect=3).out == ""
         assert "hint: gt witness" in here.run("gt", "witness", "stop", "--rig", rig.name, expect=4).err
 
 
