@@ -18,7 +18,6 @@ from temporalio import activity
 
 from activities.crash_points import crash_point
 from activities.kept_files import folder_of
-from activities.locks import exclusive
 from activities.restoring import AttemptUsed
 from activities.sessions import Sessions, record_of
 from activities.tmux import PaneFacts, Tmux
@@ -81,7 +80,7 @@ class AttemptActivities:
         """
         rig, polecat = request.rig.name, request.polecat
         folder = self._folder(rig, polecat, request.bead, request.attempt)
-        with exclusive(self._sessions.lock_path(rig, polecat)):
+        with self._sessions.alone(rig, polecat):
             if session_folder.over_because(folder):
                 return _used_up(max(session_folder.newest_attempt(folder), request.attempt))
             pane = self._sessions.pane(rig, polecat)
@@ -178,7 +177,7 @@ class AttemptActivities:
         deadline = time.monotonic() + request.grace_s
         while self._lives(rig, polecat, bead, attempt) and time.monotonic() < deadline:
             time.sleep(POLL_S)
-        with exclusive(self._sessions.lock_path(rig, polecat)):
+        with self._sessions.alone(rig, polecat):
             self._sessions.end(rig, polecat, bead, attempt, request.cause)
 
     @activity.defn
@@ -189,7 +188,7 @@ class AttemptActivities:
             GtError: what parking raises.
         """
         rig, polecat, bead = request.rig, request.polecat, request.bead
-        with exclusive(self._sessions.lock_path(rig.name, polecat)):
+        with self._sessions.alone(rig.name, polecat):
             for open_bead, attempt in list(self._sessions.open_folders(rig.name, polecat)):
                 if open_bead == bead and attempt <= request.attempt:
                     self._sessions.end(rig.name, polecat, bead, attempt, "the job is over")

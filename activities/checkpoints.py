@@ -112,7 +112,9 @@ class CheckpointSaver:
         if note is None or note.releasing or not note.attempt:
             return None
         session = self._paths.session(rig, polecat, note.bead, note.attempt)
-        if session_folder.newest_attempt(session) != note.attempt or not (session / session_folder.SESSION).exists():
+        # os.path, because it answers False where an agent has locked its folder: that stops its own saves alone.
+        known = os.path.exists(session / session_folder.SESSION)
+        if not known or session_folder.newest_attempt(session) != note.attempt:
             return None
         return _Place(folder, session, polecat, note.bead, note.attempt, note.target)
 

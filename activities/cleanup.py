@@ -11,7 +11,6 @@ from temporalio import activity
 
 from activities.crash_points import crash_point
 from activities.kept_files import folder_of
-from activities.locks import exclusive
 from activities.parking import REMOTE_PROBLEMS
 from activities.sessions import Sessions
 from activities.tmux import PaneFacts, Tmux
@@ -54,7 +53,7 @@ class CleanupActivities:
         """
         if not request.bead and not request.force:
             raise GtError(ErrorCode.INVALID_VALUE, "whose work shall be cleaned up: name a bead, or use force")
-        with exclusive(self._sessions.lock_path(request.rig.name, request.polecat)):
+        with self._sessions.alone(request.rig.name, request.polecat):
             return self._clean_up(request)
 
     @activity.defn

@@ -15,11 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from activities.locked_folders import changed_ns, is_locked, listed
 from activities.process_tree import prompt_reaping
 from activities.progress import AskTree, Progress, TreeReader
 from activities.recovery_policy import Case, RecoveryPolicies
 from activities.tmux import PaneFacts, Tmux
-from activities.watched import TAIL_EVERY_S, Watched, modified_ns
+from activities.watched import TAIL_EVERY_S, Watched
 from agents import session_folder
 from agents.task import one_line
 from models import names
@@ -96,7 +97,7 @@ class Scanner:
         self._strays: dict[str, float] = {}
         """sessions without an open attempt, by name: for how long they have been seen so"""
         self._over: dict[Path, int] = {}
-        """folders of beads without an open attempt, with the modification time of that finding"""
+        """folders of beads without an open attempt, with the time of their last change before that finding"""
         self._highest: dict[tuple[str, str], dict[str, int]] = {}
         """by rig and bead: each polecat's highest attempt on this host"""
 
@@ -219,7 +220,7 @@ class Scanner:
         )
 
     def _help(self, watched: Watched) -> Iterator[Observation]:
-        for name in sorted(_listed(watched.folder / session_folder.HELP)):
+        for name in sorted(listed(watched.folder / session_folder.HELP)):
             if name.startswith(".") or not name.endswith(".json"):
                 continue
             told = session_folder.read_json(watched.folder / session_folder.HELP / name) or {}
@@ -290,27 +291,29 @@ class Scanner:
             folder = self._paths.session(rig, polecat, pane.bead, pane.attempt)
         except GtError:
             return True  # a name that is none of ours
-        return (folder / session_folder.SESSION).exists() and not (folder / session_folder.ENDED).exists()
+        if is_locked(folder):
+            return True  # nobody can tell that it was ended
+        return os.path.exists(folder / session_folder.SESSION) and not os.path.exists(folder / session_folder.ENDED)
 
     def _open_attempts(self, orders: dict[str, WatchRig]) -> list[Watched]:
         attempts = []
         for rig, order in orders.items():
-            for polecat in _listed(self._paths.sessions / rig):
-                for bead in _listed(self._paths.sessions / rig / polecat):
+            for polecat in self._found_in(self._paths.sessions / rig):
+                for bead in self._found_in(self._paths.sessions / rig / polecat):
                     attempts += self._open_of_bead(order, polecat, bead)
         return attempts
 
     def _open_of_bead(self, order: WatchRig, polecat: str, bead: str) -> list[Watched]:
         """Finished beads pile up, so each costs one `stat` until a new attempt touches its folder."""
         place = self._paths.sessions / order.rig / polecat / bead
-        changed = modified_ns(place)
-        if not changed or self._over.get(place) == changed:
+        changed = changed_ns(place)
+        if changed and self._over.get(place) == changed:
             return []
         attempts, numbers, waits = [], [0], False
-        for number in filter(str.isdecimal, _listed(place)):
+        for number in filter(str.isdecimal, self._found_in(place)):
             numbers.append(int(number))
             folder = place / number
-            if (folder / session_folder.ENDED).exists():
+            if os.path.exists(folder / session_folder.ENDED):
                 continue
             waits = True
             watched = self._watched.get(folder) or self._recognised(folder, order, polecat, bead)
@@ -321,6 +324,15 @@ class Scanner:
         if not waits:
             self._over[place] = changed
         return attempts
+
+    def _found_in(self, folder: Path) -> list[str]:
+        """What is in a folder; of one that an agent has locked, what is watched there already."""
+        try:
+            return os.listdir(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError:
+            return sorted({path.relative_to(folder).parts[0] for path in self._watched if path.is_relative_to(folder)})
 
     def _recognised(self, folder: Path, order: WatchRig, polecat: str, bead: str) -> Watched | None:
         """None while the folder is being written, or where it is none of ours."""
@@ -371,10 +383,3 @@ def _how_it_ended(pane: PaneFacts) -> str:
     if pane.dead_signal is not None:
         return f"killed by signal {pane.dead_signal}"
     return "ended" if pane.dead_status is None else f"exit code {pane.dead_status}"
-
-
-def _listed(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return []

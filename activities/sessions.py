@@ -20,6 +20,8 @@ from typing import Any, Final
 
 from activities.crash_points import crash_point
 from activities.git import GitRepo
+from activities.locked_folders import reopen
+from activities.locks import exclusive
 from activities.tmux import PaneFacts, Tmux
 from activities.worktree_folder import WorktreeFolder
 from activities.worktrees import PreparedWorktree
@@ -77,15 +79,19 @@ class Sessions:
                 found.add(rig)
         return found
 
-    def lock_path(self, rig: str, polecat: str) -> Path:
-        """Held by whoever starts or ends this polecat's session."""
-        return self._paths.sessions / names.valid_rig(rig) / names.valid_polecat(polecat) / ".lock"
+    @contextlib.contextmanager
+    def alone(self, rig: str, polecat: str) -> Iterator[None]:
+        """Start or end this polecat's session, and nobody else does. What its agents have locked is open then."""
+        place = self._paths.sessions / names.valid_rig(rig) / names.valid_polecat(polecat)
+        reopen(place, levels=2)
+        with exclusive(place / ".lock"):
+            yield
 
     def open_folders(self, rig: str, polecat: str) -> Iterator[tuple[str, int]]:
         """(bead, attempt) of every attempt of this polecat that nobody has ended."""
         for record in (self._paths.sessions / rig / polecat).glob(f"*/*/{session_folder.SESSION}"):
             folder = record.parent
-            if _is_attempt(record) and not (folder / session_folder.ENDED).exists():
+            if _is_attempt(record) and not os.path.exists(folder / session_folder.ENDED):
                 yield folder.parent.name, int(folder.name)
 
     def newest_attempt(self, rig: str, polecat: str, bead: str) -> int:

@@ -73,7 +73,7 @@ def over_because(folder: Path) -> str:
         return f"attempt {newest} runs now"
     try:
         return (folder / ENDED).read_text(encoding="utf-8").strip() or "it was ended"
-    except FileNotFoundError:
+    except OSError:
         return ""
 
 
@@ -103,5 +103,5 @@ def refusal_name(intent: str) -> str:
 def _names(folder: Path) -> list[str]:
     try:
         return os.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         return []
