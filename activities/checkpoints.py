@@ -77,7 +77,7 @@ class CheckpointSaver:
 
     def due(self, order: CheckpointOrder, now: float) -> list[str]:
         """Polecats of the rig whose work was last looked at an interval ago. `now` is Unix time."""
-        return [place.polecat for place in self._places(order.rig.name) if _age_s(place, now) >= order.interval_s]
+        return [polecat for polecat in self._polecats(order.rig.name) if self._is_due(order, polecat, now)]
 
     def save(self, order: CheckpointOrder, polecat: str) -> Checkpoint | None:
         """Save what stands in the polecat's worktree, where it differs from what is saved already.
@@ -99,12 +99,18 @@ class CheckpointSaver:
 
     # --- where ----------------------------------------------------------------------------------
 
-    def _places(self, rig: str) -> Iterator[_Place]:
+    def _polecats(self, rig: str) -> Iterator[str]:
         for path in sorted((self._paths.rig(rig) / "polecats").glob("*")):
             with contextlib.suppress(GtError):
-                place = self._place(rig, names.valid_polecat(path.name))
-                if place is not None:
-                    yield place
+                yield names.valid_polecat(path.name)
+
+    def _is_due(self, order: CheckpointOrder, polecat: str, now: float) -> bool:
+        try:
+            place = self._place(order.rig.name, polecat)
+        except Exception:
+            # What the agent did there nobody thought of. The save will fail of it too, which is told and tried again.
+            return True
+        return place is not None and _age_s(place, now) >= order.interval_s
 
     def _place(self, rig: str, polecat: str) -> _Place | None:
         folder = WorktreeFolder(self._paths.clone(rig), self._paths.worktree(rig, polecat))
@@ -239,21 +245,25 @@ class Checkpointer:
         self._orders: dict[str, CheckpointOrder] = {}
         self._again_at: dict[tuple[str, str], float] = {}
         """(rig, polecat) of saves that failed, and when they are tried again"""
-        # A daemon: a push that hangs must not hold up a worker that shall end; it may be killed anywhere.
-        self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
+        self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
     def follow(self, order: CheckpointOrder) -> None:
         """Save the rig's work this way from now on. Returns at once."""
         self._orders[order.rig.name] = order
         with self._starting:
-            if not self._thread.is_alive():
+            if self._thread is None or not self._thread.is_alive():
+                # A daemon: a push that hangs must not hold up a worker that shall end; it may be killed anywhere.
+                self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
                 self._thread.start()
 
     def _run(self) -> None:
         while True:
             for order in list(self._orders.values()):
-                self.save_due(order)
+                try:
+                    self.save_due(order)
+                except Exception:
+                    log.exception("work in progress of %s", order.rig.name)
             time.sleep(self._tick_s)
 
     def save_due(self, order: CheckpointOrder) -> None:

@@ -62,13 +62,13 @@ class WorktreeFolder:
     def git_dir(self) -> Path | None:
         """git's directory for this worktree, or None where there is no working worktree here."""
         try:
-            kind, _, place = (self.path / ".git").read_text(encoding="utf-8").strip().partition(": ")
+            kind, _, place = _read(self.path / ".git").partition(": ")
         except OSError:
             return None
         folder = Path(place)
-        whole = kind == "gitdir" and folder.parent == self.clone / "worktrees" and (folder / "HEAD").is_file()
+        whole = kind == "gitdir" and folder.parent == self.clone / "worktrees" and os.path.isfile(folder / "HEAD")
         # git marks a worktree that it has not finished making with this lock.
-        return folder if whole and not (folder / "locked").exists() else None
+        return folder if whole and not os.path.exists(folder / "locked") else None
 
     def repo(self) -> GitRepo:
         """git on this worktree's files."""
@@ -120,7 +120,7 @@ class WorktreeFolder:
         git_dir = self.git_dir
         for name in ("rebase-merge", "rebase-apply"):
             with contextlib.suppress(OSError, TypeError):
-                return (git_dir / name / "head-name").read_text(encoding="utf-8").strip()  # type: ignore[operator]
+                return _read(git_dir / name / "head-name")  # type: ignore[operator]
         return None
 
     def forget_progress(self) -> None:
@@ -179,7 +179,7 @@ class WorktreeFolder:
         found = []
         for folder in (self.clone / "worktrees").glob("*"):
             with contextlib.suppress(OSError):
-                if (folder / "gitdir").read_text(encoding="utf-8").strip() == str(self.path / ".git"):
+                if _read(folder / "gitdir") == str(self.path / ".git"):
                     found.append(folder)
         return found
 
@@ -199,5 +199,10 @@ def is_checked_out(clone: Path, branch_ref: str) -> bool:
 def _heads_on(clone: Path, branch_ref: str) -> Iterator[Path]:
     for head in (clone / "worktrees").glob("*/HEAD"):
         with contextlib.suppress(OSError):
-            if head.read_text(encoding="utf-8").strip() == f"ref: {branch_ref}":
+            if _read(head) == f"ref: {branch_ref}":
                 yield head
+
+
+def _read(path: Path) -> str:
+    """A file of git's with a name in it, which need not be text."""
+    return os.fsdecode(path.read_bytes()).strip()

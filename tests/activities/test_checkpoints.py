@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -10,73 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from activities.checkpoints import Checkpointer, CheckpointSaver
-from activities.worktrees import Worktrees
 from agents import session_folder
-from models.checkpoints import CheckpointOrder
 from models.errors import GtError
 from models.records import Rig
 from models.town import TownPaths
+from tests.activities.checkpoint_bench import WIP, Bench
 from tests.activities.workshop import Workshop, git
 
-WIP = "refs/gastown/wip/sh-1/1"
 KEY = "AKIA" + "QWERTYUIOP234567"
-
-
-class Bench:
-    """Attempt 1 of sh-1 in toast's worktree."""
-
-    def __init__(self, paths: TownPaths, rig: Rig, workshop: Workshop) -> None:
-        self.paths = paths
-        self.rig = rig
-        self.workshop = workshop
-        self.worktrees = Worktrees(paths)
-        self.saver = CheckpointSaver(paths, "h1")
-        self.order = CheckpointOrder(rig=rig, interval_s=600, max_bytes=1_000_000, remote=True)
-        self.path = self.begin(1)
-
-    def begin(self, attempt: int, polecat: str = "toast", bead: str = "sh-1") -> Path:
-        made = self.worktrees.prepare(self.rig, polecat, bead, "main", attempt, 1)
-        session_folder.write_json(self.paths.session("shop", polecat, bead, attempt) / session_folder.SESSION, {})
-        return made.path
-
-    def write(self, name: str, content: str | bytes) -> None:
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-
-    def git(self, *arguments: str) -> str:
-        return git(self.path, *arguments)
-
-    def commit(self, name: str, content: str | bytes = "x\n") -> str:
-        self.write(name, content)
-        self.git("add", "--", name)
-        self.git("commit", "--quiet", "-m", f"Add {name}")
-        return self.git("rev-parse", "HEAD")
-
-    def save(self, **order: object) -> str | None:
-        """The save on the remote after another look."""
-        self.saver.save(self.order.model_copy(update=order), "toast")
-        return self.workshop.at_remote(WIP)
-
-    def files(self, ref: str = WIP) -> list[str]:
-        return git(self.workshop.remote, "ls-tree", "-r", "-z", "--name-only", ref).strip("\0").split("\0")
-
-    def show(self, name: str, ref: str = WIP) -> str:
-        return git(self.workshop.remote, "show", f"{ref}:{name}")
-
-    def message(self) -> str:
-        return git(self.workshop.remote, "log", "-1", "--format=%B", WIP)
-
-    @property
-    def note(self) -> Path:
-        return self.paths.session("shop", "toast", "sh-1", 1) / session_folder.CHECKPOINT
-
-    def stayed(self) -> dict[str, str]:
-        return {one["what"]: one["why"] for one in json.loads(self.note.read_text())["stayed_here"]}
-
-    def whole_remote(self) -> str:
-        return git(self.workshop.remote, "cat-file", "--batch-all-objects", "--batch")
 
 
 @pytest.fixture
@@ -337,46 +277,3 @@ class TestTrouble:
         finally:
             stop.set()
             agent.join()
-
-
-class TestWhenItIsDue:
-    def test_once_an_interval_and_again_soon_after_a_failure(self, bench: Bench) -> None:
-        now = time.time()
-        clock = [now]
-        checkpointer = Checkpointer(bench.saver, clock=lambda: clock[0])
-        bench.write("half.txt", "half\n")
-        checkpointer.save_due(bench.order)
-        assert bench.workshop.at_remote(WIP) is None, "the attempt has just begun"
-        remote = bench.workshop.remote
-        remote.rename(remote.with_name("away"))
-        clock[0] = now + 601
-        checkpointer.save_due(bench.order)
-        remote.with_name("away").rename(remote)
-        clock[0] += 30
-        checkpointer.save_due(bench.order)
-        assert bench.workshop.at_remote(WIP) is None
-        clock[0] += 31
-        checkpointer.save_due(bench.order)
-        assert bench.workshop.at_remote(WIP)
-
-    def test_a_clock_that_was_set_back_does_not_stop_it(self, bench: Bench) -> None:
-        bench.write("half.txt", "half\n")
-        Checkpointer(bench.saver, clock=lambda: 1_000_000.0).save_due(bench.order)
-        assert bench.workshop.at_remote(WIP)
-
-    def test_following_an_order_returns_at_once_and_saves_in_a_thread_of_its_own(self, bench: Bench) -> None:
-        checkpointer = Checkpointer(bench.saver, tick_s=0.05)
-        bench.write("half.txt", "half\n")
-        order = bench.order.model_copy(update={"interval_s": 0.1})
-        held = bench.worktrees._changing(bench.rig, "toast", "sh-1", "main")
-        with held:
-            begun = time.monotonic()
-            checkpointer.follow(order)
-            checkpointer.follow(order)
-            assert time.monotonic() - begun < 2
-        deadline = time.monotonic() + 30
-        while bench.workshop.at_remote(WIP) is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        # The thread outlives the test: it must find nothing more to do.
-        checkpointer._orders.clear()

@@ -12,7 +12,7 @@ import pytest
 from activities.crash_points import CHECKPOINT_POINTS
 from models.records import Rig
 from models.town import TownPaths
-from tests.activities.test_checkpoints import WIP, Bench
+from tests.activities.checkpoint_bench import WIP, Bench
 from tests.activities.workshop import Workshop, git
 
 SCRIPT = """

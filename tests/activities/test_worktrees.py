@@ -150,6 +150,13 @@ class TestPrepare:
         (kept,) = (town_paths.root / "salvage" / "shop").iterdir()
         assert (kept / "precious.txt").read_text() == "precious"
 
+    def test_a_branch_whose_name_is_no_text_stands_in_nobodys_way(self, worktrees: Worktrees, rig: Rig) -> None:
+        path = worktrees.prepare(rig, "toast", "sh-1", "main").path
+        git(path, "checkout", "--quiet", "-b", os.fsdecode(b"caf\xe9"))
+        made = worktrees.prepare(rig, "nux", "sh-2", "main")
+        assert git(made.path, "symbolic-ref", "HEAD") == "refs/heads/polecat/sh-2"
+        assert worktrees.prepare(rig, "toast", "sh-1", "main").resumed
+
     def test_the_index_lock_of_a_killed_git_is_removed(self, worktrees: Worktrees, rig: Rig) -> None:
         path = worktrees.prepare(rig, "toast", "sh-1", "main").path
         lock = Path(git(path, "rev-parse", "--absolute-git-dir")) / "index.lock"
