@@ -1,7 +1,7 @@
 """Work in progress is saved, so that a lost host costs minutes of it: `refs/gastown/wip/<bead>/<attempt>`.
 
 It happens beside the patrol, in a thread of its own, and nothing waits for it. The agent's index,
-HEAD and files stay untouched. A worktree that has not changed costs two git commands an interval.
+HEAD and files stay untouched. A worktree that has not changed costs three git commands an interval.
 """
 
 from __future__ import annotations

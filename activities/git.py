@@ -29,6 +29,12 @@ IDENTITY: Final = ("Gas Town Refinery", "refinery@gastown.invalid")
 _CONFIG: Final[tuple[tuple[str, str], ...]] = (
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
+    # The clone's own configuration is the agents' to change: these would hide edits of theirs.
+    ("core.fileMode", "true"),
+    ("core.ignoreCase", "false"),
+    ("core.ignoreStat", "false"),
+    ("core.safecrlf", "false"),
+    ("core.sparseCheckout", "false"),
     ("protocol.ext.allow", "never"),
     ("gc.auto", "0"),
     ("maintenance.auto", "false"),

@@ -7,12 +7,13 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from activities.git import Answer, GitRepo
+from activities.overlooked import look_at, overlooked
 from policies.secret_scan import SEARCHED_BYTES, secret_in, secret_in_name
 
 UNDATED: Final = {"GIT_AUTHOR_DATE": "@0 +0000", "GIT_COMMITTER_DATE": "@0 +0000"}
@@ -161,11 +162,14 @@ class Saver:
         if answer.exit_code != 0:
             return None
         seen = hashlib.sha256(head.encode() + answer.stdout)
+        paths = self._overlooked()
         for entry in _entries(answer.stdout):
             if entry.is_repository or entry.is_submodule:
                 return None
+            paths.append(entry.path)
+        for path in paths:
             with contextlib.suppress(OSError):
-                facts = self._place(entry.path).lstat()
+                facts = self._place(path).lstat()
                 seen.update(f"{facts.st_ino} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}\n".encode())
         return seen.hexdigest()
 
@@ -185,6 +189,7 @@ class Saver:
         if (self._repo.git_dir / "index").exists():
             # With its time: by that git knows which files may have changed since it was written.
             shutil.copy2(self._repo.git_dir / "index", self._index)
+            look_at(self._repo, self._overlooked(self._given), self._given)
         answer = self._repo.attempt(*_STATUS, environment=self._given)
         if answer.exit_code != 0:
             # The agent's index is damaged.
@@ -193,6 +198,10 @@ class Saver:
                 self._git("read-tree", head)
             answer = self._git(*_STATUS)
         return list(_entries(answer.stdout))
+
+    def _overlooked(self, environment: Mapping[str, str] | None = None) -> list[bytes]:
+        """Those that are there: what a sparse checkout leaves out is not deleted."""
+        return [path for path in overlooked(self._repo, environment) if os.path.lexists(self._place(path))]
 
     def _forget_index(self) -> None:
         self._index.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from activities.git import GitRepo
+from activities.overlooked import overlooked
 from activities.stale_locks import clear_stale_locks
 from agents.session_folder import read_json, write_json
 from models import names
@@ -140,6 +141,9 @@ class WorktreeFolder:
         """
         self.forget_progress()
         repo = self.repo()
+        if overlooked(repo):
+            # Checking out would go on overlooking them.
+            (repo.git_dir / "index").unlink()
         if repo.attempt("checkout", "--quiet", "--force", *checkout, "--").exit_code != 0:
             # A damaged index fails everything, and what it knew does not matter here.
             (repo.git_dir / "index").unlink(missing_ok=True)
