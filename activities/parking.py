@@ -214,14 +214,21 @@ class Parking:
         return kept
 
     def _inner(self, folder: WorktreeFolder, listed: Sequence[bytes]) -> tuple[list[Besides], list[LeftOut]]:
-        """Repositories inside the worktree: their files are saved; those that git cannot commit move to salvage."""
+        """Repositories inside the worktree: their files are saved; those with branches of their own move to salvage."""
         repo = folder.repo()
-        saved, left_out = InnerRepositories(self._clone, folder.path, None).save([*listed, *gitlinks(repo)])
+        tracked = gitlinks(repo)
+        saved, left_out = InnerRepositories(self._clone, folder.path, None).save([*listed, *tracked])
         salvage = self._paths.salvage / names.valid_rig(self._rig.name)
         untracked = repo.attempt("ls-files", "--others", "--exclude-standard", "-z").stdout.split(b"\0")
         for name in untracked:
             if name.endswith(b"/"):
                 WorktreeFolder(folder.clone, folder.path / os.fsdecode(name)).move_aside(salvage)
+        for path in (folder.path / os.fsdecode(name) for name in tracked):
+            # A submodule's history is in git's own directory for the worktree, which stays.
+            if (path / ".git").is_dir():
+                WorktreeFolder(folder.clone, path).move_aside(salvage)
+                # As before its first checkout: without its folder it would count as deleted.
+                path.mkdir()
         return saved, left_out
 
     def _unlanded(self, bead: str, tips: Sequence[str], target_sha: str, landed_sha: str | None) -> list[str]:

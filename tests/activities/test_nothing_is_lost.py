@@ -262,6 +262,31 @@ class TestRepositoriesWithin:
         bench.park_and_release()
         assert "nobody else has this" in bench.everything()
 
+    @pytest.mark.parametrize("how", ["never added", "added", "committed", "added and then ignored"])
+    def test_another_branch_of_a_repository_that_an_agent_made(
+        self, bench: Bench, town_paths: TownPaths, how: str
+    ) -> None:
+        inner = bench.path / "inner"
+        git(bench.path, "init", "--quiet", "-b", "main", str(inner))
+        git(inner, "commit", "--quiet", "--allow-empty", "-m", "Inner")
+        git(inner, "checkout", "--quiet", "-b", "idea")
+        git(inner, "commit", "--quiet", "--allow-empty", "-m", "Idea")
+        git(inner, "checkout", "--quiet", "main")
+        if how != "never added":
+            bench.git("add", "inner")
+        if how == "committed":
+            bench.git("commit", "--quiet", "-m", "With a repository inside")
+        if how == "added and then ignored":
+            bench.write(".gitignore", "/inner\n")
+        bench.write("half.txt", "half\n")
+        bench.worktrees.park(bench.rig, "toast", "sh-1", 3, None)
+        parked = git(bench.remote, "rev-parse", PARKED)
+        bench.park_and_release()
+        (moved,) = (town_paths.salvage / "shop").iterdir()
+        assert git(moved, "log", "-1", "--format=%s", "idea") == "Idea"
+        if how in {"added", "committed"}:
+            assert git(bench.remote, "rev-parse", PARKED) == parked, "parked again it is the same"
+
 
 class TestFiles:
     def test_of_any_name(self, bench: Bench) -> None:
