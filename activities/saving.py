@@ -22,6 +22,7 @@ UNDATED: Final = {"GIT_AUTHOR_DATE": "@0 +0000", "GIT_COMMITTER_DATE": "@0 +0000
 STAGED: Final = "staged"
 """what a commit with the state of the index is called"""
 _GITLINK: Final = "160000"
+_FOLDER: Final = b"040000 "
 _READ_AT_ONCE: Final = 16_000_000
 """bytes of file contents in memory"""
 _FIELDS_BEFORE_PATH: Final = {b"1": 7, b"u": 9}
@@ -76,6 +77,7 @@ class _Entry(NamedTuple):
     in_worktree: str
     submodule: str
     path: bytes
+    unmerged: bool = False
 
     @property
     def staged(self) -> bool:
@@ -136,6 +138,7 @@ class Saver:
             entries = self._begin(head)
             staged, apart = self._staged(base) if any(one.staged for one in entries) else (None, [])
             left_out = self._add([one for one in entries if not one.is_repository])
+            self._settle([one.path for one in entries if one.unmerged], left_out, head)
             whole = self._write_tree()
             refused = self._refused(base, whole)
             tree = self._without(refused)
@@ -251,6 +254,19 @@ class Saver:
             failed = [path for path in paths if self._update([path]).exit_code != 0]
             left_out += [LeftOut(os.fsdecode(path), "it could not be read") for path in failed]
         return left_out
+
+    def _settle(self, unmerged: Sequence[bytes], left_out: Sequence[LeftOut], head: str) -> None:
+        """Unmerged files that are left out stand as in HEAD, or not at all: the index makes no tree otherwise."""
+        names = {os.fsencode(one.path) for one in left_out}
+        paths = [path for path in unmerged if path in names]
+        if not paths:
+            return
+        rows = [b"0 %s\t%s\0" % (b"0" * (len(head) or 40), path) for path in paths]
+        command = ("ls-tree", "-z", head, "--", *map(os.fsdecode, paths))
+        before = self._git(*command).stdout if head else b""
+        files = [line for line in before.split(b"\0") if line and not line.startswith(_FOLDER)]
+        rows += [b"%s\0" % line for line in files]
+        self._git("update-index", "-z", "--index-info", stdin=b"".join(rows))
 
     def _update(self, paths: Sequence[bytes]) -> Answer:
         command = ("update-index", "--add", "--remove", "--replace", "-z", "--stdin")
@@ -372,4 +388,4 @@ def _entries(shown: bytes) -> Iterator[_Entry]:
             yield _Entry(".", "?", "N...", rest)
         elif kind in _FIELDS_BEFORE_PATH:
             fields = rest.split(b" ", _FIELDS_BEFORE_PATH[kind])
-            yield _Entry(chr(fields[0][0]), chr(fields[0][1]), fields[1].decode("ascii"), fields[-1])
+            yield _Entry(chr(fields[0][0]), chr(fields[0][1]), fields[1].decode("ascii"), fields[-1], kind == b"u")

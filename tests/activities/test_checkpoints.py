@@ -168,6 +168,36 @@ class TestWhatStaysOnTheHost:
         sizes = git(bench.paths.clone("shop"), "cat-file", "--batch-all-objects", "--batch-check=%(objectsize)")
         assert max(int(size) for size in sizes.split()) < 1_000_000
 
+    @pytest.mark.parametrize("mine", ["mine\n" * 10, None], ids=["edited", "deleted"])
+    def test_a_large_file_with_a_conflict_is_as_it_was_before_and_the_others_are_saved(
+        self, bench: Bench, mine: str | None
+    ) -> None:
+        bench.write("big.bin", "base\n" * 10)
+        bench.write("small.txt", "base\n")
+        bench.git("add", ".")
+        bench.git("commit", "--quiet", "-m", "Both")
+        bench.git("branch", "theirs")
+        for name, content in (("big.bin", mine), ("small.txt", "mine\n")):
+            bench.write(name, content) if content else (bench.path / name).unlink()
+        bench.git("commit", "--quiet", "-am", "Mine")
+        bench.git("checkout", "--quiet", "theirs")
+        bench.write("big.bin", "theirs\n" * 10)
+        bench.write("small.txt", "theirs\n")
+        bench.git("commit", "--quiet", "-am", "Theirs")
+        bench.git("checkout", "--quiet", "polecat/sh-1")
+        with pytest.raises(AssertionError):
+            bench.git("merge", "theirs")
+        bench.write("big.bin", b"x" * 5_000)
+        assert bench.save(max_bytes=1_000)
+        assert "<<<<<<<" in bench.show("small.txt")
+        assert ("big.bin" in bench.files()) == (mine is not None)
+        if mine is not None:
+            assert bench.show("big.bin") == mine.strip()
+        assert bench.stayed() == {"big.bin": "5000 bytes, above the limit of 1000"}
+        assert bench.git("ls-files", "--unmerged", "--format=%(path)").split() == [
+            *["big.bin"] * (3 if mine else 2), *["small.txt"] * 3,
+        ]  # fmt: skip
+
     def test_a_secret_in_a_commit_keeps_the_commits_here_and_saves_the_other_files(self, bench: Bench) -> None:
         base = bench.git("rev-parse", "HEAD")
         bench.commit("good.txt", "good\n")
