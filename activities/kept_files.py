@@ -101,7 +101,7 @@ class KeptFiles:
         return True
 
     def _copy(self, source: Path, target: Path) -> None:
-        if os.path.lexists(target) and _same(source, target):
+        if not _has_content(source) or (os.path.lexists(target) and _same(source, target)):
             return
         self._make_room(target)
         if source.is_symlink():
@@ -222,6 +222,12 @@ def _files_in(place: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(place):
         yield from (Path(folder) / name for name in files)
         yield from (Path(folder) / name for name in folders if os.path.islink(Path(folder) / name))
+
+
+def _has_content(path: Path) -> bool:
+    """A pipe has none, and whoever opens it waits for its other end."""
+    mode = path.lstat().st_mode
+    return stat.S_ISREG(mode) or stat.S_ISLNK(mode)
 
 
 def _same(source: Path, kept: Path) -> bool:

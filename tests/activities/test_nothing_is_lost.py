@@ -5,7 +5,6 @@ Each test reads what was parked from a clone that has nothing but the parked ref
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -286,37 +285,6 @@ class TestRepositoriesWithin:
         assert git(moved, "log", "-1", "--format=%s", "idea") == "Idea"
         if how in {"added", "committed"}:
             assert git(bench.remote, "rev-parse", PARKED) == parked, "parked again it is the same"
-
-
-class TestFiles:
-    def test_of_any_name(self, bench: Bench) -> None:
-        names = [
-            "with space", "new\nline", "tab\there", "quote'\"", "-rf", "$(touch pwned)", ";ls", "*", "?", "[a]",
-            ":(exclude)x", "ünï", "\u202ertl", "a" * 200, "dir/-x/\\back", ".gitignored-not", "#hash", "!bang",
-        ]  # fmt: skip
-        for name in names:
-            bench.write(name, f"hostile {name!a}\n")
-        bench.park_and_release()
-        for name in names:
-            assert bench.file(name) == f"hostile {name!a}"
-        assert not list(bench.path.glob("**/pwned"))
-
-    def test_whose_name_is_no_text(self, bench: Bench) -> None:
-        (bench.path / os.fsdecode(b"\xff\xfe")).write_text("no text\n")
-        bench.park_and_release()
-        assert "no text" in bench.everything()
-
-    def test_that_are_huge(self, bench: Bench) -> None:
-        huge = bytes(70_000_000)
-        bench.write("huge.bin", huge)
-        bench.park_and_release()
-        assert git(bench._stranger, "cat-file", "-s", "parked:huge.bin") == str(len(huge))
-
-    def test_thousands_of_them(self, bench: Bench) -> None:
-        for number in range(3_000):
-            bench.write(f"many/{number}.txt", f"{number}\n")
-        bench.park_and_release()
-        assert len(git(bench._stranger, "ls-tree", "--name-only", "parked:many").splitlines()) == 3_000
 
 
 class TestTheRemoteIsAway:
