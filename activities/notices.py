@@ -76,7 +76,8 @@ class NoticeActivities:
     async def announce(self, notice: Notice) -> None:
         """Log one notice and send it at once through every channel that rules name for it.
 
-        For who cannot leave it to the Mayor. Repeating it reaches those channels only that failed before.
+        For who cannot leave it to the Mayor. A channel that hangs keeps no other waiting. Repeating it reaches
+        those channels only that failed before.
 
         Raises:
             GtError: CHANNEL_FAILED when a channel did not take it; retrying helps.
@@ -86,15 +87,19 @@ class NoticeActivities:
         told = notice.model_copy(update={"priority": priority})
         await self._write_down([told])
         digest = hashlib.sha256(notice.id.encode()).hexdigest()[:16]
-        failed = []
-        for channel in channels_for(notice.type, alerting.rules, alerting.channels):
-            message = Message(id=f"{channel}-{digest}", channel=channel, notices=(told,))
-            try:
-                await self.send_message(message)
-            except GtError as error:
-                failed.append(error)
-        if failed:
-            raise failed[0]
+        channels = channels_for(notice.type, alerting.rules, alerting.channels)
+        sending = [self._failure(Message(id=f"{name}-{digest}", channel=name, notices=(told,))) for name in channels]
+        failures = [error for error in await asyncio.gather(*sending) if error is not None]
+        if failures:
+            raise failures[0]
+
+    async def _failure(self, message: Message) -> GtError | None:
+        """Send a message. Returns: why its channel did not take it."""
+        try:
+            await self.send_message(message)
+        except GtError as error:
+            return error
+        return None
 
     @activity.defn
     async def ping_deadman(self) -> bool:

@@ -58,7 +58,7 @@ class DeaconWorkflow:
         self._watches = dict(self._state.watches)
         self._town = TownChecks(self._state.town)
         self._checks: tuple[CheckResult, ...] = ()
-        self._post = Post(self._state.letters, self._state.announced)
+        self._post = Post(self._state)
         self._patience = Patience(self._state.patience)
         self._labels = Labels()
         self._next: datetime | None = None
@@ -83,6 +83,7 @@ class DeaconWorkflow:
                 await self._weigh()
             self._show()
             due = await self._rest()
+        await self._post.finished()
         self._seen = self._asked
         await workflow.wait_condition(workflow.all_handlers_finished)
         workflow.continue_as_new(self.state())
@@ -133,7 +134,7 @@ class DeaconWorkflow:
     @workflow.query(description="What a fresh run would go on from")
     def state(self) -> DeaconState:
         return self._state.model_copy(
-            update={"watches": self._watches, "town": self._town.memory, "letters": tuple(self._post.letters)}
+            update={"watches": self._watches, "town": self._town.memory, **self._post.carried()}
         )
 
     @workflow.query(description="Who is watched, and how each stands")
@@ -339,6 +340,7 @@ class DeaconWorkflow:
             "checks that fail": ", ".join(check.key for check in failing),
             "not well": ", ".join(f"{row.workflow_id} ({row.reason})" for row in down[:20]),
             "untold": len(self._post.letters) or None,
+            "not announced": len(self._post.announcements) or None,
         }
         command = "gt deacon start" if status.stopped else "gt deacon status"
         workflow.set_current_details(details("Deacon", rows, command))

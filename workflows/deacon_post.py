@@ -1,11 +1,13 @@
 """The Deacon's letters to the Mayor: in order, each until it is delivered, under ids that only one episode has.
 
-While the Mayor does not work a letter still goes to him, and to people directly as well.
+While the Mayor does not work the letters still go to him, and all that is open is announced to people directly.
+Announcements wait for no letter, and a channel that refuses one keeps back neither the letters nor the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
@@ -20,22 +22,43 @@ with workflow.unsafe.imports_passed_through():
     from models.supervision import CheckResult
     from policies.watchdog import Verdict
     from workflows import options
+    from workflows.deacon_state import DeaconState
 
+from workflows.beside import Beside
+
+ANNOUNCE = timedelta(seconds=70)
+"""longer than a channel may take for one message"""
+ANNOUNCEMENTS_KEPT = 100
+"""that a channel has refused; older ones are in the log of alerts alone"""
+_OWN_QUEUE = "announcements of the Deacon have a queue of their own"
+"""patch: runs that began without it go on without it"""
 _KINDS = {"witness": "witness_down", "refinery": "refinery_stalled"}
 """alert types of rigs' workflows; what befalls another is an `escalation`"""
 
 
 class Post:
-    """Letters that are not delivered yet.
+    """Letters and announcements that are not delivered yet.
 
     Args:
-        letters: as carried.
-        announced: as carried.
+        state: as carried.
     """
 
-    def __init__(self, letters: tuple[Letter, ...], announced: tuple[str, ...]) -> None:
-        self.letters = list(letters)
-        self.announced = list(announced)
+    def __init__(self, state: DeaconState) -> None:
+        self.letters = list(state.letters)
+        self.announcements = list(state.announcements)
+        self._open = {escalation.id: escalation for escalation in state.open}
+        self._announced = list(state.announced)
+        self._own_queue = workflow.patched(_OWN_QUEUE)
+        self._announcing = Beside()
+
+    def carried(self) -> dict[str, object]:
+        """What the next run must know, as changes of the state."""
+        return {
+            "letters": tuple(self.letters),
+            "announcements": tuple(self.announcements),
+            "open": tuple(self._open.values()),
+            "announced": tuple(self._announced),
+        }
 
     def report(self, verdict: Verdict) -> str:
         """A watched workflow is down, or given up. Returns: the escalation's id."""
@@ -68,7 +91,13 @@ class Post:
 
     def over(self, told: Iterable[str], reason: str) -> None:
         """What these escalations said is over."""
-        self.letters += [Letter(cleared=EscalationCleared(id=escalation, reason=reason)) for escalation in told]
+        for escalation in told:
+            cleared = EscalationCleared(id=escalation, reason=reason)
+            self.letters.append(Letter(cleared=cleared))
+            self._open.pop(escalation, None)
+            if self._own_queue and escalation in self._announced:
+                self._announced.remove(escalation)
+                self._announce(_end(cleared))
 
     def _escalate(self, stem: str, kind: str, *, message: str, level: Level = Level.L3, **more: str | None) -> str:
         now = workflow.now()
@@ -82,13 +111,18 @@ class Post:
             **more,
         )
         self.letters.append(Letter(escalation=escalation))
+        self._open[escalation.id] = escalation
         return escalation.id
 
     async def deliver(self, *, mayor_works: bool) -> None:
         """Hand the letters over; what cannot be delivered waits for the next time."""
+        if self._own_queue:
+            self._tell_people(mayor_works)
         while self.letters:
             try:
-                await self._hand_over(self.letters[0], mayor_works)
+                await _to_mayor(self.letters[0])
+                if not self._own_queue:
+                    await self._announce_in_line(self.letters[0], mayor_works)
             except ActivityError as error:
                 if is_cancelled_exception(error):
                     raise
@@ -96,32 +130,80 @@ class Post:
                 return
             del self.letters[0]
 
-    async def _hand_over(self, letter: Letter, mayor_works: bool) -> None:
-        if letter.escalation is not None:
-            escalation = letter.escalation
-            summary = f"{escalation.kind}: {escalation.message}"[:200]
-            await workflow.execute_activity_method(
-                TownActivities.tell_mayor, escalation, summary=summary, **options.control_briefly()
-            )
-            if not mayor_works and escalation.id not in self.announced:
-                await _announce(_notice(escalation))
-                self.announced.append(escalation.id)
-        if letter.cleared is not None:
-            cleared = letter.cleared
-            await workflow.execute_activity_method(
-                TownActivities.clear_escalation,
-                cleared,
-                summary=f"over: {cleared.id}"[:200],
-                **options.control_briefly(),
-            )
-            if cleared.id in self.announced:
-                await _announce(_end(cleared))
-                self.announced.remove(cleared.id)
+    async def finished(self) -> None:
+        """Wait for the announcement under way; the others are left to the next run."""
+        await self._announcing.finished()
+
+    # --- announcements --------------------------------------------------------------------------
+
+    def _tell_people(self, mayor_works: bool) -> None:
+        """Also of what began while the Mayor still seemed to work: it is in his history, and he tells it to nobody."""
+        if not mayor_works:
+            for escalation in self._open.values():
+                if escalation.id not in self._announced:
+                    self._announced.append(escalation.id)
+                    self._announce(_notice(escalation))
+        if self.announcements:
+            self._announcing.start(self._round)
+
+    def _announce(self, notice: Notice) -> None:
+        self.announcements = [*self.announcements, notice][-ANNOUNCEMENTS_KEPT:]
+
+    async def _round(self) -> None:
+        """Try each once. One whose end has reached every channel needs no beginning any more."""
+        for notice in tuple(self.announcements):
+            if self._announcing.closing:
+                return
+            if await _announced(notice):
+                self.announcements = [
+                    other
+                    for other in self.announcements
+                    if other.id != notice.id and not (notice.edge is Edge.END and other.condition == notice.condition)
+                ]
+
+    async def _announce_in_line(self, letter: Letter, mayor_works: bool) -> None:
+        """As runs do that began before announcements had a queue."""
+        escalation, cleared = letter.escalation, letter.cleared
+        if escalation is not None and not mayor_works and escalation.id not in self._announced:
+            await _send(_notice(escalation))
+            self._announced.append(escalation.id)
+        if cleared is not None and cleared.id in self._announced:
+            await _send(_end(cleared))
+            self._announced.remove(cleared.id)
 
 
-async def _announce(notice: Notice) -> None:
+async def _to_mayor(letter: Letter) -> None:
+    if letter.escalation is not None:
+        escalation = letter.escalation
+        summary = f"{escalation.kind}: {escalation.message}"[:200]
+        await workflow.execute_activity_method(
+            TownActivities.tell_mayor, escalation, summary=summary, **options.control_briefly()
+        )
+    if letter.cleared is not None:
+        cleared = letter.cleared
+        await workflow.execute_activity_method(
+            TownActivities.clear_escalation,
+            cleared,
+            summary=f"over: {cleared.id}"[:200],
+            **options.control_briefly(),
+        )
+
+
+async def _announced(notice: Notice) -> bool:
+    """Whether every channel that rules name has taken it."""
+    try:
+        await _send(notice)
+    except ActivityError as error:
+        if is_cancelled_exception(error):
+            raise
+        workflow.logger.error("not everybody could be told: %s", error.cause)
+        return False
+    return True
+
+
+async def _send(notice: Notice) -> None:
     await workflow.execute_activity_method(
-        NoticeActivities.announce, notice, summary=f"directly: {notice.title}"[:200], **options.control_briefly()
+        NoticeActivities.announce, notice, summary=f"directly: {notice.title}"[:200], **options.pings(ANNOUNCE)
     )
 
 

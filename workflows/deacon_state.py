@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from models.alerts import Notice
 from models.base import Frozen
-from models.escalations import Letter
+from models.escalations import Escalation, Letter
 from models.supervision import TownFacts
 from policies.town_checks import TownMemory
 from policies.watchdog import Watch, WatchClock
@@ -23,8 +24,12 @@ class DeaconState(Frozen):
     """what the town checks remember"""
     letters: tuple[Letter, ...] = ()
     """not delivered yet, in order"""
+    open: tuple[Escalation, ...] = ()
+    """what was escalated and is not over"""
+    announcements: tuple[Notice, ...] = ()
+    """for people directly: not taken yet by every channel, in order"""
     announced: tuple[str, ...] = ()
-    """ids of escalations that people were told of directly, while the Mayor did not work, and that are not over"""
+    """ids of escalations that people are told of directly, since the Mayor did not work, and that are not over"""
     stopped: bool = False
     stop_reason: str = ""
     cycles: int = 0

@@ -294,6 +294,22 @@ async def test_repeating_an_announcement_reaches_only_the_channel_that_failed(
         assert len(town.paths.alerts_log.read_text().splitlines()) == 1
 
 
+async def test_a_channel_that_hangs_keeps_no_other_from_an_announcement(
+    notices: NoticeActivities, files: AlertFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        files.set_channel(name, "json://127.0.0.1:9")
+    other_told = asyncio.Event()
+
+    async def send(root: Path, message: Message) -> None:
+        if message.channel == "b":
+            other_told.set()
+        await asyncio.wait_for(other_told.wait(), 10)
+
+    monkeypatch.setattr(alert_sender, "send", send)
+    await IN_ENV.run(notices.announce, notice())
+
+
 async def test_without_any_channel_an_announcement_is_logged(notices: NoticeActivities, town: Town) -> None:
     await IN_ENV.run(notices.announce, notice())
     assert "dolt_down" in town.paths.alerts_log.read_text()

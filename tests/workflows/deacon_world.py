@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -15,6 +15,7 @@ from temporalio.testing import WorkflowEnvironment
 from models import names
 from models.alerts import Notice
 from models.base import Frozen
+from models.errors import ErrorCode
 from models.escalations import EscalationCleared
 from models.jobs import RigName
 from models.settings import HealthSettings, Settings
@@ -34,8 +35,10 @@ from models.supervision import (
     Wedged,
     WitnessPing,
 )
+from tests.workflows.conftest import WorkerBuilder
 from tests.workflows.probes import MayorsPost
 from workflows.deacon import DeaconWorkflow
+from workflows.deacon_state import DeaconState
 
 PINGS_A_RUN = 400
 
@@ -122,6 +125,9 @@ class TownWorld(MayorsPost):
     cleared: list[EscalationCleared] = field(default_factory=list)
     announced: list[Notice] = field(default_factory=list)
     """what people were told directly"""
+    channel_refuses: bool = False
+    """one channel takes nothing of that"""
+    refused: list[Notice] = field(default_factory=list)
     hosts: tuple[str, ...] = ("h1",)
     disk_percent: float | None = 50.0
     clock_ahead_s: float = 0.0
@@ -193,6 +199,9 @@ class TownWorld(MayorsPost):
 
     @activity.defn
     async def announce(self, notice: Notice) -> None:
+        if self.channel_refuses:
+            self.refused.append(notice)
+            raise ApplicationError("channel slack: 503", type=ErrorCode.CHANNEL_FAILED.value, non_retryable=True)
         self.announced.append(notice)
 
     @property
@@ -239,6 +248,18 @@ class DeaconTown:
     async def pass_time(self, time: timedelta) -> None:
         """Let virtual time pass."""
         await self.env.sleep(time)
+
+
+@contextlib.asynccontextmanager
+async def town_with(
+    env: WorkflowEnvironment, workers: WorkerBuilder, world: TownWorld, patience: int = 1000
+) -> AsyncIterator[DeaconTown]:
+    """A Deacon that runs in `world`, and hands over after `patience` messages."""
+    async with workers(workflows=[DeaconWorkflow, Pinger], activities=world.activities):
+        deacon = await env.client.start_workflow(
+            DeaconWorkflow.run, DeaconState(patience=patience), id=names.DEACON_ID, task_queue=names.TOWN_QUEUE
+        )
+        yield DeaconTown(env, world, deacon)
 
 
 def settings(**health: int) -> Settings:

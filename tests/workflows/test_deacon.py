@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -17,7 +17,7 @@ from models.settings import RecoverySettings, Settings
 from models.supervision import ProbeResult, WitnessPing
 from policies.watchdog import Watch, WatchClock
 from tests.workflows.conftest import WorkerBuilder
-from tests.workflows.deacon_world import DeaconTown, Pinger, TownWorld, settings
+from tests.workflows.deacon_world import DeaconTown, Pinger, TownWorld, settings, town_with
 from tests.workflows.probes import runs_of
 from workflows.deacon import DeaconWorkflow
 from workflows.deacon_state import DeaconState
@@ -30,14 +30,10 @@ Open = Callable[..., contextlib.AbstractAsyncContextManager[DeaconTown]]
 
 @pytest.fixture
 def town(env: WorkflowEnvironment, workers: WorkerBuilder) -> Open:
-    @contextlib.asynccontextmanager
-    async def start(world: TownWorld | None = None, patience: int = 1000) -> AsyncIterator[DeaconTown]:
-        world = world or TownWorld()
-        async with workers(workflows=[DeaconWorkflow, Pinger], activities=world.activities):
-            deacon = await env.client.start_workflow(
-                DeaconWorkflow.run, DeaconState(patience=patience), id=names.DEACON_ID, task_queue=names.TOWN_QUEUE
-            )
-            yield DeaconTown(env, world, deacon)
+    def start(
+        world: TownWorld | None = None, patience: int = 1000
+    ) -> contextlib.AbstractAsyncContextManager[DeaconTown]:
+        return town_with(env, workers, world or TownWorld(), patience)
 
     return start
 
@@ -194,37 +190,6 @@ async def test_one_whose_code_fails_again_is_escalated_and_not_restarted_for_eve
         (letter,) = world.letters
         assert (letter.kind, letter.severity) == ("witness_down", "critical")
         assert "fails again after a restart" in letter.message
-
-
-async def test_while_the_mayor_does_not_work_people_are_told_directly_and_that_it_is_over_too(town: Open) -> None:
-    world = TownWorld(heals=False, found={names.MAYOR_ID: ProbeResult.WEDGED})
-    async with town(world) as here:
-        await here.pinger()
-        await here.pass_time(timedelta(minutes=5))
-        (deaf,) = world.announced
-        assert (deaf.type, deaf.priority, deaf.edge) == ("escalation", "critical", "start")
-        assert deaf.title.startswith("mayor: its code fails")
-        world.readable = False
-        await here.pass_time(timedelta(minutes=10))
-        assert [notice.type for notice in world.announced] == ["escalation", "dolt_down"]
-        assert len(world.letters) == 2, "the Mayor's post has them as well"
-        world.found.clear()
-        world.readable = True
-        await here.pass_time(timedelta(minutes=5))
-        assert sorted(notice.condition for notice in world.announced if notice.edge == "end") == sorted(
-            notice.condition for notice in world.announced if notice.edge == "start"
-        )
-        world.readable = False
-        await here.pass_time(timedelta(minutes=10))
-        assert len(world.announced) == 4, "a Mayor that works tells people himself"
-
-
-async def test_while_the_mayor_works_people_hear_of_nothing_from_the_deacon(town: Open) -> None:
-    world = TownWorld(readable=False)
-    async with town(world) as here:
-        await here.pass_time(timedelta(minutes=10))
-        assert len(world.letters) == 1
-        assert world.announced == []
 
 
 async def test_a_person_who_says_retry_gives_one_that_was_given_up_a_fresh_budget(town: Open) -> None:
