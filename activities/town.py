@@ -10,10 +10,11 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.crash_points import crash_point
+from models import names
 from models.errors import ErrorCode
 from models.escalations import Escalation, EscalationCleared
 from models.jobs import WorkflowIds
-from models.supervision import DeaconLook, RestartWorkflow, Wedged
+from models.supervision import DeaconLook, Probe, RestartWorkflow, Wedged
 from services import long_lived, restarting
 from services import wedged as rescuing
 
@@ -69,6 +70,15 @@ class TownActivities:
             RPCError, TimeoutError: Temporal itself does not answer; retrying helps.
         """
         return await long_lived.look_at_deacon(self._client)
+
+    @activity.defn
+    async def look_at_mayor(self) -> Probe:
+        """Whether the Mayor answers: a signal reaches one whose code fails as well.
+
+        Raises:
+            RPCError, TimeoutError: Temporal itself does not answer; retrying helps.
+        """
+        return await long_lived.probe(self._client, names.MAYOR_ID)
 
     @activity.defn
     async def restart(self, order: RestartWorkflow) -> None:

@@ -284,6 +284,15 @@ class BootStep(Frozen):
     detail: str = ""
 
 
+class BootAnnouncement(Frozen):
+    """What Boot told people directly, since the Mayor did not work either."""
+
+    escalation: str = ""
+    """id of the `deacon_down` that it was about; "": nothing is announced"""
+    refused: bool = False
+    """a channel has not taken it yet"""
+
+
 class BootReport(Frozen):
     """Result of a BootWorkflow; the Schedule hands the last one to the next."""
 
@@ -294,3 +303,4 @@ class BootReport(Frozen):
     """of the Deacon by Boot, within the budget's window"""
     escalation: str = ""
     """id of the open `deacon_down`; "": there is none"""
+    announced: BootAnnouncement = BootAnnouncement()

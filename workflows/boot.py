@@ -1,4 +1,7 @@
-"""Boot: every five minutes, is the Deacon alive, does it answer, else restart it, else tell the Mayor."""
+"""Boot: every five minutes, is the Deacon alive, does it answer, else restart it, else tell the Mayor.
+
+Where the Mayor does not work either, as after one bad upgrade, nobody else is left to tell people: Boot does.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,31 @@ with workflow.unsafe.imports_passed_through():
     from models.escalations import Escalation, EscalationCleared
     from models.names import WorkflowType
     from models.settings import RecoverySettings
-    from models.supervision import BootReport, BootStep, DeaconLook, Probe, ProbeResult, RestartWorkflow
+    from models.supervision import (
+        BootAnnouncement,
+        BootReport,
+        BootStep,
+        DeaconLook,
+        Probe,
+        ProbeResult,
+        RestartWorkflow,
+    )
     from policies.watchdog import may_boot_restart, within_window
     from workflows import options
     from workflows.labels import Labels, details
 
+from workflows.boot_people import BETWEEN_LOOKS, condition, deaf_mayor, tell_people, tell_people_over
+
 LOOKS = 3
 """before a Deacon that does not answer is restarted, and after it for the new one to answer"""
-BETWEEN_LOOKS = timedelta(seconds=10)
 LOOK = timedelta(minutes=3)
 """a Deacon in a long cycle answers only at its end"""
 RESTART_LIMIT = timedelta(minutes=1)
+_ASKS_MAYOR = "Boot looks whether the Mayor works"
+"""patch: runs that came by without it go on without it"""
 NOT_NEEDED = "not needed"
+BACK = "the Deacon answers again"
+TOLD = "the Mayor did not answer, so people were told directly"
 ALIVE, ANSWERS, RESTART, ESCALATE = (
     "is the process alive",
     "does it answer",
@@ -59,9 +75,19 @@ class BootWorkflow:
         else:
             healthy, restarts = await self._restart(look, restarts, escalated=bool(escalation))
         escalation = await self._tell_mayor(healthy, look, escalation)
+        announced = last.announced if last else BootAnnouncement()
+        if healthy:
+            announced = await tell_people_over(announced, BACK)
+        elif look is not None and workflow.patched(_ASKS_MAYOR):
+            announced = await self._tell_people(look.probe, escalation, announced)
         self._labels.show(role="boot", state="well" if healthy else "failed")
         return BootReport(
-            at=workflow.now(), healthy=healthy, steps=tuple(self._steps), restarts=restarts, escalation=escalation
+            at=workflow.now(),
+            healthy=healthy,
+            steps=tuple(self._steps),
+            restarts=restarts,
+            escalation=escalation,
+            announced=announced,
         )
 
     # --- the steps ----------------------------------------------------------------------------
@@ -81,7 +107,7 @@ class BootWorkflow:
         found = look.probe
         runs = found.result is not ProbeResult.ABSENT
         polls = f"{len(look.pollers)} workers poll" if look.pollers else "no worker polls"
-        self._step(ALIVE, ok=runs and bool(look.pollers), detail=f"{polls}; the Deacon {_condition(found)}")
+        self._step(ALIVE, ok=runs and bool(look.pollers), detail=f"{polls}; the Deacon {condition(found)}")
         answers = found.result is ProbeResult.ANSWERS
         detail = "it was stopped by a person" if answers and found.stopped else found.detail if runs else ""
         self._step(ANSWERS, ok=answers, detail=detail)
@@ -112,7 +138,7 @@ class BootWorkflow:
             self._step(RESTART, ok=False, detail=f"not restarted: {refusal}")
             return False, restarts
         order = RestartWorkflow(
-            workflow_id=names.DEACON_ID, run_id=look.probe.run_id, reason=f"Boot: {_condition(look.probe)}"
+            workflow_id=names.DEACON_ID, run_id=look.probe.run_id, reason=f"Boot: {condition(look.probe)}"
         )
         problem = await self._carry_out(order)
         healthy = not problem and await self._answers_again()
@@ -145,9 +171,9 @@ class BootWorkflow:
     async def _tell_mayor(self, healthy: bool, look: DeaconLook | None, escalation: str) -> str:
         """Step 4: once an episode, and that it is over. Returns: the id of the open escalation."""
         if healthy and escalation:
-            over = EscalationCleared(id=escalation, reason="the Deacon answers again")
+            over = EscalationCleared(id=escalation, reason=BACK)
             await workflow.execute_activity_method(
-                TownActivities.clear_escalation, over, summary="the Deacon answers again", **options.control()
+                TownActivities.clear_escalation, over, summary=BACK, **options.control()
             )
             self._step(ESCALATE, ok=True, detail=f"{escalation} is over")
             return ""
@@ -164,6 +190,18 @@ class BootWorkflow:
         self._step(ESCALATE, ok=True, detail=report.id)
         return report.id
 
+    async def _tell_people(self, found: Probe, escalation: str, announced: BootAnnouncement) -> BootAnnouncement:
+        """Directly, where the Mayor would not; once an episode, and until every channel has taken it."""
+        if announced.escalation == escalation and not announced.refused:
+            self._add(TOLD)
+            return announced
+        deaf = await deaf_mayor()
+        if deaf is None:
+            return announced
+        refused = not await tell_people(escalation, self._report(found), deaf)
+        self._add(TOLD)
+        return BootAnnouncement(escalation=escalation, refused=refused)
+
     def _report(self, found: Probe) -> Escalation:
         now = workflow.now()
         return Escalation(
@@ -172,7 +210,7 @@ class BootWorkflow:
             level=Level.L3.value,
             severity="critical",
             source=workflow.info().workflow_id,
-            message=f"the Deacon {_condition(found)}, and Boot cannot restart it (gt deacon restart, gt deacon reset)",
+            message=f"the Deacon {condition(found)}, and Boot cannot restart it (gt deacon restart, gt deacon reset)",
             evidence=found.detail,
             tried="; ".join(f"{step.name}: {step.detail or step.ok}" for step in self._steps),
             opened_at=now,
@@ -195,19 +233,17 @@ class BootWorkflow:
 
     def _step(self, name: str, *, ok: bool, detail: str = "") -> None:
         self._steps.append(BootStep(name=name, ok=ok, detail=detail))
+        self._show()
+
+    def _add(self, detail: str) -> None:
+        """To the last step."""
+        last = self._steps[-1]
+        self._steps[-1] = last.model_copy(update={"detail": f"{last.detail}; {detail}"})
+        self._show()
+
+    def _show(self) -> None:
         rows: dict[str, str | int | None] = {
             f"{number}. {step.name}": f"{'yes' if step.ok else 'no'}{': ' if step.detail else ''}{step.detail}"
             for number, step in enumerate(self._steps, start=1)
         }
         workflow.set_current_details(details("Boot", rows, "gt deacon status"))
-
-
-def _condition(found: Probe) -> str:
-    """As the end of a sentence that begins with «the Deacon»."""
-    said = {
-        ProbeResult.ANSWERS: "answers",
-        ProbeResult.ABSENT: "does not run",
-        ProbeResult.WEDGED: "runs into a fault of its code",
-        ProbeResult.SILENT: "does not answer",
-    }
-    return f"{said[found.result]}{f' ({found.detail})' if found.detail else ''}"

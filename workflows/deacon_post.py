@@ -7,13 +7,11 @@ Announcements wait for no letter, and a channel that refuses one keeps back neit
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from activities.notices import NoticeActivities
     from activities.town import TownActivities
     from models import names
     from models.alerts import AlertType, Edge, Notice, Priority
@@ -24,10 +22,9 @@ with workflow.unsafe.imports_passed_through():
     from workflows import options
     from workflows.deacon_state import DeaconState
 
+from workflows.announcing import announce, announced
 from workflows.beside import Beside
 
-ANNOUNCE = timedelta(seconds=70)
-"""longer than a channel may take for one message"""
 ANNOUNCEMENTS_KEPT = 100
 """that a channel has refused; older ones are in the log of alerts alone"""
 _OWN_QUEUE = "announcements of the Deacon have a queue of their own"
@@ -154,7 +151,7 @@ class Post:
         for notice in tuple(self.announcements):
             if self._announcing.closing:
                 return
-            if await _announced(notice):
+            if await announced(notice):
                 self.announcements = [
                     other
                     for other in self.announcements
@@ -165,10 +162,10 @@ class Post:
         """As runs do that began before announcements had a queue."""
         escalation, cleared = letter.escalation, letter.cleared
         if escalation is not None and not mayor_works and escalation.id not in self._announced:
-            await _send(_notice(escalation))
+            await announce(_notice(escalation))
             self._announced.append(escalation.id)
         if cleared is not None and cleared.id in self._announced:
-            await _send(_end(cleared))
+            await announce(_end(cleared))
             self._announced.remove(cleared.id)
 
 
@@ -187,24 +184,6 @@ async def _to_mayor(letter: Letter) -> None:
             summary=f"over: {cleared.id}"[:200],
             **options.control_briefly(),
         )
-
-
-async def _announced(notice: Notice) -> bool:
-    """Whether every channel that rules name has taken it."""
-    try:
-        await _send(notice)
-    except ActivityError as error:
-        if is_cancelled_exception(error):
-            raise
-        workflow.logger.error("not everybody could be told: %s", error.cause)
-        return False
-    return True
-
-
-async def _send(notice: Notice) -> None:
-    await workflow.execute_activity_method(
-        NoticeActivities.announce, notice, summary=f"directly: {notice.title}"[:200], **options.pings(ANNOUNCE)
-    )
 
 
 def _notice(escalation: Escalation) -> Notice:

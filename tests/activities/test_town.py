@@ -21,7 +21,7 @@ from models import names
 from models.errors import Level
 from models.escalations import Escalation, EscalationCleared, EscalationStatus
 from models.jobs import WorkflowIds
-from models.supervision import RestartWorkflow
+from models.supervision import ProbeResult, RestartWorkflow
 from workflows.labels import SEARCH_ATTRIBUTES
 from workflows.mayor import MayorWorkflow
 from workflows.sandbox import workflow_runner
@@ -58,6 +58,17 @@ async def escalations(client: Client) -> list[EscalationStatus]:
         workflow_runner=workflow_runner(),
     ):
         return await client.get_workflow_handle_for(MayorWorkflow.run, names.MAYOR_ID).query(MayorWorkflow.escalations)
+
+
+async def test_a_mayor_who_takes_a_report_and_does_not_work_is_seen_not_to_answer(client: Client) -> None:
+    town = TownActivities(client)
+    assert (await ActivityEnvironment().run(town.look_at_mayor)).result is ProbeResult.ABSENT
+    await ActivityEnvironment().run(town.tell_mayor, report("one"))
+    assert (await ActivityEnvironment().run(town.look_at_mayor)).result is ProbeResult.SILENT
+    async with Worker(
+        client, task_queue=names.TOWN_QUEUE, workflows=[MayorWorkflow], workflow_runner=workflow_runner()
+    ):
+        assert (await ActivityEnvironment().run(town.look_at_mayor)).result is ProbeResult.ANSWERS
 
 
 async def test_a_report_starts_an_absent_mayor_and_later_ones_find_the_same(client: Client) -> None:

@@ -13,6 +13,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from models import names
+from models.alerts import AlertType, Edge, Notice
 from models.errors import ErrorCode
 from models.escalations import EscalationCleared
 from models.settings import RecoverySettings, Settings
@@ -62,6 +63,21 @@ class Deacon:
 @dataclass
 class Post(MayorsPost):
     cleared: list[EscalationCleared] = field(default_factory=list)
+    mayor: list[ProbeResult] = field(default_factory=lambda: [ProbeResult.ANSWERS])
+    """how he is found, look by look; the last look repeats"""
+    announced: list[Notice] = field(default_factory=list)
+    channel_refuses: bool = False
+
+    @activity.defn
+    async def look_at_mayor(self) -> Probe:
+        result = self.mayor[0] if len(self.mayor) == 1 else self.mayor.pop(0)
+        return Probe(workflow_id=names.MAYOR_ID, result=result, detail="its workflow task is being tried")
+
+    @activity.defn
+    async def announce(self, notice: Notice) -> None:
+        self.announced.append(notice)
+        if self.channel_refuses:
+            raise ApplicationError("channel slack: 503", type=ErrorCode.CHANNEL_FAILED.value, non_retryable=True)
 
     @activity.defn
     async def clear_escalation(self, cleared: EscalationCleared) -> None:
@@ -98,7 +114,7 @@ def opened(env: WorkflowEnvironment, workers: WorkerBuilder) -> Open:
     async def start(deacon: Deacon) -> AsyncIterator[Boot]:
         post = Post()
         activities = [deacon.look_at_deacon, deacon.restart, deacon.town_facts]
-        activities += [post.tell_mayor, post.clear_escalation]
+        activities += [post.tell_mayor, post.clear_escalation, post.look_at_mayor, post.announce]
         async with workers(workflows=[BootWorkflow], activities=activities):
             yield Boot(env, post)
 
@@ -231,3 +247,63 @@ async def test_what_cannot_be_seen_is_not_accused(opened: Open) -> None:
         report = await boot.run()
         assert not report.healthy
         assert (deacon.restarts, boot.post.letters) == ([], [])
+
+
+# --- the Mayor does not work either ---------------------------------------------------------------
+
+
+def both_broken() -> Deacon:
+    return Deacon([ProbeResult.WEDGED], after=[ProbeResult.WEDGED])
+
+
+@pytest.mark.parametrize("mayor", [ProbeResult.WEDGED, ProbeResult.SILENT])
+async def test_when_the_mayor_does_not_work_either_people_are_told_directly_once_and_that_it_is_over(
+    opened: Open, mayor: ProbeResult
+) -> None:
+    deacon = both_broken()
+    async with opened(deacon) as boot:
+        boot.post.mayor = [mayor]
+        for _ in range(3):
+            report = await boot.run()
+        (letter,) = boot.post.letters
+        (notice,) = boot.post.announced
+        assert (notice.type, notice.priority, notice.edge) == (AlertType.DEACON_DOWN, "critical", Edge.START)
+        assert letter.message in notice.title
+        assert "the Mayor" in notice.body
+        assert "people were told directly" in report.steps[3].detail
+        deacon.looks = [ProbeResult.ANSWERS]
+        for _ in range(2):
+            assert (await boot.run()).healthy
+        assert [notice.edge for notice in boot.post.announced] == [Edge.START, Edge.END]
+        assert len({notice.condition for notice in boot.post.announced}) == 1
+        deacon.looks = [ProbeResult.WEDGED]
+        await boot.run()
+        assert [notice.edge for notice in boot.post.announced] == [Edge.START, Edge.END, Edge.START], "a new episode"
+
+
+async def test_a_mayor_who_works_tells_people_himself(opened: Open) -> None:
+    async with opened(both_broken()) as boot:
+        boot.post.mayor = [ProbeResult.SILENT, ProbeResult.ANSWERS]
+        await boot.run()
+        assert len(boot.post.letters) == 1
+        assert boot.post.announced == []
+
+
+async def test_a_mayor_who_breaks_later_while_the_deacon_is_down_is_noticed_too(opened: Open) -> None:
+    async with opened(both_broken()) as boot:
+        await boot.run()
+        assert boot.post.announced == []
+        boot.post.mayor = [ProbeResult.WEDGED]
+        await boot.run()
+        assert len(boot.post.announced) == 1
+
+
+async def test_what_a_channel_refuses_is_announced_again_at_the_next_look_under_the_same_id(opened: Open) -> None:
+    async with opened(both_broken()) as boot:
+        boot.post.mayor, boot.post.channel_refuses = [ProbeResult.WEDGED], True
+        await boot.run()
+        boot.post.channel_refuses = False
+        for _ in range(2):
+            await boot.run()
+        assert len(boot.post.announced) == 2
+        assert len({notice.id for notice in boot.post.announced}) == 1

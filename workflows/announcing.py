@@ -1,0 +1,38 @@
+"""Telling people directly, for watchers who cannot leave it to the Mayor."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, is_cancelled_exception
+
+from activities.notices import NoticeActivities
+from models.alerts import Notice
+from workflows import options
+
+ANNOUNCE = timedelta(seconds=70)
+"""longer than a channel may take for one message"""
+
+
+async def announce(notice: Notice) -> None:
+    """Send a notice through every channel that rules name for it; again, to those that refused before.
+
+    Raises:
+        ActivityError: a channel has not taken it.
+    """
+    await workflow.execute_activity_method(
+        NoticeActivities.announce, notice, summary=f"directly: {notice.title}"[:200], **options.pings(ANNOUNCE)
+    )
+
+
+async def announced(notice: Notice) -> bool:
+    """The same. Returns: whether every channel has taken it."""
+    try:
+        await announce(notice)
+    except ActivityError as error:
+        if is_cancelled_exception(error):
+            raise
+        workflow.logger.error("not everybody could be told: %s", error.cause)
+        return False
+    return True
