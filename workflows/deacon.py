@@ -44,6 +44,8 @@ LOOKS_S = 5.0
 """what the looks of a cycle take; what is longer is not counted as watched"""
 GAP_S = 30.0
 """a Deacon that comes back later than this was away"""
+FINISH_S = 90.0
+"""what a run that hands over may have to wait for: a rescue, an announcement"""
 LOOK = timedelta(minutes=1)
 RESTARTS = timedelta(minutes=1)
 
@@ -65,6 +67,8 @@ class DeaconWorkflow:
         self._cycle_at: datetime | None = None
         self._expected_s = 0.0
         """what the present phase of the loop should take at most"""
+        self._borne_s = 0.0
+        """how much longer it may take without meaning that nobody watched; not counted as watched either"""
         self._asked = 0
         self._seen = 0
         """pings of Boot that the loop has come by"""
@@ -83,7 +87,9 @@ class DeaconWorkflow:
                 await self._weigh()
             self._show()
             due = await self._rest()
-        await self._post.finished()
+        self._begin(LOOKS_S, borne_s=FINISH_S)
+        await asyncio.gather(self._town.finished(), self._post.finished())
+        self._begin(0.0)
         self._seen = self._asked
         await workflow.wait_condition(workflow.all_handlers_finished)
         workflow.continue_as_new(self.state())
@@ -209,10 +215,10 @@ class DeaconWorkflow:
             waits.append(SECOND_LOOK)
         return max(min([usual, *waits]), timedelta(seconds=1))
 
-    def _begin(self, expected_s: float) -> None:
+    def _begin(self, expected_s: float, borne_s: float = 0.0) -> None:
         """End a phase of the loop and begin the next, which should take no longer than this."""
-        clock, gap = self._state.clock.tick(workflow.now(), self._expected_s, GAP_S)
-        self._expected_s = expected_s
+        clock, gap = self._state.clock.tick(workflow.now(), self._expected_s, GAP_S + self._borne_s)
+        self._expected_s, self._borne_s = expected_s, borne_s
         self._amend(clock=clock)
         if gap:
             self._forgive()

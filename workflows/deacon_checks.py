@@ -20,12 +20,14 @@ with workflow.unsafe.imports_passed_through():
     from policies.watchdog import Limits
     from workflows import options
 
+from workflows.beside import Beside
 from workflows.messages import tell
 
 RESCUE = timedelta(seconds=40)
 RESCUED_AT_ONCE = 10
+_RESCUES_BESIDE = "rescues run beside the Deacon's loop"
 _TAKES_BACK = "a Deacon takes back the pause of the one before its reset"
-"""patch: runs that began without it go on without it"""
+"""patches: runs that began without them go on without them"""
 
 
 class TownChecks:
@@ -40,6 +42,8 @@ class TownChecks:
         self.fresh = False
         """a look at a host has come in since the last verdicts"""
         self._looks: dict[str, asyncio.Task[None]] = {}
+        self._rescues_beside = workflow.patched(_RESCUES_BESIDE)
+        self._rescuing = Beside()
 
     # --- looks --------------------------------------------------------------------------------
 
@@ -85,14 +89,28 @@ class TownChecks:
             await tell(names.witness_id(rig), "look_at", LookAt(host=host))
 
     async def rescue_wedged(self) -> None:
-        """Set jobs and merges going again whose code fails, some at a time, until no attempt helps.
+        """Set jobs and merges going again whose code fails.
 
-        Then nobody answers who could do it, and the next cycle tries again: this one must come to its end.
+        Nobody waits for it: a dispatcher whose own code fails answers no rescue, and only a loop that goes on
+        restarts it.
         """
+        if self._rescues_beside:
+            if self.memory.wedged.owed:
+                self._rescuing.start(self._rescue_all)
+            return
+        await self._rescue_all()
+
+    async def finished(self) -> None:
+        """Wait for the rescues under way; the others are left to the next run."""
+        await self._rescuing.finished()
+
+    async def _rescue_all(self) -> None:
+        """Some at a time, until no attempt helps: then nobody answers who could do it, until a later cycle."""
         owed = self.memory.wedged.owed
         for start in range(0, len(owed), RESCUED_AT_ONCE):
             some = owed[start : start + RESCUED_AT_ONCE]
-            if not any(await asyncio.gather(*(self._rescue(wedged) for wedged in some))):
+            helped = await asyncio.gather(*(self._rescue(wedged) for wedged in some))
+            if self._rescuing.closing or not any(helped):
                 return
 
     async def _rescue(self, wedged: Wedged) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -138,6 +139,8 @@ class TownWorld(MayorsPost):
     wedged: tuple[Wedged, ...] | None = ()
     rescues: list[Wedged] = field(default_factory=list)
     rescue_fails: bool = False
+    rescue_may_end: asyncio.Event | None = None
+    """None: each ends at once"""
 
     @activity.defn
     async def look_around(self, asked: LookAround) -> LookedAround:
@@ -174,6 +177,10 @@ class TownWorld(MayorsPost):
     @activity.defn
     async def rescue(self, wedged: Wedged) -> bool:
         self.rescues.append(wedged)
+        while self.rescue_may_end is not None and not self.rescue_may_end.is_set():
+            activity.heartbeat()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.rescue_may_end.wait(), 1)
         if self.rescue_fails:
             raise ApplicationError("the dispatcher does not answer", non_retryable=True)
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -15,7 +16,7 @@ from temporalio.worker import Worker
 from models import names
 from models.merging import PauseRequest
 from models.settings import HostSettings, Settings
-from models.supervision import QueueSigns, Wedged
+from models.supervision import ProbeResult, QueueSigns, Wedged, WitnessPing
 from tests.workflows.conftest import WorkerBuilder
 from tests.workflows.deacon_world import DeaconTown, Pinger, PingerState, TownWorld
 from tests.workflows.probes import eventually, runs_of
@@ -325,3 +326,51 @@ async def test_many_jobs_are_set_going_again_in_one_cycle_and_where_nobody_answe
         await here.pass_time(timedelta(minutes=2))
         assert set(world.rescues) == set(many)
         assert len(world.rescues) == len(many)
+
+
+async def test_a_rescue_that_takes_long_keeps_the_deacon_from_nothing(town: Open) -> None:
+    """The dispatcher that cannot rebuild a job is wedged itself, and is mended by a Deacon that looks on."""
+    world = TownWorld(wedged=(JOB,), rescue_may_end=asyncio.Event())
+    async with town(world) as here:
+
+        async def under_way() -> bool:
+            return bool(world.rescues)
+
+        await eventually(under_way)
+        world.found[names.dispatch_id("shop")] = ProbeResult.WEDGED
+
+        async def restarted() -> bool:
+            return names.dispatch_id("shop") in world.restarted()
+
+        # No time is skipped while an activity is under way, so the second look comes after five real seconds.
+        await eventually(restarted, deadline_s=30)
+        assert world.rescues == [JOB], "one at a time"
+        assert world.rescue_may_end is not None
+        world.rescue_may_end.set()
+        await here.pass_time(timedelta(minutes=5))
+        assert (world.rescues, world.letters) == ([JOB], [])
+
+
+async def test_a_run_hands_over_when_its_rescues_have_ended_and_none_is_done_twice(town: Open) -> None:
+    world = TownWorld(wedged=(JOB,), rescue_may_end=asyncio.Event())
+    async with town(world, patience=3) as here:
+
+        async def under_way() -> bool:
+            return bool(world.rescues)
+
+        await eventually(under_way)
+        first = await runs_of(here.deacon)
+        for number in range(3):
+            ping = WitnessPing(rig="shop", witness=names.witness_id("shop"), number=number)
+            await here.deacon.signal(DeaconWorkflow.witness_ping, ping)
+        assert (await here.heard(), await runs_of(here.deacon)) == (2, first)
+        assert world.rescue_may_end is not None
+        world.rescue_may_end.set()
+        here.deacon = here.env.client.get_workflow_handle_for(DeaconWorkflow.run, names.DEACON_ID)
+
+        async def handed_over() -> bool:
+            return await runs_of(here.deacon) != first
+
+        await eventually(handed_over)
+        await here.pass_time(timedelta(minutes=5))
+        assert world.rescues == [JOB]
