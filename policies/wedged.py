@@ -50,8 +50,10 @@ class WedgedMemory(Frozen):
         Args:
             told: keys of checks that failed before.
         """
-        before = {key.removeprefix(KEY) for key in told if key.startswith(KEY)}
-        return tuple(_check(workflow_id, failing=workflow_id in self.again) for workflow_id in {*self.again, *before})
+        before = [key.removeprefix(KEY) for key in told if key.startswith(KEY)]
+        # No set: what is told is told in this order, which must be the same when it is replayed.
+        either = dict.fromkeys((*self.again, *before))
+        return tuple(_check(workflow_id, failing=workflow_id in self.again) for workflow_id in either)
 
 
 def _check(workflow_id: str, *, failing: bool) -> CheckResult:

@@ -61,6 +61,16 @@ def test_one_that_went_on_by_itself_is_owed_anew_when_it_fails_again() -> None:
     assert memory.found((MERGE,)).owed == (MERGE,)
 
 
+def test_they_are_told_in_the_order_in_which_they_were_found_in_every_process() -> None:
+    """A replay in another process must come to the same letters."""
+    beads = [f"sh-{number}" for number in range(12)]
+    memory = WedgedMemory(again=tuple(job(bead).workflow_id for bead in beads))
+    told = dict.fromkeys((KEY + job(bead).workflow_id for bead in ("sh-3", "sh-77", "sh-55")), "e")
+    assert [check.subject for check in memory.checks(told)] == [
+        job(bead).workflow_id for bead in (*beads, "sh-77", "sh-55")
+    ]
+
+
 @given(st.lists(st.lists(st.sampled_from(["sh-1", "sh-2", "sh-3"]), unique=True), max_size=12))
 def test_nobody_is_set_going_twice_and_everybody_once(looks: list[list[str]]) -> None:
     memory, done = WedgedMemory(), list[str]()
