@@ -118,6 +118,8 @@ class Watch(Frozen):
     """what is left of the budget after the restart that is due"""
     down: str = ""
     """why it is held to be down; "": it is not"""
+    down_s: float | None = None
+    """when it went down; what it did before says nothing of now"""
     tries: int = 0
     """restarts since it went down"""
     fails_again: bool = False
@@ -212,10 +214,11 @@ class Watch(Frozen):
 
     @property
     def back(self) -> bool:
-        """It has shown in its present life that it does what it is there for."""
-        answered = self.doubt is None and _since(self.answered_s, self.born_s)
-        patrols = not self.has_work or _since(self.patrolled_s, self.born_s)
-        return answered and (self.stopped or not self.pings or (_since(self.pinged_s, self.born_s) and patrols))
+        """It has shown in its present life, and since it went down, that it does what it is there for."""
+        since_s = max(self.born_s, self.down_s or 0.0)
+        answered = self.doubt is None and _since(self.answered_s, since_s)
+        patrols = not self.has_work or _since(self.patrolled_s, since_s)
+        return answered and (self.stopped or not self.pings or (_since(self.pinged_s, since_s) and patrols))
 
     def status(self, now_s: float) -> WatchedStatus:
         """For people."""
@@ -264,7 +267,7 @@ def judge(watch: Watch, now_s: float, limits: Limits, jitter: float) -> Verdict:
         return Verdict(watch=watch)
     reason = f"{cause.value}{f' ({watch.detail})' if watch.detail else ''}"
     tell = cause is Cause.NO_PING or watch.tries > 0
-    accused = watch.model_copy(update={"down": reason})
+    accused = watch.model_copy(update={"down": reason, "down_s": watch.down_s if watch.down else now_s})
     if accused.restart_due_s is None:
         accused = _plan(accused, cause, now_s, limits, jitter)
     if accused.given_up:
@@ -310,7 +313,7 @@ def _acquit(watch: Watch, now_s: float, limits: Limits) -> Verdict:
         watch = watch.model_copy(update={"fails_again": False})
     if not watch.down or not watch.back:
         return Verdict(watch=watch)
-    nothing = {"down": "", "given_up": "", "tries": 0, "restart_due_s": None, "spent": None, "told": ()}
+    nothing = {"down": "", "down_s": None, "given_up": "", "tries": 0, "restart_due_s": None, "spent": None, "told": ()}
     well = watch.model_copy(update=nothing)
     return Verdict(watch=well, over=bool(watch.told))
 

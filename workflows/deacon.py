@@ -48,6 +48,8 @@ FINISH_S = 90.0
 """what a run that hands over may have to wait for: a rescue, an announcement"""
 LOOK = timedelta(minutes=1)
 RESTARTS = timedelta(minutes=1)
+_REMEMBERS_DOWNS = "the Deacon remembers when each went down"
+"""patch: runs that began without it go on without it"""
 
 
 @workflow.defn(name=WorkflowType.DEACON)
@@ -62,6 +64,7 @@ class DeaconWorkflow:
         self._checks: tuple[CheckResult, ...] = ()
         self._post = Post(self._state)
         self._patience = Patience(self._state.patience)
+        self._remembers_downs = workflow.patched(_REMEMBERS_DOWNS)
         self._labels = Labels()
         self._next: datetime | None = None
         self._cycle_at: datetime | None = None
@@ -273,12 +276,14 @@ class DeaconWorkflow:
         restarting = []
         for name, watch in list(self._watches.items()):
             verdict = judge(watch, self._now_s, Limits.of(self._settings_of(name)), workflow.random().random())
-            self._watches[name] = verdict.watch
+            judged = verdict.watch
+            if not self._remembers_downs:
+                judged = judged.model_copy(update={"down_s": None})
             if verdict.over:
                 self._post.over(watch.told, "it does its work again")
             if verdict.report:
-                told = (*verdict.watch.told, self._post.report(verdict))
-                self._watches[name] = verdict.watch.model_copy(update={"told": told})
+                judged = judged.model_copy(update={"told": (*judged.told, self._post.report(verdict))})
+            self._watches[name] = judged
             if verdict.restart:
                 restarting.append(self._restart(verdict.watch))
         await asyncio.gather(*restarting)

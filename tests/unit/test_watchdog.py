@@ -228,6 +228,35 @@ def test_after_a_gap_everybody_gets_fresh_limits() -> None:
     assert len(story.restarts) == 1
 
 
+@pytest.mark.parametrize("silent", ["pinging", "patrolling"])
+def test_a_gap_acquits_nobody_who_has_not_shown_since_that_it_works(silent: str) -> None:
+    story = Story(limits=Limits.of(Settings(recovery=RecoverySettings(max_retries=1))))
+    setattr(story, silent, False)
+    story.run(14)
+    setattr(story, silent, True)
+    assert story.run(2).watch.down == "", "the restart has helped"
+    setattr(story, silent, False)
+    assert story.run(14).watch.given_up
+    before = (len(story.reports), story.overs)
+    for _ in range(3):
+        story.watch = story.watch.forgive(story.now_s)
+        story.run(14)
+    assert (len(story.reports), story.overs) == before
+    setattr(story, silent, True)
+    story.cycle()
+    assert (story.overs, story.watch.down) == (before[1] + 1, "")
+
+
+def test_a_gap_before_a_restart_is_due_leaves_one_down_that_does_not_ping() -> None:
+    story = Story()
+    for story.pinging, cycles in ((False, 10), (True, 2), (False, 10)):
+        story.run(cycles)
+    assert (len(story.restarts), story.watch.restart_due_s is not None, story.overs) == (1, True, 1)
+    story.watch = story.watch.forgive(story.now_s)
+    story.cycle()
+    assert (story.overs, bool(story.watch.down)) == (1, True)
+
+
 def test_a_clock_counts_what_was_expected_and_little_more() -> None:
     clock, gap = WatchClock().tick(NOON, 0, 30)
     assert gap
