@@ -274,7 +274,7 @@ def test_a_clock_counts_what_was_expected_and_little_more() -> None:
 
 SETTINGS = st.builds(
     RecoverySettings,
-    max_retries=st.integers(0, 5),
+    max_retries=st.integers(0, 100),
     retry_delay=st.integers(0, 3600),
     max_delay=st.integers(0, 86400),
     window=st.integers(1, 604800),
