@@ -82,7 +82,7 @@ class RoundActivities:
                 await deacon.signal("witness_ping", ping)
                 pong: DeaconPong = await deacon.query("pong", RigName(rig=ping.rig), result_type=DeaconPong)
                 return pong
-        except (TimeoutError, RPCError, WorkflowQueryFailedError) as error:
+        except (TimeoutError, RPCError, WorkflowQueryFailedError, *long_lived.UNREADABLE) as error:
             activity.logger.info("the Deacon does not answer ping %d of %s: %s", ping.number, ping.rig, error)
             return None
 

@@ -23,6 +23,7 @@ from models.errors import GtError
 from models.merging import QueueItemState, QueueStatus
 from models.supervision import HostSigns, QueueSigns
 from models.town import TownPaths
+from services.long_lived import UNREADABLE
 
 ASK_S = 3.0
 ASKED_AT_ONCE = 10
@@ -97,7 +98,7 @@ class QueueChecks:
             described = await asyncio.wait_for(handle.describe(), ASK_S)
             merges = [child.workflow_id for child in described.raw_description.pending_children]
             lengths = [await self._history_length(merge) for merge in merges]
-        except (TimeoutError, RPCError, WorkflowQueryFailedError) as error:
+        except (TimeoutError, RPCError, WorkflowQueryFailedError, *UNREADABLE) as error:
             activity.logger.info("the queue of %s cannot be looked at: %s", rig, error)
             return None
         states = [item.state for item in queue.items]

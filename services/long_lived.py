@@ -33,6 +33,8 @@ ANSWER_S = 3.0
 ACCEPT_S = 10.0
 LOOP_S = 120.0
 """A cycle of the Deacon is over by then, whatever it waits for: its activities are bounded."""
+UNREADABLE = (ValueError, TypeError, KeyError)
+"""what the data converter raises for an answer that is none of the expected"""
 _METADATA = "__temporal_workflow_metadata"
 
 Handle = WorkflowHandle[Any, Any]
@@ -147,6 +149,8 @@ async def probe(client: Client, workflow_id: str, limit_s: float = ANSWER_S) -> 
         result, detail = ProbeResult.WEDGED, error.message
     except RPCError as error:
         result, detail = _refusal(error)
+    except UNREADABLE as error:
+        result, detail = ProbeResult.WEDGED, f"its answer cannot be read: {error}"
     return Probe(workflow_id=workflow_id, result=result, run_id=run_id, detail=detail, stopped=stopped)
 
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator
 
 import pytest
+from temporalio import workflow
 from temporalio.client import Client
 from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 
@@ -14,8 +15,10 @@ from activities.rounds import RoundActivities
 from models import names
 from models.errors import ErrorCode, GtError
 from models.jobs import RigFacts, RigName
+from models.names import WorkflowType
 from models.settings import Settings
 from models.supervision import CheckedIn, CheckIn, LookAround, ProbeResult, TownFacts, WitnessPing
+from services import long_lived
 from tests.workflows.conftest import time_skipping, workers_of
 from tests.workflows.deacon_world import TownWorld
 from tests.workflows.merge_world import rig
@@ -48,6 +51,30 @@ class Record:
 async def env() -> AsyncIterator[WorkflowEnvironment]:
     async with time_skipping() as environment:
         yield environment
+
+
+@workflow.defn(name=WorkflowType.WITNESS)
+class GarbledWitness:
+    """As one of another version may be: it runs, and nobody understands its answers."""
+
+    @workflow.run
+    async def run(self, asked: RigName) -> None:
+        await workflow.wait_condition(lambda: False)
+
+    @workflow.query
+    def status(self) -> list[int]:
+        return [1]
+
+
+@workflow.defn(name=WorkflowType.REFINERY)
+class GarbledRefinery:
+    @workflow.run
+    async def run(self, asked: RigName) -> None:
+        await workflow.wait_condition(lambda: False)
+
+    @workflow.query
+    def queue(self) -> list[int]:
+        return [1]
 
 
 def activities_with(client: Client, record: Record) -> RoundActivities:
@@ -125,3 +152,27 @@ async def test_a_look_around_finds_who_answers_also_with_the_record_down(
                 (names.DEACON_ID, ProbeResult.ANSWERS),
             ]
             assert found.queues == (), "there is no Refinery to ask"
+
+
+async def test_one_whose_answers_nobody_understands_is_found_wedged_and_spoils_the_look_at_nobody_else(
+    env: WorkflowEnvironment,
+) -> None:
+    ours = activities_with(env.client, Record())
+    ids = (names.witness_id("shop"), names.refinery_id("shop"), names.DEACON_ID)
+    async with workers_of(env)(
+        workflows=[DeaconWorkflow, GarbledWitness, GarbledRefinery], activities=TownWorld().activities
+    ):
+        for workflow_id in ids:
+            await long_lived.start(env.client, workflow_id)
+        found = await ActivityEnvironment().run(ours.look_around, LookAround(ids=ids, rigs=("shop",)))
+        assert found.facts is not None
+        assert found.probes is not None
+        witness, refinery, deacon = found.probes
+        assert (witness.result, refinery.result, deacon.result) == (
+            ProbeResult.WEDGED,
+            ProbeResult.ANSWERS,
+            ProbeResult.ANSWERS,
+        )
+        assert witness.run_id, "the fence for a restart"
+        assert "its answer cannot be read" in witness.detail
+        assert found.queues == ()
