@@ -47,6 +47,8 @@ class Post:
         self._announced = list(state.announced)
         self._own_queue = workflow.patched(_OWN_QUEUE)
         self._announcing = Beside()
+        self._refused = set[str]()
+        """ids of announcements that were tried in this run, and not taken by every channel"""
 
     def carried(self) -> dict[str, object]:
         """What the next run must know, as changes of the state."""
@@ -148,15 +150,22 @@ class Post:
 
     async def _round(self) -> None:
         """Try each once. One whose end has reached every channel needs no beginning any more."""
-        for notice in tuple(self.announcements):
-            if self._announcing.closing:
-                return
-            if await announced(notice):
-                self.announcements = [
-                    other
-                    for other in self.announcements
-                    if other.id != notice.id and not (notice.edge is Edge.END and other.condition == notice.condition)
-                ]
+        tried = set[str]()
+        while not self._announcing.closing and (notice := self._next(tried)):
+            tried.add(notice.id)
+            if not await announced(notice):
+                self._refused.add(notice.id)
+                continue
+            self.announcements = [
+                other
+                for other in self.announcements
+                if other.id != notice.id and not (notice.edge is Edge.END and other.condition == notice.condition)
+            ]
+
+    def _next(self, tried: set[str]) -> Notice | None:
+        """What is new comes first: a channel that has refused the others may hang, and take its time again."""
+        left = [notice for notice in self.announcements if notice.id not in tried]
+        return next((notice for notice in left if notice.id not in self._refused), left[0] if left else None)
 
     async def _announce_in_line(self, letter: Letter, mayor_works: bool) -> None:
         """As runs do that began before announcements had a queue."""

@@ -129,6 +129,8 @@ class TownWorld(MayorsPost):
     channel_refuses: bool = False
     """one channel takes nothing of that"""
     refused: list[Notice] = field(default_factory=list)
+    channel_may_answer: asyncio.Event | None = None
+    """None: it answers at once"""
     hosts: tuple[str, ...] = ("h1",)
     disk_percent: float | None = 50.0
     clock_ahead_s: float = 0.0
@@ -177,10 +179,7 @@ class TownWorld(MayorsPost):
     @activity.defn
     async def rescue(self, wedged: Wedged) -> bool:
         self.rescues.append(wedged)
-        while self.rescue_may_end is not None and not self.rescue_may_end.is_set():
-            activity.heartbeat()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.rescue_may_end.wait(), 1)
+        await _hang(self.rescue_may_end)
         if self.rescue_fails:
             raise ApplicationError("the dispatcher does not answer", non_retryable=True)
         return True
@@ -208,6 +207,7 @@ class TownWorld(MayorsPost):
     async def announce(self, notice: Notice) -> None:
         if self.channel_refuses:
             self.refused.append(notice)
+            await _hang(self.channel_may_answer)
             raise ApplicationError("channel slack: 503", type=ErrorCode.CHANNEL_FAILED.value, non_retryable=True)
         self.announced.append(notice)
 
@@ -220,6 +220,14 @@ class TownWorld(MayorsPost):
 
     def restarted(self) -> list[str]:
         return [order.workflow_id for order in self.restarts]
+
+
+async def _hang(until: asyncio.Event | None) -> None:
+    """Beat as a hanging activity does."""
+    while until is not None and not until.is_set():
+        activity.heartbeat()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(until.wait(), 1)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable
 from datetime import timedelta
@@ -13,8 +14,8 @@ from models import names
 from models.alerts import AlertType, Edge
 from models.supervision import ProbeResult
 from tests.workflows.conftest import WorkerBuilder
-from tests.workflows.deacon_world import DeaconTown, TownWorld, town_with
-from tests.workflows.probes import runs_of
+from tests.workflows.deacon_world import DeaconTown, TownWorld, settings, town_with
+from tests.workflows.probes import eventually, runs_of
 from workflows.deacon import DeaconWorkflow
 
 Open = Callable[..., contextlib.AbstractAsyncContextManager[DeaconTown]]
@@ -79,6 +80,40 @@ async def test_one_channel_that_refuses_keeps_back_neither_letters_nor_other_ann
         await here.pass_time(timedelta(minutes=5))
         starts = [notice.condition for notice in world.announced]
         assert len(starts) == len(set(starts)) == len(world.letters), "tried again until all have it, each once"
+
+
+async def test_while_a_channel_hangs_the_deacon_looks_on_and_what_is_new_goes_before_what_was_refused(
+    town: Open,
+) -> None:
+    world = without_mayor()
+    world.channel_refuses = True
+    world.settings = settings(check_interval=2)
+    async with town(world) as here:
+        await here.pinger()
+        await here.pass_time(timedelta(minutes=1))
+        world.readable = False
+        await here.pass_time(timedelta(minutes=1))
+        assert {notice.type for notice in world.refused} == {AlertType.ESCALATION, AlertType.DOLT_DOWN}
+        world.channel_may_answer, seen = asyncio.Event(), len(world.refused)
+
+        async def hangs() -> bool:
+            return len(world.refused) > seen
+
+        # No time is skipped while an activity is under way, so the cycles are of two real seconds from here on.
+        await eventually(hangs)
+        world.found[names.dispatch_id("shop")] = ProbeResult.ABSENT
+        world.disk_percent = 90
+
+        async def noticed() -> bool:
+            return names.dispatch_id("shop") in world.restarted() and "disk_full" in {
+                each.kind for each in world.letters
+            }
+
+        await eventually(noticed)
+        assert len(world.refused) == seen + 1, "one round at a time"
+        world.channel_may_answer.set()
+        await here.pass_time(timedelta(minutes=1))
+        assert world.refused[seen + 1].type is AlertType.DISK_FULL
 
 
 async def test_an_announcement_that_was_refused_is_tried_again_by_the_run_that_follows(town: Open) -> None:
