@@ -33,6 +33,8 @@ SLACK = timedelta(seconds=10)
 """A watch ends when the cycle is due and brings the loop along; its own timer is for when that comes late."""
 SHORT = timedelta(seconds=1)
 """No watch is shorter, so that one which ends a moment too soon is not followed by many."""
+_BELIEVES = "a job that speaks of its attempt is believed"
+"""patch: a run that began without it refuses what it has presumed over"""
 
 
 @workflow.defn(name=WorkflowType.WITNESS)
@@ -48,6 +50,7 @@ class WitnessWorkflow:
         self._zombies = Zombies(state, self._faults)
         self._rounds = Rounds(state, self._faults, self._hold, self._zombies)
         self._patience = Patience(state.patience)
+        self._believes = workflow.patched(_BELIEVES)
         self._labels = Labels()
         self._started = 0
         """counts work_started: a resting patrol looks again when it changes"""
@@ -92,6 +95,8 @@ class WitnessWorkflow:
     @workflow.signal(description="An attempt's session was started: watch its host")
     def work_started(self, started: WorkStarted) -> None:
         self._patience.count()
+        if self._believes:
+            self._state.believe(started)
         if self._state.start(started):
             if started.session:
                 self._hold.started(started)

@@ -63,6 +63,7 @@ class Rounds:
         known = () if repeat else watch.known
         patience = CONFIRM if watch.missed and not watch.lost else self._host_timeout
         doubted = watch.missed or watch.lost
+        presumed = dict(self._state.presumed_over)
         try:
             # Of a host in doubt a glance is wanted, which tells at once that it is there.
             report = await self._watch(host, timedelta(0) if doubted else until - now, known, patience)
@@ -80,7 +81,7 @@ class Rounds:
             return RoundEnd.QUIET
         if repeat:
             watch.repeat_at = until
-        if await self._digest(host, report, known) > 0 or doubted:
+        if await self._digest(host, report, known, presumed) > 0 or doubted:
             return RoundEnd.EARLY
         return RoundEnd.IN_TIME if report.in_time else RoundEnd.QUIET
 
@@ -90,6 +91,7 @@ class Rounds:
         Returns:
             How many facts that were; None where the host does not answer.
         """
+        presumed = dict(self._state.presumed_over)
         try:
             report = await self._watch(host, timedelta(0), (), CHECK_TIMEOUT)
         except ActivityError as error:
@@ -99,7 +101,7 @@ class Rounds:
             return None
         self._state.watches.setdefault(host, HostWatch(begun_at=workflow.now()))
         await self._attended(host)
-        return await self._digest(host, report, ())
+        return await self._digest(host, report, (), presumed)
 
     async def _watch(self, host: str, interval: timedelta, known: tuple[str, ...], patience: timedelta) -> WatchReport:
         settings, facts = self._state.settings, self._state.facts
@@ -146,8 +148,12 @@ class Rounds:
         if watch.lost:
             await self._hold.regain(host)
 
-    async def _digest(self, host: str, report: WatchReport, known: tuple[str, ...]) -> int:
-        """Act on a report; how many of its observations were new."""
+    async def _digest(self, host: str, report: WatchReport, known: tuple[str, ...], presumed: dict[str, int]) -> int:
+        """Act on a report; how many of its observations were new.
+
+        Args:
+            presumed: the attempts that were presumed over when the report was asked for.
+        """
         watch = self._state.watches[host]
         fresh = [seen for seen in report.observations if observation_key(seen) not in known]
         await self._pass_on(fresh)
@@ -158,7 +164,7 @@ class Rounds:
         watch.report = report.model_copy(update={"observations": ()})
         watch.surveyed_at = workflow.now()
         self._state.note_unseen(host, watch.surveyed_at)
-        await self._zombies.look(host, report)
+        await self._zombies.look(host, report, presumed)
         await self._judge_policy(report)
         if watch.asked_at is not None and watch.surveyed_at - watch.asked_at >= SETTLED:
             watch.asked_at = None

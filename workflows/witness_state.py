@@ -15,7 +15,7 @@ from models.supervision import WitnessHealth, WitnessPing
 from policies.brake import Brake, Memory
 
 REMEMBERED = 500
-"""beads of which the last ended attempt is known"""
+"""beads of which the last attempt that is over is known"""
 UNSEEN = timedelta(minutes=15)
 """Work that no survey has seen for this long is over, and word of that was lost; jobs that go on tell every ten."""
 
@@ -77,7 +77,9 @@ class WitnessState(BaseModel):
     work: dict[str, WorkStarted] = Field(default_factory=dict)
     """by bead"""
     over: dict[str, int] = Field(default_factory=dict)
-    """by bead: attempts up to this number have ended"""
+    """by bead: attempts up to this number have ended, as their jobs say"""
+    presumed_over: dict[str, int] = Field(default_factory=dict)
+    """by bead: the same, because no job ran for them; a job that speaks of the attempt shows that it was wrong"""
     watches: dict[str, HostWatch] = Field(default_factory=dict)
     """by host"""
     settings: Settings = Settings()
@@ -106,25 +108,31 @@ class WitnessState(BaseModel):
         """Take over an attempt's beginning; False: it is older than what is known."""
         known = self.work.get(started.bead)
         older = known is not None and known.attempt > started.attempt
-        if older or self.over.get(started.bead, 0) >= started.attempt:
+        if older or self.over_up_to(started.bead) >= started.attempt:
             return False
         self.work[started.bead] = started
         self.strangers.pop(started.bead, None)
         return True
 
+    def believe(self, started: WorkStarted) -> None:
+        """The job of this attempt runs, whatever was presumed."""
+        if self.presumed_over.get(started.bead) == started.attempt:
+            del self.presumed_over[started.bead]
+
     def end(self, ended: WorkEnded) -> None:
         """Take over an attempt's end."""
-        self.finish(ended.bead, ended.attempt)
+        _raise(self.over, ended.bead, ended.attempt)
         known = self.work.get(ended.bead)
         if known is not None and known.attempt <= ended.attempt:
             del self.work[ended.bead]
 
-    def finish(self, bead: str, attempt: int) -> None:
-        """Attempts up to this one are over; what is left of them is a zombie."""
-        highest = max(attempt, self.over.pop(bead, 0))
-        self.over[bead] = highest
-        while len(self.over) > REMEMBERED:
-            del self.over[next(iter(self.over))]
+    def presume_over(self, bead: str, attempt: int) -> None:
+        """No job runs for attempts up to this one; what is left of them is a zombie, unless a job speaks of it yet."""
+        _raise(self.presumed_over, bead, attempt)
+
+    def over_up_to(self, bead: str) -> int:
+        """The newest attempt that is over, or presumed to be; 0: none."""
+        return max(self.over.get(bead, 0), self.presumed_over.get(bead, 0))
 
     def note_unseen(self, host: str, now: datetime) -> None:
         """Compare the work of a host with its survey; what is not seen for long is forgotten."""
@@ -168,7 +176,7 @@ class WitnessState(BaseModel):
         """By bead, of those that may have a session on the host: attempts up to this number are over."""
         watch = self.watches.get(host)
         here = set(watch.report.health) | {zombie.bead for zombie in watch.report.zombies} if watch else set()
-        numbers = {bead: self.over.get(bead, 0) for bead in here}
+        numbers = {bead: self.over_up_to(bead) for bead in here}
         for bead, started in self.work.items():
             numbers[bead] = max(numbers.get(bead, 0), started.attempt - 1)
         return {bead: number for bead, number in sorted(numbers.items()) if number}
@@ -220,3 +228,10 @@ class WitnessState(BaseModel):
             has_work=bool(self.work) and not self.stopped,
             hosts=None if self.stopped else tuple(sorted(self.hosts_to_watch)),
         )
+
+
+def _raise(numbers: dict[str, int], bead: str, attempt: int) -> None:
+    """Raise a bead's number, as the newest of the REMEMBERED that are kept."""
+    numbers[bead] = max(attempt, numbers.pop(bead, 0))
+    while len(numbers) > REMEMBERED:
+        del numbers[next(iter(numbers))]

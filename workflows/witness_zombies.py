@@ -42,12 +42,16 @@ class Zombies:
         """No cleanup is under way."""
         return not self._under_way
 
-    async def look(self, host: str, report: WatchReport) -> None:
-        """Have what has been a zombie for a while cleaned up; ask for jobs of sessions that nobody speaks of."""
+    async def look(self, host: str, report: WatchReport, presumed: dict[str, int]) -> None:
+        """Have what has been a zombie for a while cleaned up; ask for jobs of sessions that nobody speaks of.
+
+        Args:
+            presumed: `presumed_over` as it was when the report was asked for.
+        """
         seen = {_key(host, zombie): zombie for zombie in report.zombies}
         await self._forget(host, set(seen))
         for key, zombie in seen.items():
-            if zombie.age_s >= GRACE_S and key not in self._under_way:
+            if zombie.age_s >= GRACE_S and key not in self._under_way and not self._spoken_for(zombie, presumed):
                 self._under_way[key] = asyncio.create_task(self._clean(key, host, zombie))
         self._note_strangers(report)
         await self.ask_for_strangers(STRANGER_GRACE)
@@ -71,13 +75,18 @@ class Zombies:
         }
         for workflow_id, bead in asked.items():
             if state.strangers.pop(bead, None) and workflow_id not in running.ids and bead in attempts:
-                state.finish(bead, attempts[bead])
+                state.presume_over(bead, attempts[bead])
 
     def _note_strangers(self, report: WatchReport) -> None:
         state = self._state
         for bead, found in report.health.items():
-            if bead not in state.work and found.attempt > state.over.get(bead, 0):
+            if bead not in state.work and found.attempt > state.over_up_to(bead):
                 state.strangers.setdefault(bead, workflow.now())
+
+    def _spoken_for(self, zombie: Zombie, presumed: dict[str, int]) -> bool:
+        """Its job has spoken while the report was made, which does not know of that."""
+        bead, attempt = zombie.bead, zombie.attempt
+        return presumed.get(bead, 0) >= attempt > self._state.over_up_to(bead)
 
     async def _clean(self, key: str, host: str, zombie: Zombie) -> None:
         try:

@@ -14,10 +14,11 @@ from models.health import HealthKind
 from models.jobs import ObservationKind, WitnessStatus
 from models.merging import PauseRequest
 from models.settings import HealthSettings, Settings
-from models.supervision import WitnessRecovered
+from models.supervision import LookAt, WitnessRecovered
 from tests.workflows.conftest import WorkerBuilder
 from tests.workflows.probes import start_job
-from tests.workflows.witness_world import Post, died, observed, posted, seen_as, started, told
+from tests.workflows.witness_world import Post, died, observed, posted, seen_as, started, told, zombie
+from workflows.witness import WitnessWorkflow
 
 Open = Callable[..., contextlib.AbstractAsyncContextManager[Post]]
 
@@ -86,6 +87,51 @@ async def test_recover_finds_sessions_of_jobs_that_run_no_more_at_once(post: Ope
         town.desk.running = {names.polecat_id("shop", "sh-2")}
         town.tower.health["h1"] = {"sh-1": seen_as(attempt=3), "sh-2": seen_as()}
         await recover(town)
+        await town.wait(timedelta(minutes=2))
+        assert town.tower.asked[-1].superseded == {"sh-1": 3}
+
+
+async def test_a_job_that_is_rebuilt_after_its_session_was_presumed_over_is_watched_and_its_agent_left_alone(
+    post: Open,
+) -> None:
+    async with post() as town:
+        town.tower.health["h1"] = {"sh-1": seen_as(attempt=3)}
+        await recover(town)
+        await town.watched(rounds=2)
+        assert town.tower.asked[-1].superseded == {"sh-1": 3}
+        job = await start_job(town.env, "sh-1")
+        town.desk.running = {names.polecat_id("shop", "sh-1")}
+        await town.start(started("sh-1", attempt=3))
+        await town.wait(timedelta(minutes=40))
+        assert town.tower.asked[-1].superseded == {"sh-1": 2}
+        assert (await town.status()).hosts == ("h1",)
+        town.tower.seen["h1"] = [died("sh-1", attempt=3)]
+        assert await observed(job) == [(3, ObservationKind.DIED)]
+
+
+async def test_a_survey_that_was_begun_before_the_job_spoke_has_nothing_of_it_cleaned_up(post: Open) -> None:
+    async with post() as town:
+        town.tower.health["h1"] = {"sh-1": seen_as(attempt=3)}
+        await recover(town)
+        town.tower.hanging = {"h1"}
+        rounds = town.tower.rounds["h1"]
+        await town.witness.signal(WitnessWorkflow.look_at, LookAt(host="h1"))
+        await town.watched(rounds=rounds + 1)
+        await town.start(started("sh-1", attempt=3))
+        town.tower.zombies_if_over["h1"] = (zombie("sh-1", attempt=3),)
+        town.tower.hanging.clear()
+        await town.wait(timedelta(minutes=2))
+        assert town.tower.cleaned == []
+
+
+async def test_an_attempt_of_which_its_job_has_said_that_it_is_over_stays_so_whatever_comes_late(post: Open) -> None:
+    async with post() as town:
+        town.tower.health["h1"] = {"sh-1": seen_as(attempt=3)}
+        await recover(town)
+        await town.start(started("sh-1", attempt=3))
+        await town.end("sh-1", attempt=3)
+        await town.start(started("sh-1", attempt=3))
+        assert (await town.status()).hosts == ()
         await town.wait(timedelta(minutes=2))
         assert town.tower.asked[-1].superseded == {"sh-1": 3}
 

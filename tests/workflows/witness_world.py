@@ -73,6 +73,8 @@ class Watchtower:
     living: dict[str, tuple[str, ...]] = field(default_factory=dict)
     health: dict[str, dict[str, HealthReport]] = field(default_factory=dict)
     zombies: dict[str, tuple[Zombie, ...]] = field(default_factory=dict)
+    zombies_if_over: dict[str, tuple[Zombie, ...]] = field(default_factory=dict)
+    """open attempts, which are zombies where the watch was told that they are over"""
     policy_error: str = ""
     rounds: Counter[str] = field(default_factory=Counter)
     asked: list[WatchRig] = field(default_factory=list)
@@ -94,6 +96,11 @@ class Watchtower:
         if self.broken:
             raise ApplicationError("tmux is not installed", type="program_missing", non_retryable=True)
         here = self.seen.get(request.host, [])
+        over = [
+            each
+            for each in self.zombies_if_over.get(request.host, ())
+            if request.superseded.get(each.bead, 0) >= each.attempt
+        ]
         living = self.living.get(request.host, ())
         if self.forgetful:
             return WatchReport(observations=tuple(here), living=living)
@@ -104,7 +111,7 @@ class Watchtower:
             heartbeat_age_s=dict.fromkeys(living, 3.0),
             progress_age_s=dict.fromkeys(living, 7.0),
             health=self.health.get(request.host, {}),
-            zombies=self.zombies.get(request.host, ()),
+            zombies=(*self.zombies.get(request.host, ()), *over),
             policy_error=self.policy_error,
         )
 
