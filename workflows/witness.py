@@ -60,11 +60,13 @@ class WitnessWorkflow:
         self._cycle_at: datetime | None = None
         """when the last cycle began; None: none yet in this run"""
         self._patrols: dict[str, asyncio.Task[None]] = {}
+        self._letters: asyncio.Task[None] | None = None
         self._leaving = False
 
     @workflow.run
     async def run(self, state: WitnessState) -> None:
         """Cycle after cycle, while patrols walk their rounds; hand over when it is time."""
+        self._letters = asyncio.create_task(self._faults.deliver())
         await self._hold.post()  # a dispatcher may remember what an earlier Witness held it to
         while not self._patience.exhausted:
             self._watch_hosts()
@@ -76,7 +78,7 @@ class WitnessWorkflow:
         workflow.continue_as_new(state)
 
     async def _leave(self) -> None:
-        """Let handlers end, and rounds that are about to.
+        """Let handlers end, and rounds and letters that are about to.
 
         A round that waits on goes down with this run, and the next one's first round sees the same.
         Its activity is left alone, since cancelling one that has just ended fails the whole task.
@@ -84,9 +86,13 @@ class WitnessWorkflow:
         self._leaving = True
         with contextlib.suppress(TimeoutError):
             await workflow.wait_condition(
-                lambda: all(patrol.done() for patrol in self._patrols.values()) and self._zombies.at_rest,
+                lambda: (
+                    all(patrol.done() for patrol in self._patrols.values())
+                    and self._zombies.at_rest
+                    and self._faults.told
+                ),
                 timeout=LEAVE_PATIENCE,
-                timeout_summary="rounds that are about to end",
+                timeout_summary="rounds and letters that are about to end",
             )
         await workflow.wait_condition(workflow.all_handlers_finished)
 
@@ -296,7 +302,9 @@ class WitnessWorkflow:
         return due if due is not None and due - now >= SHORT else now + self._interval
 
     def _reap(self) -> None:
-        """Patrols that have ended: one that a bug ended must show, not stop in silence."""
+        """Patrols that have ended: one that a bug ended must show, not stop in silence. Letters go out for ever."""
+        if self._letters is not None and self._letters.done():
+            self._letters.result()
         for host, patrol in list(self._patrols.items()):
             if patrol.done():
                 del self._patrols[host]

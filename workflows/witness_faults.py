@@ -1,14 +1,25 @@
-"""A Witness's own escalations: each is raised once while its condition lasts, and cleared when that ends."""
+"""A Witness's own escalations: each is raised once while its condition lasts, and cleared when that ends.
+
+What the Mayor has not heard yet is carried from run to run: a hand-over while he cannot be told loses nothing.
+"""
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from temporalio import workflow
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from models.alerts import AlertType, Priority
 from models.errors import Level
-from models.escalations import Escalation
+from models.escalations import Escalation, EscalationCleared, Letter
 from workflows.messages import tell_mayor, tell_mayor_cleared
 from workflows.witness_state import WitnessState
+
+REFUSED_PAUSE = timedelta(seconds=60)
+"""before the next try, after a letter failed in a way that retrying at once cannot mend"""
+_CARRIES = "letters to the Mayor are carried until he has them"
+"""patch: a run that began without it tells him while the patrol waits"""
 
 
 class Faults:
@@ -16,6 +27,31 @@ class Faults:
 
     def __init__(self, state: WitnessState) -> None:
         self._state = state
+        self.carries = workflow.patched(_CARRIES)
+        """what was begun or ended is carried at once, before anything is waited for"""
+
+    @property
+    def told(self) -> bool:
+        """The Mayor has every letter."""
+        return not self._state.letters
+
+    async def deliver(self) -> None:
+        """Hand the letters over, one after the other, for as long as the run lasts.
+
+        One leaves the state only once the Mayor has it; one that he gets twice changes nothing.
+        """
+        letters = self._state.letters
+        while True:
+            await workflow.wait_condition(lambda: bool(letters))
+            try:
+                await _hand_over(letters[0])
+            except ActivityError as error:
+                if is_cancelled_exception(error):
+                    raise
+                workflow.logger.error("a letter to the Mayor cannot be delivered: %s", error.cause)
+                await workflow.sleep(REFUSED_PAUSE, summary="a letter was refused; tried again")
+                continue
+            del letters[0]
 
     async def begin(
         self,
@@ -34,28 +70,40 @@ class Faults:
             return
         now = workflow.now()
         open_faults[about] = ".".join((self._state.rig, *about.split(), f"{now:%y%m%d%H%M%S}"))
-        await tell_mayor(
-            Escalation(
-                id=open_faults[about],
-                kind=kind.value,
-                level=level.value,
-                severity=severity.value,
-                source=workflow.info().workflow_id,
-                rig=self._state.rig,
-                subject=about.partition(" ")[2],
-                message=message,
-                evidence=evidence,
-                tried=tried,
-                opened_at=now,
-            )
+        escalation = Escalation(
+            id=open_faults[about],
+            kind=kind.value,
+            level=level.value,
+            severity=severity.value,
+            source=workflow.info().workflow_id,
+            rig=self._state.rig,
+            subject=about.partition(" ")[2],
+            message=message,
+            evidence=evidence,
+            tried=tried,
+            opened_at=now,
         )
+        await self._send(Letter(escalation=escalation))
 
     async def end(self, about: str, reason: str) -> None:
         """The condition is over."""
         escalation = self._state.faults.pop(about, None)
         if escalation is not None:
-            await tell_mayor_cleared(escalation, reason)
+            await self._send(Letter(cleared=EscalationCleared(id=escalation, reason=reason)))
+
+    async def _send(self, letter: Letter) -> None:
+        if self.carries:
+            self._state.letters.append(letter)
+        else:
+            await _hand_over(letter)
 
     def about(self, escalation: str | None) -> str | None:
         """What an open escalation is about; None for one that is not this Witness's."""
         return next((about for about, known in self._state.faults.items() if known == escalation), None)
+
+
+async def _hand_over(letter: Letter) -> None:
+    if letter.escalation is not None:
+        await tell_mayor(letter.escalation)
+    if letter.cleared is not None:
+        await tell_mayor_cleared(letter.cleared.id, letter.cleared.reason)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from datetime import datetime, timedelta
+from typing import Any
 
 from temporalio import workflow
 
@@ -50,8 +52,7 @@ class Hold:
     async def _pull(self) -> None:
         state = self._state
         state.brake = brake.pulled(state.memory, self._living, workflow.now(), state.settings.recovery.retry_delay)
-        await self.post()
-        await self._faults.begin(
+        alarm = self._faults.begin(
             BRAKE,
             AlertType.POLECAT_UNRESPONSIVE,
             f"{state.rig}: restarts are paused: {state.brake.reason}",
@@ -60,6 +61,7 @@ class Hold:
             evidence=", ".join(sorted(brake.fallen(state.memory, workflow.now()))),
             tried="a restart of each; one more is tried from time to time, and when it lives restarts go on",
         )
+        await self._tell_both(alarm)
 
     # --- while it is pulled -----------------------------------------------------------------------
 
@@ -83,8 +85,7 @@ class Hold:
         if state.brake is None:
             return
         state.brake, state.memory = None, brake.Memory()
-        await self.post()
-        await self._faults.end(BRAKE, reason)
+        await self._tell_both(self._faults.end(BRAKE, reason))
 
     def next_look(self) -> datetime | None:
         """When something may have changed by itself; None while the brake is not pulled."""
@@ -98,11 +99,10 @@ class Hold:
         """No worker of the host takes its watch: nothing is placed there, and jobs there move on if they can."""
         state = self._state
         state.watches[host].lost = True
-        await self.post()
         beads = sorted(started.bead for started in state.work.values() if started.host == host)
         others = sorted(set(state.facts.hosts if state.facts else ()) - set(state.lost_hosts))
         fate = f"they go on at {', '.join(others)}" if others else "there is no other host for them"
-        await self._faults.begin(
+        alarm = self._faults.begin(
             f"host_lost {host}",
             AlertType.HOST_LOST,
             f"{host} is lost: no worker there for {waited.total_seconds():.0f} s; "
@@ -111,12 +111,12 @@ class Hold:
             severity=Priority.CRITICAL,
             evidence=", ".join(beads),
         )
+        await self._tell_both(alarm)
 
     async def regain(self, host: str) -> None:
         """A worker of the host works again."""
         self._state.watches[host].lost = False
-        await self.post()
-        await self._faults.end(f"host_lost {host}", f"{host} works again")
+        await self._tell_both(self._faults.end(f"host_lost {host}", f"{host} works again"))
 
     # --- the dispatcher ---------------------------------------------------------------------------
 
@@ -134,6 +134,15 @@ class Hold:
             lost_hosts=state.lost_hosts,
         )
         await tell(names.dispatch_id(state.rig), "restrain", restraint)
+
+    async def _tell_both(self, mayor: Coroutine[Any, Any, None]) -> None:
+        """Mayor and dispatcher: his letter first, since it is carried; a fresh run posts to the dispatcher anyway."""
+        if self._faults.carries:
+            await mayor
+            await self.post()
+        else:
+            await self.post()
+            await mayor
 
     @property
     def _living(self) -> frozenset[str]:

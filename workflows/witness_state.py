@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models import names
 from models.attempts import WatchReport
+from models.escalations import Letter
 from models.health import Thresholds, Zombie
 from models.jobs import RigFacts, WitnessStatus, WorkEnded, WorkStarted
 from models.settings import Settings
@@ -91,6 +92,8 @@ class WitnessState(BaseModel):
     """None: restarts are not paused"""
     faults: dict[str, str] = Field(default_factory=dict)
     """open escalations of this Witness: ids by what they are about"""
+    letters: list[Letter] = Field(default_factory=list)
+    """what the Mayor was not told yet, in order"""
     strangers: dict[str, datetime] = Field(default_factory=dict)
     """by bead: sessions of which no job has spoken, and since when they are seen"""
     unseen: dict[str, datetime] = Field(default_factory=dict)

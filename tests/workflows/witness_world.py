@@ -132,14 +132,22 @@ class MayorsDesk:
     letters: list[Escalation] = field(default_factory=list)
     cleared: list[str] = field(default_factory=list)
     running: set[str] = field(default_factory=set)
+    away: bool = False
+    """nothing reaches him"""
 
     @activity.defn
     async def tell_mayor(self, escalation: Escalation) -> None:
+        self._reach()
         self.letters.append(escalation)
 
     @activity.defn
     async def clear_escalation(self, cleared: EscalationCleared) -> None:
+        self._reach()
         self.cleared.append(cleared.id)
+
+    def _reach(self) -> None:
+        if self.away:
+            raise ApplicationError("RPCError: Temporal is busy")
 
     @activity.defn
     async def running_workflows(self, asked: WorkflowIds) -> WorkflowIds:
