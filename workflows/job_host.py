@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TypeVar
 
@@ -33,7 +33,9 @@ from models.errors import Level
 from models.jobs import WorkEnded
 from models.merging import FindLanded
 from workflows import options
+from workflows.job import Job
 from workflows.job_state import PolecatState
+from workflows.job_steps import Steps
 from workflows.messages import tell
 
 CAUSE_LENGTH = 1000
@@ -53,11 +55,14 @@ class HostWork:
     """The steps of one job on its host.
 
     Args:
+        job: whom it tells of steps that take long.
         interrupted: True while a decision waits that makes further work of the attempt pointless.
     """
 
-    def __init__(self, state: PolecatState, interrupted: Callable[[], bool]) -> None:
+    def __init__(self, state: PolecatState, job: Job, interrupted: Callable[[], bool]) -> None:
         self._state = state
+        self._job = job
+        self._steps = Steps(job)
         self.interrupted = interrupted
 
     async def start_attempt(self) -> AttemptStarted | None:
@@ -85,6 +90,8 @@ class HostWork:
                 cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
                 **options.host_work(self._host),
             ),
+            f"the start of attempt {job.current_attempt}",
+            self._job.announce_start,
         )
 
     async def take_work(self) -> WorkTaken | None:
@@ -98,6 +105,8 @@ class HostWork:
                 cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
                 **options.host_work(self._host),
             ),
+            f"taking the work of attempt {job.current_attempt}",
+            self._job.announce,
         )
 
     async def find_landed(self) -> str | None:
@@ -114,7 +123,8 @@ class HostWork:
                 FindLanded(rig=job.project, bead=job.bead, known=known),
                 summary=f"is work of {job.bead} on {job.project.branch} already?",
                 **options.host_ask(self._host, timedelta(seconds=job.admission.settings.hosts.timeout)),
-            )
+            ),
+            "finding out whether its work has landed",
         )
         return landed.sha if landed else None
 
@@ -135,7 +145,8 @@ class HostWork:
                     ),
                     summary=f"settle {intent}",
                     **options.host_work(self._host),
-                )
+                ),
+                f"settling {intent}",
             )
 
     async def end_session(self, cause: str, grace_s: float = 0.0) -> None:
@@ -154,7 +165,8 @@ class HostWork:
                 ),
                 summary=f"end the session of attempt {job.current_attempt}",
                 **options.host_work(self._host),
-            )
+            ),
+            f"the end of the session of attempt {job.current_attempt}",
         )
         job.session_lives = False
         await self.say_ended()
@@ -182,34 +194,45 @@ class HostWork:
                 ),
                 summary=f"free the worktree of {job.polecat}",
                 **options.host_ask(self._host, RELEASE_PATIENCE),
-            )
+            ),
+            f"freeing the worktree of {job.polecat}",
         )
 
-    async def _here(self, step: ActivityHandle[Result]) -> Result:
+    async def _here(self, step: ActivityHandle[Result], doing: str) -> Result:
         """The step's result.
 
         Raises:
             HostGone: the host was given up first.
         """
-        await workflow.wait_condition(lambda: step.done() or self._state.host_lost)
+        await self._steps.wait(lambda: step.done() or self._state.host_lost, self._named(doing))
+        await self._steps.passed(doing)
         if step.done():
             return await step
         await _cancelled(step)
         raise HostGone
 
-    async def _unless_interrupted(self, step: ActivityHandle[Result]) -> Result | None:
+    async def _unless_interrupted(
+        self, step: ActivityHandle[Result], doing: str, again: Callable[[], Awaitable[None]] | None = None
+    ) -> Result | None:
         """The step's result, or None once it is interrupted; then the step has ended on its host too.
 
         Raises:
             HostGone: the host was given up first.
         """
-        await workflow.wait_condition(lambda: step.done() or self._state.host_lost or self.interrupted())
+        await self._steps.wait(
+            lambda: step.done() or self._state.host_lost or self.interrupted(), self._named(doing), again
+        )
+        if step.done() or self._state.host_lost:
+            await self._steps.passed(doing)  # what interrupts it ends the fault, which it may be the answer to
         if step.done():
             return await step
         await _cancelled(step)
         if self._state.host_lost:
             raise HostGone
         return None
+
+    def _named(self, doing: str) -> str:
+        return f"{self._state.bead}: {doing} on {self._host}"
 
     @property
     def _polecat(self) -> str:

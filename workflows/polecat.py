@@ -41,7 +41,7 @@ class PolecatWorkflow:
     def __init__(self, state: PolecatState) -> None:
         self._state = state
         self._job = Job(state)
-        self._course = Course(state, self._job, HostWork(state, self._interrupted))
+        self._course = Course(state, self._job, HostWork(state, self._job, self._interrupted))
         self._patience = Patience(state.patience)
 
     @workflow.run

@@ -18,7 +18,7 @@ from policies.brake import Brake, Memory
 REMEMBERED = 500
 """beads of which the last attempt that is over is known"""
 UNSEEN = timedelta(minutes=15)
-"""Work that no survey has seen for this long is over, and word of that was lost; jobs that go on tell every ten."""
+"""Work neither seen nor heard of for this long is over, and word of that was lost; jobs that go on tell every ten."""
 
 
 class HostWatch(BaseModel):
@@ -97,7 +97,7 @@ class WitnessState(BaseModel):
     strangers: dict[str, datetime] = Field(default_factory=dict)
     """by bead: sessions of which no job has spoken, and since when they are seen"""
     unseen: dict[str, datetime] = Field(default_factory=dict)
-    """by bead: work that surveys do not see, and since when"""
+    """by bead: work that surveys do not see, and since when that or its job's last word is"""
     cleanings: dict[str, int] = Field(default_factory=dict)
     """by zombie: how often its cleanup was tried"""
     stopped: bool = False
@@ -118,7 +118,10 @@ class WitnessState(BaseModel):
         return True
 
     def believe(self, started: WorkStarted) -> None:
-        """The job of this attempt runs, whatever was presumed."""
+        """The job of this attempt runs, whatever was presumed and though no survey sees its session yet."""
+        known = self.work.get(started.bead)
+        if known is not None and known.attempt == started.attempt:
+            self.unseen.pop(started.bead, None)
         if self.presumed_over.get(started.bead) == started.attempt:
             del self.presumed_over[started.bead]
 

@@ -113,6 +113,8 @@ class JobWorld:
     refuse_work: str = ""
     fails: str = ""
     """the step on the host that fails for good"""
+    away: str = ""
+    """the step on the host for which the remote does not answer"""
     unfinished: dict[str, UnfinishedJob] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     """ids of workflows that Temporal does not run"""
@@ -208,6 +210,7 @@ class JobWorld:
 
     @activity.defn
     async def release_worktree(self, request: ReleaseWorktree) -> WorktreeReleased:
+        self._work_on_host("release_worktree")
         self.released.append(request)
         return WorktreeReleased(kept_folder=self.kept_folder)
 
@@ -229,6 +232,8 @@ class JobWorld:
         return WorkflowIds(ids=tuple(name for name in asked.ids if name not in self.gone))
 
     def _work_on_host(self, step: str) -> None:
+        if step == self.away:
+            raise ApplicationError(f"{step}: no answer", type=ErrorCode.REMOTE_UNREACHABLE.value)
         if step == self.fails:
             raise ApplicationError(f"{step}: no", type=ErrorCode.REFUSED.value, non_retryable=True)
 

@@ -1,4 +1,4 @@
-"""What a Witness tells the Mayor while he cannot be told: it is carried until he has it, whatever becomes of the run."""
+"""What a Witness tells a Mayor who cannot be told is carried until he has it, whatever becomes of the run."""
 
 from __future__ import annotations
 

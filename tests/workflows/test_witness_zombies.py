@@ -143,3 +143,16 @@ async def test_work_that_no_survey_sees_any_more_is_forgotten(post: Open) -> Non
         town.tower.living["h1"] = ()
         await town.wait(timedelta(minutes=20))
         assert (await town.status()).hosts == ()
+
+
+async def test_work_that_no_survey_sees_is_watched_for_as_long_as_its_job_speaks_of_it(post: Open) -> None:
+    async with post() as town:
+        about_to_start = started("sh-1").model_copy(update={"session": False})
+        await town.witness.signal("work_started", about_to_start)
+        for _ in range(4):
+            for _ in range(10):
+                await town.wait(timedelta(minutes=1))
+                assert (await town.status()).hosts == ("h1",)
+            await town.witness.signal("work_started", about_to_start)
+        await town.wait(timedelta(minutes=20))
+        assert (await town.status()).hosts == ()
