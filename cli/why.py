@@ -161,7 +161,7 @@ def _document(found: Subject, status: JobStatus | None, events: list[JobEvent]) 
         "polecat": report.polecat if report else job.get("polecat"),
         "attempt": report.attempt if report else job.get("attempt"),
         "sighting": _whole(report.sighting) if report else None,
-        "thresholds": _whole(found.health.thresholds) if found.health else None,
+        "thresholds": _whole(found.health.limits_of(found.bead)) if found.health else None,
         "earlier": report.earlier if report else None,
         "diagnosis": _whole(report.diagnosis) if report else None,
         "decision": decision,
@@ -184,7 +184,7 @@ def _text(found: Subject, document: dict[str, Any]) -> str:
             "because": report.diagnosis.reason,
             "before": report.earlier or "this was the first look",
             "seen": _seen(report.sighting),
-            "limits": _limits(found.health.thresholds),
+            "limits": _limits(found.health.limits_of(found.bead)),
         }
     else:
         lines["verdict"] = "none: no session of it is watched"

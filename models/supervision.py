@@ -68,9 +68,16 @@ class WitnessHealth(Frozen):
 
     rig: str
     thresholds: Thresholds
+    """what holds now"""
     reports: dict[str, HealthReport] = Field(default_factory=dict)
-    """by bead"""
+    """by bead, of its newest attempt"""
+    limits: dict[str, Thresholds] = Field(default_factory=dict)
+    """by bead: what its report was judged by"""
     zombies: tuple[Zombie, ...] = ()
+
+    def limits_of(self, bead: str) -> Thresholds:
+        """What the bead's report was judged by; what holds now where none is known."""
+        return self.limits.get(bead, self.thresholds)
 
 
 class WitnessRecovered(Frozen):

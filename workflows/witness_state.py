@@ -192,16 +192,26 @@ class WitnessState(BaseModel):
     def status(self) -> WitnessStatus:
         """Answer of the query `status`."""
         seen = [watch for _, watch in sorted(self.watches.items())]
+        newest = self._newest()
+        reports = [watch.report for watch in seen]
         return WitnessStatus(
             rig=self.rig,
             hosts=tuple(sorted(self.busy_hosts)),
             living=tuple(sorted({bead for watch in seen for bead in watch.report.living})),
-            heartbeat_age_s={bead: age for watch in seen for bead, age in watch.report.heartbeat_age_s.items()},
-            progress_age_s={bead: age for watch in seen for bead, age in watch.report.progress_age_s.items()},
-            surveyed_at=min((watch.surveyed_at for watch in seen if watch.surveyed_at), default=None),
-            health={
-                bead: report.diagnosis.kind.value for watch in seen for bead, report in watch.report.health.items()
+            heartbeat_age_s={
+                bead: age
+                for report in reports
+                for bead, age in report.heartbeat_age_s.items()
+                if newest.get(bead, report) is report
             },
+            progress_age_s={
+                bead: age
+                for report in reports
+                for bead, age in report.progress_age_s.items()
+                if newest.get(bead, report) is report
+            },
+            surveyed_at=min((watch.surveyed_at for watch in seen if watch.surveyed_at), default=None),
+            health={bead: report.health[bead].diagnosis.kind.value for bead, report in newest.items()},
             stopped=self.stopped,
             braked=self.brake.reason if self.brake else "",
             lost_hosts=self.lost_hosts,
@@ -210,14 +220,24 @@ class WitnessState(BaseModel):
 
     def health(self) -> WitnessHealth:
         """Answer of the query `health`."""
-        reports = [watch.report for _, watch in sorted(self.watches.items())]
-        zombies: list[Zombie] = [zombie for report in reports for zombie in report.zombies]
+        newest = self._newest()
+        zombies: list[Zombie] = [zombie for _, watch in sorted(self.watches.items()) for zombie in watch.report.zombies]
         return WitnessHealth(
             rig=self.rig,
             thresholds=Thresholds.of(self.settings.health),
-            reports={bead: found for report in reports for bead, found in report.health.items()},
+            reports={bead: report.health[bead] for bead, report in newest.items()},
+            limits={bead: report.thresholds for bead, report in newest.items()},
             zombies=tuple(zombies),
         )
+
+    def _newest(self) -> dict[str, WatchReport]:
+        """By bead: the report that has its newest attempt. An older one may still be there on another host."""
+        newest: dict[str, WatchReport] = {}
+        for _, watch in sorted(self.watches.items()):
+            for bead, found in watch.report.health.items():
+                if bead not in newest or newest[bead].health[bead].attempt < found.attempt:
+                    newest[bead] = watch.report
+        return newest
 
     def ping(self) -> WitnessPing:
         """The next ping: a patrol that is as old as that of the host that was seen longest ago."""

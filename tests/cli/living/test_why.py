@@ -23,6 +23,8 @@ from workflows.mayor import MayorWorkflow
 from workflows.refinery import RefineryWorkflow
 
 LIMITS = Thresholds(polecat_timeout_s=300, grace_s=60, stuck_timeout_s=1800)
+RAISED = Thresholds(polecat_timeout_s=900, grace_s=60, stuck_timeout_s=7200)
+"""what the settings are since the verdict"""
 STUCK = Sighting(
     started=True, present=True, heartbeat_age_s=3.5, progress_age_s=1900.2, output_age_s=1.0, session_age_s=4000.0,
     tail="Remove the build folder? [y/N]",
@@ -37,7 +39,9 @@ def witness(server: int, rig: Rig, bead: Bead) -> Iterator[None]:
         polecat="nux", attempt=2, sighting=STUCK, earlier=earlier, diagnosis=diagnose(STUCK, LIMITS, earlier)
     )
     over = Zombie(rig=rig.name, polecat="toast", bead=bead.id, attempt=1, session_lives=True, age_s=70, reason="late")
-    health = WitnessHealth(rig=rig.name, thresholds=LIMITS, reports={bead.id: report}, zombies=(over,))
+    health = WitnessHealth(
+        rig=rig.name, thresholds=RAISED, limits={bead.id: LIMITS}, reports={bead.id: report}, zombies=(over,)
+    )
 
     async def start(client: Client) -> None:
         await client.start_workflow(
