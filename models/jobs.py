@@ -271,6 +271,8 @@ class Verdict(Frozen):
     log_path: str | None = None
     cleared: bool = False
     """returned: a person cleared the queue; nothing is wrong with the change"""
+    submitted_at: datetime | None = None
+    """returned: which handing in of the request this answers; None: any"""
 
 
 class DecisionKind(StrEnum):
@@ -286,6 +288,11 @@ class Decision(Frozen):
     kind: DecisionKind
     reason: str = ""
     escalation: str | None = None
+    """what it answers; None: nothing was asked, somebody gave an order"""
+    tellings: tuple[str, ...] = ()
+    """under which further ids the same fault was told"""
+    opened_at: datetime | None = None
+    """when the escalation was; None: not known"""
 
 
 class JobStatus(Frozen):

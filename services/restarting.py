@@ -142,11 +142,12 @@ async def _signal_again(client: Client, workflow_id: str, event: HistoryEvent) -
 async def _reset_to_beginning(client: Client, ended: Handle, first_task_end: int, reason: str) -> None:
     """Let Temporal run it again from what it was started from, with all messages since.
 
-    The dispatcher's updates are left out: their orders are carried out, and a `sling` of a job
-    that has ended would start another.
+    Updates are left out where they are orders that have been carried out: a dispatcher's `sling` of a job that
+    has ended would start another, and the Mayor's `resolve` would decide again about a bead that has another job.
     """
     assert ended.run_id is not None
-    slings = kind_of(ended.id).type is WorkflowType.DISPATCH
+    carried_out = kind_of(ended.id).type in {WorkflowType.DISPATCH, WorkflowType.MAYOR}
+    left_out = [ResetReapplyExcludeType.RESET_REAPPLY_EXCLUDE_TYPE_UPDATE] if carried_out else []
     await client.workflow_service.reset_workflow_execution(
         ResetWorkflowExecutionRequest(
             namespace=client.namespace,
@@ -155,7 +156,7 @@ async def _reset_to_beginning(client: Client, ended: Handle, first_task_end: int
             workflow_task_finish_event_id=first_task_end,
             # The server knows a repeated request by its id.
             request_id=str(uuid.uuid5(uuid.NAMESPACE_URL, ended.run_id)),
-            reset_reapply_exclude_types=[ResetReapplyExcludeType.RESET_REAPPLY_EXCLUDE_TYPE_UPDATE] if slings else [],
+            reset_reapply_exclude_types=left_out,
         )
     )
 

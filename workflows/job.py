@@ -12,7 +12,7 @@ from activities.ledger import LedgerActivities
 from models import names
 from models.errors import Level
 from models.escalations import Escalation
-from models.jobs import JobEnded, SlotReleased, SlotRequest, Verdict, WorkStarted
+from models.jobs import Decision, JobEnded, SlotReleased, SlotRequest, Verdict, WorkStarted
 from models.merging import Withdraw
 from models.records import BeadRef, BeadStatus, BeadStatusReply, JobState, JobWrite, MergeRequestState
 from policies.letters import letters
@@ -25,6 +25,8 @@ from workflows.outbox import Outbox
 DETAIL_LENGTH = 1000
 """characters of one line of a job's story"""
 
+_LATE = "a job follows no decision about what is over"
+"""patch: runs that began without it go on without it"""
 _BEAD_STATUS = {
     JobState.WAITING: BeadStatus.HOOKED,
     JobState.STARTING: BeadStatus.HOOKED,
@@ -214,8 +216,19 @@ class Job:
         job = self._state
         for kind in [kind for kind in job.faults if not kinds or kind in kinds]:
             escalation = job.faults.pop(kind)
+            job.settle(escalation)
             if escalation != resolved:
                 await tell_mayor_cleared(escalation, reason)
+
+    def comes_late(self, decision: Decision) -> bool:
+        """Whether it answers nothing that is open; that is noted, and nothing else comes of it."""
+        if not self._state.is_late(decision) or not workflow.patched(_LATE):
+            return False
+        story = f"{decision.kind.value}: {decision.reason} (about {decision.escalation}, which is over)"
+        workflow.logger.warning("a decision comes late: %s", story)
+        if self._state.started_at is not None:
+            self.record("decision_without_effect", story)
+        return True
 
     async def escalate(
         self, kind: str, message: str, *, about: str = "", evidence: str = "", level: Level = Level.L2

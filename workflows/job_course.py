@@ -256,6 +256,10 @@ class Course:
     async def follow(self, decision: Decision) -> None:
         """Do what the Mayor or a person has decided."""
         job = self._state
+        if self._job.comes_late(decision):
+            return  # another one has come before it
+        if decision.escalation is not None:
+            job.settle(decision.escalation, *decision.tellings)
         story = f"{decision.kind.value}: {decision.reason}".rstrip(": ")
         if job.state is JobState.SUBMITTED and decision.kind is DecisionKind.ABANDON:
             # Only the Refinery knows whether the change has landed already.

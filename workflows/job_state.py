@@ -12,6 +12,8 @@ from models.records import JobState, JobWrite, MergeRequest, Rig
 from policies.restarts import RestartBudget
 
 NOTES_KEPT = 10
+SETTLED_KEPT = 100
+"""escalations that are known to be over"""
 NOTE_LENGTH = 4000
 """characters of what was said about one attempt; more is in the evidence and the logs on disk"""
 
@@ -62,6 +64,8 @@ class PolecatState(BaseModel):
     """the host was given up; the job moves on without it"""
     faults: dict[str, str] = Field(default_factory=dict)
     """escalations that end when their cause does: ids by kind"""
+    settled: list[str] = Field(default_factory=list)
+    """escalations that were decided or are over: what is decided about them comes late"""
     faults_raised: dict[str, int] = Field(default_factory=dict)
     """how often each kind was raised in this attempt"""
 
@@ -148,6 +152,30 @@ class PolecatState(BaseModel):
         self.faults_raised[kind] = self.faults_raised.get(kind, 0) + 1
         return str(self.faults_raised[kind]) if self.faults_raised[kind] > 1 else ""
 
+    def settle(self, *escalations: str) -> None:
+        """These are over for this job."""
+        self.settled += [escalation for escalation in escalations if escalation not in self.settled]
+        del self.settled[:-SETTLED_KEPT]
+
+    def is_late(self, decision: Decision) -> bool:
+        """It answers nothing that is open: it was told twice, or is about the bead's earlier life."""
+        if decision.escalation is None:
+            return False
+        return not any(self._is_open(each, decision) for each in (decision.escalation, *decision.tellings))
+
+    def _is_open(self, escalation: str, decision: Decision) -> bool:
+        if escalation in self.settled:
+            return False
+        if escalation in self.faults.values():
+            return True
+        if escalation.startswith(f"{self.bead}."):
+            # An agent's question, or what this job told before it was rebuilt: attempts of earlier jobs count lower.
+            attempt = escalation.removeprefix(f"{self.bead}.").partition(".")[0]
+            return attempt.isdecimal() and int(attempt) > self.admission.highest_attempt
+        # Somebody else's report about the bead.
+        begun, opened = self.started_at, decision.opened_at
+        return escalation == decision.escalation and (begun is None or opened is None or opened >= begun)
+
     def forget_host(self) -> None:
         """What was on the host is out of reach; polecat and worktree there are no longer this job's."""
         self.avoid_host = self.host
@@ -168,9 +196,11 @@ class PolecatState(BaseModel):
         return self.state in {JobState.STARTING, JobState.WORKING} and seen.attempt == self.attempt
 
     def awaits(self, verdict: Verdict) -> bool:
-        """The verdict is about the merge request that this job waits for."""
+        """The verdict is about the merge request that this job waits for, as it was handed in last."""
         request = self.merge_request
-        return self.state is JobState.SUBMITTED and request is not None and verdict.merge_request == request.id
+        if self.state is not JobState.SUBMITTED or request is None or verdict.merge_request != request.id:
+            return False
+        return verdict.submitted_at is None or verdict.submitted_at >= request.submitted_at
 
     def wants(self, grant: SlotGrant) -> bool:
         """The grant answers the current request, not an earlier one."""

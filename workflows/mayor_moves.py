@@ -75,8 +75,9 @@ class Moves:
 
     async def carry(self, case: Case, kind: DecisionKind, reason: str) -> bool:
         """Tell a decision to everybody who waits for it; False: nobody does."""
+        decision = Decision(kind=kind, reason=reason, tellings=tuple(case.ids), opened_at=case.status.opened_at)
         told = [
-            await tell(workflow_id, "decision", Decision(kind=kind, reason=reason, escalation=known))
+            await tell(workflow_id, "decision", decision.model_copy(update={"escalation": known}))
             for workflow_id, known in case.waiting().items()
         ]
         return any(told)

@@ -334,4 +334,5 @@ def _returned(request: MergeRequest, detail: str) -> Verdict:
         kind=VerdictKind.RETURNED,
         detail=detail,
         cleared=detail == CLEARED,
+        submitted_at=request.submitted_at,
     )

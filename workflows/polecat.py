@@ -92,7 +92,7 @@ class PolecatWorkflow:
     @workflow.signal(description="The Mayor or a person: retry, reassign, abandon or ignore")
     def decision(self, decision: Decision) -> None:
         self._patience.count()
-        if not self._state.state.final:
+        if not self._state.state.final and not self._job.comes_late(decision):
             self._state.decisions.append(decision)
 
     @workflow.signal(description="The dispatcher: this host is gone, and there is another one")

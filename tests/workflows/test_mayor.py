@@ -20,6 +20,7 @@ from tests.workflows.mayor_world import (
     start_dispatcher,
     told,
 )
+from tests.workflows.merge_world import START
 from tests.workflows.probes import JobProbe, eventually, start_job
 from workflows.mayor_state import CLEARED, MayorState
 
@@ -200,10 +201,28 @@ class TestAskedAndAnswered:
             assert (status.resolved, status.acked, status.action) == (True, True, "reassign")
             assert status.resolved_by == "ada"
             assert (await job.query(JobProbe.heard)).decisions == (
-                Decision(kind=DecisionKind.REASSIGN, reason="decided by ada", escalation="e1"),
+                Decision(
+                    kind=DecisionKind.REASSIGN,
+                    reason="decided by ada",
+                    escalation="e1",
+                    tellings=("e1",),
+                    opened_at=START,
+                ),
             )
             await town.until(lambda: town.world.rows["e1"].action == "reassign")
             await town.until(lambda: town.world.told() == [(Edge.START, "sh-1"), (Edge.END, "sh-1")])
+
+    async def test_a_decision_names_every_telling_of_its_fault_that_is_not_over(
+        self, env: WorkflowEnvironment, hall: Open
+    ) -> None:
+        async with hall() as town:
+            job = await start_job(env, "sh-1")
+            await town.escalate(*(told(f"sh-1.{attempt}.polecat_exhausted", **EXHAUSTED) for attempt in (1, 2, 3)))
+            await town.clear("sh-1.2.polecat_exhausted")
+            await town.resolve("sh-1.1.polecat_exhausted", DecisionKind.RETRY)
+            [decision] = (await job.query(JobProbe.heard)).decisions
+            assert decision.escalation == "sh-1.1.polecat_exhausted"
+            assert decision.tellings == ("sh-1.1.polecat_exhausted", "sh-1.3.polecat_exhausted")
 
     async def test_a_decision_about_no_job_reaches_the_workflow_that_asked(
         self, env: WorkflowEnvironment, hall: Open

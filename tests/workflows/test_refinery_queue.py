@@ -62,6 +62,15 @@ def test_what_was_being_merged_when_the_refinery_was_restarted_waits_again() -> 
     assert (item.state, item.attempts) == (QueueItemState.WAITING, 1)
 
 
+def test_a_return_says_which_handing_in_it_answers() -> None:
+    again = change("sh-1").model_copy(update={"submitted_at": LATER})
+    queue = queue_of(change("sh-1"))
+    (first,) = queue.clear(LATER)
+    assert queue.submit(again) is None
+    (second,) = queue.clear(LATER)
+    assert (first.submitted_at, second.submitted_at) == (change("sh-1").submitted_at, LATER)
+
+
 def test_a_change_submitted_again_while_it_is_merged_is_not_queued_a_second_time() -> None:
     queue = queue_of(change("sh-1"))
     queue.take(LATER, 9)
