@@ -41,7 +41,7 @@ class Condition(Frozen):
     severity: Priority
     """as it was when it started"""
     raises: int = 0
-    """how often it became more urgent since, or nobody answered"""
+    """by how many steps it became more urgent since, of itself or because nobody answered"""
     tellings: int = 0
     """further questions about it since"""
     title: str

@@ -25,6 +25,8 @@ TELLINGS = 5
 
 
 ASKERS_KEPT = 20
+IDS_KEPT = 20
+"""tellings of one fault that are outstanding"""
 _WAITING_ROLES = ("dispatch/", "polecat/", "refinery/", "witness/", "deacon")
 """workflows that a decision may be told to"""
 
@@ -53,7 +55,7 @@ class Case(BaseModel):
     severity: Priority = Priority.HIGH
     """as it was when it was opened"""
     raises: int = 0
-    """how often it became more urgent since"""
+    """by how many steps it became more urgent since"""
     tellings: int = 0
     """further questions about it"""
     ids: list[str] = Field(default_factory=list)
@@ -85,6 +87,18 @@ class Case(BaseModel):
         if told.bead is None and (told.source in self.askers or len(self.askers) < ASKERS_KEPT):
             self.askers[told.source] = told.id
 
+    def note_telling(self, told: Escalation, *, in_place: bool) -> None:
+        """One more telling that has to end.
+
+        Args:
+            in_place: of what the same workflow had told of the same condition before it takes the place: nobody
+                but this workflow would say that the earlier one is over, and it forgot that when its code failed.
+        """
+        others = self.ids
+        if in_place and told.bead is None:
+            others = [known for known in others if _condition_of(known) != _condition_of(told.id)]
+        self.ids = [*others, told.id][-IDS_KEPT:]
+
     def waiting(self) -> dict[str, str]:
         """Who hears the decision: the job that it is about or the workflow that told it first, then others who did.
 
@@ -112,6 +126,11 @@ class Case(BaseModel):
             source=status.source,
             command=status.answer,
         )
+
+
+def _condition_of(telling: str) -> str:
+    """Workflows end the id with what tells one occurrence from the next; in another id that is all there is."""
+    return telling[: max(telling.rfind("/"), telling.rfind("."))] if "/" in telling or "." in telling else telling
 
 
 def clipped(text: str, limit: int) -> str:

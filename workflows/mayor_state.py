@@ -29,8 +29,6 @@ CASES_BYTES = 1_450_000
 SLACK = 100
 """cases beyond these two before any is forgotten within a run"""
 SUBJECTS_KEPT = 300
-IDS_KEPT = 20
-"""tellings of one fault that are outstanding"""
 CLEARED = "cleared"
 
 
@@ -81,15 +79,19 @@ class MayorState(BaseModel):
 
     # --- what is reported -----------------------------------------------------------------------
 
-    def open(self, told: Escalation, now: datetime) -> Case | None:
-        """Take a report. Returns the case whose course is to be decided; None where nothing new is to decide."""
+    def open(self, told: Escalation, now: datetime, *, counts_steps: bool = True) -> Case | None:
+        """Take a report. Returns the case whose course is to be decided; None where nothing new is to decide.
+
+        Args:
+            counts_steps: False in a run that began before a further telling was taken by its steps and its teller.
+        """
         key = self._key(told)
         same = self.cases.get(self._open.get(key, ""))
         known = self.find(told.id) or same
         if known is not None and known.status.resolved and _is_late(told, known):
             return None
         if known is not None and not known.status.resolved and not _stands_alone(told, known):
-            self._told_again(known, told, now)
+            self._told_again(known, told, now, counts_steps)
             return None
         if same is not None:
             key = f"{key}#{told.id}"  # people are told of each open case under a key of its own
@@ -141,13 +143,13 @@ class MayorState(BaseModel):
         self.forgotten = max(self.forgotten - (not status.resolved), 0)
         return case
 
-    def _told_again(self, case: Case, told: Escalation, now: datetime) -> None:
+    def _told_again(self, case: Case, told: Escalation, now: datetime, counts_steps: bool) -> None:
         """The same fault: more urgent perhaps, or another question."""
         status = case.status
         case.note_asker(told)
         if told.id not in case.ids:
             self._unindex(case)
-            case.ids = [*case.ids, told.id][-IDS_KEPT:]
+            case.note_telling(told, in_place=counts_steps)
             self._index(case)
             if told.kind in FREE_TEXT:
                 case.tellings += 1
@@ -155,8 +157,9 @@ class MayorState(BaseModel):
                 case.amend(message=clipped(told.message, MESSAGE_BYTES), evidence=earlier)
                 self._changed(case)
         said = Priority(told.severity) if told.severity in set(Priority) else Priority.HIGH
-        if said.rank > Priority(status.severity).rank:
-            case.raises += 1
+        steps = said.rank - Priority(status.severity).rank
+        if steps > 0:
+            case.raises += steps if counts_steps else 1
             case.amend(severity=said.value, message=clipped(told.message, MESSAGE_BYTES))
             if case.asked_at is not None:
                 case.asked_at = now
