@@ -131,3 +131,9 @@ class ChannelFailure(Frozen):
     """as the service put it, without secrets"""
     title: str
     """of the message that waits"""
+
+
+class ChannelNames(Frozen):
+    """The channels that had a URL when their list was last read."""
+
+    names: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 - `channels.toml`: name and notification URL of each channel; URLs are secrets, so the file is private and
   nothing of a URL ever leaves this module but into the sender.
 - `run/alerts/rules.json`: the record's rules and settings, as last read.
+- `run/alerts/channels.json`: the channels' names, as last read: they hold while `channels.toml` cannot be read.
 - `run/alerts/failing/`: channels that do not take what they are sent.
 - `run/alerts/sent/`: messages that have arrived, so that sending one again after a kill is nothing.
 - `logs/alerts.log`: every notice, once.
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 import tomlkit
 
 from models import names
-from models.alerts import Alerting, AlertMirror, AlertType, ChannelFailure, Message, Notice
+from models.alerts import Alerting, AlertMirror, AlertType, ChannelFailure, ChannelNames, Message, Notice
 from models.errors import ErrorCode, GtError
 from models.town import TownPaths
 from policies.alerts import channels_for
@@ -50,6 +51,7 @@ class AlertFiles:
     def __init__(self, paths: TownPaths) -> None:
         self._paths = paths
         self._rules = paths.alerts / "rules.json"
+        self._known = paths.alerts / "channels.json"
         self._failing = paths.alerts / "failing"
         self._sent = paths.alerts / "sent"
 
@@ -75,13 +77,24 @@ class AlertFiles:
         return mirror
 
     def alerting(self) -> Alerting:
-        """Rules, settings and channels, as they are now. An unreadable list of channels counts as none."""
+        """Rules, settings and channels, as they are now. While the list cannot be read, the channels last read hold.
+
+        Otherwise what is told meanwhile would count as told, and reach no channel when the list is mended.
+        """
+        known = read_record(self._known, ChannelNames) or ChannelNames()
         try:
             channels = tuple(self.channels())
         except GtError:
-            channels = ()
+            channels = known.names
+        if channels != known.names:
+            self._remember(channels)
         offset_s = int(time.localtime().tm_gmtoff)
         return Alerting(**dict(self.mirror()), channels=channels, utc_offset_s=offset_s)
+
+    def _remember(self, channels: tuple[str, ...]) -> None:
+        with contextlib.suppress(OSError):  # a full disk must not keep an alert back
+            self._paths.alerts.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_record(self._known, ChannelNames(names=channels))
 
     def channels_told(self, type: AlertType) -> tuple[str, ...]:
         """Which channels hear of a type now."""
@@ -144,6 +157,7 @@ class AlertFiles:
             table.add(name, url)
         document.add("channels", table)
         write_whole(self._paths.channels, tomlkit.dumps(document))
+        self._remember(tuple(sorted(channels)))
 
     # --- what became of messages ----------------------------------------------------------------
 
