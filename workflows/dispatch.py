@@ -36,7 +36,7 @@ from models.records import JobState
 from policies.slots import Allocation
 from workflows import options
 from workflows.dispatch_start import cause, refusal, start_workflow, validate
-from workflows.dispatch_state import DispatchedJob, DispatchState
+from workflows.dispatch_state import REMEMBERED, DispatchedJob, DispatchState
 from workflows.labels import Labels, details
 from workflows.messages import tell
 from workflows.patience import Patience
@@ -59,8 +59,6 @@ class DispatchWorkflow:
         self._changed = True
         self._facts_wanted = True
         self._evacuating = False
-        self._ended: list[str] = []
-        """beads whose job has said that it ends, in this run"""
         self._checked = 0
         """where in the jobs the next cycle goes on to look"""
 
@@ -77,6 +75,7 @@ class DispatchWorkflow:
             await workflow.wait_condition(lambda: self._changed or looking.done())
         looking.result()
         await workflow.wait_condition(workflow.all_handlers_finished)
+        del state.ended[:-REMEMBERED]
         workflow.continue_as_new(state)
 
     # --- orders of people -----------------------------------------------------------------------
@@ -198,7 +197,7 @@ class DispatchWorkflow:
     def job_ended(self, ended: JobEnded) -> None:
         self._count()
         self._state.jobs.pop(ended.bead, None)
-        self._ended.append(ended.bead)
+        self._state.ended.append(ended.bead)
         if ended.state is JobState.MERGED:
             self._state.merge(ended.bead)
 
@@ -233,7 +232,7 @@ class DispatchWorkflow:
         job.started, job.priority = False, bead.priority
         self._state.depend(bead.id, admission.open_dependencies)
         try:
-            await start_workflow(self._state.rig, self._state.take_up(admission), self._ended)
+            await start_workflow(self._state.rig, self._state.take_up(admission), self._state.ended)
         except BaseException:
             self._state.jobs.pop(bead.id, None)
             raise

@@ -11,7 +11,7 @@ from models.records import JobState
 from policies.slots import Allocation, HeldPolecat, WaitingJob, allocate
 
 REMEMBERED = 200
-"""merged beads that are known as closed here before the record may say so"""
+"""merged beads that are known as closed here before the record may say so, and beads whose job may still be ending"""
 
 
 class DispatchedJob(BaseModel):
@@ -94,6 +94,8 @@ class DispatchState(BaseModel):
     """by bead"""
     merged: list[str] = Field(default_factory=list)
     """beads merged lately"""
+    ended: list[str] = Field(default_factory=list)
+    """beads whose job has said that it ends; its workflow may run on until the record has all of it"""
     patience: int = 1000
     """messages after which a run hands over"""
 

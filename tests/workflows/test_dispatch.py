@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 
 import pytest
+from temporalio import activity
 from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
@@ -14,7 +16,7 @@ from temporalio.testing import WorkflowEnvironment
 from models.errors import ErrorCode
 from models.jobs import DispatchStatus, JobOrder, SlingRequest, SlingResult, VerdictKind
 from models.merging import PauseRequest
-from models.records import JobState
+from models.records import JobState, JobWrites
 from tests.workflows.conftest import WorkerBuilder
 from tests.workflows.job_world import JobWorld, PostBox, Town, rig
 from tests.workflows.probes import eventually, runs_of
@@ -203,3 +205,47 @@ async def test_a_workflow_takes_back_its_own_pause_and_never_a_person_s(town: Op
             assert ((await dispatched(shop)).paused, (await dispatched(shop)).pause_reason) == (True, "lunch")
         await shop.dispatch.signal("resume", ada)
         assert not (await dispatched(shop)).paused
+
+
+class SlowRecord(JobWorld):
+    """The record answers questions, and takes no job's writes while `slow`."""
+
+    slow = True
+
+    @activity.defn
+    async def record_job(self, writes: JobWrites) -> None:
+        while self.slow:
+            await asyncio.sleep(0.05)
+        await super().record_job(writes)
+
+
+async def test_a_bead_slung_anew_while_its_job_is_ending_starts_one_also_after_a_hand_over(town: Open) -> None:
+    """The last job has said that it ends; its workflow runs until the record has all of it."""
+    world = SlowRecord()
+    async with town(world, patience=30) as shop:
+        await shop.sling("sh-1")
+        await shop.submit_work("sh-1")
+        ending = (await shop.job("sh-1").describe()).run_id
+        await shop.judge("sh-1", VerdictKind.MERGED, merged_sha="c" * 40)
+
+        async def over() -> bool:
+            return not (await dispatched(shop)).jobs
+
+        await eventually(over, what="the job to say that it ends")
+        before = await runs_of(shop.dispatch)
+        for _ in range(40):
+            await shop.dispatch.signal("wake")
+
+        async def handed_over() -> bool:
+            return await runs_of(shop.dispatch) != before
+
+        await eventually(handed_over, what="the dispatcher's next run")
+        slinging = asyncio.create_task(shop.sling("sh-1"))
+        world.slow = False
+        await slinging
+
+        async def begun() -> bool:
+            return (await shop.job("sh-1").describe()).run_id != ending
+
+        await eventually(begun, what="the next job of the bead")
+        assert [job.bead for job in (await dispatched(shop)).jobs] == ["sh-1"]
