@@ -38,12 +38,19 @@ class Agent(Frozen):
     """when one last died within QUICK of its restart"""
     done: bool = False
     """the newest attempt handed its work in"""
+    ended: int = 0
+    """the newest attempt that was ended before it could prove anything: a person cancelled it, its host was lost"""
+
+    @property
+    def proves_at(self) -> datetime | None:
+        """When the newest attempt will have lived long enough; None: it will not."""
+        over = max(self.died, self.ended) >= self.attempt
+        return None if over or self.started_at is None else self.started_at + QUICK
 
     def proved(self, now: datetime) -> bool:
         """Whether the newest attempt has lived long enough, or finished."""
-        if self.started_at is None or self.died >= self.attempt:
-            return False
-        return self.done or now - self.started_at >= QUICK
+        at = self.proves_at
+        return at is not None and (self.done or now >= at)
 
 
 class Memory(Frozen):
@@ -84,6 +91,13 @@ class Memory(Frozen):
         if agent is None or agent.attempt != attempt:
             return self
         return self._with(bead, agent.model_copy(update={"done": True}))
+
+    def ended(self, bead: str, attempt: int, now: datetime) -> Memory:
+        """An attempt is over, whatever it died of or was ended for."""
+        agent = self.agents.get(bead)
+        if agent is None or agent.attempt != attempt or agent.proved(now):
+            return self
+        return self._with(bead, agent.model_copy(update={"ended": attempt}))
 
     def forgotten(self, living: frozenset[str], now: datetime) -> Memory:
         """Without beads that nothing has been heard of for long."""
@@ -166,9 +180,8 @@ def probed(brake: Brake, now: datetime, most_s: float) -> Brake:
 
 def next_look(brake: Brake, memory: Memory, now: datetime) -> datetime:
     """When something may have changed by itself: the next probe, or an agent that proves itself."""
-    proofs = [
-        agent.started_at + QUICK
-        for agent in memory.agents.values()
-        if agent.started_at is not None and agent.started_at > brake.pulled_at and agent.died < agent.attempt
+    started_since = [
+        agent for agent in memory.agents.values() if agent.started_at is not None and agent.started_at > brake.pulled_at
     ]
-    return min([brake.probe_at, *(at for at in proofs if at > now)])
+    proofs = [agent.proves_at for agent in started_since]
+    return min([brake.probe_at, *(at for at in proofs if at is not None and at > now)])

@@ -113,6 +113,7 @@ class WitnessWorkflow:
     def work_ended(self, ended: WorkEnded) -> None:
         self._patience.count()
         self._state.end(ended)
+        self._hold.ended(ended)
 
     @workflow.signal(description="The Deacon: there are sessions of this rig on a host that is not watched")
     def look_at(self, seen: LookAt) -> None:

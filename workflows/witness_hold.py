@@ -11,13 +11,15 @@ from temporalio import workflow
 from models import names
 from models.alerts import AlertType, Priority
 from models.errors import Level
-from models.jobs import Observation, ObservationKind, Restraint, WorkStarted
+from models.jobs import Observation, ObservationKind, Restraint, WorkEnded, WorkStarted
 from policies import brake
 from workflows.messages import tell
 from workflows.witness_faults import Faults
 from workflows.witness_state import WitnessState
 
 BRAKE = "brake"
+_COUNTS_ENDS = "an attempt that was ended proves nothing about starting"
+"""patch: in a run that began without it such an attempt releases the brake"""
 
 
 class Hold:
@@ -26,12 +28,18 @@ class Hold:
     def __init__(self, state: WitnessState, faults: Faults) -> None:
         self._state = state
         self._faults = faults
+        self._counts_ends = workflow.patched(_COUNTS_ENDS)
 
     # --- what is heard ----------------------------------------------------------------------------
 
     def started(self, started: WorkStarted) -> None:
         """An agent was started."""
         self._state.memory = self._state.memory.started(started.bead, started.attempt, workflow.now())
+
+    def ended(self, ended: WorkEnded) -> None:
+        """An attempt is over: one that had not proved itself by then will not."""
+        if self._counts_ends:
+            self._state.memory = self._state.memory.ended(ended.bead, ended.attempt, workflow.now())
 
     async def judged(self, seen: Observation) -> Observation:
         """Take an observation into account.

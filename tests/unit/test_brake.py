@@ -133,6 +133,19 @@ def test_the_brake_is_released_by_a_start_under_it_that_lives_and_by_no_other() 
     assert released(brake, probe.finished("sh-0", 3), at(71))
 
 
+def test_a_start_under_the_brake_that_is_ended_before_it_lived_a_minute_proves_nothing() -> None:
+    brake = pulled(after_falls(3), beads(3), at(10), first_s=30)
+    probe = after_falls(3).started("sh-0", 3, at(70))
+    cancelled = probe.ended("sh-0", 3, at(129))
+    assert not released(brake, cancelled, at(1000))
+    assert "sh-0" in fallen(cancelled, at(131))
+    assert next_look(brake, cancelled, at(100)) == brake.probe_at
+    assert released(brake, probe.ended("sh-0", 3, at(130)), at(131)), "it had lived its minute"
+    assert released(brake, probe.finished("sh-0", 3).ended("sh-0", 3, at(75)), at(76)), "its work was taken"
+    assert released(brake, cancelled.started("sh-0", 4, at(200)), at(260)), "the next one may"
+    assert probe.ended("sh-0", 2, at(80)) == probe, "late news of an older one"
+
+
 def test_beads_that_nothing_is_heard_of_any_more_are_forgotten() -> None:
     memory = after_falls(3).started("sh-8", 1, at(0)).forgotten(frozenset({"sh-0"}), at(7200))
     assert set(memory.agents) == {"sh-0"}

@@ -121,6 +121,20 @@ async def test_a_probe_that_lives_a_minute_releases_the_brake(post: Open) -> Non
         assert (await town.status()).braked == ""
 
 
+async def test_a_probe_whose_job_is_cancelled_within_a_minute_does_not_release_the_brake(post: Open) -> None:
+    async with post() as town:
+        agents = await Agents.of(town)
+        await agents.fall("sh-1", "sh-2", "sh-3")
+        await town.raised("polecat_unresponsive")
+        await town.wait(timedelta(seconds=75))
+        assert (await town.restraint()).probes == 1
+        await agents.start("sh-1")
+        await town.end("sh-1", agents.attempts["sh-1"])
+        await town.wait(timedelta(seconds=75))
+        assert (await town.status()).braked
+        await town.raised("polecat_unresponsive")
+
+
 async def test_a_person_who_decides_about_the_alarm_releases_the_brake(post: Open) -> None:
     async with post() as town:
         agents = await Agents.of(town)
