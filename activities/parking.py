@@ -219,16 +219,18 @@ class Parking:
         tracked = gitlinks(repo)
         saved, left_out = InnerRepositories(self._clone, folder.path, None).save([*listed, *tracked])
         salvage = self._paths.salvage / names.valid_rig(self._rig.name)
+        for name in dict.fromkeys([*listed, *tracked]):
+            path = folder.path / os.fsdecode(name)
+            # A submodule's history is in git's own directory for the worktree, which stays.
+            if (path / ".git").is_dir():
+                WorktreeFolder(folder.clone, path).move_aside(salvage)
+                if name in tracked:
+                    # As before its first checkout: without its folder it would count as deleted.
+                    path.mkdir()
         untracked = repo.attempt("ls-files", "--others", "--exclude-standard", "-z").stdout.split(b"\0")
         for name in untracked:
             if name.endswith(b"/"):
                 WorktreeFolder(folder.clone, folder.path / os.fsdecode(name)).move_aside(salvage)
-        for path in (folder.path / os.fsdecode(name) for name in tracked):
-            # A submodule's history is in git's own directory for the worktree, which stays.
-            if (path / ".git").is_dir():
-                WorktreeFolder(folder.clone, path).move_aside(salvage)
-                # As before its first checkout: without its folder it would count as deleted.
-                path.mkdir()
         return saved, left_out
 
     def _unlanded(self, bead: str, tips: Sequence[str], target_sha: str, landed_sha: str | None) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from activities.git import Answer, GitRepo
 from activities.overlooked import look_at, overlooked
+from activities.status_entries import STATUS, Entry, entries_of
 from policies.secret_scan import SEARCHED_BYTES, secret_in, secret_in_name
 
 UNDATED: Final = {"GIT_AUTHOR_DATE": "@0 +0000", "GIT_COMMITTER_DATE": "@0 +0000"}
@@ -25,8 +26,6 @@ _GITLINK: Final = "160000"
 _FOLDER: Final = b"040000 "
 _READ_AT_ONCE: Final = 16_000_000
 """bytes of file contents in memory"""
-_FIELDS_BEFORE_PATH: Final = {b"1": 7, b"u": 9}
-"""by kind of entry of `git status --porcelain=v2`, the kind itself not counted"""
 
 
 class LeftOut(NamedTuple):
@@ -68,29 +67,6 @@ class Snapshot:
     left_out: tuple[LeftOut, ...]
     staged_apart: tuple[Refused, ...]
     """staged, refused, and otherwise than the file stands"""
-
-
-class _Entry(NamedTuple):
-    """One line of `git status`."""
-
-    in_index: str
-    in_worktree: str
-    submodule: str
-    path: bytes
-    unmerged: bool = False
-
-    @property
-    def staged(self) -> bool:
-        """The index has it otherwise than HEAD."""
-        return self.in_index in "AMTD"
-
-    @property
-    def is_repository(self) -> bool:
-        return self.path.endswith(b"/")
-
-    @property
-    def is_submodule(self) -> bool:
-        return self.submodule.startswith("S")
 
 
 class _Changed(NamedTuple):
@@ -137,6 +113,7 @@ class Saver:
         try:
             entries = self._begin(head)
             staged, apart = self._staged(base) if any(one.staged for one in entries) else (None, [])
+            entries = self._uncovered(entries)
             left_out = self._add([one for one in entries if not one.is_repository])
             self._settle([one.path for one in entries if one.unmerged], left_out, head)
             whole = self._write_tree()
@@ -161,13 +138,13 @@ class Saver:
             GtError: GIT_FAILED.
         """
         head = self._repo.resolve("HEAD") or ""
-        answer = self._repo.attempt(*_STATUS)
+        answer = self._repo.attempt(*STATUS)
         if answer.exit_code != 0:
             return None
         seen = hashlib.sha256(head.encode() + answer.stdout)
         paths = self._overlooked()
-        for entry in _entries(answer.stdout):
-            if entry.is_repository or entry.is_submodule:
+        for entry in entries_of(answer.stdout):
+            if entry.is_repository or entry.is_submodule or self._covers(entry):
                 return None
             paths.append(entry.path)
         for path in paths:
@@ -186,21 +163,34 @@ class Saver:
 
     # --- the index ------------------------------------------------------------------------------
 
-    def _begin(self, head: str) -> list[_Entry]:
+    def _begin(self, head: str) -> list[Entry]:
         """Copy the agent's index, which knows which files are unchanged, and list what differs from HEAD."""
         self._forget_index()
         if (self._repo.git_dir / "index").exists():
             # With its time: by that git knows which files may have changed since it was written.
             shutil.copy2(self._repo.git_dir / "index", self._index)
             look_at(self._repo, self._overlooked(self._given), self._given)
-        answer = self._repo.attempt(*_STATUS, environment=self._given)
+        answer = self._repo.attempt(*STATUS, environment=self._given)
         if answer.exit_code != 0:
             # The agent's index is damaged.
             self._index.unlink(missing_ok=True)
             if head:
                 self._git("read-tree", head)
-            answer = self._git(*_STATUS)
-        return list(_entries(answer.stdout))
+            answer = self._git(*STATUS)
+        return list(entries_of(answer.stdout))
+
+    def _uncovered(self, entries: list[Entry]) -> list[Entry]:
+        """The same, and what is in folders that git passes over, because the index has a file in their place."""
+        covers = [one.path for one in entries if not one.is_repository and not one.is_submodule and self._covers(one)]
+        if not covers:
+            return entries
+        self._git("update-index", "--force-remove", "-z", "--stdin", stdin=b"\0".join(covers) + b"\0")
+        return list(entries_of(self._git(*STATUS).stdout))
+
+    def _covers(self, entry: Entry) -> bool:
+        place = self._place(entry.path)
+        is_folder = os.path.isdir(place) and not os.path.islink(place)
+        return is_folder and (entry.unmerged or os.path.lexists(place / ".git"))
 
     def _overlooked(self, environment: Mapping[str, str] | None = None) -> list[bytes]:
         """Those that are there: what a sparse checkout leaves out is not deleted."""
@@ -240,7 +230,7 @@ class Saver:
 
     # --- files ----------------------------------------------------------------------------------
 
-    def _add(self, entries: Sequence[_Entry]) -> list[LeftOut]:
+    def _add(self, entries: Sequence[Entry]) -> list[LeftOut]:
         """Bring the index up to the files; those that are too large are not even read."""
         left_out, paths = [], []
         for entry in entries:
@@ -355,11 +345,6 @@ class Saver:
         return self._write_tree()
 
 
-_STATUS: Final = (
-    "status", "--porcelain=v2", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=none",
-)  # fmt: skip
-
-
 def _refused(change: _Changed) -> Refused:
     return Refused(os.fsdecode(change.path), change.blob)
 
@@ -379,13 +364,3 @@ def _beginning(path: Path) -> bytes:
             return stream.read(SEARCHED_BYTES)
     except OSError:
         return b""
-
-
-def _entries(shown: bytes) -> Iterator[_Entry]:
-    for line in shown.split(b"\0"):
-        kind, _, rest = line.partition(b" ")
-        if kind == b"?":
-            yield _Entry(".", "?", "N...", rest)
-        elif kind in _FIELDS_BEFORE_PATH:
-            fields = rest.split(b" ", _FIELDS_BEFORE_PATH[kind])
-            yield _Entry(chr(fields[0][0]), chr(fields[0][1]), fields[1].decode("ascii"), fields[-1], kind == b"u")

@@ -10,7 +10,7 @@ import pytest
 from models.records import Rig
 from models.town import TownPaths
 from tests.activities.parking_bench import Bench
-from tests.activities.workshop import git
+from tests.activities.workshop import Workshop, git
 
 
 @pytest.fixture
@@ -19,6 +19,27 @@ def bench(town_paths: TownPaths, rig: Rig, remote: Path, tmp_path: Path) -> Benc
 
 
 class TestFiles:
+    def test_in_a_folder_that_stands_where_a_conflict_was(self, bench: Bench, workshop: Workshop) -> None:
+        bench.write("till.py", "mine\n")
+        bench.git("commit", "--quiet", "-am", "Mine")
+        workshop.advance_main({"till.py": "theirs\n"})
+        bench.git("fetch", "--quiet", "origin")
+        with pytest.raises(AssertionError):
+            bench.git("merge", "origin/main")
+        (bench.path / "till.py").unlink()
+        bench.write("till.py/inside.txt", "inside\n")
+        bench.park_and_release()
+        assert bench.file("till.py/inside.txt") == "inside"
+
+    def test_in_a_repository_that_stands_where_a_file_was(self, bench: Bench) -> None:
+        (bench.path / "till.py").unlink()
+        git(bench.path, "init", "--quiet", "till.py")
+        bench.write("till.py/inside.txt", "inside\n")
+        bench.write("half.txt", "half\n")
+        bench.park_and_release()
+        assert bench.file("half.txt") == "half"
+        assert "inside" in bench.everything()
+
     def test_of_any_name(self, bench: Bench) -> None:
         names = [
             "with space", "new\nline", "tab\there", "quote'\"", "-rf", "$(touch pwned)", ";ls", "*", "?", "[a]",
