@@ -162,7 +162,7 @@ def read_tree(worktree: Path) -> TreeState:
             "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=dirty",
             timeout_s=STATUS_TIMEOUT_S,
         )  # fmt: skip
-    except (GtError, OSError):
+    except (GtError, OSError, ValueError):
         return TreeState("unreadable", time.monotonic() - began)
     if status.exit_code != 0:
         return TreeState("unreadable", time.monotonic() - began)
@@ -174,7 +174,7 @@ def read_tree(worktree: Path) -> TreeState:
 def _git_dir(worktree: Path) -> Path | None:
     try:
         kind, _, place = (worktree / ".git").read_text(encoding="utf-8").strip().partition(": ")
-    except (OSError, UnicodeDecodeError):
+    except (OSError, ValueError):
         return None
     return worktree / place if kind == "gitdir" else None
 
@@ -182,7 +182,7 @@ def _git_dir(worktree: Path) -> Path | None:
 def _stat(path: Path) -> tuple[int, int]:
     try:
         facts = os.lstat(path)
-    except OSError:
+    except (OSError, ValueError):
         return (0, 0)
     return (facts.st_mtime_ns, facts.st_size)
 

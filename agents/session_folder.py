@@ -50,7 +50,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """The document, or None where there is none; a file that is no JSON object counts as none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

@@ -242,3 +242,13 @@ def test_a_rig_hears_of_its_own_polecats_only(desk: Desk, lookout: Lookout) -> N
     assert lookout.last.health == {}
     lookout.look(rig="shop")
     assert set(lookout.last.health) == {"sh-1"}
+
+
+@pytest.mark.parametrize("written", ['{"worktree": "a\\u0000b"}', "[" * 100_000], ids=["no path", "no end"])
+def test_whatever_an_agent_writes_into_its_folder_hides_no_other(desk: Desk, lookout: Lookout, written: str) -> None:
+    desk.start(IDLE)
+    desk.start(IDLE, bead="sh-2", polecat="nux")
+    for name in (session_folder.SESSION, session_folder.DONE):
+        (desk.folder() / name).write_text(written)
+    lookout.watch(20)
+    assert lookout.verdict("sh-2") is HealthKind.HEALTHY
