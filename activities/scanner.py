@@ -221,7 +221,7 @@ class Scanner:
 
     def _help(self, watched: Watched) -> Iterator[Observation]:
         for name in sorted(listed(watched.folder / session_folder.HELP)):
-            if name.startswith(".") or not name.endswith(".json"):
+            if name.startswith(".") or not name.endswith(".json") or not name.isprintable():
                 continue
             told = session_folder.read_json(watched.folder / session_folder.HELP / name) or {}
             severity, problem = one_line(str(told.get("severity", ""))), str(told.get("problem", ""))
@@ -239,7 +239,7 @@ class Scanner:
             host=self._host,
             attempt=watched.attempt,
             kind=kind,
-            **more,
+            **{key: _sendable(value) if isinstance(value, str) else value for key, value in more.items()},
         )
 
     # --- what there is to look at ---------------------------------------------------------------
@@ -377,6 +377,11 @@ def _is_settled(watched: Watched, pane: PaneFacts, words: str) -> bool:
         watched.unexplained = 0 if prompt_reaping(pane.pane_pid) else watched.unexplained + 1
         watched.death_settled = waited >= (HOLD_S if watched.unexplained > LISTINGS else UNREAPED_S)
     return watched.death_settled
+
+
+def _sendable(text: str) -> str:
+    """JSON may name halves of characters, which no message can carry: the whole report would be lost."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _how_it_ended(pane: PaneFacts) -> str:

@@ -252,3 +252,14 @@ def test_whatever_an_agent_writes_into_its_folder_hides_no_other(desk: Desk, loo
         (desk.folder() / name).write_text(written)
     lookout.watch(20)
     assert lookout.verdict("sh-2") is HealthKind.HEALTHY
+
+
+def test_words_that_are_no_text_do_not_keep_the_report_from_its_reader(desk: Desk, lookout: Lookout) -> None:
+    desk.start(IDLE)
+    folder = desk.folder()
+    help_folder = folder / session_folder.HELP
+    (help_folder / "1.json").write_text('{"severity": "low", "problem": "\\ud800?"}')
+    (help_folder / os.fsdecode(b"\xff.json")).write_text("{}")
+    (folder / session_folder.DONE).write_text('{"id": "\\udfff", "message": "\\ud800", "head_sha": "\\ud800"}')
+    assert lookout.look().model_dump_json()
+    assert lookout.kinds() == {ObservationKind.HELP, ObservationKind.DONE}
