@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 from activities.git import GitRepo
 from models.errors import GtError
+from services.whole_files import read_plain
 
 PACE: Final = 0.1
 """The tree is asked each time that this part of the limit has passed: so late at most is a standstill noticed."""
@@ -173,7 +174,7 @@ def read_tree(worktree: Path) -> TreeState:
 
 def _git_dir(worktree: Path) -> Path | None:
     try:
-        kind, _, place = (worktree / ".git").read_text(encoding="utf-8").strip().partition(": ")
+        kind, _, place = read_plain(worktree / ".git").decode().strip().partition(": ")
     except (OSError, ValueError):
         return None
     return worktree / place if kind == "gitdir" else None

@@ -19,7 +19,7 @@ from activities.overlooked import overlooked
 from activities.stale_locks import clear_stale_locks
 from agents.session_folder import read_json, write_json
 from models import names
-from services.whole_files import write_whole
+from services.whole_files import read_plain, write_whole
 
 _NOTE: Final = "gastown.json"
 _IN_PROGRESS: Final = (
@@ -209,4 +209,4 @@ def _heads_on(clone: Path, branch_ref: str) -> Iterator[Path]:
 
 def _read(path: Path) -> str:
     """A file of git's with a name in it, which need not be text."""
-    return os.fsdecode(path.read_bytes()).strip()
+    return os.fsdecode(read_plain(path)).strip()

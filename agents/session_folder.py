@@ -25,7 +25,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from services.whole_files import write_whole
+from services.whole_files import read_plain, write_whole
 
 SESSION = "session.json"
 STARTED = "started"
@@ -39,6 +39,8 @@ DONE_TAKEN = "done.taken.json"
 TAKEN_HEAD = "taken.json"
 CHECKPOINT = "checkpoint.json"
 ENDED = "ended"
+MOST_BYTES = 16_000_000
+"""of a document; a letter is the longest"""
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
@@ -49,7 +51,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The document, or None where there is none; a file that is no JSON object counts as none."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_plain(path, MOST_BYTES))
     except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -72,7 +74,7 @@ def over_because(folder: Path) -> str:
     if newest > int(folder.name):
         return f"attempt {newest} runs now"
     try:
-        return (folder / ENDED).read_text(encoding="utf-8").strip() or "it was ended"
+        return read_plain(folder / ENDED).decode("utf-8", "replace").strip() or "it was ended"
     except OSError:
         return ""
 

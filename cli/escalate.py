@@ -64,7 +64,7 @@ def report(
         rig, bead = os.environ.get("GT_RIG"), os.environ.get("GT_BEAD")  # an agent's, with options of a person's
     escalation = _escalation(problem, _rig_of(town, rig, bead), bead, severity, kind)
     connect.converse(town, lambda client: tell(client, escalation))
-    document = {key: value for key, value in output.document(escalation).items() if key not in {"evidence", "tried"}}
+    document = {key: value for key, value in output.document(escalation).items() if key != "tried"}
     output.emit(call, {**document, "acked": False}, f"{escalation.id}: the Mayor was told")
 
 
@@ -136,6 +136,7 @@ def _escalation(problem: str, rig: str | None, bead: str | None, severity: Sever
 
     from models.escalations import Escalation
 
+    message, evidence = _in_two(problem)
     return Escalation(
         id=f"{kind.value}-{secrets.token_hex(4)}",
         kind=kind.value,
@@ -144,9 +145,24 @@ def _escalation(problem: str, rig: str | None, bead: str | None, severity: Sever
         source=connect.person(),
         rig=rig,
         bead=bead,
-        message=problem,
+        message=message,
+        evidence=evidence,
         opened_at=datetime.now(UTC),
     )
+
+
+def _in_two(problem: str) -> tuple[str, str]:
+    """Message and evidence, so that nothing of a long text is cut off on its way."""
+    from models.escalations import EVIDENCE_BYTES, MESSAGE_BYTES
+
+    raw, most = problem.encode(), MESSAGE_BYTES + EVIDENCE_BYTES - 3 * len("…".encode())
+    if len(raw) <= MESSAGE_BYTES:
+        return problem, ""
+    if len(raw) > most:
+        reason = f"the problem has {len(raw)} bytes, and {most} are kept"
+        raise GtError(ErrorCode.INVALID_VALUE, reason, "say it in fewer words, and name a file that has the rest")
+    begins = raw[: MESSAGE_BYTES - len("…".encode())].decode("utf-8", "ignore")
+    return f"{begins}…", f"…{problem[len(begins) :]}"
 
 
 async def tell(client: Client, escalation: Escalation) -> None:

@@ -9,6 +9,9 @@ from models import names
 from models.base import Frozen
 from models.jobs import DecisionKind
 
+MESSAGE_BYTES = 600
+EVIDENCE_BYTES = 800
+"""of UTF-8: what the Mayor keeps of an escalation's words"""
 OPEN_KEPT = 300
 """open ones that the Mayor remembers; in a flood of more, only the record has the others"""
 

@@ -6,7 +6,9 @@ Standard library only, and little of it, because the agent's commands write thro
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -45,6 +47,27 @@ def write_once(path: Path, text: str) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def read_plain(path: Path, most: int = _PIECE) -> bytes:
+    """The content of a plain file that others may write to.
+
+    A pipe in its place would be waited for, and one without an end read, for ever.
+
+    Args:
+        most: bytes.
+
+    Raises:
+        OSError: there is none, it is no plain file, or it is longer than `most`.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "no plain file", str(path))
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+    return content
 
 
 def rename_whole(source: Path, target: Path) -> bool:

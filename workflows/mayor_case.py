@@ -14,12 +14,10 @@ from models.escalations import Escalation, EscalationStatus
 from policies.alerts import Condition
 from policies.mayor import Move, Report, alert_type
 
-MESSAGE_BYTES = 600
-EVIDENCE_BYTES = 800
 TRIED_BYTES = 200
 TITLE_BYTES = 200
 BODY_BYTES = 300
-"""with these and the limits of policies/alerts.py the whole state stays below Temporal's 2 MB"""
+"""with these, an escalation's own and the limits of policies/alerts.py the whole state stays below Temporal's 2 MB"""
 TELLINGS = 5
 """further questions about one subject that people hear of; the list has all of them"""
 

@@ -9,13 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from models.alerts import Alerting, Edge, Notice, Priority
 from models.errors import Level
-from models.escalations import OPEN_KEPT, Escalation, EscalationStatus
+from models.escalations import EVIDENCE_BYTES, MESSAGE_BYTES, OPEN_KEPT, Escalation, EscalationStatus
 from models.settings import Settings
 from policies.alerts import ChannelQueue, Condition, channels_for, put
 from policies.mayor import FREE_TEXT, Move, Past, Ruling, decide, freed, frees, severity_floor, subject_of
 from workflows.mayor_case import (
-    EVIDENCE_BYTES,
-    MESSAGE_BYTES,
     TRIED_BYTES,
     Case,
     MadeMove,

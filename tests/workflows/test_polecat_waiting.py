@@ -126,11 +126,15 @@ async def test_a_person_who_answers_it_ends_the_step_and_is_told_nothing_more(to
         (letter,) = shop.world.letters
         await shop.decide("sh-1", Decision(kind=DecisionKind.IGNORE, escalation=letter.id))
         await shop.reach("sh-1", JobState.STARTING, 1)
-        await shop.decide("sh-1", Decision(kind=DecisionKind.RETRY, escalation=letter.id))
+        # What was ignored is answered; a person who thinks better of it orders the job itself (gt job retry).
+        await shop.decide("sh-1", Decision(kind=DecisionKind.RETRY))
         await shop.reach("sh-1", JobState.STARTING, 2)
-        assert shop.world.cleared == []
         await pass_time(shop, 17)
         await shop.escalated("escalation", "escalation")
+        told = list(shop.world.cleared)
+        await shop.decide("sh-1", Decision(kind=DecisionKind.RETRY, escalation=shop.world.letters[1].id))
+        await shop.reach("sh-1", JobState.STARTING, 3)
+        assert shop.world.cleared == told
 
 
 def test_the_mayor_does_nothing_about_it_but_ask() -> None:

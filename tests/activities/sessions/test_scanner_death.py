@@ -254,6 +254,20 @@ def test_whatever_an_agent_writes_into_its_folder_hides_no_other(desk: Desk, loo
     assert lookout.verdict("sh-2") is HealthKind.HEALTHY
 
 
+def test_a_pipe_or_a_file_without_an_end_in_its_folder_is_not_waited_for(desk: Desk, lookout: Lookout) -> None:
+    desk.start(IDLE)
+    desk.start(IDLE, bead="sh-2", polecat="nux")
+    os.mkfifo(desk.folder() / session_folder.DONE)
+    os.mkfifo(desk.folder() / session_folder.HELP / "1.json")
+    (desk.folder() / session_folder.SESSION).unlink()
+    (desk.folder() / session_folder.SESSION).symlink_to("/dev/zero")
+    git_file = desk.paths.worktree("shop", "toast") / ".git"
+    git_file.unlink()
+    os.mkfifo(git_file)
+    lookout.watch(20)
+    assert lookout.verdict("sh-2") is HealthKind.HEALTHY
+
+
 def test_words_that_are_no_text_do_not_keep_the_report_from_its_reader(desk: Desk, lookout: Lookout) -> None:
     desk.start(IDLE)
     folder = desk.folder()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from ledger.store import Ledger
@@ -46,6 +48,18 @@ class TestEscalate:
         monkeypatch.setenv("GT_RIG", rig.name)
         monkeypatch.setenv("GT_BEAD", bead.id)
         assert here.json("gt", "escalate", "93 % of /", "--kind", "disk_full")["bead"] == bead.id
+
+    def test_nothing_of_a_long_problem_is_cut_off_or_it_is_refused(self, here: Here, rig: Rig) -> None:
+        problem = "die Straße brennt " * 70
+        told = here.json("gt", "escalate", problem)
+        deadline = time.monotonic() + 30
+        # A worker that has just started may answer no query in time, and the record has nothing yet.
+        while not (rows := [one for one in here.json("gt", "escalate", "list") if one["id"] == told["id"]]):
+            assert time.monotonic() < deadline
+        [row] = rows
+        assert row["message"].removesuffix("…") + row["evidence"].removeprefix("…") == problem
+        refused = here.run("gt", "escalate", problem * 2, expect=2)
+        assert "in fewer words" in refused.err
 
     def test_an_empty_problem_is_no_problem(self, here: Here, rig: Rig) -> None:
         here.run("gt", "escalate", " ", expect=2)
