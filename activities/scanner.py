@@ -48,13 +48,15 @@ FORGET_S: Final = 60.0
 
 SETTLE_S: Final = 0.3
 SETTLE_STEP_S: Final = 0.05
+SILENT_S: Final = 1.0
 HOLD_S: Final = 2.0
 LISTINGS: Final = 3
 UNREAPED_S: Final = 10.0
 """tmux tells that a pane is dead a moment before it tells how its process ended and shows what it said last.
 
-A look waits at most SETTLE_S for that. Then the death is left to later looks: for HOLD_S and some LISTINGS while the
-process may have left its terminal for good, for UNREAPED_S while it has ended and a busy tmux has not taken notice.
+A look waits at most SETTLE_S for that. Then the death is left to later looks: for SILENT_S while an agent that ended by
+itself seems to have said nothing, for HOLD_S and some LISTINGS while the process may have left its terminal for good,
+for UNREAPED_S while it has ended and a busy tmux has not taken notice.
 """
 
 ZOMBIE_AGE_S: Final = 5.0
@@ -371,7 +373,8 @@ def _is_settled(watched: Watched, pane: PaneFacts, words: str) -> bool:
     whole = bool(words) and words == watched.last_words
     watched.last_words = words
     if pane.exit_code is not None:
-        watched.death_settled = whole or waited >= SETTLE_S
+        patience = SETTLE_S if words or pane.dead_signal is not None else SILENT_S
+        watched.death_settled = whole or waited >= patience
     else:
         # It may have been reaped since the panes were listed: only later listings can tell.
         watched.unexplained = 0 if prompt_reaping(pane.pane_pid) else watched.unexplained + 1

@@ -119,6 +119,21 @@ def test_a_death_that_a_busy_tmux_has_not_taken_notice_of_is_left_to_a_later_loo
     assert (seen.exit_code, seen.detail) == (143, "killed by signal 15\nall done")
 
 
+def test_last_words_that_a_busy_tmux_shows_late_are_told(
+    desk: Desk, lookout: Lookout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.start("echo no key; exit 3")
+    asked: list[float] = []
+    capture = desk.tmux.capture
+
+    def late(name: str, lines: int) -> str:
+        asked.append(time.monotonic())
+        return capture(name, lines) if asked[-1] - asked[0] > 2 * SETTLE_S else ""
+
+    monkeypatch.setattr(desk.tmux, "capture", late)
+    assert death(lookout).detail == "exit code 3\nno key"
+
+
 def test_agents_that_end_right_after_their_start_are_told_with_their_exit_codes(desk: Desk, lookout: Lookout) -> None:
     """tmux alone misses one in twenty of them."""
     for number in range(20):
