@@ -71,14 +71,21 @@ def test_a_killed_agent_is_dead_at_the_next_look_however_fresh_its_heartbeat_is(
     assert lookout.last.living == ()
 
 
+def say_and_end(desk: Desk, words: str, code: int) -> None:
+    """An agent that ends once tmux shows its words: a kernel may drop what a terminal got just before it hung up."""
+    desk.start(f'echo {words}; until [ -e "$GT_TOWN/go" ]; do sleep 0.05; done; exit {code}')
+    desk.shown(words)
+    (desk.paths.root / "go").touch()
+
+
 def test_an_agent_that_fails_is_dead_with_its_exit_code(desk: Desk, lookout: Lookout) -> None:
-    desk.start("echo no key; exit 3")
+    say_and_end(desk, "no key", 3)
     seen = death(lookout)
     assert (seen.exit_code, seen.detail) == (3, "exit code 3\nno key")
 
 
 def test_exit_0_without_gt_done_is_told_as_such(desk: Desk, lookout: Lookout) -> None:
-    desk.start("echo all done")
+    say_and_end(desk, "all done", 0)
     seen = death(lookout)
     assert (seen.exit_code, seen.detail) == (0, "exit code 0\nall done")
     assert lookout.verdict() is HealthKind.FINISHED_WITHOUT_DONE
@@ -122,7 +129,7 @@ def test_a_death_that_a_busy_tmux_has_not_taken_notice_of_is_left_to_a_later_loo
 def test_last_words_that_a_busy_tmux_shows_late_are_told(
     desk: Desk, lookout: Lookout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    desk.start("echo no key; exit 3")
+    say_and_end(desk, "no key", 3)
     asked: list[float] = []
     capture = desk.tmux.capture
 
