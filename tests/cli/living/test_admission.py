@@ -47,6 +47,9 @@ def test_a_job_is_refused_its_close_and_can_be_given_up(here: Here, rig: Rig, be
     slung = here.json("gt", "sling", bead.id, rig.name, "--agent", "true")
     assert slung["state"] == "waiting"
     assert here.json("gt", "job", "show", bead.id)["state"] == "waiting"
+    deadline = time.monotonic() + DEADLINE_S
+    while not here.json("gt", "job", "show", bead.id)["history"]:
+        assert time.monotonic() < deadline, "the record never heard of the job"
     assert f"gt job cancel {bead.id}" in here.run("bd", "close", bead.id, expect=5).err
     ordered = here.json("gt", "job", "cancel", bead.id, "--reason", "changed my mind")
     assert (ordered["bead"], ordered["order"], ordered["workflow_id"]) == (bead.id, "cancel", slung["workflow_id"])
