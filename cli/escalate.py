@@ -53,6 +53,8 @@ def report(
     ] = AlertKind.ESCALATION,
 ) -> None:
     """Report a problem to the Mayor."""
+    from services import long_lived
+
     if not problem.strip():
         raise GtError(ErrorCode.INVALID_VALUE, "the problem is empty", 'gt escalate "what is wrong"')
     if rig is not None:
@@ -63,7 +65,7 @@ def report(
     if rig is None and bead is None:
         rig, bead = os.environ.get("GT_RIG"), os.environ.get("GT_BEAD")  # an agent's, with options of a person's
     escalation = _escalation(problem, _rig_of(town, rig, bead), bead, severity, kind)
-    connect.converse(town, lambda client: tell(client, escalation))
+    connect.converse(town, lambda client: long_lived.tell_mayor(client, escalation))
     document = {key: value for key, value in output.document(escalation).items() if key != "tried"}
     output.emit(call, {**document, "acked": False}, f"{escalation.id}: the Mayor was told")
 
@@ -163,13 +165,6 @@ def _in_two(problem: str) -> tuple[str, str]:
         raise GtError(ErrorCode.INVALID_VALUE, reason, "say it in fewer words, and name a file that has the rest")
     begins = raw[: MESSAGE_BYTES - len("…".encode())].decode("utf-8", "ignore")
     return f"{begins}…", f"…{problem[len(begins) :]}"
-
-
-async def tell(client: Client, escalation: Escalation) -> None:
-    """Signal the Mayor; one who does not run is started by it."""
-    from services import long_lived
-
-    await long_lived.tell_mayor(client, escalation)
 
 
 def read(town: Town) -> list[EscalationStatus]:

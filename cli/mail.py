@@ -168,15 +168,15 @@ def _send_to_host(town: Town, host: str, job: JobRow, message: Message) -> None:
 
 def _tell_mayor(town: Town, message: Message) -> None:
     """The Mayor hears of it by signal; where he cannot be reached it waits in his inbox."""
-    from cli.escalate import tell
     from models.escalations import Escalation
+    from services import long_lived
 
     escalation = Escalation(
         id=f"mail-{message.id}", kind="help", level=Level.L2, severity="medium", source=message.sender,
         message=message.subject, evidence=message.body, opened_at=message.sent_at,
     )  # fmt: skip
     try:
-        connect.converse(town, lambda client: tell(client, escalation))
+        connect.converse(town, lambda client: long_lived.tell_mayor(client, escalation))
     except GtError as error:
         output.warn(f"the Mayor was not told ({error.message}); the message waits in his inbox")
 

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cli import streams
-from cli.streams import UNWRITTEN
 from models.errors import ErrorCode, GtError
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def write(text: str) -> None:
     except OSError as error:
         reader_left()
         code = ErrorCode.DISK_FULL if error.errno == errno.ENOSPC else ErrorCode.INTERNAL
-        raise GtError(code, f"{UNWRITTEN}: {error.strerror}") from None
+        raise GtError(code, f"{streams.UNWRITTEN}: {error.strerror}") from None
 
 
 def reader_left() -> None:
