@@ -11,28 +11,28 @@ from pathlib import Path
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from activities.attempts import AttemptActivities
-from activities.checkpoints import Checkpointer, CheckpointSaver
-from activities.cleanup import CleanupActivities
-from activities.gates import GateActivities
-from activities.integration import IntegrationActivities
+from activities.gates.run import GateActivities
+from activities.git.checkpoints import Checkpointer, CheckpointSaver
+from activities.git.integration import IntegrationActivities
+from activities.git.landing import LandingActivities
+from activities.git.parked import ParkedActivities
+from activities.git.worktrees import Worktrees
 from activities.interceptor import ActivityConduct
-from activities.landing import LandingActivities
 from activities.ledger import LedgerActivities
 from activities.notices import NoticeActivities
-from activities.nudging import NudgeActivities
-from activities.parked import ParkedActivities
-from activities.post import PostActivities
 from activities.rounds import RoundActivities
-from activities.scanner import Scanner
+from activities.sessions.attempts import AttemptActivities
+from activities.sessions.cleanup import CleanupActivities
+from activities.sessions.inbox import PostActivities
+from activities.sessions.nudging import NudgeActivities
+from activities.sessions.scanner import Scanner
+from activities.sessions.tmux import Tmux
+from activities.sessions.watching import WatchActivities
 from activities.standings import StandingActivities
 from activities.supervised import ServiceActivities
-from activities.tmux import Tmux
 from activities.town import TownActivities
 from activities.town_checks import HostCheckActivities
 from activities.upkeep import UpkeepActivities
-from activities.watching import WatchActivities
-from activities.worktrees import Worktrees
 from ledger.store import Ledger
 from models import names
 from models.errors import GtError

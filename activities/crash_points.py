@@ -49,7 +49,7 @@ CLEANUP_POINTS: Final[tuple[str, ...]] = (
 """Each is killed at in tests/activities/sessions/test_cleanup_killed.py."""
 
 CHECKPOINT_POINTS: Final[tuple[str, ...]] = ("checkpoint.committed", "checkpoint.pushed")
-"""Each is killed at in tests/activities/test_checkpoints_killed.py."""
+"""Each is killed at in tests/activities/git/test_checkpoints_killed.py."""
 
 NUDGE_POINTS: Final[tuple[str, ...]] = ("nudge.pasted", "nudge.entered")
 """Each is killed at in tests/activities/sessions/test_cleanup.py."""

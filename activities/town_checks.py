@@ -16,8 +16,8 @@ from temporalio import activity
 from temporalio.client import Client, WorkflowQueryFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.sessions import Sessions
-from activities.tmux import Tmux
+from activities.sessions.session import Sessions
+from activities.sessions.tmux import Tmux
 from models import names
 from models.errors import GtError
 from models.merging import QueueItemState, QueueStatus

@@ -27,9 +27,9 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from activities.gates import GateActivities
+from activities.gates.run import GateActivities
+from activities.git.landing import LandingActivities
 from activities.interceptor import ActivityConduct
-from activities.landing import LandingActivities
 from models import names
 from models.merging import BuildChain
 from models.queue import QueueFacts, QueueFactsRequest, QueueHistory, QueueStats

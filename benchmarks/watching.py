@@ -21,12 +21,12 @@ from typing import Any
 
 import psutil
 
-from activities.attempts import AttemptActivities
-from activities.progress import PACE
-from activities.scanner import Scanner
-from activities.tmux import Tmux
-from activities.watching import WatchActivities
-from activities.worktrees import Worktrees
+from activities.git.worktrees import Worktrees
+from activities.sessions.attempts import AttemptActivities
+from activities.sessions.progress import PACE
+from activities.sessions.scanner import Scanner
+from activities.sessions.tmux import Tmux
+from activities.sessions.watching import WatchActivities
 from models.attempts import StartAttempt, WatchRig
 from models.health import Thresholds
 from models.jobs import ObservationKind

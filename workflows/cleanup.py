@@ -8,7 +8,7 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
-from activities.cleanup import CleanupActivities
+from activities.sessions.cleanup import CleanupActivities
 from activities.standings import StandingActivities
 from models import names
 from models.cleanup import (

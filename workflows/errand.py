@@ -5,10 +5,10 @@ from __future__ import annotations
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError
 
-from activities.integration import IntegrationActivities
-from activities.nudging import NudgeActivities
-from activities.parked import ParkedActivities
-from activities.post import PostActivities
+from activities.git.integration import IntegrationActivities
+from activities.git.parked import ParkedActivities
+from activities.sessions.inbox import PostActivities
+from activities.sessions.nudging import NudgeActivities
 from models.errands import (
     CreateBranch,
     DeliverLetter,

@@ -16,8 +16,8 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.workflow import ActivityCancellationType, ActivityHandle
 
-from activities.attempts import AttemptActivities
-from activities.landing import LandingActivities
+from activities.git.landing import LandingActivities
+from activities.sessions.attempts import AttemptActivities
 from models import names
 from models.attempts import (
     AttemptStarted,

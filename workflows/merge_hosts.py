@@ -10,8 +10,8 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, TimeoutType
 
 with workflow.unsafe.imports_passed_through():
-    from activities.gates import GateActivities
-    from activities.landing import LandingActivities
+    from activities.gates.run import GateActivities
+    from activities.git.landing import LandingActivities
     from models.errors import ErrorCode
     from models.gating import GateReport, RunGates
     from models.merging import BuildChain, Chain, LandChain, LandResult

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, TimeoutError, TimeoutType, is_cancelled_exception
 
-from activities.watching import WatchActivities
+from activities.sessions.watching import WatchActivities
 from models import names
 from models.alerts import AlertType, Priority
 from models.attempts import WatchReport, WatchRig, observation_key

@@ -8,7 +8,7 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from activities.cleanup import CleanupActivities
+from activities.sessions.cleanup import CleanupActivities
 from activities.town import TownActivities
 from models import names
 from models.alerts import AlertType, Priority

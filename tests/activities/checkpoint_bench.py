@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from activities.checkpoints import CheckpointSaver
-from activities.worktrees import Worktrees
+from activities.git.checkpoints import CheckpointSaver
+from activities.git.worktrees import Worktrees
 from agents import session_folder
 from models.checkpoints import CheckpointOrder
 from models.records import Rig

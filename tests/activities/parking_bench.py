@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from activities.worktrees import Worktrees
+from activities.git.worktrees import Worktrees
 from models.records import Rig
 from models.town import TownPaths
 from tests.activities.workshop import git

@@ -15,7 +15,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
 
-from activities.tmux import Tmux
+from activities.sessions.tmux import Tmux
 from activities.town_checks import HostCheckActivities, QueueChecks
 from models import names
 from models.merging import PauseRequest

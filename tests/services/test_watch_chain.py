@@ -20,7 +20,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from activities.interceptor import ActivityConduct
 from activities.notices import NoticeActivities
 from activities.rounds import RoundActivities
-from activities.tmux import Tmux
+from activities.sessions.tmux import Tmux
 from activities.town import TownActivities
 from activities.town_checks import HostCheckActivities
 from models import names

@@ -42,7 +42,7 @@ def registered(workers: list[Worker]) -> Counter[str]:
 def written() -> set[str]:
     """Every activity that the activities package defines."""
     found: set[str] = set()
-    for module in pkgutil.iter_modules(activities.__path__, "activities."):
+    for module in pkgutil.walk_packages(activities.__path__, "activities."):
         for _, owner in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             if owner.__module__ == module.name:
                 functions = inspect.getmembers(owner, inspect.isfunction)

@@ -26,7 +26,7 @@ from tests.workflows.probes import JobProbe, eventually, start_job
 from tests.workflows.refinery_yard import Open, verdicts
 
 REASONS = ("not_executable", "no_such_command", "killed", "timed_out", "disk_full")
-"""each is caused for real in tests/activities/test_gates_could_not_run.py"""
+"""each is caused for real in tests/activities/gates/test_gates_could_not_run.py"""
 
 
 def stuck(reason: str) -> GateReport:

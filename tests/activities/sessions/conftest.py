@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from activities.tmux import Tmux
+from activities.sessions.tmux import Tmux
 from models.records import Rig
 from models.town import TownPaths
 from tests.activities.sessions.desk import Desk

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from activities.attempts import AttemptActivities
-from activities.cleanup import CleanupActivities
-from activities.tmux import PaneFacts, Tmux
-from activities.worktrees import Worktrees
+from activities.git.worktrees import Worktrees
+from activities.sessions.attempts import AttemptActivities
+from activities.sessions.cleanup import CleanupActivities
+from activities.sessions.tmux import PaneFacts, Tmux
 from agents import session_folder
 from models.attempts import AttemptStarted, EndSession, SettleIntent, StartAttempt, TakeWork, WorkTaken
 from models.cleanup import CleanedUp, CleanUp
@@ -117,9 +117,10 @@ class Desk:
         """Run one activity in a process of its own that dies by SIGKILL at the crash point."""
         script = (
             "import sys; from pathlib import Path\n"
-            "from activities.attempts import AttemptActivities; from activities.tmux import Tmux\n"
-            "from activities.cleanup import CleanupActivities; from activities.worktrees import Worktrees\n"
-            "from activities.nudging import NudgeActivities\n"
+            "from activities.sessions.attempts import AttemptActivities; from activities.sessions.tmux import Tmux\n"
+            "from activities.sessions.cleanup import CleanupActivities\n"
+            "from activities.git.worktrees import Worktrees\n"
+            "from activities.sessions.nudging import NudgeActivities\n"
             "from models import attempts, cleanup, errands; from models.town import TownPaths\n"
             "root, socket, activity, model, document = sys.argv[1:]; paths = TownPaths(Path(root))\n"
             "owner = AttemptActivities if hasattr(AttemptActivities, activity) else CleanupActivities\n"

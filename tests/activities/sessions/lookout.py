@@ -7,8 +7,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from activities.progress import TreeState, read_tree
-from activities.scanner import TICK_S, Scanner
+from activities.sessions.progress import TreeState, read_tree
+from activities.sessions.scanner import TICK_S, Scanner
 from models.attempts import WatchReport, WatchRig, observation_key
 from models.health import HealthKind, HealthReport, Thresholds
 from models.jobs import Observation, ObservationKind

@@ -8,7 +8,7 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.crash_points import NUDGE_POINTS
-from activities.nudging import NudgeActivities
+from activities.sessions.nudging import NudgeActivities
 from activities.town_checks import HostCheckActivities
 from models.cleanup import AttemptRef, InspectPolecats
 from models.errands import Nudge

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from activities.checkpoints import CheckpointSaver
-from activities.sessions import Sessions
+from activities.git.checkpoints import CheckpointSaver
+from activities.sessions.session import Sessions
 from agents import session_folder
 from models.checkpoints import CheckpointOrder
 from models.health import HealthKind

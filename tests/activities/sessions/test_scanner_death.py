@@ -11,10 +11,10 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from activities import scanner
-from activities.process_tree import prompt_reaping
-from activities.scanner import SETTLE_S
-from activities.tmux import PaneFacts
+from activities.sessions import scanner
+from activities.sessions.process_tree import prompt_reaping
+from activities.sessions.scanner import SETTLE_S
+from activities.sessions.tmux import PaneFacts
 from agents import session_folder
 from models.health import HealthKind
 from models.jobs import DoneStatus, Observation, ObservationKind

@@ -11,8 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
-from activities.process_tree import prompt_reaping
-from activities.tmux import PaneFacts, Tmux
+from activities.sessions.process_tree import prompt_reaping
+from activities.sessions.tmux import PaneFacts, Tmux
 from models.errors import ErrorCode, GtError
 from tests.activities.sessions.desk import eventually
 
@@ -124,7 +124,7 @@ def test_no_value_of_the_environment_is_an_argument(
         started.append(argv)
         return run(argv, **options)
 
-    monkeypatch.setattr("activities.tmux.subprocess.run", recorded)
+    monkeypatch.setattr("activities.sessions.tmux.subprocess.run", recorded)
     start(tmux, tmp_path, "exec sleep 600", AN_API_KEY="very-secret")
     assert started
     assert "very-secret" not in str(started)

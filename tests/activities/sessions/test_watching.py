@@ -18,8 +18,8 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.scanner import Scanner
-from activities.watching import WatchActivities
+from activities.sessions.scanner import Scanner
+from activities.sessions.watching import WatchActivities
 from agents import session_folder
 from models.attempts import WatchReport, WatchRig, observation_key
 from models.health import HealthKind, Thresholds
@@ -105,8 +105,8 @@ async def test_two_rounds_at_once_share_their_looks(desk: Desk) -> None:
 _PATROL = """
 import asyncio, json, sys
 from pathlib import Path
-from activities.scanner import Scanner
-from activities.tmux import Tmux
+from activities.sessions.scanner import Scanner
+from activities.sessions.tmux import Tmux
 from models.attempts import WatchRig
 from models.town import TownPaths
 

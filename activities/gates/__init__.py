@@ -1,0 +1,1 @@
+"""Gates: checked out, run and ended."""

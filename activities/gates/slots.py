@@ -1,0 +1,134 @@
+"""How many gates run at once on a host, and what a killed worker left running.
+
+A slot is a lock file that the kernel frees when its holder dies. Beside it stands a note of the
+run that goes on, written before the run starts; a note on a free slot names an orphan.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from activities.gates.process import end_marked
+from activities.locks import try_exclusive
+from agents.session_folder import read_json, write_json
+
+_POLL_S: Final = 0.1
+
+
+class Lane:
+    """One of the gates that run at once in a slot: its home, and the note of its process."""
+
+    def __init__(self, note: Path, home: Path) -> None:
+        self._note = note
+        self.home = home
+
+    def begin(self) -> str:
+        """Note that a run begins; its mark."""
+        mark = uuid.uuid4().hex
+        write_json(self._note, {"mark": mark})
+        return mark
+
+    def began(self, mark: str, pid: int) -> None:
+        """Note the process that leads the run, with the time it started at: ids are used again."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            write_json(self._note, {"mark": mark, "pid": pid, "started": psutil.Process(pid).create_time()})
+
+    def end(self) -> None:
+        self._note.unlink(missing_ok=True)
+
+    def end_orphan(self) -> None:
+        """End what a killed worker left running here."""
+        note = read_json(self._note)
+        if note is None:
+            self.end()
+            return
+        pid, mark = note.get("pid"), note.get("mark")
+        if isinstance(pid, int) and _started(pid) == note.get("started"):
+            _kill_session(pid)
+        if isinstance(mark, str):
+            end_marked(mark)
+        self.end()
+
+
+class Slot:
+    """The right to run the gates of one commit at a time.
+
+    Attributes:
+        number: from 0; no two living holders on this host have the same.
+    """
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self._folder = folder
+        self.number = number
+
+    def lane(self, number: int) -> Lane:
+        """From 0; gates that run at once have a lane each."""
+        name = f"{self.number}.{number}" if number else str(self.number)
+        return Lane(self._folder / f"{name}.json", self._folder / f"{name}.home")
+
+    def end_orphans(self) -> None:
+        """End what a killed worker left running in this slot."""
+        more = (int(path.stem.partition(".")[2]) for path in self._folder.glob(f"{self.number}.*.json"))
+        for number in (0, *more):
+            self.lane(number).end_orphan()
+
+
+@contextlib.asynccontextmanager
+async def a_slot(folder: Path, count: int) -> AsyncIterator[Slot]:
+    """Wait for one of `count` slots and hold it. Orphans in any free slot are ended first.
+
+    Args:
+        folder: where the host's locks and notes are.
+    """
+    while (taken := await asyncio.to_thread(_take, folder, count)) is None:  # noqa: ASYNC110 - other processes free it
+        await asyncio.sleep(_POLL_S)
+    slot, handle = taken
+    try:
+        yield slot
+    finally:
+        os.close(handle)
+
+
+def _take(folder: Path, count: int) -> tuple[Slot, int] | None:
+    """The first free slot with its lock; every free slot is swept, since a retry may come by another one."""
+    taken: tuple[Slot, int] | None = None
+    for number in range(count):
+        handle = try_exclusive(folder / f"{number}.lock")
+        if handle is None:
+            continue
+        slot = Slot(folder, number)
+        try:
+            slot.end_orphans()
+        except BaseException:
+            os.close(handle)
+            raise
+        if taken is None:
+            taken = slot, handle
+        else:
+            os.close(handle)
+    return taken
+
+
+def _started(pid: int) -> float:
+    """When the process with this id started, 0 where there is none."""
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def _kill_session(leader: int) -> None:
+    """Kill the session of the living process `leader`, itself included."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getsid(process.pid) == leader:
+                process.kill()
+                process.wait(1)

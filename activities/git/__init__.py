@@ -1,0 +1,1 @@
+"""git on this host: the town's own clones, polecats' repositories, saving and landing work."""

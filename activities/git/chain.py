@@ -1,0 +1,87 @@
+"""A chain of landing commits, without a checkout: each change becomes the next link or is dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from activities.git.changes import Submitted, beads_that_changed
+from activities.git.command import GitRepo
+from activities.git.merge_styles import Commit, Conflict, Hand
+from models.merging import ChainLink, DropKind, DroppedChange
+from models.records import MergeRequest
+
+
+class ChainBuilder:
+    """Puts changes one by one on top of a base: each becomes the next link or is dropped.
+
+    Args:
+        needs: by bead, those that have to stand before it.
+        hand: makes the commits.
+        heads: the submitted commits that were found on the remote.
+    """
+
+    def __init__(
+        self, repo: GitRepo, base_sha: str, needs: Mapping[str, tuple[str, ...]], hand: Hand, heads: Sequence[str]
+    ) -> None:
+        self._repo = repo
+        self._needs = needs
+        self._hand = hand
+        self._submitted = Submitted(repo, base_sha, heads)
+        self._there: set[str] = set()
+        """beads that are landed or in the chain"""
+        self._tip = Commit(base_sha, repo.run("rev-parse", "--verify", f"{base_sha}^{{tree}}").word)
+        self.links: list[ChainLink] = []
+        self.dropped: list[DroppedChange] = []
+
+    def add(self, change: MergeRequest, here: bool) -> None:
+        """Find the place of `change`; `here` tells whether its head was found on the remote.
+
+        Raises:
+            GtError: DISK_FULL, GIT_FAILED.
+        """
+        landed = self._submitted.landed_as(change.bead, change.head_sha)
+        missing = [bead for bead in self._needs.get(change.bead, ()) if bead not in self._there]
+        if landed is not None:
+            self._there.add(change.bead)
+            self._drop(change, DropKind.LANDED, sha=landed)
+        elif missing:
+            self._drop(change, DropKind.WAITS, detail=f"waits for {', '.join(missing)}")
+        elif not here:
+            self._drop(change, DropKind.GONE, detail=f"{change.branch} at {change.head_sha} is not on the remote")
+        else:
+            self._merge(change)
+
+    def _merge(self, change: MergeRequest) -> None:
+        landed = self._hand.land(change, self._submitted, self._tip)
+        if isinstance(landed, Conflict):
+            rivals = beads_that_changed(self._repo, change.head_sha, self._tip.sha, landed.files)
+            self._drop(change, DropKind.CONFLICT, files=landed.files, rivals=rivals, detail=landed.detail)
+        elif landed.tree == self._tip.tree:
+            self._drop(change, DropKind.EMPTY)
+        else:
+            self._tip = landed
+            self._there.add(change.bead)
+            self.links.append(
+                ChainLink(merge_request=change.id, bead=change.bead, head_sha=change.head_sha, sha=landed.sha)
+            )
+
+    def _drop(
+        self,
+        change: MergeRequest,
+        kind: DropKind,
+        sha: str | None = None,
+        files: tuple[str, ...] = (),
+        rivals: tuple[str, ...] = (),
+        detail: str = "",
+    ) -> None:
+        self.dropped.append(
+            DroppedChange(
+                merge_request=change.id,
+                bead=change.bead,
+                kind=kind,
+                sha=sha,
+                files=files,
+                rivals=rivals,
+                detail=detail,
+            )
+        )

@@ -1,0 +1,315 @@
+"""Work in progress is saved, so that a lost host costs minutes of it: `refs/gastown/wip/<bead>/<attempt>`.
+
+It happens beside the patrol, in a thread of its own, and nothing waits for it. The agent's index,
+HEAD and files stay untouched. A worktree that has not changed costs three git commands an interval.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from activities.crash_points import crash_point
+from activities.git.command import GitRepo, ls_remote, push_failure
+from activities.git.in_progress_operations import loose_ends
+from activities.git.inner_repositories import InnerRepositories
+from activities.git.kept_files import named_ignored
+from activities.git.saved_commits import save_message, shown
+from activities.git.snapshot import STAGED, Besides, LeftOut, Saver, Snapshot
+from activities.git.underway import save_state, underway_in
+from activities.git.worktree_folder import WorktreeFolder
+from activities.locks import try_exclusive
+from agents import session_folder
+from models import names
+from models.checkpoints import Checkpoint, CheckpointOrder, StayedHere
+from models.errors import GtError
+from models.town import TownPaths
+from services.whole_files import write_whole
+
+log = logging.getLogger(__name__)
+
+TICK_S: Final = 2.0
+"""How often it is looked whether a save is due: a few `stat` calls a worktree."""
+RETRY_S: Final = 60.0
+"""A save that the remote has not got is tried again after this, or after the interval where that is shorter."""
+REMEMBERED: Final = 20_000
+"""blobs whose verdict is kept"""
+_INDEX: Final = "checkpoint.index"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One attempt's worktree, and where its saves are noted."""
+
+    folder: WorktreeFolder
+    session: Path
+    polecat: str
+    bead: str
+    attempt: int
+    target: str
+
+    @property
+    def note(self) -> Path:
+        return self.session / session_folder.CHECKPOINT
+
+    @property
+    def ref(self) -> str:
+        return names.wip_ref(self.bead, self.attempt)
+
+
+class CheckpointSaver:
+    """Saves the work that stands in this host's worktrees. Blocking."""
+
+    def __init__(self, paths: TownPaths, host: str) -> None:
+        self._paths = paths
+        self._host = host
+        self._judged: dict[str, str] = {}
+        """blobs that were searched for secrets, and what they hold"""
+
+    def due(self, order: CheckpointOrder, now: float) -> list[str]:
+        """Polecats of the rig whose work was last looked at an interval ago. `now` is Unix time."""
+        return [polecat for polecat in self._polecats(order.rig.name) if self._is_due(order, polecat, now)]
+
+    def save(self, order: CheckpointOrder, polecat: str) -> Checkpoint | None:
+        """Save what stands in the polecat's worktree, where it differs from what is saved already.
+
+        Returns:
+            What is saved now; None where there is no unfinished work, or somebody changes the worktree just now.
+
+        Raises:
+            GtError: REMOTE_UNREACHABLE, REMOTE_REFUSED (the save is on this host), DISK_FULL, GIT_FAILED.
+        """
+        lock = try_exclusive(self._paths.worktree_lock(order.rig.name, polecat))
+        if lock is None:
+            return None
+        try:
+            place = self._place(order.rig.name, polecat)
+            return self._save(order, place) if place is not None else None
+        finally:
+            os.close(lock)
+
+    # --- where ----------------------------------------------------------------------------------
+
+    def _polecats(self, rig: str) -> Iterator[str]:
+        for path in sorted((self._paths.rig(rig) / "polecats").glob("*")):
+            with contextlib.suppress(GtError):
+                yield names.valid_polecat(path.name)
+
+    def _is_due(self, order: CheckpointOrder, polecat: str, now: float) -> bool:
+        try:
+            place = self._place(order.rig.name, polecat)
+        except Exception:
+            # What the agent did there nobody thought of. The save will fail of it too, which is told and tried again.
+            return True
+        return place is not None and _age_s(place, now) >= order.interval_s
+
+    def _place(self, rig: str, polecat: str) -> _Place | None:
+        folder = WorktreeFolder(self._paths.clone(rig), self._paths.worktree(rig, polecat))
+        note = folder.note
+        if note is None or note.releasing or not note.attempt:
+            return None
+        session = self._paths.session(rig, polecat, note.bead, note.attempt)
+        # os.path, because it answers False where an agent has locked its folder: that stops its own saves alone.
+        known = os.path.exists(session / session_folder.SESSION)
+        if not known or session_folder.newest_attempt(session) != note.attempt:
+            return None
+        return _Place(folder, session, polecat, note.bead, note.attempt, note.target)
+
+    # --- saving ---------------------------------------------------------------------------------
+
+    def _save(self, order: CheckpointOrder, place: _Place) -> Checkpoint | None:
+        known = _read(place.note)
+        saver = Saver(place.folder.repo(), _INDEX, order.max_bytes, self._judged)
+        fingerprint = _fingerprint(saver, place)
+        if fingerprint is not None and fingerprint == known.fingerprint:
+            # The note's time tells when the work was last looked at.
+            os.utime(place.note)
+        else:
+            known = self._commit(order, place, saver, known, fingerprint)
+            _write(place.note, known)
+            self._forget_some()
+        if not known.sha:
+            return None
+        if order.remote and not known.pushed:
+            self._push(order, place, known.sha)
+            crash_point("checkpoint.pushed")
+            known = known.model_copy(update={"pushed": True})
+            _write(place.note, known)
+        return known
+
+    def _forget_some(self) -> None:
+        for blob in list(self._judged)[:-REMEMBERED]:
+            del self._judged[blob]
+
+    def _commit(
+        self, order: CheckpointOrder, place: _Place, saver: Saver, before: Checkpoint, fingerprint: str | None
+    ) -> Checkpoint:
+        """Make the save and keep it under its ref on this host."""
+        clone = GitRepo(place.folder.clone)
+        head = place.folder.repo().resolve("HEAD") or ""
+        parent, kept_back = self._parent(saver, clone, place, head, before)
+        snapshot = saver.take(parent)
+        underway = underway_in(place.folder)
+        besides, left_out = self._besides(order, place, saver, snapshot, whole=parent == head)
+        besides += save_state(place.folder) if underway is not None else []
+        left_out = [*kept_back, *left_out, *snapshot.left_out, *named_ignored(place.folder)]
+        here = clone.resolve(place.ref)
+        stayed = tuple(StayedHere(what=shown(one.path), why=one.why) for one in left_out)
+        told = Checkpoint(fingerprint=fingerprint, parent=parent, stayed_here=stayed)
+        if here is None and not snapshot.changed and not besides and self._is_elsewhere(clone, place, parent):
+            return told
+        parents = [*([parent] if parent else []), *(one.sha for one in besides)]
+        content = " ".join([*parents, snapshot.tree])
+        if here is None or self._content(clone, here) != content:
+            message = save_message(
+                f"Work in progress of {place.bead}, attempt {place.attempt}", place.bead, place.attempt,
+                f"{order.rig.name}/{place.polecat} on {self._host}", bool(parent), besides, left_out, underway,
+            )  # fmt: skip
+            options = [part for one in parents for part in ("-p", one)]
+            here = clone.run("commit-tree", *options, "-F", "-", snapshot.tree, stdin=message).word
+            clone.run("update-ref", place.ref, here)
+            crash_point("checkpoint.committed")
+        same = here == before.sha
+        return told.model_copy(update={"content": content, "sha": here, "pushed": same and before.pushed})
+
+    def _parent(
+        self, saver: Saver, clone: GitRepo, place: _Place, head: str, before: Checkpoint
+    ) -> tuple[str, list[LeftOut]]:
+        """HEAD, or, where its commits bring along what must stay here, the last commit that others have."""
+        target = clone.resolve(f"refs/remotes/origin/{place.target}")
+        known = [one for one in (target, clone.resolve(before.parent) if before.parent else None) if one]
+        kept_back = saver.kept_back(head, known) if head else []
+        if not kept_back:
+            return head, []
+        base = clone.attempt("merge-base", target, head).word if target else ""
+        return base, [LeftOut("commits since " + base[:12], f"one of them has {kept_back[0].path}")]
+
+    def _besides(
+        self, order: CheckpointOrder, place: _Place, saver: Saver, snapshot: Snapshot, *, whole: bool
+    ) -> tuple[list[Besides], list[LeftOut]]:
+        """What is no file: staged states, repositories within, stashes. `whole`: commits may leave the host."""
+        besides = [Besides(STAGED, snapshot.staged)] if snapshot.staged else []
+        within = InnerRepositories(GitRepo(place.folder.clone), place.folder.path, order.max_bytes, self._judged)
+        inner, left_out = within.save(snapshot.inner)
+        ends = loose_ends(place.folder, names.job_branch(place.bead)) if whole else []
+        known = [snapshot.head] if snapshot.head else []
+        for end in ends:
+            kept_back = saver.kept_back(end.sha, known)
+            if kept_back:
+                left_out += [LeftOut(end.what, f"it has {kept_back[0].path}")]
+            elif not any(place.folder.repo().is_ancestor(end.sha, one) for one in known):
+                besides.append(end)
+        return [*besides, *inner], left_out
+
+    def _is_elsewhere(self, clone: GitRepo, place: _Place, parent: str) -> bool:
+        """What is checked out is on the remote already: nothing was committed, or the work was taken."""
+        taken = (session_folder.read_json(place.session / session_folder.TAKEN_HEAD) or {}).get("head_sha")
+        return parent in {"", taken} or clone.is_ancestor(parent, f"refs/remotes/origin/{place.target}")
+
+    def _content(self, clone: GitRepo, sha: str) -> str:
+        return clone.run("log", "-1", "--format=%P %T", sha, "--").word
+
+    def _push(self, order: CheckpointOrder, place: _Place, sha: str) -> None:
+        """Over whatever this attempt saved before, and over nothing else."""
+        clone = GitRepo(place.folder.clone)
+        there = ls_remote(order.rig.url, [place.ref]).get(place.ref, "")
+        if there == sha:
+            return
+        answer = clone.push(order.rig.url, [f"{sha}:{place.ref}"], {place.ref: there})
+        if answer.exit_code != 0 and ls_remote(order.rig.url, [place.ref]).get(place.ref) != sha:
+            raise push_failure(answer, f"saving work in progress of {place.bead}")
+
+
+class Checkpointer:
+    """Saves what is due, one worktree after the other, in a thread of its own that ends with the process.
+
+    Args:
+        clock: Unix time.
+    """
+
+    def __init__(
+        self, saver: CheckpointSaver, *, tick_s: float = TICK_S, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._saver = saver
+        self._tick_s = tick_s
+        self._clock = clock
+        self._orders: dict[str, CheckpointOrder] = {}
+        self._again_at: dict[tuple[str, str], float] = {}
+        """(rig, polecat) of saves that failed, and when they are tried again"""
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def follow(self, order: CheckpointOrder) -> None:
+        """Save the rig's work this way from now on. Returns at once."""
+        self._orders[order.rig.name] = order
+        with self._starting:
+            if self._thread is None or not self._thread.is_alive():
+                # A daemon: a push that hangs must not hold up a worker that shall end; it may be killed anywhere.
+                self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            for order in list(self._orders.values()):
+                try:
+                    self.save_due(order)
+                except Exception:
+                    log.exception("work in progress of %s", order.rig.name)
+            time.sleep(self._tick_s)
+
+    def save_due(self, order: CheckpointOrder) -> None:
+        """Save each worktree of the rig that is due. What fails is logged and tried again."""
+        now, rig = self._clock(), order.rig.name
+        failed = {polecat: at for (name, polecat), at in self._again_at.items() if name == rig}
+        due = {polecat for polecat in self._saver.due(order, now) if polecat not in failed}
+        for polecat in sorted(due | {polecat for polecat, at in failed.items() if at <= now}):
+            try:
+                self._saver.save(order, polecat)
+            except GtError as error:
+                log.warning("work in progress of %s/%s: %s", rig, polecat, error.message)
+            except Exception:
+                # A worktree in a state that nobody thought of must not end the saving of all others.
+                log.exception("work in progress of %s/%s", rig, polecat)
+            else:
+                self._again_at.pop((rig, polecat), None)
+                continue
+            self._again_at[rig, polecat] = now + min(RETRY_S, order.interval_s)
+
+
+def _fingerprint(saver: Saver, place: _Place) -> str | None:
+    """Of the worktree, and of the stashes, which are the clone's."""
+    files = saver.fingerprint()
+    if files is None:
+        return None
+    stashes = place.folder.clone / "logs" / "refs" / "stash"
+    return f"{files}.{stashes.stat().st_mtime_ns if stashes.exists() else 0}"
+
+
+def _read(note: Path) -> Checkpoint:
+    """The agent may have written there: what cannot be understood counts as nothing."""
+    try:
+        return Checkpoint.model_validate(session_folder.read_json(note) or {})
+    except ValidationError:
+        return Checkpoint()
+
+
+def _write(note: Path, checkpoint: Checkpoint) -> None:
+    write_whole(note, checkpoint.model_dump_json(indent=1) + "\n")
+
+
+def _age_s(place: _Place, now: float) -> float:
+    """Since the work was last looked at, or the attempt was begun. A clock that was set back accuses: due."""
+    for path in (place.note, place.session / session_folder.SESSION):
+        with contextlib.suppress(OSError):
+            age = now - path.stat().st_mtime
+            return age if age >= 0 else float("inf")
+    return float("inf")

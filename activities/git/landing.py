@@ -1,0 +1,235 @@
+"""Building a chain of landing commits and moving the target to it: compare-and-swap on the remote.
+
+Both work in a bare clone of their own that agents never see. The same inputs give the same
+commits, so a repeated build is the same build; landing looks, pushes with the expected old value
+and looks again, so a repeated landing finds what the first one did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from temporalio import activity
+
+from activities.crash_points import crash_point
+from activities.git.chain import ChainBuilder
+from activities.git.changes import last_landing
+from activities.git.clones import land_clone
+from activities.git.command import Answer, GitRepo, ls_remote, push_failure, remote_failure
+from activities.git.merge_styles import Hand
+from activities.git.stale_locks import clear_stale_locks
+from activities.locks import exclusive
+from models import names
+from models.errors import ErrorCode, GtError
+from models.merging import BuildChain, Chain, FindLanded, LandChain, Landed, LandOutcome, LandResult
+from models.records import Rig
+from models.town import TownPaths
+
+_ABSENT: Final = "not our ref"
+"""what a remote says of an object that it does not have"""
+_RACES: Final = ("stale info", "cannot lock ref", "failed to update ref", "fetch first", "non-fast-forward")
+"""what a rejection says when somebody else moved the ref first"""
+
+
+class LandingActivities:
+    """git's part of a merge, on the host that the Refinery works on."""
+
+    def __init__(self, paths: TownPaths) -> None:
+        self._paths = paths
+
+    @activity.defn
+    def build_chain(self, request: BuildChain) -> Chain:
+        """Put one commit per change on top of the target's tip, without a checkout.
+
+        CONFLICT, EMPTY and WAITS are judged on top of the links before: they hold only if those links land.
+
+        Raises:
+            GtError: REMOTE_UNREACHABLE, NO_SUCH_BRANCH (the target), DISK_FULL, GIT_FAILED.
+        """
+        rig, changes = request.rig, request.changes
+        target_ref = _branch_ref(request.target)
+        repo = land_clone(self._paths, rig)
+        on_remote = ls_remote(rig.url, [target_ref, *(_branch_ref(change.branch) for change in changes)])
+        base = request.base_sha or on_remote.get(target_ref)
+        if base is None:
+            raise GtError(ErrorCode.NO_SUCH_BRANCH, f"the remote of {rig.name} has no branch {request.target}")
+        alive = [change for change in changes if _branch_ref(change.branch) in on_remote]
+        fetched = self._fetch(repo, rig, request.target, base, [change.head_sha for change in alive])
+        crash_point("chain.fetched")
+        hand = Hand(repo, request.style, request.signing_key)
+        builder = ChainBuilder(repo, base, request.needs, hand, sorted(fetched))
+        for change in changes:
+            builder.add(change, here=change in alive and change.head_sha in fetched)
+        crash_point("chain.built")
+        return Chain(base_sha=base, links=tuple(builder.links), dropped=tuple(builder.dropped))
+
+    @activity.defn
+    def land_chain(self, request: LandChain) -> LandResult:
+        """Move the target on the remote from `base_sha` to the last link, once; then delete the landed branches.
+
+        Returns:
+            LANDED, now or since an earlier try; MOVED; or REFUSED with the remote's words.
+
+        Raises:
+            GtError: NOT_FOUND where this host lacks the chain; REMOTE_UNREACHABLE, DISK_FULL, NO_SUCH_BRANCH,
+                GIT_FAILED.
+        """
+        if not request.links:
+            raise GtError(ErrorCode.INVALID_VALUE, "a chain without links cannot land")
+        repo = land_clone(self._paths, request.rig)
+        refs = _look(request)
+        result = self._standing(repo, request, refs)
+        if result is None:
+            if repo.resolve(request.links[-1].sha) is None:
+                raise GtError(ErrorCode.NOT_FOUND, "this host has no such chain: it has to be built again")
+            fence = self._fence(repo, request, refs.get(names.EPOCH_REF))
+            if isinstance(fence, LandResult):
+                return fence
+            crash_point("land.before_push")
+            answer = _push(repo, request, fence)
+            crash_point("land.pushed")
+            refs = _look(request)
+            result = self._standing(repo, request, refs) or _rejection(request, answer)
+        if result.outcome is LandOutcome.LANDED:
+            crash_point("land.verified")
+            _delete_branches(repo, request, refs)
+            crash_point("land.branches_deleted")
+        return result
+
+    @activity.defn
+    def find_landed(self, request: FindLanded) -> Landed:
+        """Look in the target's history on the remote for a landing of the bead, by the town's own trailers.
+
+        Raises:
+            GtError: REMOTE_UNREACHABLE, NO_SUCH_BRANCH (the target), DISK_FULL, GIT_FAILED.
+        """
+        rig, target_ref = request.rig, _branch_ref(request.rig.branch)
+        repo = land_clone(self._paths, rig)
+        there = ls_remote(rig.url, [target_ref]).get(target_ref)
+        if there is None:
+            raise GtError(ErrorCode.NO_SUCH_BRANCH, f"the remote of {rig.name} has no branch {rig.branch}")
+        if repo.resolve(there) is None:
+            with self._fetching(rig, rig.branch):
+                repo.fetch(rig.url, [_tracking(there, rig.branch)])
+        return Landed(sha=last_landing(repo, names.valid_bead(request.bead), there, request.known))
+
+    def _fetch(self, repo: GitRepo, rig: Rig, target: str, base: str, heads: Iterable[str]) -> set[str]:
+        """Fetch the target's tip and submitted heads by name, whatever their branches hold by now.
+
+        Returns:
+            Those of `heads` that the remote has.
+        """
+        wanted = list(dict.fromkeys(heads))
+        with self._fetching(rig, target):
+            answer = repo.try_fetch(rig.url, [_tracking(base, target), *wanted])
+            if answer.exit_code == 0:
+                return set(wanted)
+            if _ABSENT not in answer.stderr:
+                raise remote_failure(answer, "fetching")
+            # One absent head fails a fetch as a whole.
+            repo.fetch(rig.url, [_tracking(base, target)])
+            found = set()
+            for head in wanted:
+                answer = repo.try_fetch(rig.url, [head])
+                if answer.exit_code == 0:
+                    found.add(head)
+                elif _ABSENT not in answer.stderr:
+                    raise remote_failure(answer, "fetching")
+            return found
+
+    def _standing(self, repo: GitRepo, request: LandChain, refs: Mapping[str, str]) -> LandResult | None:
+        """What the target's place on the remote means for the chain; None where it still stands on the base."""
+        tip = request.links[-1].sha
+        there = refs.get(_branch_ref(request.target))
+        if there is None:
+            raise GtError(ErrorCode.NO_SUCH_BRANCH, f"the remote has no branch {request.target}")
+        if there == request.base_sha:
+            return None
+        if there != tip:
+            with self._fetching(request.rig, request.target):
+                repo.fetch(request.rig.url, [_tracking(there, request.target)])
+        if there == tip or repo.is_ancestor(tip, there):
+            return LandResult(outcome=LandOutcome.LANDED, target_sha=there)
+        return LandResult(outcome=LandOutcome.MOVED, target_sha=there, detail=f"{request.target} moved to {there}")
+
+    def _fence(self, repo: GitRepo, request: LandChain, on_remote: str | None) -> str | LandResult:
+        """The town's epoch on the remote ("" where there is none), or REFUSED when another town has raised it.
+
+        The first epoch seen is this town's own and is kept in the clone. A check before the push is
+        enough: whoever raises the epoch later than that comes after this landing, and before it has
+        landed anything the lease on the target still holds.
+        """
+        if on_remote is None:
+            return ""
+        known = repo.attempt("rev-parse", "--verify", "--quiet", names.EPOCH_REF)
+        if known.exit_code != 0:
+            with self._fetching(request.rig, request.target):
+                repo.fetch(request.rig.url, [f"{on_remote}:{names.EPOCH_REF}"])
+        elif known.word != on_remote:
+            return LandResult(
+                outcome=LandOutcome.REFUSED,
+                target_sha=request.base_sha,
+                detail=f"another town has taken over: {names.EPOCH_REF} on the remote was raised to {on_remote}",
+            )
+        return on_remote
+
+    @contextlib.contextmanager
+    def _fetching(self, rig: Rig, target: str) -> Iterator[None]:
+        """Write refs of the clone alone, and without the locks of a fetch that was killed."""
+        clone = self._paths.land_clone(rig.name)
+        refs = (_tracked(target), names.EPOCH_REF, "packed-refs", "shallow")
+        with exclusive(self._paths.rig(rig.name) / "land.lock"):
+            clear_stale_locks([clone / f"{name}.lock" for name in refs], [clone])
+            yield
+
+
+def _branch_ref(branch: str) -> str:
+    return f"refs/heads/{names.valid_branch(branch)}"
+
+
+def _tracking(sha: str, target: str) -> str:
+    return f"+{sha}:{_tracked(target)}"
+
+
+def _tracked(target: str) -> str:
+    """Where the clone keeps a target: without folders, so that none that is gone is in another one's way."""
+    return f"refs/gastown/target/{names.valid_branch(target).replace('/', '%')}"
+
+
+def _look(request: LandChain) -> dict[str, str]:
+    """The refs on the remote that a landing depends on: target, epoch, the landed beads' branches."""
+    branches = (_branch_ref(names.job_branch(link.bead)) for link in request.links)
+    return ls_remote(request.rig.url, [_branch_ref(request.target), names.EPOCH_REF, *branches])
+
+
+def _push(repo: GitRepo, request: LandChain, epoch: str) -> Answer:
+    """Push the last link, which descends from the base by construction, as a compare-and-swap."""
+    target_ref = _branch_ref(request.target)
+    refspecs, leases = [f"{request.links[-1].sha}:{target_ref}"], {target_ref: request.base_sha}
+    if epoch:
+        refspecs.append(f"{epoch}:{names.EPOCH_REF}")
+        leases[names.EPOCH_REF] = epoch
+    return repo.push(request.rig.url, refspecs, leases, atomic=bool(epoch))
+
+
+def _rejection(request: LandChain, answer: Answer) -> LandResult:
+    """What a push means that left the target on the base: refused by a rule, or (raised) worth another try."""
+    words = "\n".join(line for line in answer.text.splitlines() if line.startswith("!"))
+    error = push_failure(answer, f"landing on {request.target}")
+    lost_race = answer.exit_code == 0 or any(sign in words for sign in _RACES)
+    if error.code is not ErrorCode.REMOTE_REFUSED or lost_race:
+        raise error
+    return LandResult(outcome=LandOutcome.REFUSED, target_sha=request.base_sha, detail=error.message)
+
+
+def _delete_branches(repo: GitRepo, request: LandChain, refs: Mapping[str, str]) -> None:
+    """Delete the landed beads' branches that still stand at what has landed; failing at it undoes no landing."""
+    leases = {
+        ref: link.head_sha
+        for link in request.links
+        if refs.get(ref := _branch_ref(names.job_branch(link.bead))) == link.head_sha
+    }
+    if leases:
+        repo.push(request.rig.url, [f":{ref}" for ref in leases], leases)

@@ -1,0 +1,174 @@
+"""Landing commits in three styles: merged trees and commits, without a checkout and with nothing left to chance.
+
+The same inputs give the same object names: dates are the author's, identities and messages follow
+from the change, and a signature is one of an SSH key whose signatures carry no time. git 2.39 has
+no `merge-tree --merge-base`; where a commit is to be put on another base, a stand-in for the tip
+with the commit's own parent makes that parent the merge base.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from activities.git.changes import ChangeFacts, CommitFacts, Submitted
+from activities.git.command import IDENTITY, GitRepo, failure
+from models import names
+from models.git_errors import plain_words
+from models.records import MergeRequest
+from models.settings import MergeStyle
+from policies.merge_message import claims, kept_message, landing_message
+
+_IDENT_CRUD: Final = re.compile(r"[<>\x00-\x1f\x7f]")
+_MAX_FILES: Final = 100
+"""A conflict names at most this many files: what a message carries stays small."""
+_FIXED_DATE: Final = "@0 +0000"
+"""of commits that never leave the clone"""
+
+
+class Commit(NamedTuple):
+    sha: str
+    tree: str
+
+
+class Conflict(NamedTuple):
+    """The change does not apply."""
+
+    files: tuple[str, ...] = ()
+    detail: str = ""
+
+
+class Hand:
+    """Makes landing commits.
+
+    Args:
+        signing_key: path of an SSH private key; "" signs nothing.
+    """
+
+    def __init__(self, repo: GitRepo, style: MergeStyle, signing_key: str) -> None:
+        self._repo = repo
+        self._style = style
+        self._signing = ("-c", "gpg.format=ssh", "-c", f"user.signingKey={signing_key}") if signing_key else ()
+
+    def land(self, change: MergeRequest, submitted: Submitted, tip: Commit) -> Commit | Conflict:
+        """Put `change` on `tip`; a commit with the tip's tree means that there is nothing to land.
+
+        A change with merges in it is squashed where commits are kept one by one, since a merge cannot
+        be moved; so is one whose own messages claim what only the town may say, where they would land
+        as they are. An integration branch is merged in every style, so that each of its landings stays
+        the commit that it is; what was added to it claims nothing either.
+
+        Args:
+            submitted: the batch that the change is of.
+
+        Raises:
+            GtError: what models.git_errors.classify finds; a conflict is an answer, not an error.
+        """
+        merged = self._merge_tree(tip.sha, change.head_sha)
+        if isinstance(merged, Conflict) or merged == tip.tree:
+            return merged if isinstance(merged, Conflict) else tip
+        facts = submitted.change(change.head_sha)
+        if change.whole and self._adds_no_claim(change.whole, change.head_sha, submitted):
+            return self._merge_commit(change, facts, merged, tip)
+        if self._style is MergeStyle.SQUASH:
+            return self._squash(change, facts, merged, tip)
+        commits = submitted.commits(change.head_sha)
+        if self._style is MergeStyle.REBASE and all(len(commit.parents) == 1 for commit in commits):
+            return self._rebase(change, commits, tip)
+        if self._style is MergeStyle.MERGE and not any(claims(commit.message) for commit in commits):
+            return self._merge_commit(change, facts, merged, tip)
+        return self._squash(change, facts, merged, tip)
+
+    def _adds_no_claim(self, whole: str, head_sha: str, submitted: Submitted) -> bool:
+        """The head holds the integration branch as it was, and nothing added to it claims to be a landing."""
+        if not self._repo.is_ancestor(whole, head_sha):
+            return False
+        added = set(self._repo.run("rev-list", f"{whole}..{head_sha}", "--").text.split())
+        return not any(commit.sha in added and claims(commit.message) for commit in submitted.commits(head_sha))
+
+    def _squash(self, change: MergeRequest, facts: ChangeFacts, tree: str, tip: Commit) -> Commit:
+        polecat = names.polecat_address(change.rig, change.polecat)
+        message = landing_message(change.title, facts.messages, change.bead, polecat, change.head_sha, facts.co_authors)
+        return self._commit(change, facts, message, tree, tip.sha)
+
+    def _merge_commit(self, change: MergeRequest, facts: ChangeFacts, tree: str, tip: Commit) -> Commit:
+        polecat = names.polecat_address(change.rig, change.polecat)
+        message = landing_message(f"Merge {change.bead}: {change.title}", (), change.bead, polecat, change.head_sha)
+        return self._commit(change, facts, message, tree, tip.sha, change.head_sha)
+
+    def _rebase(self, change: MergeRequest, commits: tuple[CommitFacts, ...], tip: Commit) -> Commit | Conflict:
+        """Put the commits on the tip one by one; the last that changes something closes the change."""
+        replayed: list[tuple[CommitFacts, str]] = []
+        tree = tip.tree
+        for commit in commits:
+            merged = self._merge_tree(self._stand_in(tree, commit.parents[0]), commit.sha)
+            if isinstance(merged, Conflict):
+                return merged
+            if merged != tree:
+                tree = merged
+                replayed.append((commit, tree))
+        made = tip
+        for place, (commit, tree) in enumerate(replayed, start=1):
+            message = kept_message(commit.message, change.bead)
+            if place == len(replayed):
+                polecat = names.polecat_address(change.rig, change.polecat)
+                message = landing_message("", (commit.message,), change.bead, polecat, change.head_sha)
+            made = self._commit(change, commit, message, tree, made.sha)
+        return made
+
+    def _stand_in(self, tree: str, parent: str) -> str:
+        """A commit of `tree` whose parent is `parent`: merging with it takes `parent` as the merge base."""
+        dates = {"GIT_AUTHOR_DATE": _FIXED_DATE, "GIT_COMMITTER_DATE": _FIXED_DATE}
+        return self._repo.run("commit-tree", "-p", parent, "-m", "stand-in", tree, environment=dates).word
+
+    def _commit(
+        self, change: MergeRequest, author: ChangeFacts | CommitFacts, message: str, tree: str, *parents: str
+    ) -> Commit:
+        """Commit `tree` in the author's name; the same inputs give the same object name."""
+        identity = {
+            "GIT_AUTHOR_NAME": _ident(author.author_name) or change.polecat,
+            "GIT_AUTHOR_EMAIL": _ident(author.author_email) or f"{change.polecat}@{change.rig}.gastown.invalid",
+            "GIT_AUTHOR_DATE": f"@{author.author_date}",
+            "GIT_COMMITTER_NAME": IDENTITY[0],
+            "GIT_COMMITTER_EMAIL": IDENTITY[1],
+            "GIT_COMMITTER_DATE": f"@{author.author_date}",
+        }
+        onto = (word for parent in parents for word in ("-p", parent))
+        sign = ("-S",) if self._signing else ()
+        answer = self._repo.run(
+            *self._signing, "commit-tree", *sign, *onto, "-F", "-", tree,
+            stdin=message.encode("utf-8", "replace"), environment=identity, doing="committing",
+        )  # fmt: skip
+        return Commit(answer.word, tree)
+
+    def _merge_tree(self, onto: str, head_sha: str) -> str | Conflict:
+        """The tree of both, by their real merge base."""
+        answer = self._repo.attempt("merge-tree", "--write-tree", "-z", "--name-only", "--messages", onto, head_sha)
+        if answer.exit_code == 128 and "unrelated histories" in answer.stderr:
+            return Conflict(detail="the branch has no commit in common with the target")
+        if answer.exit_code not in {0, 1}:
+            raise failure(answer, "merging")
+        # <tree> NUL (<file> NUL)* NUL (<count> NUL (<path> NUL)* <kind> NUL <message> NUL)*
+        names_part, _, messages = answer.text.partition("\0\0")
+        tree, *files = names_part.split("\0")
+        if answer.exit_code == 0:
+            return tree.rstrip("\0")
+        return Conflict(tuple(dict.fromkeys(files))[:_MAX_FILES], plain_words(_conflicts(messages)))
+
+
+def _conflicts(messages: str) -> str:
+    """git's sentences about conflicts, a line each."""
+    fields = messages.split("\0")
+    said = []
+    position = 0
+    while position < len(fields) and fields[position].isdigit():
+        position += 1 + int(fields[position])
+        if fields[position].startswith("CONFLICT"):
+            said.append(fields[position + 1].strip())
+        position += 2
+    return "\n".join(said)
+
+
+def _ident(value: str) -> str:
+    """`value` as git would clean it: git dies on a name of which nothing is left."""
+    return _IDENT_CRUD.sub("", value).strip(" .,:;\\\"'")

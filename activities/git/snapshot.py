@@ -1,0 +1,366 @@
+"""What stands in a worktree, as git objects. With an index of our own, so that the agent's stays as it is."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from activities.git.assume_unchanged import look_at, overlooked
+from activities.git.command import Answer, GitRepo
+from activities.git.status import STATUS, Entry, entries_of
+from policies.secret_scan import SEARCHED_BYTES, secret_in, secret_in_name
+
+UNDATED: Final = {"GIT_AUTHOR_DATE": "@0 +0000", "GIT_COMMITTER_DATE": "@0 +0000"}
+"""The same content gives the same commit, whenever it is saved."""
+
+STAGED: Final = "staged"
+"""what a commit with the state of the index is called"""
+_GITLINK: Final = "160000"
+_FOLDER: Final = b"040000 "
+_READ_AT_ONCE: Final = 16_000_000
+"""bytes of file contents in memory"""
+
+
+class LeftOut(NamedTuple):
+    """A file that stays on this host."""
+
+    path: str
+    why: str
+
+
+class Refused(NamedTuple):
+    """A file that the index has and that stays on this host."""
+
+    path: str
+    blob: str
+
+
+class Besides(NamedTuple):
+    """A commit that is saved along with the files."""
+
+    what: str
+    """`staged`, `repository <path>`, …"""
+    sha: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The files of a worktree, ignored ones left out."""
+
+    head: str
+    """the commit that is checked out; "" before the first one"""
+    tree: str
+    """all files that may leave the host"""
+    changed: bool
+    """`tree` is another than that of what was compared with"""
+    staged: str | None
+    """a commit with what the agent has staged"""
+    inner: tuple[bytes, ...]
+    """folders with a repository of their own, new or with changes in it"""
+    left_out: tuple[LeftOut, ...]
+    staged_apart: tuple[Refused, ...]
+    """staged, refused, and otherwise than the file stands"""
+
+
+class _Changed(NamedTuple):
+    """One difference between two trees."""
+
+    old_mode: str
+    mode: str
+    old_blob: str
+    blob: str
+    path: bytes
+
+
+class Saver:
+    """Takes snapshots of one worktree.
+
+    Args:
+        repo: git on its files.
+        index_name: of the index that is used, in git's directory for the worktree; nobody else uses it meanwhile.
+        max_bytes: larger files are left out; None: none is too large.
+        judged: blobs that were searched for secrets, and what they hold; goes on from call to call.
+    """
+
+    def __init__(
+        self, repo: GitRepo, index_name: str, max_bytes: int | None, judged: MutableMapping[str, str] | None = None
+    ) -> None:
+        self._repo = repo
+        self._index = repo.git_dir / index_name
+        self._given = {"GIT_INDEX_FILE": str(self._index)}
+        self._max_bytes = max_bytes
+        self._judged = {} if judged is None else judged
+
+    def take(self, parent: str | None = None) -> Snapshot:
+        """The files as they stand.
+
+        Args:
+            parent: the commit whose content may leave the host as it is; HEAD by default, "" for none.
+
+        Raises:
+            GtError: DISK_FULL, GIT_FAILED.
+        """
+        repo = self._repo
+        head = repo.resolve("HEAD") or ""
+        base = self._tree_of(head if parent is None else parent)
+        try:
+            entries = self._begin(head)
+            staged, apart = self._staged(base) if any(one.staged for one in entries) else (None, [])
+            entries = self._uncovered(entries)
+            left_out = self._add([one for one in entries if not one.is_repository])
+            self._settle([one.path for one in entries if one.unmerged], left_out, head)
+            whole = self._write_tree()
+            refused = self._refused(base, whole)
+            tree = self._without(refused)
+        finally:
+            self._forget_index()
+        return Snapshot(
+            head=head,
+            tree=tree,
+            changed=tree != base,
+            staged=staged,
+            inner=tuple(one.path.rstrip(b"/") for one in entries if one.is_repository or one.is_submodule),
+            left_out=(*left_out, *(LeftOut(os.fsdecode(one.path), why) for one, why in refused)),
+            staged_apart=tuple(one for one in apart if one not in {_refused(change) for change, _ in refused}),
+        )
+
+    def fingerprint(self) -> str | None:
+        """Differs whenever the files, the index or HEAD may; None where only a snapshot can tell. Cheap.
+
+        Raises:
+            GtError: GIT_FAILED.
+        """
+        head = self._repo.resolve("HEAD") or ""
+        answer = self._repo.attempt(*STATUS)
+        if answer.exit_code != 0:
+            return None
+        seen = hashlib.sha256(head.encode() + answer.stdout)
+        paths = self._overlooked()
+        for entry in entries_of(answer.stdout):
+            if entry.is_repository or entry.is_submodule or self._covers(entry):
+                return None
+            paths.append(entry.path)
+        for path in paths:
+            with contextlib.suppress(OSError):
+                facts = self._place(path).lstat()
+                seen.update(f"{facts.st_ino} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}\n".encode())
+        return seen.hexdigest()
+
+    def kept_back(self, commit: str, known: Sequence[str]) -> list[LeftOut]:
+        """Files that `commit` and its history bring along, as far as `known` commits have not, that must stay here."""
+        without = [f"^{one}" for one in known]
+        options = ("log", "--format=", "--raw", "-z", "--no-abbrev", "--no-renames", "-m", "--root")
+        listed = self._repo.run(*options, commit, *without, "--").stdout
+        refused = self._unfit_for_remotes(list(_changes(listed)))
+        return [LeftOut(os.fsdecode(one.path), why) for one, why in refused]
+
+    # --- the index ------------------------------------------------------------------------------
+
+    def _begin(self, head: str) -> list[Entry]:
+        """Copy the agent's index, which knows which files are unchanged, and list what differs from HEAD."""
+        self._forget_index()
+        if (self._repo.git_dir / "index").exists():
+            # With its time: by that git knows which files may have changed since it was written.
+            shutil.copy2(self._repo.git_dir / "index", self._index)
+            look_at(self._repo, self._overlooked(self._given), self._given)
+        answer = self._repo.attempt(*STATUS, environment=self._given)
+        if answer.exit_code != 0:
+            # The agent's index is damaged.
+            self._index.unlink(missing_ok=True)
+            if head:
+                self._git("read-tree", head)
+            answer = self._git(*STATUS)
+        return list(entries_of(answer.stdout))
+
+    def _uncovered(self, entries: list[Entry]) -> list[Entry]:
+        """The same, and what is in folders that git passes over, because the index has a file in their place."""
+        covers = [one.path for one in entries if not one.is_repository and not one.is_submodule and self._covers(one)]
+        if not covers:
+            return entries
+        self._git("update-index", "--force-remove", "-z", "--stdin", stdin=b"\0".join(covers) + b"\0")
+        return list(entries_of(self._git(*STATUS).stdout))
+
+    def _covers(self, entry: Entry) -> bool:
+        place = self._place(entry.path)
+        is_folder = os.path.isdir(place) and not os.path.islink(place)
+        return is_folder and (entry.unmerged or os.path.lexists(place / ".git"))
+
+    def _overlooked(self, environment: Mapping[str, str] | None = None) -> list[bytes]:
+        """Those that are there: what a sparse checkout leaves out is not deleted."""
+        return [path for path in overlooked(self._repo, environment) if os.path.lexists(self._place(path))]
+
+    def _forget_index(self) -> None:
+        self._index.unlink(missing_ok=True)
+        self._index.with_name(f"{self._index.name}.lock").unlink(missing_ok=True)
+
+    def _git(self, *arguments: str, stdin: bytes | None = None) -> Answer:
+        return self._repo.run(*arguments, stdin=stdin, environment=self._given)
+
+    def _write_tree(self) -> str:
+        return self._git("write-tree").word
+
+    def _tree_of(self, commit: str) -> str:
+        if commit:
+            return self._git("rev-parse", "--verify", f"{commit}^{{tree}}").word
+        return self._git("hash-object", "-w", "-t", "tree", "--stdin", stdin=b"").word
+
+    def _staged(self, base: str) -> tuple[str | None, list[Refused]]:
+        """What the index holds now, as a commit, and what is not in that.
+
+        None while it holds unmerged files: those came out of commits.
+        """
+        answer = self._repo.attempt("write-tree", environment=self._given)
+        if answer.exit_code != 0:
+            return None, []
+        refused = self._refused(base, answer.word)
+        apart = [_refused(change) for change, _ in refused]
+        tree = self._without(refused)
+        if refused:
+            self._git("read-tree", "--reset", answer.word)
+        if tree == base:
+            return None, apart
+        return self._repo.run("commit-tree", "-m", "Staged", tree, environment=UNDATED).word, apart
+
+    # --- files ----------------------------------------------------------------------------------
+
+    def _add(self, entries: Sequence[Entry]) -> list[LeftOut]:
+        """Bring the index up to the files; those that are too large are not even read."""
+        left_out, paths = [], []
+        for entry in entries:
+            why = self._unfit(entry.path)
+            if why:
+                left_out.append(LeftOut(os.fsdecode(entry.path), why))
+            else:
+                paths.append(entry.path)
+        if paths and self._update(paths).exit_code != 0:
+            # One of them changes or goes while it is read: each for itself.
+            failed = [path for path in paths if self._update([path]).exit_code != 0]
+            left_out += [LeftOut(os.fsdecode(path), "it could not be read") for path in failed]
+        return left_out
+
+    def _settle(self, unmerged: Sequence[bytes], left_out: Sequence[LeftOut], head: str) -> None:
+        """Unmerged files that are left out stand as in HEAD, or not at all: the index makes no tree otherwise."""
+        names = {os.fsencode(one.path) for one in left_out}
+        paths = [path for path in unmerged if path in names]
+        if not paths:
+            return
+        rows = [b"0 %s\t%s\0" % (b"0" * (len(head) or 40), path) for path in paths]
+        command = ("ls-tree", "-z", head, "--", *map(os.fsdecode, paths))
+        before = self._git(*command).stdout if head else b""
+        files = [line for line in before.split(b"\0") if line and not line.startswith(_FOLDER)]
+        rows += [b"%s\0" % line for line in files]
+        self._git("update-index", "-z", "--index-info", stdin=b"".join(rows))
+
+    def _update(self, paths: Sequence[bytes]) -> Answer:
+        command = ("update-index", "--add", "--remove", "--replace", "-z", "--stdin")
+        return self._repo.attempt(*command, stdin=b"\0".join(paths) + b"\0", environment=self._given)
+
+    def _unfit(self, path: bytes) -> str:
+        place = self._place(path)
+        try:
+            facts = place.lstat()
+        except OSError:
+            return ""
+        if not stat.S_ISREG(facts.st_mode):
+            return ""
+        return self._too_large(facts.st_size) or ("" if os.access(place, os.R_OK) else "it may not be read")
+
+    def _place(self, path: bytes) -> Path:
+        assert self._repo.work_tree is not None
+        return self._repo.work_tree / os.fsdecode(path)
+
+    def _too_large(self, size: int) -> str:
+        if self._max_bytes is None or size <= self._max_bytes:
+            return ""
+        return f"{size} bytes, above the limit of {self._max_bytes}"
+
+    # --- what may leave the host ----------------------------------------------------------------
+
+    def _refused(self, base: str, tree: str) -> list[tuple[_Changed, str]]:
+        """Files of `tree`, other than in `base`, that must stay here, and why."""
+        return self._unfit_for_remotes(
+            list(_changes(self._git("diff-tree", "-r", "-z", "--no-renames", base, tree).stdout))
+        )
+
+    def _unfit_for_remotes(self, changes: Sequence[_Changed]) -> list[tuple[_Changed, str]]:
+        changed = [one for one in changes if one.mode not in {"000000", _GITLINK}]
+        sizes = self._sizes({one.blob for one in changed})
+        self._search({one.blob: one.path for one in changed if not self._too_large(sizes[one.blob])}, sizes)
+        refused = []
+        for one in changed:
+            why = self._too_large(sizes[one.blob]) or secret_in_name(os.fsdecode(one.path))
+            what = self._judged.get(one.blob, "")
+            if why or what:
+                refused.append((one, why or f"it seems to hold {what}"))
+        return refused
+
+    def _sizes(self, blobs: set[str]) -> dict[str, int]:
+        if not blobs:
+            return {}
+        asked = "".join(f"{blob}\n" for blob in sorted(blobs)).encode()
+        answer = self._git("cat-file", "--batch-check=%(objectname) %(objectsize)", stdin=asked).text
+        rows = [line.split(" ") for line in answer.splitlines()]
+        return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdecimal()}
+
+    def _search(self, paths: dict[str, bytes], sizes: dict[str, int]) -> None:
+        """Search these blobs for secrets, some at a time. Of one that memory should not hold, its file's beginning."""
+        some: list[str] = []
+        for blob, path in paths.items():
+            if blob in self._judged:
+                continue
+            if sizes[blob] > 2 * SEARCHED_BYTES:
+                self._judged[blob] = secret_in(_beginning(self._place(path)))
+                continue
+            if some and sum(sizes[one] for one in some) + sizes[blob] > _READ_AT_ONCE:
+                self._search_these(some)
+                some = []
+            some.append(blob)
+        if some:
+            self._search_these(some)
+
+    def _search_these(self, blobs: Sequence[str]) -> None:
+        contents = self._git("cat-file", "--batch", stdin="".join(f"{blob}\n" for blob in blobs).encode()).stdout
+        position = 0
+        for blob in blobs:
+            end = contents.index(b"\n", position)
+            size = int(contents[position:end].rsplit(b" ", 1)[1])
+            self._judged[blob] = secret_in(contents[end + 1 : end + 1 + size])
+            position = end + size + 2
+
+    def _without(self, refused: Sequence[tuple[_Changed, str]]) -> str:
+        """The index's tree, with the refused files as they were before, or absent."""
+        if refused:
+            rows = [
+                b"%s %s\t%s\0" % (one.old_mode.lstrip("0").encode() or b"0", one.old_blob.encode(), one.path)
+                for one, _ in refused
+            ]
+            self._git("update-index", "-z", "--index-info", stdin=b"".join(rows))
+        return self._write_tree()
+
+
+def _refused(change: _Changed) -> Refused:
+    return Refused(os.fsdecode(change.path), change.blob)
+
+
+def _changes(listed: bytes) -> Iterator[_Changed]:
+    """Out of raw diffs with NULs, of one commit or of many."""
+    parts = iter(listed.split(b"\0"))
+    for facts in parts:
+        if facts.startswith(b":"):
+            old_mode, mode, old_blob, blob, _ = facts.decode("ascii")[1:].split(" ")
+            yield _Changed(old_mode, mode, old_blob, blob, next(parts))
+
+
+def _beginning(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(SEARCHED_BYTES)
+    except OSError:
+        return b""

@@ -1,0 +1,1 @@
+"""Agents' sessions on this host: tmux, session folders, and the patrol's eyes."""

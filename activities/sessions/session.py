@@ -1,0 +1,319 @@
+"""A polecat's session as a whole: folder, tmux session, programs on PATH, evidence, end.
+
+Plain code without Temporal. Order matters more than anything here: `session.json` before the
+tmux session, `started` after it was seen, `ended` before it is killed. So a patrol never takes a
+start or an end that is under way for a death.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from activities.crash_points import crash_point
+from activities.git.command import GitRepo
+from activities.git.worktree_folder import WorktreeFolder
+from activities.git.worktrees import PreparedWorktree
+from activities.locks import exclusive
+from activities.sessions.locked_folders import reopen
+from activities.sessions.tmux import PaneFacts, Tmux
+from agents import presets, session_folder
+from agents.environment import agent_environment
+from agents.task import one_line, task_text
+from models import names
+from models.attempts import StartAttempt
+from models.errors import ErrorCode, GtError
+from models.town import TownPaths
+from services.whole_files import write_whole
+
+EVIDENCE_LINES: Final = 2_000
+"""How much of a pane is kept."""
+EVIDENCE_FILES: Final = 500
+"""How many changed files a diff stat names."""
+
+REJECTING: Final = frozenset({"merge_failed", "rework_request"})
+"""Kinds of notes after which the same commit may not be handed in again."""
+
+_PANE: Final = "pane.txt"
+_WRAPPER: Final = '#!/bin/sh\nexec {python} -I -c {code} "$@"\n'
+# -I keeps the worktree's own folders off the module path; the root goes last, behind the library.
+_LAUNCH: Final = (
+    "import sys; sys.path.append({root!r}); sys.argv[0] = {name!r}; from cli.{name} import main; sys.exit(main())"
+)
+
+
+class Sessions:
+    """The sessions of this host.
+
+    Args:
+        environment: what agents inherit from (see `agents.environment`); the worker's by default.
+    """
+
+    def __init__(self, paths: TownPaths, tmux: Tmux, environment: Mapping[str, str] | None = None) -> None:
+        self._paths = paths
+        self._tmux = tmux
+        self._environment = os.environ if environment is None else environment
+
+    def pane(self, rig: str, polecat: str) -> PaneFacts | None:
+        """The agent's pane in this polecat's session, whatever it was started for."""
+        return self._tmux.panes().get(names.session_name(rig, polecat))
+
+    def names(self) -> list[str]:
+        """Of every session on the town's tmux server."""
+        return list(self._tmux.panes())
+
+    def rigs(self) -> set[str]:
+        """Those of which there is a session here, or an attempt that nobody has ended."""
+        found = {name.partition("--")[0] for name, pane in self._tmux.panes().items() if pane.bead}
+        for polecat in self._paths.sessions.glob("*/*/"):
+            rig = polecat.parent.name
+            if rig not in found and any(self.open_folders(rig, polecat.name)):
+                found.add(rig)
+        return found
+
+    @contextlib.contextmanager
+    def alone(self, rig: str, polecat: str) -> Iterator[None]:
+        """Start or end this polecat's session, and nobody else does. What its agents have locked is open then."""
+        place = self._paths.sessions / names.valid_rig(rig) / names.valid_polecat(polecat)
+        reopen(place, levels=2)
+        with exclusive(place / ".lock"):
+            yield
+
+    def open_folders(self, rig: str, polecat: str) -> Iterator[tuple[str, int]]:
+        """(bead, attempt) of every attempt of this polecat that nobody has ended."""
+        for record in (self._paths.sessions / rig / polecat).glob(f"*/*/{session_folder.SESSION}"):
+            folder = record.parent
+            if _is_attempt(record) and not os.path.exists(folder / session_folder.ENDED):
+                yield folder.parent.name, int(folder.name)
+
+    def newest_attempt(self, rig: str, polecat: str, bead: str) -> int:
+        """The highest attempt of `bead` that this polecat ever had here; 0 for none."""
+        folder = self._paths.sessions / names.valid_rig(rig) / names.valid_polecat(polecat) / names.valid_bead(bead)
+        attempts = [int(one.parent.name) for one in folder.glob(f"*/{session_folder.SESSION}") if _is_attempt(one)]
+        return max(attempts, default=0)
+
+    def write_folder(self, request: StartAttempt, worktree: PreparedWorktree) -> Path:
+        """Everything the agent's commands and the patrol need; `session.json` comes last.
+
+        The heartbeat and intents of an earlier, killed call stay as they are.
+        """
+        folder = self._folder(request.rig.name, request.polecat, request.bead, request.attempt)
+        for name in (session_folder.INBOX, session_folder.HELP):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        has_log = _copy_log(request.failure_log, folder / session_folder.FAILURE_LOG)
+        branch = names.job_branch(request.bead)
+        task = task_text(
+            bead=request.bead,
+            title=request.title,
+            description=request.description,
+            branch=branch,
+            target=request.rig.branch,
+            attempt=request.attempt,
+            notes=request.notes,
+            failure_log=has_log,
+            panes=self._panes(request),
+            restored=worktree.restored.story(worktree.kept) if worktree.restored is not None else "",
+        )
+        write_whole(folder / session_folder.TASK, task)
+        record = {
+            "town": str(self._paths.root),
+            "rig": request.rig.name,
+            "polecat": request.polecat,
+            "bead": request.bead,
+            "attempt": request.attempt,
+            "title": one_line(request.title),
+            "branch": branch,
+            "target": request.rig.branch,
+            "worktree": str(worktree.path),
+            "base_sha": worktree.base_sha,
+            "head_sha": worktree.head_sha,
+            "rejected": self._rejected(request),
+            "session": names.session_name(request.rig.name, request.polecat),
+            "agent": one_line(request.agent),
+            "declares_heartbeat": presets.declares_heartbeat(request.agent),
+            "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        session_folder.write_json(folder / session_folder.SESSION, record)
+        return folder
+
+    def check_agent(self, request: StartAttempt, worktree: Path) -> None:
+        """Look for the agent's program before anything of the attempt is written.
+
+        Raises:
+            GtError: AGENT_NOT_FOUND.
+        """
+        word = presets.program(presets.command_line(request.agent))
+        if not word:
+            return
+        asked = subprocess.run(
+            ["sh", "-c", 'command -v "$1"', "sh", word],
+            cwd=worktree,
+            env=agent_environment(self._environment, {}, self._paths.bin),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        if asked.returncode != 0:
+            message = f"the agent's program {word!r} is not on this host"
+            raise GtError(ErrorCode.AGENT_NOT_FOUND, message, presets.install_hint(request.agent))
+
+    def launch(self, request: StartAttempt, worktree: Path) -> None:
+        """Start the agent in its tmux session and note that it was seen.
+
+        Raises:
+            GtError: TMUX_FAILED, PROGRAM_MISSING.
+        """
+        rig, bead, attempt = request.rig.name, request.bead, request.attempt
+        folder = self._folder(rig, request.polecat, bead, attempt)
+        own = {
+            "GT_TOWN": str(self._paths.root),
+            "GT_RIG": rig,
+            "GT_POLECAT": request.polecat,
+            "GT_BEAD": bead,
+            "GT_ATTEMPT": str(attempt),
+            "GT_BRANCH": names.job_branch(bead),
+            "GT_TARGET": request.rig.branch,
+            "GT_TASK_FILE": str(folder / session_folder.TASK),
+            "GT_FAILURE_LOG": str(folder / session_folder.FAILURE_LOG),
+        }
+        environment = agent_environment(self._environment, own, self._paths.bin)
+        write_programs(self._paths.bin)
+        command = presets.command_line(request.agent)
+        session = names.session_name(rig, request.polecat)
+        self._tmux.new_session(session, worktree, environment, ["sh", "-c", command], bead=bead, attempt=attempt)
+        crash_point("attempt.session_started")
+        self.note_started(rig, request.polecat, bead, attempt)
+
+    def note_started(self, rig: str, polecat: str, bead: str, attempt: int) -> None:
+        """From now on a missing tmux session means that the agent died."""
+        mark = self._folder(rig, polecat, bead, attempt) / session_folder.STARTED
+        if not mark.exists():
+            write_whole(mark, "")
+
+    def end(self, rig: str, polecat: str, bead: str, attempt: int, cause: str) -> None:
+        """Save evidence, mark the attempt as ended, end every process of it. Repeating it changes nothing.
+
+        Only what belongs to this very attempt is touched.
+        """
+        folder = self._folder(rig, polecat, bead, attempt)
+        session = names.session_name(rig, polecat)
+        mine = _is_for(self.pane(rig, polecat), bead, attempt)
+        ended = folder / session_folder.ENDED
+        if mine or not ended.exists():
+            self.save_evidence(rig, polecat, bead, attempt)
+        crash_point("session.evidence_saved")
+        if folder.is_dir() and not ended.exists():
+            write_whole(ended, f"{one_line(cause) or 'ended'}\n")
+        mark = ("GT_TASK_FILE", str(folder / session_folder.TASK))
+        if mine:
+            self._tmux.kill_session(session, mark)
+        else:
+            self._tmux.kill_leftovers(mark)
+        crash_point("session.ended")
+
+    def end_unknown(self, pane: PaneFacts) -> None:
+        """End a session that holds a polecat's name but was not started for any bead; its text is kept."""
+        text = self._tmux.capture(pane.session, EVIDENCE_LINES)
+        write_whole(self._paths.evidence / pane.session / f"{pane.pane_pid}.txt", text + "\n")
+        self._tmux.kill_session(pane.session)
+
+    def save_evidence(self, rig: str, polecat: str, bead: str, attempt: int) -> Path | None:
+        """Pane text and state of the worktree under evidence/<bead>/<attempt>/; what was saved first stays.
+
+        Returns:
+            The folder; None where there is nothing to see, now and before.
+        """
+        place = self._paths.evidence / names.valid_bead(bead) / str(attempt)
+        session = names.session_name(rig, polecat)
+        mine = _is_for(self.pane(rig, polecat), bead, attempt)
+        texts = {
+            _PANE: self._tmux.capture(session, EVIDENCE_LINES) if mine else "",
+            **self._state_of_worktree(rig, polecat, bead),
+        }
+        for name, text in texts.items():
+            if text.strip() and not (place / name).exists():
+                write_whole(place / name, text.rstrip() + "\n")
+        return place if place.is_dir() else None
+
+    def _state_of_worktree(self, rig: str, polecat: str, bead: str) -> dict[str, str]:
+        """While the worktree is this bead's; nothing otherwise. Evidence never stands in the way of an end."""
+        folder = WorktreeFolder(self._paths.clone(rig), self._paths.worktree(rig, polecat))
+        note = folder.note
+        if note is None or note.bead != bead:
+            return {}
+        repo = folder.repo()
+        changes = repo.attempt("diff", "--stat=120", f"--stat-count={EVIDENCE_FILES}", "HEAD", "--").text
+        with contextlib.suppress(GtError):
+            return {"git-status.txt": _described(repo), "diff-stat.txt": changes}
+        return {"diff-stat.txt": changes}
+
+    def _panes(self, request: StartAttempt) -> dict[int, str]:
+        """By attempt: the file with what its pane showed last, as far as it ran on this host."""
+        places = {
+            note.attempt: self._paths.evidence / request.bead / str(note.attempt) / _PANE for note in request.notes
+        }
+        return {attempt: str(path) for attempt, path in places.items() if path.is_file()}
+
+    def _rejected(self, request: StartAttempt) -> list[str]:
+        """Heads that were handed in before and sent back: handing them in again cannot end otherwise."""
+        heads = []
+        for note in request.notes:
+            if note.kind in REJECTING:
+                taken = self._folder(request.rig.name, request.polecat, request.bead, note.attempt)
+                head = (session_folder.read_json(taken / session_folder.TAKEN_HEAD) or {}).get("head_sha")
+                heads += [head] if isinstance(head, str) else []
+        return heads
+
+    def _folder(self, rig: str, polecat: str, bead: str, attempt: int) -> Path:
+        return self._paths.session(rig, polecat, bead, attempt)
+
+
+def write_programs(folder: Path) -> None:
+    """`gt` and `bd` for the PATH of agents: they run this very installation, wherever the agent stands."""
+    root = str(Path(__file__).resolve().parents[2])
+    for name in ("gt", "bd"):
+        code = _LAUNCH.format(root=root, name=name)
+        text = _WRAPPER.format(python=shlex.quote(sys.executable), code=shlex.quote(code))
+        path = folder / name
+        with contextlib.suppress(FileNotFoundError):
+            if path.read_text(encoding="utf-8") == text and os.access(path, os.X_OK):
+                continue
+        write_whole(path, text, 0o755)
+
+
+def record_of(folder: Path) -> dict[str, Any] | None:
+    """What was written at the attempt's start."""
+    return session_folder.read_json(folder / session_folder.SESSION)
+
+
+def _is_for(pane: PaneFacts | None, bead: str, attempt: int) -> bool:
+    return pane is not None and (pane.bead, pane.attempt) == (bead, attempt)
+
+
+def _is_attempt(record: Path) -> bool:
+    return record.parent.name.isdecimal()
+
+
+def _described(repo: GitRepo) -> str:
+    status = repo.run("status", "--branch", "--short", "--untracked-files=normal").text
+    return f"{status.rstrip()}\n\n{repo.attempt('log', '-5', '--oneline').text}"
+
+
+def _copy_log(source: str | None, target: Path) -> bool:
+    """Whether there is a log; the file is there in any case, because GT_FAILURE_LOG names it."""
+    if source is not None:
+        with contextlib.suppress(OSError):
+            shutil.copyfile(source, target)
+            return True
+    if not target.exists():
+        target.touch(mode=0o600)
+    return target.stat().st_size > 0

@@ -1,0 +1,191 @@
+"""One attempt as the scanner remembers it between looks: marks, ages, and what was said of it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from activities.sessions.progress import Progress
+from activities.sessions.tmux import PaneFacts
+from agents import session_folder
+from models import names
+from models.attempts import observation_key
+from models.health import Diagnosis, HealthKind, HealthReport, Sighting, Thresholds
+from models.jobs import Observation, ObservationKind
+from policies.health import reported_as
+
+TAIL_EVERY_S: Final = 10.0
+"""The pane of an agent without progress is read so often."""
+
+_ACCUSING: Final = frozenset({ObservationKind.STALE, ObservationKind.UNRESPONSIVE, ObservationKind.STUCK})
+
+
+@dataclass
+class Watched:
+    """Ages are seconds that somebody watched. The first look at an attempt finds everything fresh,
+    or as old as an earlier watcher last told, where nothing has changed since."""
+
+    folder: Path
+    rig: str
+    polecat: str
+    bead: str
+    attempt: int
+    progress: Progress
+    declares_heartbeat: bool = False
+    known: bool = False
+    """it was looked at before"""
+    started: bool = False
+    done_told: bool = False
+    superseded: str = ""
+    """why the attempt is over; "": it counts"""
+    beat: int = 0
+    """modification time in ns of the last beat seen; 0: has never beaten"""
+    output_at: int = 0
+    heartbeat_age_s: float = 0.0
+    progress_age_s: float = 0.0
+    output_age_s: float = 0.0
+    session_age_s: float = 0.0
+    tail: str = ""
+    tail_age_s: float = TAIL_EVERY_S
+    last_words: str = ""
+    """of a dead pane"""
+    seen_dead_at: float = 0.0
+    """monotonic; 0: was not seen dead"""
+    unexplained: int = 0
+    """listings that did not tell how a process ended that tmux does not have to reap"""
+    death_settled: bool = False
+    """tmux knows how the pane's process ended, or was given the time to learn it"""
+    verdict: HealthKind | None = None
+    verdict_age_s: float = 0.0
+    episode: str = ""
+    accused_of: ObservationKind | None = None
+    telling: Observation | None = field(default=None)
+    """what the job is to be told of this attempt's health"""
+
+    @cached_property
+    def session(self) -> str:
+        return names.session_name(self.rig, self.polecat)
+
+    def pane_among(self, panes: dict[str, PaneFacts]) -> PaneFacts | None:
+        """The pane of this very attempt."""
+        pane = panes.get(self.session)
+        return pane if pane is not None and (pane.bead, pane.attempt) == (self.bead, self.attempt) else None
+
+    def resume(self, carried: HealthReport) -> None:
+        """Go on from the last report of an earlier watcher."""
+        sighting = carried.sighting
+        self.beat, self.heartbeat_age_s = carried.beat, sighting.heartbeat_age_s or 0.0
+        self.output_at, self.output_age_s = carried.output_at, sighting.output_age_s
+        self.session_age_s = sighting.session_age_s
+        self.progress.resume(carried.progress, sighting.progress_age_s)
+        self.verdict, self.episode = carried.diagnosis.kind, carried.episode
+        self.verdict_age_s = sighting.verdict_age_s if carried.earlier is self.verdict else 0.0
+        told = reported_as(self.verdict, sighting)
+        self.accused_of = told if told in _ACCUSING else None
+
+    def note_start(self) -> None:
+        """Whether its session was seen running. Only before the panes are listed: what was started after
+        that is in no such list, and would seem to have died."""
+        # os.path, because it answers False where an agent has locked its folder: its pane still counts.
+        self.started = self.started or os.path.exists(self.folder / session_folder.STARTED)
+
+    def look(self, pane: PaneFacts | None, elapsed_s: float, limits: Thresholds) -> None:
+        """Take in how things stand, `elapsed_s` watched seconds after the last look."""
+        elapsed = elapsed_s if self.known else 0.0
+        self.known = True
+        self.reread()
+        self.verdict_age_s += elapsed
+        self.tail_age_s += elapsed
+        beat = modified_ns(self.folder / session_folder.HEARTBEAT)
+        self.heartbeat_age_s = self.heartbeat_age_s + elapsed if beat == self.beat else 0.0
+        self.beat = beat
+        output_at = pane.activity_at if pane is not None else self.output_at
+        self.output_age_s = self.output_age_s + elapsed if output_at == self.output_at else 0.0
+        self.output_at = output_at
+        if pane is not None and pane.alive:
+            self.session_age_s += elapsed
+        self.progress_age_s = self.progress.look(elapsed, limits.stuck_timeout_s)
+
+    def reread(self) -> None:
+        """Whether the agent has handed in."""
+        self.done_told = os.path.exists(self.folder / session_folder.DONE)
+
+    def ended(self) -> bool:
+        return os.path.exists(self.folder / session_folder.ENDED)
+
+    def sighting(self, pane: PaneFacts | None) -> Sighting:
+        beats = self.started and (self.beat or self.declares_heartbeat)
+        return Sighting(
+            started=self.started,
+            present=pane is not None,
+            pane_dead=pane is not None and pane.dead,
+            exit_code=pane.exit_code if pane is not None and pane.dead else None,
+            done_told=self.done_told,
+            superseded=bool(self.superseded),
+            heartbeat_age_s=round(self.heartbeat_age_s, 1) if beats else None,
+            progress_age_s=round(self.progress_age_s, 1),
+            output_age_s=round(self.output_age_s, 1),
+            session_age_s=round(self.session_age_s, 1),
+            verdict_age_s=round(self.verdict_age_s, 1),
+        )
+
+    def judged(self, sighting: Sighting, diagnosis: Diagnosis, host: str) -> HealthReport:
+        """Remember the verdict and what the job is to be told of it."""
+        earlier = self.verdict
+        if diagnosis.kind is not earlier:
+            self.verdict, self.verdict_age_s = diagnosis.kind, 0.0
+        self._tell(reported_as(diagnosis.kind, sighting), sighting, diagnosis, host)
+        return HealthReport(
+            polecat=self.polecat,
+            attempt=self.attempt,
+            sighting=sighting,
+            earlier=earlier,
+            diagnosis=diagnosis,
+            episode=self.episode,
+            beat=self.beat,
+            output_at=self.output_at,
+            progress=self.progress.fingerprint,
+        )
+
+    def was_told(self, known: frozenset[str]) -> None:
+        """A recovery that was passed on has been said; an accusation stands until it is over."""
+        telling = self.telling
+        if telling is not None and telling.kind is ObservationKind.RECOVERED and observation_key(telling) in known:
+            self.telling = None
+
+    def _tell(self, kind: ObservationKind | None, sighting: Sighting, diagnosis: Diagnosis, host: str) -> None:
+        """One observation per episode: its text stays as it was when the episode began."""
+        if kind in _ACCUSING:
+            if kind is not self.accused_of:
+                # Not a number: after a watcher without memory it would begin anew and name an old episode.
+                self.accused_of, self.episode = kind, os.urandom(4).hex()
+            if self.telling is None or (self.telling.kind, self.telling.episode) != (kind, self.episode):
+                self.telling = self._observation(kind, diagnosis, sighting.tail, host)
+        elif diagnosis.kind in {HealthKind.HEALTHY, HealthKind.RECOVERED}:
+            if self.accused_of is not None:
+                self.accused_of = None
+                self.telling = self._observation(ObservationKind.RECOVERED, diagnosis, "", host)
+        else:
+            self.accused_of = self.telling = None
+
+    def _observation(self, kind: ObservationKind, diagnosis: Diagnosis, tail: str, host: str) -> Observation:
+        return Observation(
+            bead=self.bead,
+            polecat=self.polecat,
+            host=host,
+            attempt=self.attempt,
+            kind=kind,
+            detail=f"{diagnosis.reason}\n{tail}".strip(),
+            episode=self.episode,
+        )
+
+
+def modified_ns(path: Path) -> int:
+    """0 where there is no such file, or none that may be looked at."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0

@@ -1,0 +1,52 @@
+"""The patrol's long poll: it waits on the host's scanner until there is something to decide."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+
+from activities.git.checkpoints import Checkpointer
+from activities.sessions.scanner import Scanner
+from models.attempts import WatchReport, WatchRig, observation_key
+
+
+class WatchActivities:
+    """One round of a Witness on one host.
+
+    Args:
+        checkpoints: saves unfinished work beside it; None: nobody does.
+    """
+
+    def __init__(self, scanner: Scanner, checkpoints: Checkpointer | None = None) -> None:
+        self._scanner = scanner
+        self._checkpoints = checkpoints
+
+    @activity.defn
+    async def watch_rig(self, request: WatchRig) -> WatchReport:
+        """Return as soon as there is something that is not known yet, else after the interval.
+
+        Raises:
+            GtError: TMUX_FAILED, PROGRAM_MISSING.
+        """
+        if self._checkpoints is not None and request.checkpoint is not None:
+            self._checkpoints.follow(request.checkpoint)
+        known = set(request.known)
+        deadline = time.monotonic() + request.interval_s
+        while True:
+            seen = await self._scanner.survey(request)
+            news = tuple(one for one in seen.observations if observation_key(one) not in known)
+            left = deadline - time.monotonic()
+            if news or left <= 0:
+                present = tuple(observation_key(one) for one in seen.observations)
+                return seen.model_copy(update={"observations": news, "present": present, "in_time": not news})
+            _end_with_the_worker()
+            await asyncio.sleep(min(self._scanner.tick_s, left))
+
+
+def _end_with_the_worker() -> None:
+    """A watch is nothing that a stopping worker should wait for: the next worker takes it over at once."""
+    if activity.in_activity() and activity.is_worker_shutdown():
+        raise ApplicationError("the worker stops", type="WorkerShutdown", category=ApplicationErrorCategory.BENIGN)
