@@ -130,7 +130,7 @@ def setting_rows(ledger: Ledger, keys: Container[str], rig: str | None) -> list[
 
     if rig is not None:
         ledger.rig(rig)
-    values = ledger.effective_settings(rig).model_dump()
+    values = ledger.effective_settings(rig).model_dump(by_alias=True)
     origins = ledger.setting_origins(rig)
     return [_row(spec, values, origins[spec.key], rig) for key, spec in setting_specs().items() if key in keys]
 

@@ -9,7 +9,7 @@ from models.checkpoints import CheckpointOrder
 from models.health import HealthReport, Thresholds, Zombie
 from models.jobs import AttemptNote, Observation
 from models.records import Rig
-from models.settings import IGNORED_MAX_BYTES, HealthSettings
+from models.settings import IGNORED_MAX_BYTES, GitSettings, HealthSettings, LimitSettings, WorktreeSettings
 
 DONE_INTENT = "done.json"
 """a done intent that carries no identity"""
@@ -33,6 +33,8 @@ class StartAttempt(Frozen):
     """of this job: what its attempts have saved is restored where the worktree is new; 0: nothing is"""
     ignored_max_bytes: int = IGNORED_MAX_BYTES
     """see `Settings`: for leftovers in the worktree"""
+    git: GitSettings = GitSettings()
+    worktree: WorktreeSettings = WorktreeSettings()
     adopt: bool = False
     """the attempt was begun before: find it, living or dead, and begin nothing"""
 
@@ -54,6 +56,8 @@ class TakeWork(Frozen):
     bead: str
     polecat: str
     attempt: int
+    git: GitSettings = GitSettings()
+    limits: LimitSettings = LimitSettings()
 
 
 class WorkTaken(Frozen):

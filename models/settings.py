@@ -11,9 +11,10 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
-from pydantic import Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
+from models import names
 from models.base import Frozen
 from models.errors import ErrorCode, GtError
 
@@ -103,6 +104,79 @@ class MergeQueueSettings(Frozen):
     signing_key: str = Field("", max_length=1000, description="SSH key file that signs landing commits; empty = none")
 
 
+_WHERE_USED = r"^(auto|always|never)$"
+_IDENTITY = r"^$|^[^<>\x00-\x1f\x7f]+ <[^<>\s\x00-\x1f\x7f]+@[^<>\s\x00-\x1f\x7f]+>$"
+
+
+class GitSettings(Frozen):
+    author: str = Field(
+        "", pattern=_IDENTITY, max_length=400,
+        description="author of agents' commits, `Name <email>`; empty = the person's in git, else the polecat's",
+    )  # fmt: skip
+    committer: str = Field(
+        "", pattern=_IDENTITY, max_length=400,
+        description="committer of landing commits, `Name <email>`; empty = the person's in git, else the Refinery's",
+    )  # fmt: skip
+    sign_off: bool = Field(False, description="landing commits carry a Signed-off-by of the committer")
+    branch_prefix: str = Field(
+        "polecat/", max_length=60, description="what names of jobs' branches on the remote begin with"
+    )
+    clone: str = Field(
+        "full", pattern=r"^(full|blobless)$", description="full, or blobless: contents are fetched when they are needed"
+    )
+    depth: int = Field(0, ge=0, le=1_000_000, description="commits of history that are cloned; 0 = all")
+
+    @field_validator("branch_prefix")
+    @classmethod
+    def _prefix(cls, value: str) -> str:
+        names.valid_branch(f"{value}x")
+        return value
+
+
+class WorktreeSettings(Frozen):
+    model_config = ConfigDict(populate_by_name=True)
+
+    submodules: str = Field(
+        "auto", pattern=_WHERE_USED, description="check submodules out: auto (where the tree has some), always, never"
+    )
+    lfs: str = Field(
+        "auto", pattern=_WHERE_USED, description="check LFS content out: auto (where the tree uses it), always, never"
+    )
+    setup: str = Field("", max_length=4000, description="command run in an agent's new worktree, like npm ci")
+    setup_timeout: Seconds = Field(900, ge=1, le=86400, description="longest run of worktree.setup and gate.setup")
+    copy_files: str = Field(
+        "",
+        max_length=4000,
+        alias="copy",
+        description="untracked files brought into an agent's worktree, separated by spaces: .env",
+    )
+    copy_from: str = Field(
+        "", max_length=1000, description="folder that they come from; empty = rigs/<rig>/files in the town"
+    )
+
+
+class GateSettings(Frozen):
+    model_config = ConfigDict(populate_by_name=True)
+
+    environment: str = Field(
+        "", max_length=4000, description="variables that gates get: NAME (the worker's value) or NAME=VALUE, by spaces"
+    )
+    home: str = Field(
+        "scratch", pattern=r"^(scratch|person|kept)$",
+        description="HOME of gates: scratch (empty each time), person (the worker's own), kept (a folder of the rig)",
+    )  # fmt: skip
+    setup: str = Field("", max_length=4000, description="command run in a gate's checkout before the gates")
+    copy_files: str = Field("", max_length=4000, alias="copy", description="like worktree.copy, for gates")
+
+
+class LimitSettings(Frozen):
+    path_bytes: int = Field(1000, ge=50, le=4000, description="longest path of a file in a change; a name has 255")
+    depth: int = Field(64, ge=5, le=1000, description="deepest folder in a change")
+    entries: int = Field(200_000, ge=100, le=100_000_000, description="files that a change may add")
+    blob_bytes: int = Field(100_000_000, ge=1000, le=100_000_000_000, description="largest file that a change may add")
+    total_bytes: int = Field(1_000_000_000, ge=1000, le=1_000_000_000_000, description="bytes that a change may add")
+
+
 class EscalationSettings(Frozen):
     ack_timeout: Seconds = Field(14400, ge=10, le=604800, description="unanswered this long: severity raised")
     max_repeats: int = Field(2, ge=0, le=20, description="how often severity is raised")
@@ -158,6 +232,10 @@ class Settings(Frozen):
     session: SessionSettings = SessionSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     merge_queue: MergeQueueSettings = MergeQueueSettings()
+    git: GitSettings = GitSettings()
+    worktree: WorktreeSettings = WorktreeSettings()
+    gate: GateSettings = GateSettings()
+    limits: LimitSettings = LimitSettings()
     escalation: EscalationSettings = EscalationSettings()
     alerts: AlertSettings = AlertSettings()
     deadman: DeadmanSettings = DeadmanSettings()
@@ -187,7 +265,8 @@ def setting_specs() -> dict[str, SettingSpec]:
     for group, group_field in Settings.model_fields.items():
         model = type(group_field.default)
         for name, field in model.model_fields.items():
-            specs[f"{group}.{name}"] = _spec(f"{group}.{name}", field)
+            key = f"{group}.{field.alias or name}"
+            specs[key] = _spec(key, field)
     return specs
 
 
@@ -224,7 +303,7 @@ def parse_setting(key: str, text: str) -> Any:
     group, name = key.split(".", 1)
     model = type(getattr(Settings(), group))
     try:
-        return getattr(model.model_validate({name: value}), name)
+        return model.model_validate({name: value}).model_dump(by_alias=True)[name]
     except ValidationError as error:
         raise GtError(ErrorCode.INVALID_VALUE, f"{key}: {_why(error)} ({_range(spec)})", "gt config list") from None
 

@@ -84,6 +84,8 @@ class HostWork:
                     failure_log=job.failure_log,
                     first_attempt=job.admission.highest_attempt + 1,
                     ignored_max_bytes=job.admission.settings.checkpoint.ignored_max_bytes,
+                    git=job.admission.settings.git,
+                    worktree=job.admission.settings.worktree,
                     adopt=job.adopts,
                 ),
                 summary=f"start attempt {job.current_attempt} as {job.polecat}",
@@ -100,7 +102,14 @@ class HostWork:
         return await self._unless_interrupted(
             workflow.start_activity_method(
                 AttemptActivities.take_work,
-                TakeWork(rig=job.project, bead=job.bead, polecat=self._polecat, attempt=job.current_attempt),
+                TakeWork(
+                    rig=job.project,
+                    bead=job.bead,
+                    polecat=self._polecat,
+                    attempt=job.current_attempt,
+                    git=job.admission.settings.git,
+                    limits=job.admission.settings.limits,
+                ),
                 summary=f"take the work of attempt {job.current_attempt}",
                 cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
                 **options.host_work(self._host),
