@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from models.base import Frozen
 from models.records import GateSpec
+from models.settings import GateSettings
 
 
 class RunGates(Frozen):
@@ -15,6 +16,8 @@ class RunGates(Frozen):
     rig: str
     sha: str
     gates: tuple[GateSpec, ...]
+    settings: GateSettings = GateSettings()
+    """the world that they run in"""
     base_sha: str = ""
     """gates with path filters look at what changed since; "" runs every gate"""
     label: str
@@ -109,3 +112,5 @@ class Seen(Frozen):
     """the latest, oldest first"""
     commits_under: tuple[GateSpec, ...] = ()
     """the gates that `commits` were gated by; other gates know nothing of them"""
+    commits_in: GateSettings = GateSettings()
+    """the world that they were gated in; another one knows nothing of them either"""

@@ -10,7 +10,7 @@ from models.base import Frozen
 from models.gating import GatedCommit, GateTally, Seen
 from models.jobs import Verdict
 from models.records import MergeRequest, Rig
-from models.settings import MergeQueueSettings, MergeStyle
+from models.settings import GateSettings, MergeQueueSettings, MergeStyle
 
 # --- the queue --------------------------------------------------------------------------------
 
@@ -98,6 +98,7 @@ class MergeBatch(Frozen):
     number: int
     changes: tuple[MergeRequest, ...]
     settings: MergeQueueSettings
+    gate: GateSettings = GateSettings()
     seen: Seen = Seen()
     needs: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """by bead: those of the same batch that have to be merged before it"""
@@ -164,6 +165,8 @@ class DropKind(StrEnum):
     """the branch, or the submitted commit, is not on the remote"""
     EMPTY = "empty"
     """nothing to land: the tree would not change"""
+    BROKEN = "broken"
+    """git cannot work with what is in it: `detail` has git's words"""
 
 
 class DroppedChange(Frozen):

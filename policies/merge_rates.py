@@ -12,6 +12,7 @@ from typing import Final
 
 from models.gating import ChangeCounts, GatedCommit, GateOutcome, GateRecord, GateTally, Seen
 from models.records import GateSpec
+from models.settings import GateSettings
 
 PRIOR_FAILURE_RATE: Final = 1 / 20
 """chance that a submitted change fails its gates, before a rig has a history of its own"""
@@ -34,6 +35,9 @@ SAMPLED: Final = 16
 that becomes flaky would never be seen to be"""
 
 COMMITS_KEPT: Final = 32
+
+DEFAULT_WORLD: Final = GateSettings()
+"""what gates run in where no setting says otherwise"""
 
 
 def failure_rate(counts: ChangeCounts) -> float:
@@ -83,8 +87,9 @@ def after_merge(
     commits: tuple[GatedCommit, ...],
     gates: tuple[GateSpec, ...],
     now: datetime,
+    world: GateSettings = DEFAULT_WORLD,
 ) -> Seen:
-    """What is known after one more merge, which ran `gates`."""
+    """What is known after one more merge, which ran `gates` in this world."""
     records = {record.gate: record for record in seen.gates}
     for tally in tallies:
         records[tally.gate] = count_runs(record_of(seen, tally.gate), tally, now)
@@ -93,12 +98,15 @@ def after_merge(
         gates=tuple(records.values()),
         commits=commits[-COMMITS_KEPT:],
         commits_under=gates,
+        commits_in=world,
     )
 
 
-def known_commits(seen: Seen, gates: tuple[GateSpec, ...]) -> dict[str, GatedCommit]:
-    """By commit, what `gates` have said before. One that could not be gated is not known."""
-    if seen.commits_under != gates:
+def known_commits(
+    seen: Seen, gates: tuple[GateSpec, ...], world: GateSettings = DEFAULT_WORLD
+) -> dict[str, GatedCommit]:
+    """By commit, what `gates` have said before in this world. One that could not be gated is not known."""
+    if seen.commits_under != gates or seen.commits_in != world:
         return {}
     return {known.sha: known for known in seen.commits if known.report.outcome is not GateOutcome.COULD_NOT_RUN}
 

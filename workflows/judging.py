@@ -48,7 +48,7 @@ class ChainJudge:
         self._batch = batch
         self._hosts = hosts
         self._rate = failure_rate(batch.seen.changes)
-        self._known = known_commits(batch.seen, batch.rig.gates)
+        self._known = known_commits(batch.seen, batch.rig.gates, batch.gate)
         """by commit; a report that is not `passed` is one to blame the commit for"""
         self._controls: dict[str, asyncio.Task[GateReport]] = {}
         """by the target's tip"""
@@ -196,6 +196,7 @@ class ChainJudge:
             rig=rig.name,
             sha=sha,
             gates=rig.gates,
+            settings=self._batch.gate,
             base_sha=base_sha,
             label=f"{workflow.info().workflow_id}/{sha[:12]}-{times}",
         )

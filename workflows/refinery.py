@@ -332,11 +332,12 @@ class RefineryWorkflow:
             number=self._state.merges,
             changes=changes,
             settings=settings,
+            gate=facts.settings.gate,
             seen=self._state.seen,
             needs=self._queue.needs_within(changes),
         )
         outcome = await run_merge(batch)
-        self._state = remember(self._state, outcome, facts.rig.gates, workflow.now())
+        self._state = remember(self._state, outcome, facts, workflow.now())
         await self._tell_jobs(self._queue.settle(outcome, workflow.now()))
         state = windowed(self._state, target, len(changes), best, stalled=bool(outcome.stalled))
         troubled = self._queue.troubled(target)

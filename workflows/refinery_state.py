@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from models.gating import Seen
     from models.jobs import RigFacts, Verdict
     from models.merging import MergeOutcome, QueueItemState
-    from models.records import GateSpec, MergeRequest
+    from models.records import MergeRequest
     from policies.merge_rates import after_merge
 
 MERGES_NOTED = 300
@@ -137,8 +137,8 @@ class RefineryState(Frozen):
         return min((at for at in due if at is not None and at > now), default=None)
 
 
-def remember(state: RefineryState, outcome: MergeOutcome, gates: tuple[GateSpec, ...], now: datetime) -> RefineryState:
-    """Learn from a merge that ran `gates`, and note it for figures."""
+def remember(state: RefineryState, outcome: MergeOutcome, facts: RigFacts, now: datetime) -> RefineryState:
+    """Learn from a merge that ran the rig's gates as `facts` has them, and note it for figures."""
     note = MergeNote(
         number=state.merges,
         at=now,
@@ -152,7 +152,8 @@ def remember(state: RefineryState, outcome: MergeOutcome, gates: tuple[GateSpec,
         failed=outcome.blamed,
         tallies=outcome.tallies,
         commits=outcome.commits,
-        gates=gates,
+        gates=facts.rig.gates,
+        world=facts.settings.gate,
         now=now,
     )
     return state.model_copy(update={"seen": seen, "noted": (*state.noted, note)[-MERGES_NOTED:]})
