@@ -101,6 +101,8 @@ class TownPaths:
         self.evidence = root / "evidence"
         self.salvage = root / "salvage"
         """what stood in a worktree's place or within one, and git could not save"""
+        self.trash = self.salvage / "trash"
+        """what the town could not delete, renamed aside"""
         self.bin = self.run / "bin"
         """holds `gt` and `bd` for the PATH of agents"""
 
