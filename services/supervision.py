@@ -21,6 +21,7 @@ from models.base import Frozen
 from models.errors import ErrorCode, GtError
 from services import guard, ports
 from services.health import ailment
+from services.loopback import no_proxy
 from services.processes import Birth, write_record
 from services.programs import (
     Program,
@@ -193,7 +194,7 @@ def _start_supervisor(town: Town, supervisor: Supervisor, deadline: float, lefto
         begun = subprocess.run(
             [sys.executable, "-P", "-m", "supervisor.supervisord", "-c", str(town.paths.supervisor_config)],
             cwd=town.root,
-            env={**environment, "GT_TOWN": str(town.root)},
+            env={**environment, **no_proxy(environment), "GT_TOWN": str(town.root)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
