@@ -2,6 +2,7 @@
 
 API keys pass, because agents need them. Passwords of the ledger, keys of Temporal and the
 town's own variables do not, nor does what would bend a program's loading or a git command's aim.
+No program in it may ask a question that nobody is there to answer: see `UNATTENDED`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
+
+from services.loopback import no_proxy
 
 DENIED: Final[tuple[str, ...]] = (
     "GT_*",
@@ -37,8 +40,43 @@ DENIED: Final[tuple[str, ...]] = (
     "STY",
     "PWD",
     "OLDPWD",
+    "CI",
+    "CONTINUOUS_INTEGRATION",
 )
-"""Patterns of names that never reach an agent (`fnmatch`)."""
+"""Patterns of names that never reach an agent (`fnmatch`).
+
+CI among them: agents' programs draw their screens with libraries (Ink, as claude and gemini do) that draw nothing
+until the end where it is set, so that peek and attach would show an empty pane, and tests that behave differently
+under CI are the gates' affair. What CI is set for, that nobody is asked, `UNATTENDED` gives.
+"""
+
+UNATTENDED: Final[dict[str, str]] = {
+    # `git rebase --continue` keeps the message, `git commit` without one aborts and says so.
+    "GIT_EDITOR": "true",
+    "GIT_SEQUENCE_EDITOR": "true",
+    "EDITOR": "true",
+    "VISUAL": "true",
+    "PAGER": "cat",
+    "GIT_PAGER": "cat",
+    "MANPAGER": "cat",
+    "SYSTEMD_PAGER": "cat",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ASKPASS": "false",
+    "GCM_INTERACTIVE": "never",
+    # ssh asks this program even on a terminal then: for passphrases, passwords and unknown hosts.
+    "SSH_ASKPASS": "false",
+    "SSH_ASKPASS_REQUIRE": "force",
+    "DEBIAN_FRONTEND": "noninteractive",
+    "PIP_NO_INPUT": "1",
+    "npm_config_yes": "true",
+    "COREPACK_ENABLE_DOWNLOAD_PROMPT": "0",
+    "GH_PROMPT_DISABLED": "1",
+}
+"""What keeps programs from waiting for a person. Plain variables: one who attaches may change them."""
+
+ASKPASS: Final = "gt-askpass"
+"""Program beside `gt` that asks the person's own GIT_ASKPASS, which may well answer without anybody."""
+PERSONS_ASKPASS: Final = "GT_PERSONS_ASKPASS"
 
 SERVER_KEEPS: Final[tuple[str, ...]] = ("HOME", "PATH", "LANG", "LC_*", "USER", "LOGNAME", "SHELL", "TZ", "TMUX_TMPDIR")
 """Patterns of names that the tmux server itself starts with."""
@@ -51,10 +89,13 @@ def agent_environment(base: Mapping[str, str], own: Mapping[str, str], bin_folde
 
     Args:
         base: the worker's environment.
-        own: the session's `GT_*` variables; they win.
+        own: the session's `GT_*` variables and its git config; they win.
         bin_folder: put first on PATH; it holds `gt` and `bd`.
     """
     passed = {name: value for name, value in base.items() if not _matches(name, DENIED)}
+    passed |= UNATTENDED | no_proxy(base)
+    if base.get("GIT_ASKPASS"):
+        passed |= {"GIT_ASKPASS": str(bin_folder / ASKPASS), PERSONS_ASKPASS: base["GIT_ASKPASS"]}
     passed["PATH"] = f"{bin_folder}:{base.get('PATH') or _DEFAULT_PATH}"
     passed.setdefault("LANG", "C.UTF-8")
     return passed | dict(own)

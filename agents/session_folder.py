@@ -7,6 +7,7 @@ Standard library only, because `gt done` must answer in tens of milliseconds.
     session.json   written at the start: who, where, which branch
     started        the tmux session was seen running: from now on its absence means death
     task.md        the task for the agent
+    gitconfig      what git takes for the user's config in this session (GIT_CONFIG_GLOBAL)
     failure.log    raw log of the failed gate, when there was one
     inbox/*.json   messages to the agent
     heartbeat      its modification time is the last beat
@@ -30,6 +31,7 @@ from services.whole_files import read_plain, write_whole
 SESSION = "session.json"
 STARTED = "started"
 TASK = "task.md"
+GITCONFIG = "gitconfig"
 FAILURE_LOG = "failure.log"
 INBOX = "inbox"
 HEARTBEAT = "heartbeat"

@@ -26,7 +26,8 @@ from activities.locks import exclusive
 from activities.sessions.locked_folders import reopen
 from activities.sessions.tmux import PaneFacts, Tmux
 from agents import presets, session_folder
-from agents.environment import agent_environment
+from agents.environment import ASKPASS, PERSONS_ASKPASS, agent_environment
+from agents.gitconfig import session_gitconfig, written_since
 from agents.task import one_line, task_text
 from models import names
 from models.attempts import StartAttempt
@@ -43,11 +44,20 @@ REJECTING: Final = frozenset({"merge_failed", "rework_request"})
 """Kinds of notes after which the same commit may not be handed in again."""
 
 _PANE: Final = "pane.txt"
+_GITCONFIG: Final = "gitconfig.diff"
 _WRAPPER: Final = '#!/bin/sh\nexec {python} -I -c {code} "$@"\n'
 # -I keeps the worktree's own folders off the module path; the root goes last, behind the library.
 _LAUNCH: Final = (
     "import sys; sys.path.append({root!r}); sys.argv[0] = {name!r}; from cli.{name} import main; sys.exit(main())"
 )
+
+_ASKPASS: Final = """\
+#!/bin/sh
+# What git asks goes to the person's own program as long as that needs no screen, no terminal and no time.
+[ -n "${persons}" ] && command -v timeout >/dev/null || exit 1
+unset DISPLAY WAYLAND_DISPLAY VSCODE_GIT_IPC_HANDLE
+exec timeout -k 1 10 "${persons}" "$@" </dev/null
+"""
 
 
 class Sessions:
@@ -124,6 +134,8 @@ class Sessions:
             restored=worktree.restored.story(worktree.kept) if worktree.restored is not None else "",
         )
         write_whole(folder / session_folder.TASK, task)
+        gitconfig = session_gitconfig(self._environment)
+        write_whole(folder / session_folder.GITCONFIG, gitconfig)
         record = {
             "town": str(self._paths.root),
             "rig": request.rig.name,
@@ -139,6 +151,7 @@ class Sessions:
             "rejected": self._rejected(request),
             "session": names.session_name(request.rig.name, request.polecat),
             "agent": one_line(request.agent),
+            "gitconfig": gitconfig,
             "declares_heartbeat": presets.declares_heartbeat(request.agent),
             "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
@@ -184,6 +197,7 @@ class Sessions:
             "GT_TARGET": request.rig.branch,
             "GT_TASK_FILE": str(folder / session_folder.TASK),
             "GT_FAILURE_LOG": str(folder / session_folder.FAILURE_LOG),
+            "GIT_CONFIG_GLOBAL": str(folder / session_folder.GITCONFIG),
         }
         environment = agent_environment(self._environment, own, self._paths.bin)
         write_programs(self._paths.bin)
@@ -237,6 +251,7 @@ class Sessions:
         mine = _is_for(self.pane(rig, polecat), bead, attempt)
         texts = {
             _PANE: self._tmux.capture(session, EVIDENCE_LINES) if mine else "",
+            _GITCONFIG: _changed_gitconfig(self._folder(rig, polecat, bead, attempt)),
             **self._state_of_worktree(rig, polecat, bead),
         }
         for name, text in texts.items():
@@ -280,9 +295,11 @@ class Sessions:
 def write_programs(folder: Path) -> None:
     """`gt` and `bd` for the PATH of agents: they run this very installation, wherever the agent stands."""
     root = str(Path(__file__).resolve().parents[2])
+    texts = {ASKPASS: _ASKPASS.replace("{persons}", PERSONS_ASKPASS)}
     for name in ("gt", "bd"):
         code = _LAUNCH.format(root=root, name=name)
-        text = _WRAPPER.format(python=shlex.quote(sys.executable), code=shlex.quote(code))
+        texts[name] = _WRAPPER.format(python=shlex.quote(sys.executable), code=shlex.quote(code))
+    for name, text in texts.items():
         path = folder / name
         with contextlib.suppress(FileNotFoundError):
             if path.read_text(encoding="utf-8") == text and os.access(path, os.X_OK):
@@ -301,6 +318,12 @@ def _is_for(pane: PaneFacts | None, bead: str, attempt: int) -> bool:
 
 def _is_attempt(record: Path) -> bool:
     return record.parent.name.isdecimal()
+
+
+def _changed_gitconfig(folder: Path) -> str:
+    """What the agent wrote as the user's git config; "" where nothing, or where the town had written none."""
+    written = (record_of(folder) or {}).get("gitconfig")
+    return written_since(folder / session_folder.GITCONFIG, written) if isinstance(written, str) else ""
 
 
 def _described(repo: GitRepo) -> str:
