@@ -24,6 +24,7 @@ class AlertType(StrEnum):
     DOLT_DOWN = "dolt_down"
     DISK_FULL = "disk_full"
     HOST_LOST = "host_lost"
+    TARGET_REWOUND = "target_rewound"
     BACKUP_FAILED = "backup_failed"
     ESCALATION = "escalation"
 

@@ -104,6 +104,19 @@ class MergeBatch(Frozen):
     """by bead: those of the same batch that have to be merged before it"""
 
 
+class Rewound(Frozen):
+    """A target that lost commits: somebody has rewritten its history by force."""
+
+    target: str
+    left_sha: str
+    """the last commit that the old and the new history share; "": none. It names the rewind"""
+    target_sha: str
+    removed: int
+    """commits"""
+    commits: tuple[str, ...] = ()
+    """the latest of them, a line each: short name and subject"""
+
+
 class MergeOutcome(Frozen):
     """Result of a MergeWorkflow. Changes without a verdict go back into the queue as they were."""
 
@@ -120,6 +133,8 @@ class MergeOutcome(Frozen):
     tallies: tuple[GateTally, ...] = ()
     commits: tuple[GatedCommit, ...] = ()
     """what it gated, and what it knew of commits before, oldest first"""
+    rewound: tuple[Rewound, ...] = ()
+    """what was taken off the target by force"""
 
 
 class MergeProgress(Frozen):
@@ -142,6 +157,8 @@ class BuildChain(Frozen):
     """by bead: those that have to stand before it in the chain"""
     base_sha: str = ""
     """build on this commit of the target, wherever it stands now: what another host has built"""
+    forks: dict[str, str] = Field(default_factory=dict)
+    """with `base_sha`: the other host's"""
     style: MergeStyle = MergeStyle.SQUASH
     signing_key: str = ""
     """an SSH private key's path on the host; "" signs nothing"""
@@ -185,6 +202,9 @@ class Chain(Frozen):
     """the target's tip that the chain stands on"""
     links: tuple[ChainLink, ...] = ()
     dropped: tuple[DroppedChange, ...] = ()
+    forks: dict[str, str] = Field(default_factory=dict)
+    """by merge request: the last commit of the change that the target had and lost; it lands without that"""
+    rewound: tuple[Rewound, ...] = ()
 
 
 class LandChain(Frozen):

@@ -238,6 +238,13 @@ class MergeRequestState(StrEnum):
     WITHDRAWN = "withdrawn"
 
 
+class TargetBase(Frozen):
+    """A commit that a target held when an attempt began there."""
+
+    target: str
+    sha: str
+
+
 class MergeRequest(Frozen):
     """One change handed to the Refinery. Its id is one per taken attempt."""
 
@@ -254,6 +261,8 @@ class MergeRequest(Frozen):
     submitted_at: datetime
     whole: str | None = None
     """the tip of an integration branch that it lands as one: those commits land as they are"""
+    bases: tuple[TargetBase, ...] = ()
+    """where the job's attempts began: what the target has lost since is not the change's own work"""
 
 
 class MergeRequestRow(MergeRequest):

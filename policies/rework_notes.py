@@ -5,6 +5,8 @@ from __future__ import annotations
 from models.jobs import Observation, ObservationKind, Verdict, VerdictKind
 
 FILES_LISTED = 50
+WITHOUT = "git rebase --onto"
+"""in a verdict's words: they say themselves how the branch catches up with a target that was rewritten"""
 
 
 def death_note(seen: Observation, refusal: str) -> str:
@@ -39,7 +41,9 @@ def verdict_note(verdict: Verdict, target: str, *, whole: bool = False) -> tuple
             f"Conflicting files:\n{files}" + (f"\n- and {more} more" if more > 0 else "") if files else "",
             f"On the other side: what {', '.join(verdict.rivals)} landed." if verdict.rivals else "",
             verdict.detail.strip(),
-            f"Run `git fetch origin`, {catch_up}, resolve the conflicts, commit, and run `gt done` again.",
+            "Do that, resolve the conflicts, commit, and run `gt done` again."
+            if WITHOUT in verdict.detail
+            else f"Run `git fetch origin`, {catch_up}, resolve the conflicts, commit, and run `gt done` again.",
         ]
         return "rework_request", "\n\n".join(part for part in parts if part)
     parts = [

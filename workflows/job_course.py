@@ -70,7 +70,7 @@ class Course:
             await self._number_anew(started.highest_attempt)
             return
         job.working_since = workflow.now()
-        job.base_sha = job.base_sha or started.base_sha
+        job.began_at(started.base_sha)
         self._job.enter(JobState.WORKING, "the agent")
         self._job.record("working", f"attempt {job.attempt} in session {started.session}")
         await self._job.announce()

@@ -52,6 +52,7 @@ class JobMerge:
             priority=bead.priority,
             submitted_at=workflow.now(),
             whole=bead.integrates_sha,
+            bases=tuple(job.bases),
         )
         job.withdrawing = None
         self._job.enter(JobState.SUBMITTED, "the Refinery's verdict")

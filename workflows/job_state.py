@@ -8,12 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models import names
 from models.jobs import Admission, AttemptNote, Decision, JobStatus, Observation, SlotGrant, Verdict
-from models.records import JobState, JobWrite, MergeRequest, Rig
+from models.records import JobState, JobWrite, MergeRequest, Rig, TargetBase
 from policies.restarts import RestartBudget
 
 NOTES_KEPT = 10
 SETTLED_KEPT = 100
 """escalations that are known to be over"""
+BASES_KEPT = 10
 NOTE_LENGTH = 4000
 """characters of what was said about one attempt; more is in the evidence and the logs on disk"""
 
@@ -83,6 +84,8 @@ class PolecatState(BaseModel):
 
     base_sha: str | None = None
     """where this job's work began: nothing of it landed before that commit"""
+    bases: list[TargetBase] = Field(default_factory=list)
+    """where its attempts began, the latest last"""
     head_sha: str | None = None
     rejected_sha: str | None = None
     """the head that the Refinery sent back last"""
@@ -140,6 +143,12 @@ class PolecatState(BaseModel):
         self.start_not_before = None
         self.session_lives = self.worktree_held = True
         return self.attempt
+
+    def began_at(self, sha: str) -> None:
+        """An attempt begins on this commit of the target."""
+        self.base_sha = self.base_sha or sha
+        base = TargetBase(target=self.project.branch, sha=sha)
+        self.bases = [*(each for each in self.bases if each != base), base][-BASES_KEPT:]
 
     def note(self, kind: str, text: str) -> None:
         """Remember what was said about the current attempt, for the next one's task file."""

@@ -24,6 +24,7 @@ with workflow.unsafe.imports_passed_through():
         MergeBatch,
         MergeOutcome,
         MergeProgress,
+        Rewound,
     )
     from models.names import WorkflowType
     from models.settings import MergeStyle
@@ -53,6 +54,8 @@ class MergeWorkflow:
         self._judge = ChainJudge(batch, self._hosts)
         self._labels = Labels()
         self._chain = Chain(base_sha="")
+        self._rewound: dict[str, Rewound] = {}
+        """by the place where the old history was left"""
         self._landed = 0
         self._blamed = 0
 
@@ -80,6 +83,7 @@ class MergeWorkflow:
             blamed=self._blamed,
             tallies=self._judge.tallies.all,
             commits=self._judge.commits,
+            rewound=tuple(self._rewound.values()),
         )
         self._show(_result(outcome), "stalled" if could_not_run or stalled else "merged")
         return outcome
@@ -116,6 +120,7 @@ class MergeWorkflow:
             signing_key=self._batch.settings.signing_key,
         )
         self._chain = await self._hosts.build(order)
+        self._rewound |= {each.left_sha: each for each in self._chain.rewound}
         self._show("gating", "merging")
         return self._chain
 

@@ -43,7 +43,7 @@ class MergeHosts:
     async def build(self, order: BuildChain) -> Chain:
         """Build a chain; what is gated and landed from here on is of this one."""
         chain = await self._placed(self._first, lambda host: self._build(order, host))
-        self._order = order.model_copy(update={"base_sha": chain.base_sha})
+        self._order = order.model_copy(update={"base_sha": chain.base_sha, "forks": chain.forks})
         return chain
 
     async def gate(self, order: RunGates, longest: timedelta, summary: str) -> GateReport:

@@ -46,7 +46,7 @@ from workflows.merge_queue import MergeQueue, Scope
 from workflows.messages import tell, tell_mayor, tell_mayor_cleared
 from workflows.patience import Patience
 from workflows.refinery_state import QueueEntry, RefineryState, remember
-from workflows.refinery_trouble import GOES_ON, followed, resumed, tried_at_once, weighed, windowed
+from workflows.refinery_trouble import GOES_ON, followed, resumed, rewound, tried_at_once, weighed, windowed
 from workflows.timers import until
 
 CYCLE = timedelta(seconds=60)
@@ -338,6 +338,7 @@ class RefineryWorkflow:
         )
         outcome = await run_merge(batch)
         self._state = remember(self._state, outcome, facts, workflow.now())
+        self._state = rewound(self._state, outcome.rewound, workflow.now())
         await self._tell_jobs(self._queue.settle(outcome, workflow.now()))
         state = windowed(self._state, target, len(changes), best, stalled=bool(outcome.stalled))
         troubled = self._queue.troubled(target)

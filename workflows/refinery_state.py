@@ -113,6 +113,8 @@ class RefineryState(Frozen):
     """by target; what is not there has none"""
     faults: dict[str, str] = Field(default_factory=dict)
     """open escalations of this Refinery: ids by kind, or by `<kind>/<target>` where it is not the rig's own branch"""
+    rewinds: tuple[str, ...] = ()
+    """of targets, that people were told of: the escalations' ids, the latest last"""
     letters: tuple[Letter, ...] = ()
     """what the Mayor was not told yet, in order"""
     patience: int = 1000

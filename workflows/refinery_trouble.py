@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from models.errors import Level
     from models.escalations import Escalation, EscalationCleared, Letter
     from models.jobs import Decision, DecisionKind
-    from models.merging import MergeOutcome
+    from models.merging import MergeOutcome, Rewound
     from models.settings import MergeQueueSettings
     from workflows.refinery_state import RefineryState, Trouble
 
@@ -24,6 +24,8 @@ STALLED_CYCLE = timedelta(minutes=10)
 """between tries once a person was called"""
 GOES_ON = frozenset({DecisionKind.RETRY, DecisionKind.REASSIGN})
 """decisions that let the queue go on; a merge leaves out a lost host by itself"""
+REWINDS_KEPT = 50
+REWOUND = AlertType.TARGET_REWOUND.value
 BROKEN, STALLED = AlertType.GATE_BROKEN.value, AlertType.REFINERY_STALLED.value
 
 
@@ -106,6 +108,31 @@ def followed(state: RefineryState, decision: Decision) -> RefineryState:
     if kind == BROKEN:
         state = _marked(state, target, held="")
     return calmed(state, target, troubled=True)
+
+
+def rewound(state: RefineryState, rewinds: tuple[Rewound, ...], now: datetime) -> RefineryState:
+    """Tell people once of each time that a target lost commits. It is over when somebody has seen it."""
+    for each in rewinds:
+        known = f"{REWOUND}/{state.rig}/{each.target}/{each.left_sha[:12] or 'root'}"
+        if known in state.rewinds:
+            continue
+        commits = "\n".join(each.commits)
+        what = "commit that it had" if each.removed == 1 else "commits that it had"
+        escalation = Escalation(
+            id=known,
+            kind=REWOUND,
+            level=Level.L2.value,
+            source=names.refinery_id(state.rig),
+            rig=state.rig,
+            subject=known,
+            message=f"{each.target} was rewound or rewritten on the remote: it lost {each.removed} {what}. "
+            "What lands from now on lands without them; what cannot goes back to its agent.",
+            evidence=f"now at {each.target_sha}, left at {each.left_sha or 'no common commit'}; removed:\n{commits}",
+            opened_at=now,
+        )
+        letters, rewinds_told = (*state.letters, Letter(escalation=escalation)), (*state.rewinds, known)
+        state = _amended(state, letters=letters, rewinds=rewinds_told[-REWINDS_KEPT:])
+    return state
 
 
 def _held(state: RefineryState, target: str, why: str, now: datetime) -> RefineryState:

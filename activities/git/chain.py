@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from activities.git.changes import Submitted, beads_that_changed
 from activities.git.command import GitRepo
 from activities.git.merge_styles import Commit, Conflict, Hand
+from activities.git.target_history import Fork
 from models.merging import ChainLink, DropKind, DroppedChange
 from models.records import MergeRequest
 
@@ -18,15 +19,23 @@ class ChainBuilder:
         needs: by bead, those that have to stand before it.
         hand: makes the commits.
         heads: the submitted commits that were found on the remote.
+        rewritten: by merge request, what to do about a change that stands on commits that the target has lost.
     """
 
     def __init__(
-        self, repo: GitRepo, base_sha: str, needs: Mapping[str, tuple[str, ...]], hand: Hand, heads: Sequence[str]
+        self,
+        repo: GitRepo,
+        base_sha: str,
+        needs: Mapping[str, tuple[str, ...]],
+        hand: Hand,
+        heads: Sequence[str],
+        rewritten: Mapping[str, Fork],
     ) -> None:
         self._repo = repo
         self._needs = needs
         self._hand = hand
         self._submitted = Submitted(repo, base_sha, heads)
+        self._rewritten = rewritten
         self._there: set[str] = set()
         """beads that are landed or in the chain"""
         self._tip = Commit(base_sha, repo.run("rev-parse", "--verify", f"{base_sha}^{{tree}}").word)
@@ -52,7 +61,7 @@ class ChainBuilder:
             self._merge(change)
 
     def _merge(self, change: MergeRequest) -> None:
-        landed = self._hand.land(change, self._submitted, self._tip)
+        landed = self._landing(change)
         if isinstance(landed, Conflict):
             rivals = beads_that_changed(self._repo, change.head_sha, self._tip.sha, landed.files)
             self._drop(change, DropKind.CONFLICT, files=landed.files, rivals=rivals, detail=landed.detail)
@@ -64,6 +73,17 @@ class ChainBuilder:
             self.links.append(
                 ChainLink(merge_request=change.id, bead=change.bead, head_sha=change.head_sha, sha=landed.sha)
             )
+
+    def _landing(self, change: MergeRequest) -> Commit | Conflict:
+        fork = self._rewritten.get(change.id)
+        if fork is None:
+            return self._hand.land(change, self._submitted, self._tip)
+        if not fork.sha:
+            return Conflict(detail=fork.why)
+        landed = self._hand.land_without(change, self._submitted, self._tip, fork.sha)
+        if isinstance(landed, Conflict):
+            return Conflict(landed.files, "\n".join(words for words in (fork.why, landed.detail) if words))
+        return landed
 
     def _drop(
         self,

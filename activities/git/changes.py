@@ -64,20 +64,17 @@ class Submitted:
 
     def commits(self, head_sha: str) -> tuple[CommitFacts, ...]:
         """The commits that one of the heads adds to the target, oldest first."""
-        return tuple(
-            CommitFacts(each[0], tuple(each[1].split()), each[2], each[3], _date(each), each[6])
-            for each in reversed(self._records(head_sha))
-        )
+        return _commits(self._records(head_sha))
 
     def change(self, head_sha: str) -> ChangeFacts:
         """The change that one of the heads makes to the target. Bytes that are not UTF-8 are replaced."""
         # Where there is nothing that the target lacks, the head itself still names an author.
-        records = self._records(head_sha) or _log(self._repo, "-1", head_sha)
-        head = next(record for record in records if record[0] == head_sha)
-        wrote = [record for record in records if " " not in record[1]] or [head]
-        others = {each[3]: f"{each[2]} <{each[3]}>" for each in reversed(wrote) if each[3] not in {head[3], ""}}
-        messages = tuple(record[6] for record in reversed(wrote))
-        return ChangeFacts(head[2], head[3], _date(head), messages, tuple(map(_line, others.values())))
+        return _facts(head_sha, self._records(head_sha) or _log(self._repo, "-1", head_sha))
+
+    def change_from(self, head_sha: str, fork: str) -> tuple[ChangeFacts, tuple[CommitFacts, ...]]:
+        """What one of the heads adds to `fork`, a commit that the target has lost; the commits oldest first."""
+        records = _log(self._repo, head_sha, f"^{fork}", f"^{self._target_sha}")
+        return _facts(head_sha, records), _commits(records)
 
     def _records(self, head_sha: str) -> list[list[str]]:
         """The commits that a head adds, newest first, whatever else was submitted."""
@@ -99,6 +96,22 @@ class Submitted:
         """What every head holds cannot have landed one of them; see `landed_as`."""
         common = self._repo.attempt("merge-base", "--octopus", self._target_sha, *self._heads)
         return (f"^{common.word}",) if common.exit_code == 0 else ()
+
+
+def _commits(records: Sequence[list[str]]) -> tuple[CommitFacts, ...]:
+    """Oldest first, out of records that are newest first."""
+    return tuple(
+        CommitFacts(each[0], tuple(each[1].split()), each[2], each[3], _date(each), each[6])
+        for each in reversed(records)
+    )
+
+
+def _facts(head_sha: str, records: Sequence[list[str]]) -> ChangeFacts:
+    head = next(record for record in records if record[0] == head_sha)
+    wrote = [record for record in records if " " not in record[1]] or [head]
+    others = {each[3]: f"{each[2]} <{each[3]}>" for each in reversed(wrote) if each[3] not in {head[3], ""}}
+    messages = tuple(record[6] for record in reversed(wrote))
+    return ChangeFacts(head[2], head[3], _date(head), messages, tuple(map(_line, others.values())))
 
 
 def _log(repo: GitRepo, *revisions: str) -> list[list[str]]:

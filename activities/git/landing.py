@@ -20,6 +20,7 @@ from activities.git.clones import land_clone
 from activities.git.command import Answer, GitRepo, ls_remote, push_failure, remote_failure
 from activities.git.merge_styles import Hand
 from activities.git.stale_locks import clear_stale_locks
+from activities.git.target_history import Fork, Removed, TargetHistory
 from activities.locks import exclusive
 from models import names
 from models.errors import ErrorCode, GtError
@@ -55,15 +56,32 @@ class LandingActivities:
         base = request.base_sha or on_remote.get(target_ref)
         if base is None:
             raise GtError(ErrorCode.NO_SUCH_BRANCH, f"the remote of {rig.name} has no branch {request.target}")
+        history = self._history(repo, request.rig, request.target)
         alive = [change for change in changes if _branch_ref(change.branch) in on_remote]
         fetched = self._fetch(repo, rig, request.target, base, [change.head_sha for change in alive])
+        here = [change for change in alive if change.head_sha in fetched]
         crash_point("chain.fetched")
+        removed = Removed()
+        if request.base_sha:
+            # The other host's chain again: what this host knows of the target's past must not change it.
+            forks = {change: Fork(sha, "") for change, sha in request.forks.items()}
+        else:
+            with self._fetching(rig, request.target):
+                history.saw(base)
+            removed = history.removed(base, here)
+            forks = history.forks(here, base, removed)
         hand = Hand(repo, request.style, request.signing_key)
-        builder = ChainBuilder(repo, base, request.needs, hand, sorted(fetched))
+        builder = ChainBuilder(repo, base, request.needs, hand, sorted(fetched), forks)
         for change in changes:
-            builder.add(change, here=change in alive and change.head_sha in fetched)
+            builder.add(change, here=change in here)
         crash_point("chain.built")
-        return Chain(base_sha=base, links=tuple(builder.links), dropped=tuple(builder.dropped))
+        return Chain(
+            base_sha=base,
+            links=tuple(builder.links),
+            dropped=tuple(builder.dropped),
+            forks={change: fork.sha for change, fork in forks.items() if fork.sha},
+            rewound=history.rewound(base, removed),
+        )
 
     @activity.defn
     def land_chain(self, request: LandChain) -> LandResult:
@@ -112,7 +130,8 @@ class LandingActivities:
             raise GtError(ErrorCode.NO_SUCH_BRANCH, f"the remote of {rig.name} has no branch {rig.branch}")
         if repo.resolve(there) is None:
             with self._fetching(rig, rig.branch):
-                repo.fetch(rig.url, [_tracking(there, rig.branch)])
+                repo.fetch(rig.url, [there])
+                self._history(repo, rig, rig.branch).saw(there)
         return Landed(sha=last_landing(repo, names.valid_bead(request.bead), there, request.known))
 
     def _fetch(self, repo: GitRepo, rig: Rig, target: str, base: str, heads: Iterable[str]) -> set[str]:
@@ -123,13 +142,13 @@ class LandingActivities:
         """
         wanted = list(dict.fromkeys(heads))
         with self._fetching(rig, target):
-            answer = repo.try_fetch(rig.url, [_tracking(base, target), *wanted])
+            answer = repo.try_fetch(rig.url, [base, *wanted])
             if answer.exit_code == 0:
                 return set(wanted)
             if _ABSENT not in answer.stderr:
                 raise remote_failure(answer, "fetching")
             # One absent head fails a fetch as a whole.
-            repo.fetch(rig.url, [_tracking(base, target)])
+            repo.fetch(rig.url, [base])
             found = set()
             for head in wanted:
                 answer = repo.try_fetch(rig.url, [head])
@@ -149,7 +168,11 @@ class LandingActivities:
             return None
         if there != tip:
             with self._fetching(request.rig, request.target):
-                repo.fetch(request.rig.url, [_tracking(there, request.target)])
+                repo.fetch(request.rig.url, [there])
+                self._history(repo, request.rig, request.target).saw(there)
+        else:
+            with self._fetching(request.rig, request.target):
+                self._history(repo, request.rig, request.target).landed(request.base_sha, tip)
         if there == tip or repo.is_ancestor(tip, there):
             return LandResult(outcome=LandOutcome.LANDED, target_sha=there)
         return LandResult(outcome=LandOutcome.MOVED, target_sha=there, detail=f"{request.target} moved to {there}")
@@ -175,27 +198,22 @@ class LandingActivities:
             )
         return on_remote
 
+    def _history(self, repo: GitRepo, rig: Rig, target: str) -> TargetHistory:
+        return TargetHistory(repo, target, self._paths.clone(rig.name))
+
     @contextlib.contextmanager
     def _fetching(self, rig: Rig, target: str) -> Iterator[None]:
         """Write refs of the clone alone, and without the locks of a fetch that was killed."""
         clone = self._paths.land_clone(rig.name)
-        refs = (_tracked(target), names.EPOCH_REF, "packed-refs", "shallow")
+        refs = (self._history(GitRepo(clone), rig, target).last_ref, names.EPOCH_REF, "packed-refs", "shallow")
         with exclusive(self._paths.rig(rig.name) / "land.lock"):
-            clear_stale_locks([clone / f"{name}.lock" for name in refs], [clone])
+            locks = [clone / f"{name}.lock" for name in refs]
+            clear_stale_locks([*locks, *clone.glob("refs/gastown/removed/*/*.lock")], [clone])
             yield
 
 
 def _branch_ref(branch: str) -> str:
     return f"refs/heads/{names.valid_branch(branch)}"
-
-
-def _tracking(sha: str, target: str) -> str:
-    return f"+{sha}:{_tracked(target)}"
-
-
-def _tracked(target: str) -> str:
-    """Where the clone keeps a target: without folders, so that none that is gone is in another one's way."""
-    return f"refs/gastown/target/{names.valid_branch(target).replace('/', '%')}"
 
 
 def _look(request: LandChain) -> dict[str, str]:

@@ -79,6 +79,23 @@ class Hand:
             return self._merge_commit(change, facts, merged, tip)
         return self._squash(change, facts, merged, tip)
 
+    def land_without(self, change: MergeRequest, submitted: Submitted, tip: Commit, fork: str) -> Commit | Conflict:
+        """As `land`, of what `change` adds to `fork`: a commit that it stands on and the target has lost.
+
+        Neither the removed commits nor what they say lands: a merge commit would have them as its history, so the
+        change is squashed instead. An integration branch whose commits must stay as they are cannot land so.
+
+        Raises:
+            GtError: as `land`.
+        """
+        if change.whole:
+            return Conflict(detail="an integration branch lands as it is, and it holds removed commits")
+        facts, commits = submitted.change_from(change.head_sha, fork)
+        if self._style is MergeStyle.REBASE and all(len(commit.parents) == 1 for commit in commits):
+            return self._rebase(change, commits, tip)
+        merged = self._merge_tree(self._stand_in(tip.tree, fork), change.head_sha)
+        return merged if isinstance(merged, Conflict) else self._squash(change, facts, merged, tip)
+
     def _adds_no_claim(self, whole: str, head_sha: str, submitted: Submitted) -> bool:
         """The head holds the integration branch as it was, and nothing added to it claims to be a landing."""
         if not self._repo.is_ancestor(whole, head_sha):

@@ -25,6 +25,7 @@ from models.merging import (
     LandResult,
     MergeBatch,
     MergeOutcome,
+    Rewound,
 )
 from models.records import GateSpec, MergeRequest, Rig
 from models.settings import MergeQueueSettings
@@ -102,6 +103,8 @@ class MergeWorld:
     gated: list[str] = field(default_factory=list)
     landings: list[tuple[str, ...]] = field(default_factory=list)
     builds: int = 0
+    rewound: tuple[Rewound, ...] = ()
+    """what the target has lost, as each build sees it"""
 
     @property
     def landed(self) -> tuple[str, ...]:
@@ -132,7 +135,7 @@ class MergeWorld:
                 continue
             tip = self._commit(tip, item.bead, item.head_sha)
             links.append(ChainLink(merge_request=item.id, bead=item.bead, head_sha=item.head_sha, sha=tip))
-        return Chain(base_sha=base, links=tuple(links), dropped=tuple(dropped))
+        return Chain(base_sha=base, links=tuple(links), dropped=tuple(dropped), rewound=self.rewound)
 
     @activity.defn
     async def run_gates(self, request: RunGates) -> GateReport:

@@ -12,7 +12,7 @@ from models import names
 from models.errors import Level
 from models.gating import GateReport, RunGates
 from models.jobs import Decision, DecisionKind
-from models.merging import QueueItemState
+from models.merging import QueueItemState, Rewound
 from tests.workflows.conftest import workers_of
 from tests.workflows.merge_world import KILLED, PASSED, REFUSED, MergeWorld, beads, change, rig
 from tests.workflows.probes import eventually
@@ -200,3 +200,24 @@ async def test_changed_settings_are_read_before_the_next_merge(env: WorkflowEnvi
             return (await town.queue()).ungated
 
         await eventually(ungated)
+
+
+async def test_a_target_that_lost_commits_is_told_once_a_rewind_and_merges_go_on(
+    env: WorkflowEnvironment, yard: Open
+) -> None:
+    removed = ("1a2b3c4d5e6f oops: leaks a key",)
+    first = Rewound(target="main", left_sha="aaa", target_sha="bbb", removed=1, commits=removed)
+    world = MergeWorld(rewound=(first,))
+    async with yard(world, patience=4) as town:
+        for bead in beads(4):
+            await town.submit(change(bead))
+            await town.settled()
+        assert set(world.landed) == set(beads(4))
+        [told] = town.post.letters
+        assert (told.kind, told.subject) == ("target_rewound", told.id)
+        assert "lost 1 commit" in told.message
+        assert "oops: leaks a key" in told.evidence
+        world.rewound = (first, first.model_copy(update={"left_sha": "ccc"}))
+        await town.submit(change("sh-5"))
+        await town.settled()
+        assert len({letter.id for letter in town.post.letters}) == 2
