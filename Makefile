@@ -32,7 +32,7 @@ demo: $(RUNTIME)
 
 test: export GT_DOLT := $(DOLT)
 test: $(DEVELOPMENT) $(DOLT)
-	@scripts/require git tmux
+	@scripts/require git git-lfs tmux
 	.venv/bin/pytest -n auto --dist worksteal $(ARGS)
 
 check: $(DEVELOPMENT)

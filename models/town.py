@@ -117,6 +117,14 @@ class TownPaths:
         """Bare clone that agents never see, for building and landing chains."""
         return self.rig(rig) / "land.git"
 
+    def lfs(self, rig: str) -> Path:
+        """Contents of Git LFS, for every checkout that the town makes."""
+        return self.rig(rig) / "lfs"
+
+    def modules(self, rig: str) -> Path:
+        """Bare clones of submodules, one per address."""
+        return self.rig(rig) / "modules"
+
     def worktree(self, rig: str, polecat: str) -> Path:
         return self.rig(rig) / "polecats" / names.valid_polecat(polecat)
 

@@ -47,3 +47,10 @@ def rig(remote: Path) -> Rig:
 @pytest.fixture
 def workshop(remote: Path, tmp_path: Path) -> Workshop:
     return Workshop(remote, tmp_path / "workshop")
+
+
+@pytest.fixture
+def lfs_shop(workshop: Workshop) -> Workshop:
+    """A clone of a remote that uses Git LFS: see `Workshop.use_lfs`."""
+    workshop.use_lfs()
+    return workshop

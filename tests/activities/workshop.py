@@ -22,6 +22,9 @@ _ENVIRONMENT = {
 }
 
 
+LFS_ATTRIBUTES = "*.bin filter=lfs diff=lfs merge=lfs -text\n"
+
+
 def git(folder: Path, *arguments: str, stdin: bytes | None = None, **environment: str) -> str:
     """Run git as the test's own user: what it printed, without the last newline."""
     done = subprocess.run(
@@ -68,6 +71,13 @@ class Workshop:
         sha = git(self.folder, "commit-tree", "-p", "HEAD", tree, "-F", "-", stdin=written, **environment)
         self.git("reset", "--quiet", "--hard", sha)
         return sha
+
+    def use_lfs(self) -> None:
+        """Put *.bin of the remote in Git LFS; `old.bin` is there, its content too."""
+        self.git("lfs", "install", "--local", "--skip-repo")
+        self.commit({".gitattributes": LFS_ATTRIBUTES, "old.bin": b"old" * 1000}, "Use LFS")
+        self.git("push", "--quiet", "origin", "HEAD:main")
+        self.git("lfs", "push", "--all", f"file://{self.remote}")
 
     def start(self, bead: str, base: str = "origin/main") -> None:
         """Check out the bead's branch, new from `base`."""
