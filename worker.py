@@ -52,7 +52,7 @@ WATCHES = 200
 def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
     """One worker a task queue, all on one client."""
     paths, conduct = town.paths, ActivityConduct()
-    tmux, worktrees = Tmux(town.tmux_socket), Worktrees(paths)
+    tmux, worktrees = Tmux(town.tmux_socket, paths.tmux_server), Worktrees(paths)
     ledger = LedgerActivities(lambda: Ledger.open(town.ledger_url()), town.file.agent, AlertFiles(paths))
     on_host = (
         AttemptActivities(paths, tmux, worktrees, unread_mail=None if host_only else ledger.unread_mail),

@@ -135,6 +135,18 @@ def _last_evidence(town: Town, row: PolecatRow) -> Path | None:
 
 
 def _tmux(town: Town, *argv: str) -> subprocess.CompletedProcess[str]:
+    answer = _called(town, *argv)
+    if answer.returncode != 0:
+        # Only here: what it imports costs more than a whole look at a pane.
+        from services import tmux_server
+
+        missing = any(sign in answer.stderr for sign in tmux_server.NOT_FOUND)
+        if missing and tmux_server.find_again(town.paths.tmux_server):
+            return _called(town, *argv)
+    return answer
+
+
+def _called(town: Town, *argv: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
             ["tmux", "-L", town.tmux_socket, *argv],

@@ -95,6 +95,8 @@ class TownPaths:
         self.doltlite_file = self.data / "ledger.doltlite"
         self.supervisor_config = self.run / "supervisord.conf"
         self.sessions = self.run / "sessions"
+        self.tmux_server = self.run / "tmux.json"
+        """which process is the town's tmux server"""
         self.alerts = self.run / "alerts"
         """the rules' mirror, and what is known of deliveries"""
         self.alerts_log = self.logs / "alerts.log"

@@ -19,7 +19,7 @@ import psutil
 
 from models.base import Frozen
 from models.errors import ErrorCode, GtError
-from services import guard, ports
+from services import guard, ports, tmux_server
 from services.health import ailment
 from services.loopback import no_proxy
 from services.processes import Birth, write_record
@@ -308,6 +308,7 @@ def _stop_supervisor(town: Town) -> bool:
 
 
 def _end_sessions(town: Town) -> bool:
+    tmux_server.find_again(town.paths.tmux_server)
     ended = subprocess.run(
         ["tmux", "-L", town.tmux_socket, "kill-server"],
         stdin=subprocess.DEVNULL,

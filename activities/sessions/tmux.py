@@ -23,6 +23,7 @@ from activities.sessions.process_tree import end_processes
 from agents.environment import server_environment
 from models import names
 from models.errors import ErrorCode, GtError
+from services import tmux_server
 
 HISTORY_LINES: Final = 20_000
 TIMEOUT_S: Final = 10.0
@@ -30,7 +31,10 @@ TIMEOUT_S: Final = 10.0
 ARRIVAL_TIMEOUT_S: Final = 5.0
 
 _COLUMNS, _ROWS = 200, 50
-_NO_SERVER: Final = ("no server running", "error connecting to", "lost server", "server exited", "no current target")
+_NO_SERVER: Final = (*tmux_server.NOT_FOUND, "no current target")
+_SEARCHES: Final = 3
+"""Two processes that miss the socket at once may have it made twice, under each other's hands."""
+_SERVER_FORMAT: Final = "#{pid}|#{socket_path}"
 _SETTINGS: Final[tuple[tuple[str, ...], ...]] = (
     ("set", "-s", "exit-empty", "off"),
     ("set", "-g", "remain-on-exit", "on"),
@@ -89,12 +93,16 @@ class PaneFacts:
 class Tmux:
     """One tmux server, named by its socket.
 
+    Args:
+        record: file that remembers the server's process, so that it is found though its socket was deleted.
+
     Every method raises GtError: PROGRAM_MISSING without tmux, TMUX_FAILED where it refuses or
     does not answer. A server that does not run is not an error: it has no sessions.
     """
 
-    def __init__(self, socket: str) -> None:
+    def __init__(self, socket: str, record: Path | None = None) -> None:
         self.socket = socket
+        self._record = record
         self._starting = threading.Lock()
 
     def panes(self) -> dict[str, PaneFacts]:
@@ -130,8 +138,11 @@ class Tmux:
             ["set", "-t", _target(name), "@gt_attempt", str(attempt)],
         ]
         with self._starting:
+            # Where the server has only lost its socket, a second one would hide all that run under the first.
+            self._find_again()
             # Apart from the session's own call: the first client's environment becomes the server's.
-            self._demand(_joined(["start-server"], *map(list, _SETTINGS)), server_environment(os.environ))
+            starting = _joined(["start-server"], *map(list, _SETTINGS), ["display-message", "-p", _SERVER_FORMAT])
+            self._remember(self._demand(starting, server_environment(os.environ)))
             self._demand(_joined(copied, make, *tags, ["set", "-s", "exit-empty", "on"]), environment)
 
     def capture(self, name: str, lines: int) -> str:
@@ -198,11 +209,19 @@ class Tmux:
         rows = [line.split() for line in (shown or "").splitlines()]
         return [int(pid) for dead, pid in rows if dead == "0"]
 
-    def _demand(
-        self, command: list[str], environment: Mapping[str, str] | None = None, text: str | None = None
-    ) -> None:
-        if self._run(command, environment=environment, text=text) is None:
+    def _demand(self, command: list[str], environment: Mapping[str, str] | None = None, text: str | None = None) -> str:
+        answer = self._run(command, environment=environment, text=text)
+        if answer is None:
             raise GtError(ErrorCode.TMUX_FAILED, "the tmux server ended while it was used")
+        return answer
+
+    def _find_again(self) -> bool:
+        return self._record is not None and tmux_server.find_again(self._record)
+
+    def _remember(self, shown: str) -> None:
+        pid, _, path = shown.strip().partition("|")
+        if self._record is not None and pid.isdecimal():
+            tmux_server.remember(self._record, int(pid), path)
 
     def _run(
         self,
@@ -213,10 +232,26 @@ class Tmux:
         may_fail: bool = False,
     ) -> str | None:
         """Standard output; None where no server runs (or, with `may_fail`, where tmux refuses)."""
+        for _ in range(_SEARCHES):
+            answer = self._called(command, environment, text)
+            if answer.returncode == 0:
+                return answer.stdout
+            missing = any(sign in answer.stderr for sign in tmux_server.NOT_FOUND)
+            if not missing or not self._find_again():
+                break
+        else:
+            raise GtError(ErrorCode.TMUX_FAILED, f"the tmux server lives and does not answer: {answer.stderr.strip()}")
+        if may_fail or any(sign in answer.stderr for sign in _NO_SERVER):
+            return None
+        raise GtError(ErrorCode.TMUX_FAILED, f"tmux {command[0]}: {answer.stderr.strip() or 'failed'}")
+
+    def _called(
+        self, command: list[str], environment: Mapping[str, str] | None, text: str | None
+    ) -> subprocess.CompletedProcess[str]:
         # -u: without it tmux writes what is not ASCII as underscores.
         argv = ["tmux", "-u", "-L", self.socket, "-f", "/dev/null", *command]
         try:
-            answer = subprocess.run(
+            return subprocess.run(
                 argv,
                 env=self._client_environment(environment),
                 input=text,
@@ -237,11 +272,6 @@ class Tmux:
                 f"tmux did not answer for {TIMEOUT_S:.0f} s",
                 "if it stays so: gt down --sessions && gt up",
             ) from None
-        if answer.returncode == 0:
-            return answer.stdout
-        if may_fail or any(sign in answer.stderr for sign in _NO_SERVER):
-            return None
-        raise GtError(ErrorCode.TMUX_FAILED, f"tmux {command[0]}: {answer.stderr.strip() or 'failed'}")
 
     def _client_environment(self, environment: Mapping[str, str] | None) -> dict[str, str]:
         """Every client must look for the socket where the server has put it."""

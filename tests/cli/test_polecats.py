@@ -17,6 +17,7 @@ import tomlkit
 
 from ledger.store import Ledger
 from models.records import Bead, JobState, NewBead, Rig
+from services.tmux_server import remember
 from services.town import Town
 from tests.cli.conftest import BIN, Commands, Here
 from tests.cli.test_beads import start_job
@@ -72,6 +73,13 @@ class TestPeek:
             "session": "shop--toast",
             "text": "",
         }
+
+    def test_it_finds_a_session_though_the_socket_was_swept(self, here: Here, tmux: Tmux, town: Town) -> None:
+        tmux.start("shop--toast", "echo READY; exec sleep 600")
+        pid, _, socket = tmux.run("display-message", "-p", "#{pid} #{socket_path}").strip().partition(" ")
+        remember(town.paths.tmux_server, int(pid), socket)
+        Path(socket).unlink()
+        assert "READY" in here.run("gt", "peek", "toast").out
 
     def test_it_needs_no_ledger_while_the_session_lives(self, here: Here, tmux: Tmux, town: Town) -> None:
         tmux.start("shop--toast", "echo READY; exec sleep 600")

@@ -22,7 +22,7 @@ def tmux(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tmux]:
     """A tmux server of the test's own; a socket's path must be short, so it is not under tmp_path."""
     folder = Path(tempfile.mkdtemp(prefix="gt-", dir="/tmp"))
     monkeypatch.setenv("TMUX_TMPDIR", str(folder))
-    server = Tmux(f"gt-{uuid.uuid4().hex[:8]}")
+    server = Tmux(f"gt-{uuid.uuid4().hex[:8]}", folder / "tmux.json")
     yield server
     server.kill_server()
     shutil.rmtree(folder)
