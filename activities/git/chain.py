@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from activities.git.changes import Submitted, beads_that_changed
 from activities.git.command import GitRepo
-from activities.git.merge_styles import Commit, Conflict, Hand
+from activities.git.merge_styles import Commit, Hand
+from activities.git.merged_trees import Conflict
 from activities.git.target_history import Fork
 from models.merging import ChainLink, DropKind, DroppedChange
 from models.records import MergeRequest

@@ -8,10 +8,12 @@ ssh keys and credential helpers work. What goes wrong leaves as a GtError.
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from types import TracebackType
+from typing import IO, Final, NamedTuple, Self
 
 import git
 from git.exc import GitCommandNotFound
@@ -22,6 +24,9 @@ from models.git_errors import classify, plain_words
 
 REMOTE_TIMEOUT_S: Final = 540.0
 """A command that talks to a remote is ended before its activity's 10 minutes are over."""
+
+_ASKED_AT_ONCE: Final = 100
+"""objects; what git is asked must fit a pipe while it answers"""
 
 IDENTITY: Final = ("Gas Town Refinery", "refinery@gastown.invalid")
 """Committer of every commit that the town makes itself."""
@@ -217,6 +222,71 @@ class GitRepo:
             *refspecs,
             timeout_s=REMOTE_TIMEOUT_S,
         )
+
+
+class ObjectReader:
+    """Reads many objects of a repository through one git process, which ends with the `with` block."""
+
+    def __init__(self, repo: GitRepo) -> None:
+        self._git_dir = repo.git_dir
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+
+    def read(self, objects: Sequence[str], most_bytes: int) -> list[bytes]:
+        """The objects' contents, in their order; nothing for one of more than `most_bytes`.
+
+        Raises:
+            GtError: GIT_FAILED where one is missing; PROGRAM_MISSING.
+        """
+        process = self._process = self._process or self._start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        contents = []
+        for start in range(0, len(objects), _ASKED_AT_ONCE):
+            part = objects[start : start + _ASKED_AT_ONCE]
+            try:
+                process.stdin.write("".join(f"{name}\n" for name in part).encode())
+                process.stdin.flush()
+            except BrokenPipeError as error:
+                raise GtError(ErrorCode.GIT_FAILED, "git cat-file ended while it was being asked") from error
+            contents += [_content(process.stdout, name, most_bytes) for name in part]
+        return contents
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        command = [*_without_inherited(), "git", f"--git-dir={self._git_dir}", "cat-file", "--batch"]
+        try:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, **_ENVIRONMENT},
+            )
+        except FileNotFoundError as error:
+            raise GtError(ErrorCode.PROGRAM_MISSING, "git is not on PATH", "install git 2.39 or newer") from error
+
+
+def _content(stream: IO[bytes], name: str, most_bytes: int) -> bytes:
+    """One answer of `git cat-file --batch`: `<name> <type> <size>`, a line end, the content, a line end."""
+    header = stream.readline().split()
+    if len(header) != 3:
+        raise GtError(ErrorCode.GIT_FAILED, f"reading {name}: {b' '.join(header[1:]).decode() or 'git ended'}")
+    size = int(header[2])
+    if size <= most_bytes:
+        return stream.read(size + 1)[:-1]
+    left = size + 1
+    while left and (passed := len(stream.read(min(left, 1 << 20)))):
+        left -= passed
+    return b""
 
 
 def init_bare(path: Path) -> None:

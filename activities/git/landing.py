@@ -19,6 +19,7 @@ from activities.git.changes import last_landing
 from activities.git.clones import land_clone
 from activities.git.command import Answer, GitRepo, ls_remote, push_failure, remote_failure
 from activities.git.merge_styles import Hand
+from activities.git.merged_trees import TreeMerger
 from activities.git.stale_locks import clear_stale_locks
 from activities.git.target_history import Fork, Removed, TargetHistory
 from activities.locks import exclusive
@@ -70,10 +71,11 @@ class LandingActivities:
                 history.saw(base)
             removed = history.removed(base, here)
             forks = history.forks(here, base, removed)
-        hand = Hand(repo, request.style, request.signing_key)
-        builder = ChainBuilder(repo, base, request.needs, hand, sorted(fetched), forks)
-        for change in changes:
-            builder.add(change, here=change in here)
+        with TreeMerger(repo) as merger:
+            hand = Hand(repo, merger, request.style, request.signing_key)
+            builder = ChainBuilder(repo, base, request.needs, hand, sorted(fetched), forks)
+            for change in changes:
+                builder.add(change, here=change in here)
         crash_point("chain.built")
         return Chain(
             base_sha=base,

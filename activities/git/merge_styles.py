@@ -12,16 +12,14 @@ import re
 from typing import Final, NamedTuple
 
 from activities.git.changes import ChangeFacts, CommitFacts, Submitted
-from activities.git.command import IDENTITY, GitRepo, failure
+from activities.git.command import IDENTITY, GitRepo
+from activities.git.merged_trees import Conflict, TreeMerger
 from models import names
-from models.git_errors import plain_words
 from models.records import MergeRequest
 from models.settings import MergeStyle
 from policies.merge_message import claims, kept_message, landing_message
 
 _IDENT_CRUD: Final = re.compile(r"[<>\x00-\x1f\x7f]")
-_MAX_FILES: Final = 100
-"""A conflict names at most this many files: what a message carries stays small."""
 _FIXED_DATE: Final = "@0 +0000"
 """of commits that never leave the clone"""
 
@@ -31,22 +29,17 @@ class Commit(NamedTuple):
     tree: str
 
 
-class Conflict(NamedTuple):
-    """The change does not apply."""
-
-    files: tuple[str, ...] = ()
-    detail: str = ""
-
-
 class Hand:
     """Makes landing commits.
 
     Args:
+        merger: merges in `repo`.
         signing_key: path of an SSH private key; "" signs nothing.
     """
 
-    def __init__(self, repo: GitRepo, style: MergeStyle, signing_key: str) -> None:
+    def __init__(self, repo: GitRepo, merger: TreeMerger, style: MergeStyle, signing_key: str) -> None:
         self._repo = repo
+        self._merger = merger
         self._style = style
         self._signing = ("-c", "gpg.format=ssh", "-c", f"user.signingKey={signing_key}") if signing_key else ()
 
@@ -64,7 +57,7 @@ class Hand:
         Raises:
             GtError: what models.git_errors.classify finds; a conflict is an answer, not an error.
         """
-        merged = self._merge_tree(tip.sha, change.head_sha)
+        merged = self._merger.merge(tip.sha, tip.tree, change.head_sha)
         if isinstance(merged, Conflict) or merged == tip.tree:
             return merged if isinstance(merged, Conflict) else tip
         facts = submitted.change(change.head_sha)
@@ -93,7 +86,7 @@ class Hand:
         facts, commits = submitted.change_from(change.head_sha, fork)
         if self._style is MergeStyle.REBASE and all(len(commit.parents) == 1 for commit in commits):
             return self._rebase(change, commits, tip)
-        merged = self._merge_tree(self._stand_in(tip.tree, fork), change.head_sha)
+        merged = self._merger.merge(self._stand_in(tip.tree, fork), tip.tree, change.head_sha)
         return merged if isinstance(merged, Conflict) else self._squash(change, facts, merged, tip)
 
     def _adds_no_claim(self, whole: str, head_sha: str, submitted: Submitted) -> bool:
@@ -118,7 +111,7 @@ class Hand:
         replayed: list[tuple[CommitFacts, str]] = []
         tree = tip.tree
         for commit in commits:
-            merged = self._merge_tree(self._stand_in(tree, commit.parents[0]), commit.sha)
+            merged = self._merger.merge(self._stand_in(tree, commit.parents[0]), tree, commit.sha)
             if isinstance(merged, Conflict):
                 return merged
             if merged != tree:
@@ -157,33 +150,6 @@ class Hand:
             stdin=message.encode("utf-8", "replace"), environment=identity, doing="committing",
         )  # fmt: skip
         return Commit(answer.word, tree)
-
-    def _merge_tree(self, onto: str, head_sha: str) -> str | Conflict:
-        """The tree of both, by their real merge base."""
-        answer = self._repo.attempt("merge-tree", "--write-tree", "-z", "--name-only", "--messages", onto, head_sha)
-        if answer.exit_code == 128 and "unrelated histories" in answer.stderr:
-            return Conflict(detail="the branch has no commit in common with the target")
-        if answer.exit_code not in {0, 1}:
-            raise failure(answer, "merging")
-        # <tree> NUL (<file> NUL)* NUL (<count> NUL (<path> NUL)* <kind> NUL <message> NUL)*
-        names_part, _, messages = answer.text.partition("\0\0")
-        tree, *files = names_part.split("\0")
-        if answer.exit_code == 0:
-            return tree.rstrip("\0")
-        return Conflict(tuple(dict.fromkeys(files))[:_MAX_FILES], plain_words(_conflicts(messages)))
-
-
-def _conflicts(messages: str) -> str:
-    """git's sentences about conflicts, a line each."""
-    fields = messages.split("\0")
-    said = []
-    position = 0
-    while position < len(fields) and fields[position].isdigit():
-        position += 1 + int(fields[position])
-        if fields[position].startswith("CONFLICT"):
-            said.append(fields[position + 1].strip())
-        position += 2
-    return "\n".join(said)
 
 
 def _ident(value: str) -> str:
