@@ -24,6 +24,7 @@ from activities.git.worktree_folder import WorktreeFolder
 from activities.git.worktrees import PreparedWorktree
 from activities.locks import exclusive
 from activities.sessions.locked_folders import reopen
+from activities.sessions.process_tree import Traces, moment, since_boot_s
 from activities.sessions.tmux import PaneFacts, Tmux
 from agents import presets, session_folder
 from agents.environment import ASKPASS, PERSONS_ASKPASS, agent_environment
@@ -153,6 +154,7 @@ class Sessions:
             "agent": one_line(request.agent),
             "gitconfig": gitconfig,
             "declares_heartbeat": presets.declares_heartbeat(request.agent),
+            "begun": moment(),
             "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         session_folder.write_json(folder / session_folder.SESSION, record)
@@ -227,12 +229,22 @@ class Sessions:
         crash_point("session.evidence_saved")
         if folder.is_dir() and not ended.exists():
             write_whole(ended, f"{one_line(cause) or 'ended'}\n")
-        mark = ("GT_TASK_FILE", str(folder / session_folder.TASK))
+        traces = self._traces(rig, polecat, bead, attempt)
         if mine:
-            self._tmux.kill_session(session, mark)
+            self._tmux.kill_session(session, traces)
         else:
-            self._tmux.kill_leftovers(mark)
+            self._tmux.kill_leftovers(traces)
         crash_point("session.ended")
+
+    def _traces(self, rig: str, polecat: str, bead: str, attempt: int) -> Traces:
+        folder = self._folder(rig, polecat, bead, attempt)
+        mark = ("GT_TASK_FILE", str(folder / session_folder.TASK))
+        pane = self.pane(rig, polecat)
+        others = set(self.open_folders(rig, polecat)) - {(bead, attempt)}
+        if others or not (pane is None or _is_for(pane, bead, attempt)):
+            return Traces(mark)  # who stands in the worktree may be theirs
+        begun = str((record_of(folder) or {}).get("begun", ""))
+        return Traces(mark, self._paths.worktree(rig, polecat), since_boot_s(begun))
 
     def end_unknown(self, pane: PaneFacts) -> None:
         """End a session that holds a polecat's name but was not started for any bead; its text is kept."""

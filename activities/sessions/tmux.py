@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from activities.crash_points import crash_point
-from activities.sessions.process_tree import end_processes
+from activities.sessions.process_tree import Panes, Traces, end_processes
 from agents.environment import server_environment
 from models import names
 from models.errors import ErrorCode, GtError
@@ -182,18 +182,19 @@ class Tmux:
         self._demand(_joined(enter, ["set", "-t", _target(name), _LETTER, f"{letter} entered"]))
         crash_point("nudge.entered")
 
-    def kill_session(self, name: str, mark: tuple[str, str] | None = None) -> None:
+    def kill_session(self, name: str, traces: Traces | None = None) -> None:
         """End the session and every process of it: SIGTERM, SIGKILL, then the session itself.
 
         Args:
-            mark: see `end_processes`; finds daemons that outlived their pane.
+            traces: what daemons that left the pane are known by.
         """
-        end_processes(self._living_pids(name), mark)
+        end_processes(self._panes_of(name), traces)
         self._run(["kill-session", "-t", _target(name)], may_fail=True)
 
-    def kill_leftovers(self, mark: tuple[str, str]) -> None:
+    def kill_leftovers(self, traces: Traces) -> None:
         """End processes that outlived their session (a killed tmux server leaves such)."""
-        end_processes((), mark)
+        shown = (self._run(["display-message", "-p", "#{pid}"], may_fail=True) or "").strip()
+        end_processes(Panes(server=_number(shown)), traces)
 
     def kill_server(self) -> None:
         """End every session with its processes, then the server."""
@@ -201,13 +202,17 @@ class Tmux:
             self.kill_session(name)
         self._run(["kill-server"], may_fail=True)
 
-    def _living_pids(self, name: str) -> list[int]:
+    def _panes_of(self, name: str) -> Panes:
         shown = self._run(
-            ["list-panes", "-s", "-t", _target(name), "-F", "#{pane_dead} #{pane_pid}"],
+            ["list-panes", "-s", "-t", _target(name), "-F", "#{pane_dead} #{pane_pid} #{pid}"],
             may_fail=True,
         )
         rows = [line.split() for line in (shown or "").splitlines()]
-        return [int(pid) for dead, pid in rows if dead == "0"]
+        return Panes(
+            living=frozenset(int(pid) for dead, pid, _ in rows if dead == "0"),
+            dead=frozenset(int(pid) for dead, pid, _ in rows if dead != "0"),
+            server=int(rows[0][2]) if rows else None,
+        )
 
     def _demand(self, command: list[str], environment: Mapping[str, str] | None = None, text: str | None = None) -> str:
         answer = self._run(command, environment=environment, text=text)

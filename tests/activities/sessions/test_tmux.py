@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from activities.sessions.process_tree import prompt_reaping
+from activities.sessions.process_tree import Traces, prompt_reaping
 from activities.sessions.tmux import PaneFacts, Tmux
 from models.errors import ErrorCode, GtError
 from tests.activities.sessions.desk import eventually
@@ -189,9 +189,9 @@ def test_a_daemon_that_left_its_pane_is_found_by_its_mark(tmux: Tmux, tmp_path: 
     dead_pane(tmux)
     daemon = psutil.Process(int((tmp_path / "daemon").read_text()))
     assert not is_over(daemon)
-    tmux.kill_session("shop--toast", ("GT_TASK_FILE", "/y/task.md"))
+    tmux.kill_session("shop--toast", Traces(("GT_TASK_FILE", "/y/task.md")))
     assert not is_over(daemon)
-    tmux.kill_leftovers(("GT_TASK_FILE", "/x/task.md"))
+    tmux.kill_leftovers(Traces(("GT_TASK_FILE", "/x/task.md")))
     assert is_over(daemon)
 
 
