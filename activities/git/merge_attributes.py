@@ -17,6 +17,7 @@ NAME: Final = b".gitattributes"
 MOST_FILES: Final = 10_000
 PLAIN: Final = (
     "-c", "core.attributesFile=/dev/null",
+    "-c", "merge.default=text",
     "-c", "merge.renormalize=false",
     # git's own default, whatever a person's configuration says.
     "-c", "merge.renameLimit=-1",

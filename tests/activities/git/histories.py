@@ -276,15 +276,15 @@ class OrdinaryClone:
         shutil.copytree(self._fresh, self.folder)
         self._calls.unlink(missing_ok=True)
         git(self.folder, "checkout", "--quiet", "--detach", commit)
-        # Files whose line ends are not those of their attributes look changed to git as long as
-        # they could be younger than the index; then it refuses to merge at all.
-        os.utime(self.folder / ".git/index", (4e9, 4e9))
 
-    def merge(self, *command: str) -> str | None:
+    def run(self, *command: str) -> str | None:
         """Run `git merge` or another command that merges: the tree that comes of it, None for a conflict.
 
         A merge driver that is not git's own is a conflict wherever it is called.
         """
+        # Files whose line ends are not those of their attributes look changed to git as long as
+        # they could be younger than the index; then it refuses to merge at all.
+        os.utime(self.folder / ".git/index", (4e9, 4e9))
         done = subprocess.run(
             ["git", *command], cwd=self.folder, capture_output=True, env=_person(), check=False
         )  # fmt: skip

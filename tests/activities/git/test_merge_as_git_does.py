@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given, note, settings
+from hypothesis import assume, given, note, settings
 from hypothesis import strategies as st
 
 from activities.git.chain import ChainBuilder
@@ -18,6 +19,9 @@ from models.records import MergeRequest
 from models.settings import MergeStyle
 from tests.activities.git.histories import History, OrdinaryClone, histories, write
 from tests.activities.workshop import git
+
+PUBLIC = Path(__file__).parent / "public"
+MOST_MERGES = 400
 
 
 def landed_tree(repository: Path, ours: str, theirs: str, style: MergeStyle) -> str | None:
@@ -46,12 +50,42 @@ def landed_tree(repository: Path, ours: str, theirs: str, style: MergeStyle) -> 
 
 
 class Pair:
-    """One repository, seen by the town and by a person."""
+    """One repository, seen by the town and by a person.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        source: whose history it has.
+    """
+
+    def __init__(self, folder: Path, source: Path | None = None) -> None:
         self.repository = folder / "land.git"
-        git(folder, "init", "--quiet", "--bare", "--template=", str(self.repository))
+        if source is None:
+            git(folder, "init", "--quiet", "--bare", "--template=", str(self.repository))
+        else:
+            git(folder, "clone", "--quiet", "--bare", "--template=", "--no-hardlinks", str(source), "land.git")
         self.clone = OrdinaryClone(self.repository, folder / "clone")
+
+    def compare(self, ours: str, theirs: str, style: MergeStyle = MergeStyle.SQUASH) -> bool:
+        """The landing's tree is that of `git merge`; whether both found a conflict."""
+        self.clone.start(ours)
+        merged = self.clone.run("merge", "--quiet", "--no-edit", theirs)
+        assert landed_tree(self.repository, ours, theirs, style) == merged, (ours, theirs)
+        return merged is None
+
+    def with_union(self, commit: str) -> str:
+        """A commit on `commit` whose attributes merge every file by union."""
+        index = str(self.repository / "made.index")
+        blob = git(self.repository, "hash-object", "-w", "--stdin", stdin=b"* merge=union\n")
+        git(self.repository, "read-tree", commit, GIT_INDEX_FILE=index)
+        git(
+            self.repository,
+            "update-index",
+            "--add",
+            "--cacheinfo",
+            f"100644,{blob},.gitattributes",
+            GIT_INDEX_FILE=index,
+        )
+        tree = git(self.repository, "write-tree", GIT_INDEX_FILE=index)
+        return git(self.repository, "commit-tree", "-p", commit, "-m", "union", tree)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +100,43 @@ def test_a_landing_has_the_tree_of_git_merge_and_conflicts_where_it_does(
 ) -> None:
     ours, theirs = write(history, pair.repository)
     note(f"git -C {pair.repository} log --graph --stat {ours} {theirs}")
+    pair.compare(ours, theirs, style)
+
+
+@settings(max_examples=40)
+@given(history=histories())
+def test_a_rebased_landing_has_the_tree_of_git_cherry_pick_of_each_commit(pair: Pair, history: History) -> None:
+    ours, theirs = write(history, pair.repository)
+    note(f"git -C {pair.repository} log --graph --stat {ours} {theirs}")
+    commits = git(pair.repository, "rev-list", "--reverse", f"{ours}..{theirs}").split()
+    merges = git(pair.repository, "rev-list", "--merges", f"{ours}..{theirs}").split()
+    assume(commits and not merges)
+    merged = landed_tree(pair.repository, ours, theirs, MergeStyle.SQUASH)
+    before = git(pair.repository, "rev-parse", f"{ours}^{{tree}}")
+    # What conflicts as a whole, or changes nothing as a whole, is not taken apart.
+    assume(merged not in {None, before})
     pair.clone.start(ours)
-    merged = pair.clone.merge("merge", "--quiet", "--no-edit", theirs)
-    assert landed_tree(pair.repository, ours, theirs, style) == merged
+    picked: str | None = before
+    for commit in commits:
+        if picked is not None:
+            picked = pair.clone.run("cherry-pick", "--allow-empty", "--keep-redundant-commits", commit)
+    assert landed_tree(pair.repository, ours, theirs, MergeStyle.REBASE) == picked
+
+
+def public_histories() -> list[Path]:
+    others = os.environ.get("GT_PUBLIC_HISTORIES", "")
+    return [PUBLIC / "schedule-0.5.0.bundle", *map(Path, filter(None, others.split(":")))]
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("source", public_histories(), ids=lambda path: path.stem)
+def test_each_merge_of_a_public_history_comes_out_the_same_also_with_union(source: Path, tmp_path: Path) -> None:
+    pair = Pair(tmp_path, source)
+    merges = git(pair.repository, "rev-list", "--all", "--min-parents=2", "--max-parents=2", "--parents").splitlines()
+    conflicts = {"as it is": 0, "with union": 0}
+    for _, ours, theirs in (line.split() for line in merges[:MOST_MERGES]):
+        conflicts["as it is"] += pair.compare(ours, theirs)
+        conflicts["with union"] += pair.compare(pair.with_union(ours), theirs)
+    print(f"{source.stem}: {len(merges[:MOST_MERGES])} merges, conflicts: {conflicts}")
+    assert len(merges) >= 20
+    assert conflicts["with union"] <= conflicts["as it is"]
