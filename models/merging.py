@@ -85,6 +85,18 @@ class Withdraw(Frozen):
 # --- one merge --------------------------------------------------------------------------------
 
 
+class TargetRed(Frozen):
+    """The target's own tip fails a gate: nobody who builds on it is to blame."""
+
+    sha: str
+    gate: str | None = None
+    why: str
+    """in one line: "gate test failed (exit 1)" """
+    tail: str = ""
+    """the end of the gate's output"""
+    log_path: str | None = None
+
+
 class MergeBatch(Frozen):
     """Input of a MergeWorkflow: changes in queue order, to be landed on one target."""
 
@@ -102,6 +114,10 @@ class MergeBatch(Frozen):
     seen: Seen = Seen()
     needs: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """by bead: those of the same batch that have to be merged before it"""
+    red: TargetRed | None = None
+    """the target was red when it was last gated: it is gated before the changes are"""
+    mends: bool = False
+    """a person wants these tried although the target is red: they may be what mends it"""
 
 
 class Rewound(Frozen):
@@ -125,6 +141,10 @@ class MergeOutcome(Frozen):
     """set when gates could not run and their control failed too: the queue pauses"""
     stalled: str = ""
     """set when the target moved too often, or the remote refuses for ever, in the remote's words"""
+    target_red: TargetRed | None = None
+    """set when the target's own tip fails its gates: what is undecided keeps its place"""
+    target_cleared: bool = False
+    """the tip passes the gate that `MergeBatch.red` names"""
     gate_runs: int = 0
     landed: int = 0
     """changes that this merge itself has put on the target"""

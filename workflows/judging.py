@@ -10,7 +10,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from models.base import Frozen
     from models.gating import GatedCommit, GateOutcome, GateReport, RunGates
-    from models.merging import Chain, ChainLink, MergeBatch
+    from models.merging import Chain, ChainLink, MergeBatch, TargetRed
     from policies.merge_rates import confirming_runs, failure_rate, flakiness, known_commits, record_of
     from policies.merge_search import Knowledge, learn, next_probes, useless
 
@@ -27,18 +27,32 @@ class Judgement(Frozen):
     """set when the change right behind the green ones is to blame"""
     could_not_run: str = ""
     """set when the gates could not decide: nobody is to blame"""
+    target_red: TargetRed | None = None
+    """set when the target itself is red: nobody is to blame"""
 
 
 class Trouble(Exception):
     """The gates could not decide about a commit, in these words."""
 
 
+class TargetIsRed(Exception):
+    """The target's own tip fails its gates."""
+
+    def __init__(self, red: TargetRed) -> None:
+        super().__init__(red.why)
+        self.red = red
+
+
 class ChainJudge:
     """Runs a batch's gates, never again at a commit whose result is known, confirming runs apart.
 
-    A gate that could not run decides nothing by itself: it is tried on the target's own tip as a
-    control. Where the control passes and the candidate fails in the same way once more, the
-    change is to blame; in every other case nobody is.
+    Nobody is blamed before the target is cleared. A red gate is believed where the target's tip, or
+    a green start of the chain on it, is known to pass that gate; else the tip is gated as a control,
+    once. A tip that landed from here was gated as a candidate and needs none.
+
+    A gate that could not run decides nothing by itself: the control is run whatever is known, since
+    the world around the gate may have changed. Where it passes and the candidate fails in the same
+    way once more, the change is to blame; in every other case nobody is.
 
     Attributes:
         green: how many changes from the start of the chain that is being judged may land already.
@@ -85,6 +99,12 @@ class ChainJudge:
                 self.green = search.green
                 pointless = useless(search, flying.values())
                 await self._stop([task for task, prefix in flying.items() if prefix in pointless], flying)
+            if search.green < search.size:
+                # Also a red that an earlier merge has seen.
+                await self._clear_target(chain, self._known[chain.links[search.green].sha].report)
+        except TargetIsRed as found:
+            self._forget_reds(chain)
+            return Judgement(green=search.green, target_red=found.red)
         except Trouble as trouble:
             return Judgement(green=search.green, could_not_run=str(trouble))
         except GeneratorExit:
@@ -116,10 +136,12 @@ class ChainJudge:
         """How many confirming runs the present suspect needs."""
         if search.suspect is None:
             return 0
-        blamed = self._known[chain.links[search.suspect - 1].sha].report.gate
+        return self._confirming(self._known[chain.links[search.suspect - 1].sha].report.gate)
+
+    def _confirming(self, gate: str | None) -> int:
         seen = self._batch.seen
         return confirming_runs(
-            self._batch.settings.confirm_runs, flakiness(record_of(seen, blamed)), seen.changes.culprits
+            self._batch.settings.confirm_runs, flakiness(record_of(seen, gate)), seen.changes.culprits
         )
 
     def _wanted(self, chain: Chain, search: Knowledge, flying: tuple[int, ...]) -> tuple[int, ...]:
@@ -163,29 +185,84 @@ class ChainJudge:
             Trouble: nothing can be said of it.
         """
         report = await self._run(link.sha, place, chain.base_sha)
-        if report.outcome is not GateOutcome.COULD_NOT_RUN:
+        if report.outcome is GateOutcome.PASSED:
             return report
-        await self._control(chain.base_sha, report)
+        await self._clear_target(chain, report)
+        if report.outcome is GateOutcome.FAILED:
+            return report
         again = await self._run(link.sha, f"{place}, once more", chain.base_sha)
         if again.outcome is GateOutcome.COULD_NOT_RUN and not _same_way(report, again):
             raise Trouble(f"{_words(report)}, then {_words(again)}; the target itself passes")
         return again
 
-    async def _control(self, base_sha: str, seen: GateReport) -> None:
-        """Gate the target's own tip, once; returns when it passes.
+    # --- the target itself --------------------------------------------------------------------
+
+    def passes(self, sha: str, gate: str | None) -> bool:
+        """Whether this gate is known to pass at a commit."""
+        known = self._known.get(sha)
+        return known is not None and _passed(known.report, gate)
+
+    async def target_is_red(self, base_sha: str) -> TargetRed | None:
+        """Gate the tip of a target that was red before; None: it is green now.
 
         Raises:
-            Trouble: it does not, so nobody is blamed.
+            Trouble: its gates cannot run.
         """
-        if base_sha not in self._controls:
-            self._controls[base_sha] = asyncio.create_task(self._run(base_sha, "control: the target itself"))
-        report = await asyncio.shield(self._controls[base_sha])
-        if report.outcome is GateOutcome.FAILED:
-            raise Trouble(
-                f"the target itself fails gate {report.gate} (exit {report.exit_code}); before, {_words(seen)}"
-            )
+        try:
+            report = await self._control(base_sha)
+        except GeneratorExit:
+            self._controls.clear()
+            raise
+        finally:
+            await self._stop([*self._controls.values()], {})
         if report.outcome is GateOutcome.COULD_NOT_RUN:
             raise Trouble(f"{_words(report)} on the target itself")
+        return _red(base_sha, report) if report.outcome is GateOutcome.FAILED else None
+
+    async def _clear_target(self, chain: Chain, seen: GateReport) -> None:
+        """Make sure that what a candidate failed at is not the target's own fault.
+
+        Raises:
+            TargetIsRed, Trouble: it may well be, so nobody is blamed.
+        """
+        green = (chain.base_sha, *(link.sha for link in chain.links[: self.green]))
+        failed = seen.outcome is GateOutcome.FAILED
+        if failed and any(self.passes(sha, seen.gate) for sha in green):
+            return
+        report = await self._control(chain.base_sha)
+        if _passed(report, seen.gate):
+            return
+        if report.outcome is GateOutcome.COULD_NOT_RUN:
+            raise Trouble(f"{_words(report)} on the target itself")
+        raise TargetIsRed(_red(chain.base_sha, report))
+
+    async def _control(self, base_sha: str) -> GateReport:
+        """Gate the target's own tip, once."""
+        if base_sha not in self._controls:
+            self._controls[base_sha] = asyncio.create_task(self._gate_target(base_sha))
+        return await asyncio.shield(self._controls[base_sha])
+
+    async def _gate_target(self, sha: str) -> GateReport:
+        report = await self._run(sha, "control: the target itself")
+        if report.outcome is GateOutcome.FAILED and self._batch.red is None:
+            # A red that is news is confirmed like a suspect's.
+            for _ in range(self._confirming(report.gate)):
+                again = await self._run(sha, "control, once more")
+                if again.outcome is GateOutcome.PASSED:
+                    self.tallies.flake(report, sha)
+                    report = again
+                    break
+        if report.passed or report.outcome is GateOutcome.PASSED:
+            self._known.pop(sha, None)
+            self._known[sha] = GatedCommit(sha=sha, report=report)
+        return report
+
+    def _forget_reds(self, chain: Chain) -> None:
+        """What was red on a red target says nothing: it is gated anew, also where that turns green as it stands."""
+        for link in chain.links:
+            known = self._known.get(link.sha)
+            if known is not None and known.report.outcome is not GateOutcome.PASSED:
+                del self._known[link.sha]
 
     async def _run(self, sha: str, what: str, base_sha: str = "") -> GateReport:
         self.runs += 1
@@ -204,6 +281,17 @@ class ChainJudge:
         self.tallies.count(report, sha)
         self.story.append(f"{what}: {_words(report)}")
         return report
+
+
+def _passed(report: GateReport, gate: str | None) -> bool:
+    """Whether the report says that this gate passes; one that was skipped has not been asked."""
+    if report.outcome is GateOutcome.PASSED:
+        return gate not in report.skipped
+    return gate in report.passed
+
+
+def _red(sha: str, report: GateReport) -> TargetRed:
+    return TargetRed(sha=sha, gate=report.gate, why=_words(report), tail=report.tail, log_path=report.log_path)
 
 
 def _same_way(first: GateReport, second: GateReport) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import NamedTuple
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
@@ -25,12 +26,13 @@ with workflow.unsafe.imports_passed_through():
         MergeOutcome,
         MergeProgress,
         Rewound,
+        TargetRed,
     )
     from models.names import WorkflowType
     from models.settings import MergeStyle
     from workflows.labels import Labels, details
 
-from workflows.judging import ChainJudge, Judgement
+from workflows.judging import ChainJudge, Judgement, Trouble
 from workflows.merge_hosts import MergeHosts
 from workflows.messages import tell
 
@@ -38,6 +40,14 @@ MAX_FILES = 200
 """conflicting files that a verdict names"""
 EMPTY_CHANGE = "the change is empty: the target already holds everything in it"
 GONE_CHANGE = "the branch, or the submitted commit, is not on the remote any more"
+
+
+class Obstacle(NamedTuple):
+    """What kept a merge from deciding all of its changes."""
+
+    could_not_run: str = ""
+    stalled: str = ""
+    target_red: TargetRed | None = None
 
 
 @workflow.defn(name=WorkflowType.MERGE)
@@ -57,6 +67,8 @@ class MergeWorkflow:
         self._rewound: dict[str, Rewound] = {}
         """by the place where the old history was left"""
         self._landed = 0
+        self._tip = ""
+        """the last commit that landed"""
         self._blamed = 0
 
     @workflow.run
@@ -66,18 +78,21 @@ class MergeWorkflow:
         Returns:
             The verdicts, and what kept the rest from being decided, if anything did.
         """
-        could_not_run = stalled = ""
         try:
-            could_not_run, stalled = await self._merge()
+            obstacle = await self._merge()
         except ActivityError as error:
             # What was decided so far stands; the rest is tried again by the queue.
             if is_cancelled_exception(error):
                 raise
-            stalled = str(error.cause or error)
+            obstacle = Obstacle(stalled=str(error.cause or error))
+        except Trouble as trouble:
+            obstacle = Obstacle(could_not_run=str(trouble))
         outcome = MergeOutcome(
             verdicts=tuple(self._verdicts),
-            could_not_run=could_not_run,
-            stalled=stalled,
+            could_not_run=obstacle.could_not_run,
+            stalled=obstacle.stalled,
+            target_red=obstacle.target_red,
+            target_cleared=self._cleared(),
             gate_runs=self._judge.runs,
             landed=self._landed,
             blamed=self._blamed,
@@ -85,29 +100,40 @@ class MergeWorkflow:
             commits=self._judge.commits,
             rewound=tuple(self._rewound.values()),
         )
-        self._show(_result(outcome), "stalled" if could_not_run or stalled else "merged")
+        self._show(_result(outcome), "merged" if obstacle == Obstacle() else "stalled")
         return outcome
 
-    async def _merge(self) -> tuple[str, str]:
+    async def _merge(self) -> Obstacle:
         """Build, gate and land until the target holds still.
 
-        Returns:
-            Why gates could not run, and why the landing stalled; "" for what did not happen.
+        Raises:
+            Trouble: the target, which was red before, cannot be gated.
         """
         most = self._batch.settings.retry_count + 2
         moves = 0
         while moves < most:
             chain = await self._build()
             self._decide_lone_drops(chain)
+            if self._batch.red is not None and not self._batch.mends and chain.links:
+                red = await self._judge.target_is_red(chain.base_sha)
+                if red is not None:
+                    return Obstacle(target_red=red)
             landed, result, judgement = await self._judge_and_land(chain)
             if result.outcome is LandOutcome.MOVED:
                 moves = 1 if landed else moves + 1
                 continue
             self._decide_drops(chain, chain.links[:landed])
             if result.outcome is LandOutcome.REFUSED:
-                return "", f"the remote refuses {self._batch.target}: {result.detail}"
-            return judgement.could_not_run if judgement is not None else "", ""
-        return "", f"{self._batch.target} moved {most} times while its gates ran"
+                return Obstacle(stalled=f"the remote refuses {self._batch.target}: {result.detail}")
+            if judgement is None:
+                return Obstacle()
+            return Obstacle(could_not_run=judgement.could_not_run, target_red=judgement.target_red)
+        return Obstacle(stalled=f"{self._batch.target} moved {most} times while its gates ran")
+
+    def _cleared(self) -> bool:
+        """Whether the gate that was red on the target passes where the target stands now, as far as is known."""
+        red, tip = self._batch.red, self._tip or self._chain.base_sha
+        return red is not None and self._judge.passes(tip, red.gate)
 
     async def _build(self) -> Chain:
         self._show("building the chain", "merging")
@@ -191,6 +217,7 @@ class MergeWorkflow:
                 break
         if result.outcome is LandOutcome.LANDED:
             self._landed += len(links)
+            self._tip = links[-1].sha
             for link in links:
                 self._decide(link.merge_request, VerdictKind.MERGED, merged_sha=link.sha, base_sha=chain.base_sha)
         return result
@@ -300,6 +327,8 @@ class MergeWorkflow:
 
 
 def _result(outcome: MergeOutcome) -> str:
+    if outcome.target_red:
+        return f"the target itself is red: {outcome.target_red.why}"
     if outcome.could_not_run:
         return f"gates could not run: {outcome.could_not_run}"
     if outcome.stalled:

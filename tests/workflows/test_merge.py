@@ -111,7 +111,8 @@ async def test_a_single_red_change_is_blamed_with_the_end_of_the_log(
     assert "exit 1" in verdict.detail
     assert FAILED.tail in verdict.detail
     assert world.landed == ()
-    assert outcome.gate_runs == 1, "a red that nobody else can have caused needs no second run"
+    assert world.gated.count("base") == 1, "the target is cleared before anybody is blamed"
+    assert outcome.gate_runs == 2, "a red that nobody else can have caused needs no more"
 
 
 @pytest.mark.parametrize(("size", "culprit"), [(2, 1), (2, 2), (5, 3), (8, 1), (8, 8), (16, 9)])
@@ -149,7 +150,7 @@ async def test_a_new_rigs_culprit_is_confirmed_by_one_more_run(
     world = MergeWorld(gates=red_with("sh-2"))
     outcome = await merge(env, workers, world, batch(*map(change, beads(2)), confirm_runs="auto"))
     assert kinds(outcome) == {"sh-1": VerdictKind.MERGED, "sh-2": VerdictKind.FAILED}
-    assert [world.gated.count(sha) for sha in dict.fromkeys(world.gated)] == [2, 1], "the tip twice, the start once"
+    assert [world.gated.count(sha) for sha in dict.fromkeys(world.gated)] == [2, 1, 1], "tip twice, target, start"
 
 
 async def test_a_gate_that_fails_once_costs_no_change_a_rework_and_is_recorded(
@@ -179,7 +180,7 @@ async def test_a_suspect_is_blamed_only_when_as_many_runs_as_asked_for_are_red(
     env: WorkflowEnvironment, workers: WorkerBuilder
 ) -> None:
     blamed = await merge(env, workers, MergeWorld(gates=flaky_at(1, 1, 2, 3)), batch(change("sh-1"), confirm_runs="2"))
-    assert (kinds(blamed), blamed.gate_runs) == ({"sh-1": VerdictKind.FAILED}, 3)
+    assert (kinds(blamed), blamed.gate_runs) == ({"sh-1": VerdictKind.FAILED}, 4)
 
 
 async def test_a_commit_that_earlier_merges_have_gated_is_not_gated_again(

@@ -102,8 +102,9 @@ async def test_a_target_that_is_red_itself_is_not_blamed_on_a_change(
 ) -> None:
     world = MergeWorld(gates=lambda held, run: TIMED_OUT if held else FAILED)
     outcome = await merge(env, workers, world, batch(change("sh-1")))
-    assert outcome.verdicts == ()
-    assert "the target itself fails gate test" in outcome.could_not_run
+    assert (outcome.verdicts, outcome.could_not_run) == ((), "")
+    assert outcome.target_red is not None
+    assert "gate test failed" in outcome.target_red.why
 
 
 async def test_a_gate_that_cannot_run_in_another_way_the_second_time_blames_nobody(
@@ -126,7 +127,9 @@ async def test_what_is_green_lands_although_gates_break_in_the_middle_of_a_searc
     def gates(held: tuple[str, ...], run: int) -> GateReport:
         if len(held) == 8:
             return FAILED
-        return PASSED if 0 < len(held) <= 4 else KILLED
+        if len(held) <= 4:
+            return PASSED
+        return KILLED if run == 1 else TIMED_OUT
 
     world = MergeWorld(gates=gates)
     outcome = await merge(env, workers, world, batch(*map(change, beads(8))))
