@@ -67,13 +67,16 @@ class Yard:
 def ours(yard: Yard, changes: int, *, whole: bool = False) -> None:
     """The policies of this project, with one runner and default settings; always more waits than fits a batch."""
     settings, seen, waiting = MergeQueueSettings(), Seen(), list[bool]()
+    cleared = False
     while yard.landed < changes:
         rate = failure_rate(seen.changes)
         size = batch_size(rate, settings.min_batch, settings.max_batch)
         if whole:
             size = whole_queue(size, settings.max_batch)
         waiting += yard.changes(size - len(waiting))
-        landed, failed, tally = _merge(yard, waiting[:size], seen, settings)
+        landed, failed, tally = _merge(yard, waiting[:size], seen, settings, cleared=cleared)
+        # Either it was gated as a control, or what landed was gated as a candidate: nobody else pushes here.
+        cleared = True
         if failed:
             yard.send_back(waiting[landed])
         del waiting[: landed + failed]
@@ -86,14 +89,22 @@ def ours_whole(yard: Yard, changes: int) -> None:
     ours(yard, changes, whole=True)
 
 
-def _merge(yard: Yard, batch: list[bool], seen: Seen, settings: MergeQueueSettings) -> tuple[int, int, GateTally]:
-    """One batch: how many land, how many go back (0 or 1), and what was seen of the gate."""
+def _merge(
+    yard: Yard, batch: list[bool], seen: Seen, settings: MergeQueueSettings, *, cleared: bool
+) -> tuple[int, int, GateTally]:
+    """One batch: how many land, how many go back (0 or 1), and what was seen of the gate.
+
+    Args:
+        cleared: the target's tip is known to be green; else the first red costs a control run on it.
+    """
     rate, lies = failure_rate(seen.changes), flakiness(record_of(seen, "test"))
     confirms = confirming_runs(settings.confirm_runs, lies, seen.changes.culprits)
     known, passed, flaked = Knowledge(size=len(batch)), 0, 0
     while known.green < known.size and known.culprit(confirms) is None:
         for prefix in next_probes(known, rate, confirms=confirms):
             green = yard.gate(batch[:prefix])
+            if not green and not cleared and known.green == 0:
+                cleared = any(yard.gate([]) for _ in range(1 + confirms))
             passed += green
             flaked += green and any(red.prefix == prefix for red in known.reds)
             known = learn(known, prefix, green=green)

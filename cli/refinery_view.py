@@ -17,6 +17,7 @@ def queue(status: QueueStatus) -> str:
     state = f"paused: {status.pause_reason}" if status.paused else "running"
     head = f"{status.rig} to {status.target}: {state}" + (", ungated" if status.ungated else "")
     held = "".join(f"\nnothing is merged to {target}: {why}" for target, why in status.held_targets.items())
+    held += "".join(f"\n{why}" for why in status.red_targets.values())
     return head + held + "\n" + (items(status.items) if status.items else "nothing waits")
 
 

@@ -20,6 +20,8 @@ class QueueItemState(StrEnum):
     MERGING = "merging"
     RETRYING = "retrying"
     HELD = "held"
+    TARGET_RED = "target_red"
+    """its target fails its gates by itself: it keeps its place until that is green"""
 
 
 class QueueItem(Frozen):
@@ -48,6 +50,8 @@ class QueueStatus(Frozen):
     """gates that have been red and green at one commit, and still count as flaky"""
     held_targets: dict[str, str] = Field(default_factory=dict)
     """by target: why nothing is merged to it until `resume`, though the queue goes on"""
+    red_targets: dict[str, str] = Field(default_factory=dict)
+    """by target that fails its gates by itself: what fails; the queue goes on once it passes"""
     items: tuple[QueueItem, ...] = ()
 
 

@@ -32,7 +32,7 @@ class RefineryStatus(Frozen):
 
     rig: str
     state: str
-    """idle, waiting, merging, retrying, paused, draining or stopped"""
+    """idle, waiting, merging, retrying, target_red, paused, draining or stopped"""
     why: str = ""
     target: str = ""
     ungated: bool = False

@@ -30,7 +30,7 @@ async def run_merge(batch: MergeBatch) -> MergeOutcome:
         return MergeOutcome(stalled=f"{names.merge_id(rig, number)} of an earlier Refinery runs")
     except ChildWorkflowError as error:
         return MergeOutcome(stalled=str(error.cause or error))
-    if outcome.verdicts or outcome.could_not_run or outcome.stalled:
+    if outcome.verdicts or outcome.could_not_run or outcome.stalled or outcome.target_red:
         return outcome
     # Without this a merge that decides nothing would be started again at once, for ever.
     return outcome.model_copy(update={"stalled": "the merge decided nothing"})

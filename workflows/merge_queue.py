@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import NamedTuple
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from models.jobs import Verdict, VerdictKind
-    from models.merging import MergeOutcome, Withdraw
+    from models.merging import MergeOutcome, TargetRed, Withdraw
     from models.records import MergeRequest
     from policies.queue_order import Candidate, joinable, order
 
@@ -35,12 +36,19 @@ class Scope(NamedTuple):
     """only those that arrived no later than this"""
     resting: frozenset[str] = frozenset()
     """only those for other targets than these"""
+    red: Mapping[str, TargetRed] = MappingProxyType({})
+    """of a resting target that is red itself only what a person asked for, and what was not tried there"""
 
     def covers(self, entry: QueueEntry) -> bool:
-        if entry.request.target in self.resting:
+        if entry.request.target in self.resting and not self.mends(entry):
             return False
         urgent = self.above_priority is None or entry.request.priority < self.above_priority
         return urgent and (self.arrived_upto is None or entry.arrived <= self.arrived_upto)
+
+    def mends(self, entry: QueueEntry) -> bool:
+        """It may be what mends its target: a person asked for it, and it was not tried on the same red tip."""
+        red = self.red.get(entry.request.target)
+        return red is not None and entry.now and not entry.needs and entry.tried_on != red.sha
 
 
 EVERYTHING = Scope()
@@ -145,7 +153,7 @@ class MergeQueue:
 
     def process(self, merge_request: str) -> None:
         """Before all others, and no longer held."""
-        self._change(merge_request, now=True, held=False, reason="")
+        self._change(merge_request, now=True, held=False, reason="", tried_on="")
 
     def skip(self, merge_request: str) -> None:
         """Hold it until `process`."""
@@ -198,6 +206,11 @@ class MergeQueue:
 
     # --- merging ------------------------------------------------------------------------------
 
+    def with_menders(self, resting: frozenset[str], red: Mapping[str, TargetRed]) -> frozenset[str]:
+        """The resting targets, and those that are red and have something to be tried that may mend them."""
+        scope = Scope(red=red)
+        return resting | {entry.request.target for entry in self.entries if not entry.held and scope.mends(entry)}
+
     def eligible(self, now: datetime, scope: Scope = EVERYTHING) -> bool:
         """Something waits that may be merged."""
         return bool(self._next(now, 1, scope))
@@ -230,7 +243,8 @@ class MergeQueue:
         """
         verdicts = [told for verdict in outcome.verdicts for told in self.decide(verdict, now)]
         trouble = outcome.could_not_run or outcome.stalled
-        merging = [entry for entry in self.entries if entry.merging]
+        red, merging = outcome.target_red, [entry for entry in self.entries if entry.merging]
+        asked = red is not None and all(entry.now for entry in merging)
         alone = bool(outcome.stalled) and len(merging) + len(outcome.verdicts) == 1
         for entry in merging:
             if entry.withdrawn or entry.cleared:
@@ -244,6 +258,7 @@ class MergeQueue:
                     setbacks=setbacks,
                     stalled_alone=entry.stalled_alone + alone,
                     reason=trouble,
+                    tried_on=red.sha if red is not None and asked else entry.tried_on,
                 )
         return tuple(verdicts)
 

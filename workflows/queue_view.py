@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from models import names
     from models.jobs import VerdictKind
-    from models.merging import QueueItem
+    from models.merging import QueueItem, QueueItemState
     from models.queue import FlakyGate, HistoryEntry, QueueHistory, QueueStats, QueueWhy, RefineryStatus
     from models.settings import MergeQueueSettings
     from policies.merge_rates import CONFIRM_ABOVE, failure_rate, flakiness
@@ -19,8 +21,10 @@ with workflow.unsafe.imports_passed_through():
 
 from workflows.merge_queue import MergeQueue, Scope
 from workflows.refinery_state import Decided, QueueEntry, RefineryState
+from workflows.refinery_trouble import red_words
 
 HISTORY_SHOWN = 200
+NONE_RED: Mapping[str, str] = MappingProxyType({})
 _WENT_BACK = {
     VerdictKind.MERGED: "It is merged",
     VerdictKind.FAILED: "It went back to its polecat, MERGE_FAILED",
@@ -29,26 +33,37 @@ _WENT_BACK = {
 }
 
 
-def listing(queue: MergeQueue, now: datetime) -> tuple[QueueItem, ...]:
-    """What is being merged, then the order of the rest, then what is held."""
+def listing(queue: MergeQueue, now: datetime, red: Mapping[str, str] = NONE_RED) -> tuple[QueueItem, ...]:
+    """What is being merged, then the order of the rest, then what is held.
+
+    Args:
+        red: see `red_targets`.
+    """
     merging = [entry for entry in queue.entries if entry.merging]
     held = [entry for entry in queue.entries if entry.held and not entry.merging]
     rows = enumerate([*merging, *queue.in_order(now), *held], start=1)
-    return tuple(_row(entry, place, now) for place, entry in rows)
+    return tuple(_row(entry, place, now, red.get(entry.request.target, "")) for place, entry in rows)
 
 
-def _row(entry: QueueEntry, place: int, now: datetime) -> QueueItem:
+def red_targets(state: RefineryState) -> dict[str, str]:
+    """By target that fails its gates by itself, what fails there."""
+    return {target: red_words(target, red) for target, red in state.red.items()}
+
+
+def _row(entry: QueueEntry, place: int, now: datetime, red: str) -> QueueItem:
     needs = entry.needs or ()
+    waits_for_target = bool(red) and entry.state in {QueueItemState.WAITING, QueueItemState.RETRYING}
     return QueueItem(
         id=entry.request.id,
         bead=entry.request.bead,
         polecat=entry.request.polecat,
         target=entry.request.target,
-        state=entry.state,
+        state=QueueItemState.TARGET_RED if waits_for_target else entry.state,
         position=place,
         attempts=entry.attempts,
         waiting_s=max((now - entry.request.submitted_at).total_seconds(), 0.0),
-        reason=entry.reason or (f"needs {', '.join(needs)}" if needs and not entry.merging else ""),
+        reason=(red if waits_for_target else entry.reason)
+        or (f"needs {', '.join(needs)}" if needs and not entry.merging else ""),
     )
 
 
@@ -63,7 +78,8 @@ def status(queue: MergeQueue, state: RefineryState, mood: str) -> RefineryStatus
         rig=state.rig,
         state="merging" if merging else mood,
         why=state.pause_reason
-        or "; ".join(f"{name}: {each.held}" for name, each in state.troubles.items() if each.held),
+        or "; ".join(f"{name}: {each.held}" for name, each in state.troubles.items() if each.held)
+        or "; ".join(red_targets(state).values()),
         target=state.branch,
         ungated=bool(facts and not facts.rig.gates),
         waiting=len(queue.entries) - len(merging) - held,
@@ -131,7 +147,8 @@ def why(queue: MergeQueue, state: RefineryState, item: str, scope: Scope, now: d
 
 
 def _why_it_waits(queue: MergeQueue, state: RefineryState, entry: QueueEntry, scope: Scope, now: datetime) -> QueueWhy:
-    place = next(row.position for row in listing(queue, now) if row.id == entry.request.id)
+    row = next(row for row in listing(queue, now, red_targets(state)) if row.id == entry.request.id)
+    place = row.position
     command = f"gt refinery queue --rig {state.rig}"
     words: list[str] = []
     needs, trouble = entry.needs or (), state.trouble(entry.request.target)
@@ -152,6 +169,12 @@ def _why_it_waits(queue: MergeQueue, state: RefineryState, entry: QueueEntry, sc
     elif trouble.held:
         words.append(f"Nothing is merged to {entry.request.target}: {trouble.held}.")
         command = f"gt refinery resume --rig {state.rig}"
+    elif trouble.red is not None:
+        words.append(f"{red_words(entry.request.target, trouble.red)}. Nobody is blamed, and it keeps its place.")
+        if entry.tried_on == trouble.red.sha:
+            words.append("It was tried there as you asked, and failed too.")
+        words.append("It goes on once the target passes; should this change mend it, have it tried.")
+        command = f"gt refinery process {entry.request.id}"
     elif trouble.retry_at is not None and trouble.retry_at > now:
         words.append(f"The queue tries again at {trouble.retry_at:%H:%M:%S} UTC.")
     elif state.facts is None:
@@ -167,7 +190,7 @@ def _why_it_waits(queue: MergeQueue, state: RefineryState, entry: QueueEntry, sc
         id=entry.request.id,
         known=True,
         bead=entry.request.bead,
-        state=entry.state,
+        state=row.state,
         position=place,
         words=tuple(words),
         next_command=command,

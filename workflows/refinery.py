@@ -10,11 +10,14 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
 
 with workflow.unsafe.imports_passed_through():
+    from activities.git.landing import LandingActivities
     from activities.ledger import LedgerActivities
     from models import names
     from models.errors import ErrorCode, Level
     from models.jobs import Decision, RigFacts, Verdict
     from models.merging import (
+        BuildChain,
+        Chain,
         MergeBatch,
         MergeProgress,
         PauseRequest,
@@ -46,7 +49,17 @@ from workflows.merge_queue import MergeQueue, Scope
 from workflows.messages import tell, tell_mayor, tell_mayor_cleared
 from workflows.patience import Patience
 from workflows.refinery_state import QueueEntry, RefineryState, remember
-from workflows.refinery_trouble import GOES_ON, followed, resumed, rewound, tried_at_once, weighed, windowed
+from workflows.refinery_trouble import (
+    GOES_ON,
+    TARGET_RED,
+    followed,
+    looked,
+    resumed,
+    rewound,
+    tried_at_once,
+    weighed,
+    windowed,
+)
 from workflows.timers import until
 
 CYCLE = timedelta(seconds=60)
@@ -79,6 +92,7 @@ class RefineryWorkflow:
             await self._post()
             await self._refresh()
             self._end_drain()
+            await self._look_at_red_targets()
             if self._may_merge() and self._state.facts and self._state.facts.hosts:
                 await self._merge(self._state.facts)
             else:
@@ -200,7 +214,8 @@ class RefineryWorkflow:
             pause_reason=self._state.pause_reason,
             ungated=bool(facts and not facts.rig.gates),
             flaky=queue_view.flaky_gates(self._state),
-            items=queue_view.listing(self._queue, workflow.now()),
+            red_targets=(red := queue_view.red_targets(self._state)),
+            items=queue_view.listing(self._queue, workflow.now(), red),
         )
 
     @workflow.query(description="What the Refinery does, and by which figures")
@@ -248,7 +263,9 @@ class RefineryWorkflow:
         """What may be merged while the queue is frozen or drains."""
         urgent = self._state.above_priority if self._state.paused else None
         resting = self._state.resting(workflow.now())
-        return Scope(above_priority=urgent, arrived_upto=self._state.drain_upto, resting=resting)
+        return Scope(
+            urgent, self._state.drain_upto, self._queue.with_menders(resting, self._state.red), self._state.red
+        )
 
     def _frozen(self) -> bool:
         return self._state.stopped or (self._state.paused and self._state.above_priority is None)
@@ -318,9 +335,11 @@ class RefineryWorkflow:
         settings = facts.settings.merge_queue
         best = self._best(facts)
         target = self._queue.next_target(workflow.now(), self._scope())
-        window = self._state.trouble(target).window
-        whole = 0 if window else whole_queue(best, settings.max_batch, settings.max_concurrent)
-        changes = self._queue.take(workflow.now(), min(best, window or best), self._scope(), whole=whole)
+        window, red = self._state.trouble(target).window, self._state.trouble(target).red
+        mends = target in self._scope().resting
+        whole = 0 if window or mends else whole_queue(best, settings.max_batch, settings.max_concurrent)
+        limit = 1 if mends else min(best, window or best)
+        changes = self._queue.take(workflow.now(), limit, self._scope(), whole=whole)
         self._amend(merges=self._state.merges + 1)
         self._show()
         batch = MergeBatch(
@@ -335,6 +354,8 @@ class RefineryWorkflow:
             gate=facts.settings.gate,
             seen=self._state.seen,
             needs=self._queue.needs_within(changes),
+            red=red,
+            mends=mends,
         )
         outcome = await run_merge(batch)
         self._state = remember(self._state, outcome, facts, workflow.now())
@@ -343,6 +364,33 @@ class RefineryWorkflow:
         state = windowed(self._state, target, len(changes), best, stalled=bool(outcome.stalled))
         troubled = self._queue.troubled(target)
         self._state = weighed(state, target, outcome, settings, troubled=troubled, now=workflow.now())
+
+    async def _look_at_red_targets(self) -> None:
+        """Go on at once where a red target has moved: somebody may have mended it."""
+        facts, now = self._state.facts, workflow.now()
+        if facts is None or not facts.hosts or self._frozen():
+            return
+        wanted = {entry.request.target for entry in self._queue.entries if not entry.held}
+        for target in sorted(wanted & set(self._state.red)):
+            trouble = self._state.trouble(target)
+            if trouble.look_at is None or trouble.look_at > now or trouble.retry_at is None:
+                continue
+            seen = await self._look_at(facts, target)
+            self._state = looked(self._state, target, seen.base_sha, workflow.now())
+            self._state = rewound(self._state, seen.rewound, workflow.now())
+
+    async def _look_at(self, facts: RigFacts, target: str) -> Chain:
+        """A chain without changes: where the target stands; nowhere where that cannot be found out."""
+        try:
+            return await workflow.execute_activity_method(
+                LandingActivities.build_chain,
+                BuildChain(rig=facts.rig, target=target, changes=()),
+                summary=f"has {target} moved?",
+                **options.errand(self._state.host or facts.hosts[0]),
+            )
+        except ActivityError as error:
+            workflow.logger.warning("%s cannot be looked at: %s", target, error.cause)
+            return Chain(base_sha="")
 
     def _best(self, facts: RigFacts) -> int:
         settings = facts.settings.merge_queue
@@ -381,6 +429,8 @@ class RefineryWorkflow:
             return "paused"
         if self._state.drain_upto is not None:
             return "draining"
+        if self._state.red and self._queue.entries:
+            return TARGET_RED
         if any(trouble.retry_at for trouble in self._state.troubles.values()):
             return "retrying"
         return "waiting" if self._queue.entries else "idle"

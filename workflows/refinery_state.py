@@ -13,7 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from models.escalations import Letter
     from models.gating import Seen
     from models.jobs import RigFacts, Verdict
-    from models.merging import MergeOutcome, QueueItemState
+    from models.merging import MergeOutcome, QueueItemState, TargetRed
     from models.records import MergeRequest
     from policies.merge_rates import after_merge
 
@@ -44,6 +44,8 @@ class QueueEntry(Frozen):
     stalled_alone: int = 0
     """those of them that stalled with nothing else in them"""
     reason: str = ""
+    tried_on: str = ""
+    """the red tip of its target on which it was tried by a person's order, and failed too"""
 
     @property
     def state(self) -> QueueItemState:
@@ -82,6 +84,12 @@ class Trouble(Frozen):
     retry_at: datetime | None = None
     held: str = ""
     """why nothing is merged to it until somebody answers; trouble on the rig's own branch pauses the whole queue"""
+    red: TargetRed | None = None
+    """the target itself fails its gates: only what a person asked for is tried, until `retry_at` or until it moves"""
+    reds: int = 0
+    """merges in a row that found it red"""
+    look_at: datetime | None = None
+    """when to look whether a red target has moved"""
 
 
 class RefineryState(Frozen):
@@ -128,14 +136,20 @@ class RefineryState(Frozen):
     def trouble(self, target: str) -> Trouble:
         return self.troubles.get(target, Trouble())
 
+    @property
+    def red(self) -> dict[str, TargetRed]:
+        """The targets that are red themselves."""
+        return {name: each.red for name, each in self.troubles.items() if each.red is not None}
+
     def resting(self, now: datetime) -> frozenset[str]:
         """Targets to which nothing is merged now."""
         troubles = self.troubles.items()
         return frozenset(name for name, each in troubles if each.held or (each.retry_at and each.retry_at > now))
 
     def next_try(self, targets: Iterable[str], now: datetime) -> datetime | None:
-        """When the first of these targets that wait for another try is tried."""
-        due = (self.trouble(target).retry_at for target in targets)
+        """When the first of these targets that wait for another try is tried, or looked at."""
+        troubles = [self.trouble(target) for target in targets]
+        due = [at for each in troubles for at in (each.retry_at, each.look_at)]
         return min((at for at in due if at is not None and at > now), default=None)
 
 

@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from models.errors import Level
     from models.escalations import Escalation, EscalationCleared, Letter
     from models.jobs import Decision, DecisionKind
-    from models.merging import MergeOutcome, Rewound
+    from models.merging import MergeOutcome, Rewound, TargetRed
     from models.settings import MergeQueueSettings
     from workflows.refinery_state import RefineryState, Trouble
 
@@ -26,6 +26,13 @@ GOES_ON = frozenset({DecisionKind.RETRY, DecisionKind.REASSIGN})
 """decisions that let the queue go on; a merge leaves out a lost host by itself"""
 REWINDS_KEPT = 50
 REWOUND = AlertType.TARGET_REWOUND.value
+LOOK_CYCLE = timedelta(seconds=60)
+"""how often it is looked whether a red target has moved"""
+GATED_AGAIN_FIRST, GATED_AGAIN_LAST = timedelta(minutes=5), timedelta(hours=1)
+"""after this long a red target that has not moved is gated again, twice as late each time, and at the latest: what
+gates run in may have been mended"""
+TARGET_RED = "target_red"
+"""a fault that is told as `gate_broken`: the gate is broken on the target itself"""
 BROKEN, STALLED = AlertType.GATE_BROKEN.value, AlertType.REFINERY_STALLED.value
 
 
@@ -45,8 +52,13 @@ def weighed(
     """
     if outcome.verdicts:
         state = calmed(state, target, troubled=troubled)
+    if outcome.target_cleared:
+        state = _marked(state, target, red=None, reds=0, look_at=None, retry_at=None)
+        state = _over(state, _fault(state, TARGET_RED, target), f"{target} passes its gates")
     trouble, retry_at = state.trouble(target), now + timedelta(seconds=settings.retry_delay)
-    if outcome.could_not_run:
+    if outcome.target_red:
+        state = _red(state, target, outcome.target_red, now)
+    elif outcome.could_not_run:
         state = _marked(state, target, broken=trouble.broken + 1, retry_at=retry_at)
         if trouble.broken >= settings.retry_count:
             state = calmed(_held(state, target, outcome.could_not_run, now), target, troubled=troubled)
@@ -74,6 +86,18 @@ def tried_at_once(state: RefineryState, target: str) -> RefineryState:
     return _marked(state, target, retry_at=None)
 
 
+def looked(state: RefineryState, target: str, tip: str, now: datetime) -> RefineryState:
+    """A red target was looked at: where it stands elsewhere by now it is gated at once.
+
+    Args:
+        tip: where it stands; "" where that could not be found out.
+    """
+    red = state.trouble(target).red
+    if red is not None and tip and tip != red.sha:
+        return _marked(state, target, look_at=None, retry_at=None)
+    return _marked(state, target, look_at=now + LOOK_CYCLE)
+
+
 def calmed(state: RefineryState, target: str, *, troubled: bool) -> RefineryState:
     """No trouble of this target is counted any more; a stall is over unless something still stalls by itself."""
     state = _marked(state, target, broken=0, stalls=0, retry_at=None)
@@ -86,7 +110,7 @@ def resumed(state: RefineryState, reason: str) -> RefineryState:
         state, paused=False, pause_reason="", paused_for="", above_priority=None, drain_upto=None, troubles={}
     )
     for fault in state.faults:
-        state = _over(state, fault, reason if fault.startswith(BROKEN) else "merges go on")
+        state = _over(state, fault, reason if fault.partition("/")[0] in {BROKEN, TARGET_RED} else "merges go on")
     return state
 
 
@@ -105,6 +129,8 @@ def followed(state: RefineryState, decision: Decision) -> RefineryState:
     if kind == BROKEN and not elsewhere and state.paused_for == decision.escalation:
         return resumed(state, decision.reason)
     target = elsewhere or state.branch
+    if kind == TARGET_RED:
+        return _marked(state, target, look_at=None, retry_at=None)
     if kind == BROKEN:
         state = _marked(state, target, held="")
     return calmed(state, target, troubled=True)
@@ -135,6 +161,29 @@ def rewound(state: RefineryState, rewinds: tuple[Rewound, ...], now: datetime) -
     return state
 
 
+def _red(state: RefineryState, target: str, red: TargetRed, now: datetime) -> RefineryState:
+    """Gate the target itself again after a while, and call a person the first time."""
+    reds = state.trouble(target).reds + 1
+    pause = min(GATED_AGAIN_FIRST * 2 ** min(reds - 1, 10), GATED_AGAIN_LAST)
+    state = _marked(state, target, red=red, reds=reds, retry_at=now + pause, look_at=now + LOOK_CYCLE)
+    evidence = "\n".join(part for part in (red.tail, f"log: {red.log_path}" if red.log_path else "") if part)
+    return _told(
+        state,
+        TARGET_RED,
+        target,
+        f"{red_words(target, red)}; nobody is blamed, and the changes for {target} wait in their places. "
+        "It goes on by itself once that passes; a change that mends it: gt refinery process ITEM",
+        "gt refinery queue",
+        now,
+        evidence=evidence,
+    )
+
+
+def red_words(target: str, red: TargetRed) -> str:
+    """Why nothing is merged to a red target, in one line."""
+    return f"{TARGET_RED}: {target} itself is red at {red.sha[:12]}: {red.why}"
+
+
 def _held(state: RefineryState, target: str, why: str, now: datetime) -> RefineryState:
     """Merge nothing more until somebody answers: to this target, or to none where it is the rig's own branch."""
     state = _told(state, BROKEN, target, why, "gt refinery resume", now)
@@ -156,19 +205,22 @@ def _fault(state: RefineryState, kind: str, target: str) -> str:
     return kind if target == state.branch else f"{kind}/{target}"
 
 
-def _told(state: RefineryState, kind: str, target: str, message: str, command: str, now: datetime) -> RefineryState:
+def _told(
+    state: RefineryState, kind: str, target: str, message: str, command: str, now: datetime, evidence: str = ""
+) -> RefineryState:
     """Escalate what keeps the rig from merging, once while it lasts; `command` helps once the cause is gone."""
     fault, elsewhere = _fault(state, kind, target), target != state.branch
     if fault in state.faults:
         return state
     escalation = Escalation(
         id=f"{kind}/{state.rig}/{state.merges}",
-        kind=kind,
+        kind=BROKEN if kind == TARGET_RED else kind,
         level=Level.L3.value,
         source=names.refinery_id(state.rig),
         rig=state.rig,
         subject=f"{state.rig}/{target}" if elsewhere else "",
         message=f"{f'{target}: ' if elsewhere else ''}{message} ({command} --rig {state.rig})",
+        evidence=evidence,
         tried=f"{state.merges} merges; the last ones in a row ended so",
         opened_at=now,
     )
