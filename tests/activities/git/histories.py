@@ -46,11 +46,10 @@ class Commit:
 
 @dataclass
 class History:
-    """Commits, each after its parents; the last of each side are to be merged."""
+    """Commits, each after its parents; the last of each side are to be merged into the first side's."""
 
     commits: list[Commit] = field(default_factory=list)
-    ours: int = 0
-    theirs: int = 0
+    sides: list[int] = field(default_factory=list)
 
     def add(self, files: Files, *parents: int) -> int:
         self.commits.append(Commit(files, parents))
@@ -197,8 +196,8 @@ def _disputed(draw: st.DrawFn, files: Files, path: str) -> Files:
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> History:
-    """Two sides from one base, of up to three commits each; some merged each other on the way."""
+def histories(draw: st.DrawFn, sides: int = 2) -> History:
+    """Sides from one base, of up to three commits each; of two, some merged each other on the way."""
     history = History()
     files = draw(base_files())
     path = draw(st.sampled_from(_NAMES))
@@ -217,20 +216,20 @@ def histories(draw: st.DrawFn) -> History:
         return at
 
     if draw(st.integers(0, 9)) == 9:
-        history.ours, history.theirs = side(base, (0, 1)), side(base, (0, 1, 2))
+        history.sides = [side(base, (0, 1, 2)) for _ in range(sides)]
         return history
-    starts = [history.add(_disputed(draw, files, path), base) for _ in range(2)]
-    ours, theirs = (side(start, (0, 1, 2)) for start in starts)
-    if draw(st.integers(0, 4)) == 4:
+    starts = [history.add(_disputed(draw, files, path), base) for _ in range(sides)]
+    history.sides = [side(start, (0, 1, 2)) for start in starts]
+    if sides == 2 and draw(st.integers(0, 4)) == 4:
+        ours, theirs = history.sides
         crossed = [history.add(_disputed(draw, history.commits[at].files, path), at, other)
                    for at, other in ((ours, theirs), (theirs, ours))]  # fmt: skip
-        ours, theirs = (side(at, (0, 1, 1)) for at in crossed)
-    history.ours, history.theirs = ours, theirs
+        history.sides = [side(at, (0, 1, 1)) for at in crossed]
     return history
 
 
-def write(history: History, repository: Path) -> tuple[str, str]:
-    """Write the commits into a bare repository; those of both sides that are to be merged."""
+def write(history: History, repository: Path) -> list[str]:
+    """Write the commits into a bare repository; those of the sides that are to be merged."""
     stream: list[bytes] = []
     for number, commit in enumerate(history.commits):
         stream.append(
@@ -246,11 +245,11 @@ def write(history: History, repository: Path) -> tuple[str, str]:
             else:
                 stream.append(b"M %s inline %s\ndata %d\n%s\n" % (mode.encode(), name, len(content), content))
         stream.append(b"reset refs/heads/made\n\n")
-    for name, of in ((b"ours", history.ours), (b"theirs", history.theirs)):
-        stream.append(b"reset refs/heads/%s\nfrom :%d\n\n" % (name, of + 1))
+    refs = [f"refs/heads/side-{number}" for number in range(len(history.sides))]
+    for ref, of in zip(refs, history.sides, strict=True):
+        stream.append(b"reset %s\nfrom :%d\n\n" % (ref.encode(), of + 1))
     git(repository, "fast-import", "--quiet", "--force", stdin=b"".join(stream))
-    ours, theirs = git(repository, "rev-parse", "refs/heads/ours", "refs/heads/theirs").split()
-    return ours, theirs
+    return git(repository, "rev-parse", *refs).split()
 
 
 class OrdinaryClone:
@@ -288,10 +287,21 @@ class OrdinaryClone:
         done = subprocess.run(
             ["git", *command], cwd=self.folder, capture_output=True, env=_person(), check=False
         )  # fmt: skip
+        called = self._calls.exists()
+        self._calls.unlink(missing_ok=True)
         words = done.stdout.decode("utf-8", "replace") + done.stderr.decode("utf-8", "replace")
-        if self._calls.exists() or done.returncode != 0:
-            assert self._calls.exists() or "CONFLICT" in words, words
+        if called or done.returncode != 0:
+            assert called or "CONFLICT" in words, words
             return None
+        return git(self.folder, "rev-parse", "HEAD^{tree}")
+
+    def squash(self, commit: str) -> str | None:
+        """Bring `commit` in as one commit: the tree that comes of it, or None and all as before."""
+        if self.run("merge", "--quiet", "--squash", commit) is None:
+            git(self.folder, "reset", "--quiet", "--hard")
+            git(self.folder, "clean", "-ffdxq")
+            return None
+        git(self.folder, "commit", "--quiet", "--allow-empty", "--message", "squashed")
         return git(self.folder, "rev-parse", "HEAD^{tree}")
 
 

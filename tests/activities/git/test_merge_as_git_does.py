@@ -24,29 +24,40 @@ PUBLIC = Path(__file__).parent / "public"
 MOST_MERGES = 400
 
 
-def landed_tree(repository: Path, ours: str, theirs: str, style: MergeStyle) -> str | None:
-    """The tree of the target after `theirs` has landed on `ours`; None where it does not apply."""
-    repo = GitRepo(repository)
-    change = MergeRequest(
-        id="sh-1/1",
+def change_of(number: int, head_sha: str) -> MergeRequest:
+    return MergeRequest(
+        id=f"sh-{number}/1",
         rig="shop",
-        bead="sh-1",
+        bead=f"sh-{number}",
         title="Work",
         polecat="toast",
         attempt=1,
-        branch="polecat/sh-1",
-        head_sha=theirs,
+        branch=f"polecat/sh-{number}",
+        head_sha=head_sha,
         target="main",
         submitted_at=datetime(2026, 1, 1, tzinfo=UTC),
     )
+
+
+def landed_trees(repository: Path, ours: str, theirs: list[str], style: MergeStyle) -> list[str | None]:
+    """The tree of the target after each of `theirs` has landed on `ours`; None for one that does not apply."""
+    repo, tips, dropped = GitRepo(repository), [], set()
     with TreeMerger(repo) as merger:
-        builder = ChainBuilder(repo, ours, {}, Hand(repo, merger, style, ""), [theirs], {})
-        builder.add(change, here=True)
-    tip = builder.links[-1].sha if builder.links else ours
-    if any(drop.kind is not DropKind.EMPTY for drop in builder.dropped):
-        assert [drop.kind for drop in builder.dropped] == [DropKind.CONFLICT]
-        return None
-    return git(repository, "rev-parse", f"{tip}^{{tree}}")
+        builder = ChainBuilder(repo, ours, {}, Hand(repo, merger, style, ""), sorted(set(theirs)), {})
+        for number, head_sha in enumerate(theirs):
+            builder.add(change_of(number, head_sha), here=True)
+            tips.append(builder.links[-1].sha if builder.links else ours)
+    for drop in builder.dropped:
+        assert drop.kind in {DropKind.CONFLICT, DropKind.EMPTY}
+        if drop.kind is DropKind.CONFLICT:
+            dropped.add(drop.bead)
+    trees = git(repository, "rev-parse", *(f"{tip}^{{tree}}" for tip in tips)).split()
+    return [None if f"sh-{number}" in dropped else tree for number, tree in enumerate(trees)]
+
+
+def landed_tree(repository: Path, ours: str, theirs: str, style: MergeStyle) -> str | None:
+    (tree,) = landed_trees(repository, ours, [theirs], style)
+    return tree
 
 
 class Pair:
@@ -104,6 +115,16 @@ def test_a_landing_has_the_tree_of_git_merge_and_conflicts_where_it_does(
 
 
 @settings(max_examples=40)
+@given(history=histories(sides=4))
+def test_a_chain_has_the_trees_of_git_merge_squash_of_each_change_in_turn(pair: Pair, history: History) -> None:
+    ours, *theirs = write(history, pair.repository)
+    note(f"git -C {pair.repository} log --graph --stat {ours} {' '.join(theirs)}")
+    pair.clone.start(ours)
+    squashed = [pair.clone.squash(commit) for commit in theirs]
+    assert landed_trees(pair.repository, ours, theirs, MergeStyle.SQUASH) == squashed
+
+
+@settings(max_examples=25)
 @given(history=histories())
 def test_a_rebased_landing_has_the_tree_of_git_cherry_pick_of_each_commit(pair: Pair, history: History) -> None:
     ours, theirs = write(history, pair.repository)
