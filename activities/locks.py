@@ -34,4 +34,4 @@ def try_exclusive(path: Path) -> int | None:
 def _open(path: Path) -> int:
     """Not inheritable, so that no orphaned child of ours goes on holding the lock."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -11,12 +11,19 @@ from models.mail import Message
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 
-def deliver(folder: Path, message: Message) -> bool:
-    """Put a letter into the inbox of a session's folder; False where the session is over or it is there already."""
+def deliver(folder: Path, message: Message, within: Path | None = None) -> bool:
+    """Put a letter into the inbox of a session's folder; False where the session is over or it is there already.
+
+    Args:
+        within: see `write_whole`.
+
+    Raises:
+        OSError: the agent has put something else in its folder's place, or the disk is full.
+    """
     if not folder.is_dir() or session_folder.over_because(folder):
         return False
     name = _UNSAFE.sub("-", message.id).lstrip(".") or "letter"
-    file = folder / session_folder.INBOX / f"{name}.json"
+    file = session_folder.own_folder(folder / session_folder.INBOX) / f"{name}.json"
     if file.exists():
         return False
     told = {
@@ -27,5 +34,5 @@ def deliver(folder: Path, message: Message) -> bool:
         "body": message.body,
         "kind": message.kind.value,
     }
-    session_folder.write_json(file, told)
+    session_folder.write_json(file, told, within)
     return True

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,37 @@ MOST_BYTES = 16_000_000
 """of a document; a letter is the longest"""
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON document: there whole or not at all, and for good."""
-    write_whole(path, json.dumps(value, ensure_ascii=True, indent=1) + "\n")
+def write_json(path: Path, value: dict[str, Any], within: Path | None = None) -> None:
+    """Write a JSON document: there whole or not at all, and for good.
+
+    Args:
+        within: see `write_whole`.
+    """
+    write_whole(path, json.dumps(value, ensure_ascii=True, indent=1) + "\n", within=within)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a plain file stands there, and no link to one: what else an agent puts in its place says nothing."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def own_folder(path: Path) -> Path:
+    """`path`, once it is a real folder: a link or a file in its place is renamed aside.
+
+    Raises:
+        OSError: that cannot be done.
+    """
+    try:
+        odd = not stat.S_ISDIR(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        odd = False
+    if odd:
+        os.rename(path, path.with_name(f".{path.name}.{os.urandom(4).hex()}"))
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

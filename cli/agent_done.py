@@ -73,6 +73,8 @@ def tell(session: Session, intent: dict[str, Any]) -> None:
         Refusal: the attempt was ended in this very moment.
     """
     path = session.folder / session_folder.DONE
+    if path.is_dir():
+        raise Refusal(f"{path} is a folder: your work is told in a file of that name", f"rm -r {path}")
     session_folder.write_json(path, {"id": os.urandom(8).hex(), **intent})
     try:
         # Whoever ends an attempt marks it first, so one of the two always sees the other.

@@ -17,13 +17,17 @@ _PIECE: Final = 1_000_000
 """bytes in memory"""
 
 
-def write_whole(path: Path, content: str | bytes, mode: int = 0o600) -> None:
+def write_whole(path: Path, content: str | bytes, mode: int = 0o600, within: Path | None = None) -> None:
     """Write `content` to `path`, over what was there, making the folders above it.
 
+    Args:
+        within: a folder above, from which on no link is followed: others may write there, and must not choose where
+            we do.
+
     Raises:
-        OSError: what was there is there still.
+        OSError: what was there is there still; ELOOP or ENOTDIR for a link or a file in a folder's place.
     """
-    _write(path, lambda stream: stream.write(_encoded(content)), mode, os.replace)
+    _write(path, lambda stream: stream.write(_encoded(content)), mode, os.replace, within)
 
 
 def copy_whole(source: Path, path: Path, mode: int = 0o600) -> None:
@@ -90,23 +94,52 @@ def _pour(source: BinaryIO, target: BinaryIO) -> None:
         target.write(piece)
 
 
-def _write(path: Path, fill: Callable[[BinaryIO], object], mode: int, put: Callable[[Path, Path], None]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _write(
+    path: Path,
+    fill: Callable[[BinaryIO], object],
+    mode: int,
+    put: Callable[..., None],
+    within: Path | None = None,
+) -> None:
     # tempfile would cost the agent's commands 8 ms of imports.
-    temporary = path.parent / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}"
-    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    temporary = f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}"
+    folder = _opened(path.parent, within)
     try:
-        with os.fdopen(handle, "wb") as stream:
-            os.fchmod(handle, mode)
-            fill(stream)
-            stream.flush()
-            os.fsync(handle)
-        put(temporary, path)
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                os.fchmod(handle, mode)
+                fill(stream)
+                stream.flush()
+                os.fsync(handle)
+            put(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        finally:
+            # Replaced, it is gone; linked or failed, it goes.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=folder)
+        os.fsync(folder)
     finally:
-        # Replaced, it is gone; linked or failed, it goes.
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-    _sync_directory(path.parent)
+        os.close(folder)
+
+
+def _opened(folder: Path, within: Path | None) -> int:
+    """The folder, made where there is none."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    if within is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        return os.open(folder, flags)
+    below = folder.relative_to(within).parts
+    within.mkdir(parents=True, exist_ok=True)
+    here = os.open(within, flags)
+    for name in below:
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, dir_fd=here)
+            there = os.open(name, flags | os.O_NOFOLLOW, dir_fd=here)
+        finally:
+            os.close(here)
+        here = there
+    return here
 
 
 def _sync_directory(folder: Path) -> None:

@@ -19,7 +19,9 @@ from temporalio import activity
 from activities.crash_points import crash_point
 from activities.git.kept_files import folder_of
 from activities.git.restoring import AttemptUsed
+from activities.git.trees import discard
 from activities.git.worktrees import WorkStatus, Worktrees
+from activities.sessions.locked_folders import cleared, tolerated
 from activities.sessions.session import Sessions, record_of
 from activities.sessions.tmux import PaneFacts, Tmux
 from agents import session_folder
@@ -87,7 +89,7 @@ class AttemptActivities:
             adopted = pane is not None and (pane.bead, pane.attempt) == (request.bead, request.attempt)
             if adopted:
                 self._sessions.note_started(rig, polecat, request.bead, request.attempt)
-            if adopted or (folder / session_folder.STARTED).exists():
+            if adopted or session_folder.is_file(folder / session_folder.STARTED):
                 return self._already_started(request, folder)
             if request.adopt:
                 return _used_up(request.attempt)
@@ -142,7 +144,9 @@ class AttemptActivities:
             crash_point("work.verified")
             head = self._worktrees.publish(rig, polecat, bead)
             if head == status.head_sha:
-                session_folder.write_json(folder / session_folder.TAKEN_HEAD, {"head_sha": head})
+                with tolerated("what was taken"):
+                    note = folder / session_folder.TAKEN_HEAD
+                    session_folder.write_json(note, {"head_sha": head}, self._paths.sessions)
                 crash_point("work.pushed")
                 return WorkTaken(accepted=True, head_sha=head)
         return WorkTaken(accepted=False, reason="the branch keeps moving: stop committing, then run gt done again")
@@ -162,12 +166,15 @@ class AttemptActivities:
             return
         # The message goes first and its name follows from the intent: run again, it is the same message.
         if request.refused:
-            self._tell(folder, request)
-        if name != session_folder.DONE:
-            (folder / name).unlink(missing_ok=True)
-        elif not wanted or session_folder.done_id(folder) == wanted:
-            # Another id: the agent has meanwhile run `gt done` again, and that one is not heard yet.
-            rename_whole(folder / session_folder.DONE, folder / session_folder.DONE_TAKEN)
+            with tolerated("a refusal"):
+                self._tell(folder, request)
+        # Whatever the agent has put in an intent's place meanwhile, its job has heard it and goes on.
+        with tolerated("what was settled"):
+            if name != session_folder.DONE:
+                discard(folder / name, self._paths.trash)
+            elif not wanted or session_folder.done_id(folder) == wanted:
+                # Another id: the agent has meanwhile run `gt done` again, and that one is not heard yet.
+                self._set_aside(folder)
         crash_point("work.intent_settled")
 
     @activity.defn
@@ -201,6 +208,11 @@ class AttemptActivities:
         kept = folder_of(self._paths, rig.name, bead, request.attempt)
         return WorktreeReleased(parked_ref=parked, kept_folder=kept)
 
+    def _set_aside(self, folder: Path) -> None:
+        done, taken = folder / session_folder.DONE, folder / session_folder.DONE_TAKEN
+        cleared(folder, 0, (session_folder.DONE, session_folder.DONE_TAKEN), self._paths.trash)
+        rename_whole(done, taken)
+
     def _deliver_backlog(self, request: StartAttempt, folder: Path) -> None:
         """Put what the polecat has not read into its session's inbox: words to it, and letters about this bead."""
         if self._unread_mail is None:
@@ -214,7 +226,8 @@ class AttemptActivities:
         for message in unread:
             about = getattr(message.protocol, "bead", request.bead)
             if about == request.bead:
-                deliver(folder, message)
+                with tolerated("a letter"):
+                    deliver(folder, message, self._paths.sessions)
 
     def _already_started(self, request: StartAttempt, folder: Path) -> AttemptStarted:
         record = record_of(folder) or {}
@@ -254,7 +267,8 @@ class AttemptActivities:
             "subject": "gt done was refused" if done else "your request was refused",
             "body": request.refused,
         }
-        session_folder.write_json(folder / session_folder.INBOX / f"{name}.json", message)
+        inbox = session_folder.own_folder(folder / session_folder.INBOX)
+        session_folder.write_json(inbox / f"{name}.json", message, self._paths.sessions)
 
     def _folder(self, rig: str, polecat: str, bead: str, attempt: int) -> Path:
         return self._paths.session(rig, polecat, bead, attempt)

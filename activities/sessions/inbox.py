@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from temporalio import activity
 
+from activities.sessions.locked_folders import tolerated
 from agents.inbox import deliver
 from models.errands import DeliverLetter, ErrandResult
 from models.town import TownPaths
@@ -20,4 +21,7 @@ class PostActivities:
         Where the session is over it stays in the record, and the next attempt starts with it.
         """
         folder = self._paths.session(request.rig, request.polecat, request.bead, request.attempt)
-        return ErrandResult(delivered=deliver(folder, request.letter))
+        delivered = False
+        with tolerated(f"a letter for {request.polecat}"):
+            delivered = deliver(folder, request.letter, self._paths.sessions)
+        return ErrandResult(delivered=delivered)

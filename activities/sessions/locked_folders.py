@@ -1,16 +1,57 @@
-"""Session folders that an agent may have locked: it runs as the town's own user, and they are its own to write.
+"""Session folders that an agent may have locked or bent: it runs as the town's own user, and they are its to write.
 
 `Path.exists` raises for what is behind a lock. Here that is an answer, so that one agent blinds nobody for the others.
+What stands in a folder's or a file's place, a link above all, stops nothing and leads nobody elsewhere.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import os
 import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
+from activities.git.trees import discard
 from agents import session_folder
+
+_ODD: Final = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST})
+"""What comes of writing through a link, or over a folder."""
+
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def tolerated(what: str) -> Iterator[None]:
+    """Leave `what` unwritten, and log it, where an agent has put something else in its place."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _ODD:
+            raise
+        _log.warning("%s was not written: %s", what, error)
+
+
+def cleared(place: Path, folders: int, files: Iterable[str], trash: Path) -> None:
+    """Make room in a session folder for what the town writes: what is in the way, links too, goes.
+
+    Args:
+        place: the session folder; it need not exist.
+        folders: so many above it are the town's to write too.
+        files: names in it that are to be plain files.
+
+    Raises:
+        OSError: something can be neither removed nor renamed.
+    """
+    for folder in (*reversed(place.parents[:folders]), place):
+        if os.path.lexists(folder) and (os.path.islink(folder) or not os.path.isdir(folder)):
+            discard(folder, trash)
+    for name in files:
+        if os.path.lexists(place / name) and not session_folder.is_file(place / name):
+            discard(place / name, trash)
 
 
 def listed(folder: Path) -> list[str]:

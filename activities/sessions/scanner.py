@@ -222,7 +222,8 @@ class Scanner:
         )
 
     def _help(self, watched: Watched) -> Iterator[Observation]:
-        for name in sorted(listed(watched.folder / session_folder.HELP)):
+        place = watched.folder / session_folder.HELP
+        for name in () if os.path.islink(place) else sorted(listed(place)):
             if name.startswith(".") or not name.endswith(".json") or not name.isprintable():
                 continue
             told = session_folder.read_json(watched.folder / session_folder.HELP / name) or {}

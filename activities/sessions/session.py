@@ -23,7 +23,7 @@ from activities.git.command import GitRepo
 from activities.git.worktree_folder import WorktreeFolder
 from activities.git.worktrees import PreparedWorktree
 from activities.locks import exclusive
-from activities.sessions.locked_folders import reopen
+from activities.sessions.locked_folders import cleared, reopen, tolerated
 from activities.sessions.process_tree import Traces, moment, since_boot_s
 from activities.sessions.tmux import PaneFacts, Tmux
 from agents import presets, session_folder
@@ -43,6 +43,13 @@ EVIDENCE_FILES: Final = 500
 
 REJECTING: Final = frozenset({"merge_failed", "rework_request"})
 """Kinds of notes after which the same commit may not be handed in again."""
+
+_WRITTEN: Final = (
+    session_folder.TASK, session_folder.GITCONFIG, session_folder.FAILURE_LOG, session_folder.SESSION,
+    session_folder.STARTED, session_folder.DONE, session_folder.DONE_TAKEN, session_folder.TAKEN_HEAD,
+    session_folder.HEARTBEAT,
+)  # fmt: skip
+"""Files of a session folder; before its agent starts nothing else may stand in their places."""
 
 _PANE: Final = "pane.txt"
 _GITCONFIG: Final = "gitconfig.diff"
@@ -95,6 +102,7 @@ class Sessions:
         """Start or end this polecat's session, and nobody else does. What its agents have locked is open then."""
         place = self._paths.sessions / names.valid_rig(rig) / names.valid_polecat(polecat)
         reopen(place, levels=2)
+        cleared(place, 1, (".lock",), self._paths.trash)
         with exclusive(place / ".lock"):
             yield
 
@@ -117,8 +125,10 @@ class Sessions:
         The heartbeat and intents of an earlier, killed call stay as they are.
         """
         folder = self._folder(request.rig.name, request.polecat, request.bead, request.attempt)
+        # An earlier attempt may have been there before, and have put there what it liked.
+        cleared(folder, 3, _WRITTEN, self._paths.trash)
         for name in (session_folder.INBOX, session_folder.HELP):
-            (folder / name).mkdir(parents=True, exist_ok=True)
+            session_folder.own_folder(folder / name)
         folder.chmod(0o700)
         has_log = _copy_log(request.failure_log, folder / session_folder.FAILURE_LOG)
         branch = names.job_branch(request.bead)
@@ -134,9 +144,9 @@ class Sessions:
             panes=self._panes(request),
             restored=worktree.restored.story(worktree.kept) if worktree.restored is not None else "",
         )
-        write_whole(folder / session_folder.TASK, task)
+        write_whole(folder / session_folder.TASK, task, within=self._paths.sessions)
         gitconfig = session_gitconfig(self._environment)
-        write_whole(folder / session_folder.GITCONFIG, gitconfig)
+        write_whole(folder / session_folder.GITCONFIG, gitconfig, within=self._paths.sessions)
         record = {
             "town": str(self._paths.root),
             "rig": request.rig.name,
@@ -157,7 +167,7 @@ class Sessions:
             "begun": moment(),
             "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        session_folder.write_json(folder / session_folder.SESSION, record)
+        session_folder.write_json(folder / session_folder.SESSION, record, self._paths.sessions)
         return folder
 
     def check_agent(self, request: StartAttempt, worktree: Path) -> None:
@@ -212,8 +222,9 @@ class Sessions:
     def note_started(self, rig: str, polecat: str, bead: str, attempt: int) -> None:
         """From now on a missing tmux session means that the agent died."""
         mark = self._folder(rig, polecat, bead, attempt) / session_folder.STARTED
-        if not mark.exists():
-            write_whole(mark, "")
+        if not os.path.lexists(mark):
+            with tolerated(str(mark)):
+                write_whole(mark, "", within=self._paths.sessions)
 
     def end(self, rig: str, polecat: str, bead: str, attempt: int, cause: str) -> None:
         """Save evidence, mark the attempt as ended, end every process of it. Repeating it changes nothing.
@@ -224,11 +235,13 @@ class Sessions:
         session = names.session_name(rig, polecat)
         mine = _is_for(self.pane(rig, polecat), bead, attempt)
         ended = folder / session_folder.ENDED
-        if mine or not ended.exists():
+        if mine or not session_folder.is_file(ended):
             self.save_evidence(rig, polecat, bead, attempt)
         crash_point("session.evidence_saved")
-        if folder.is_dir() and not ended.exists():
-            write_whole(ended, f"{one_line(cause) or 'ended'}\n")
+        if folder.is_dir() and not session_folder.is_file(ended):
+            with tolerated(str(ended)):
+                cleared(folder, 0, (session_folder.ENDED,), self._paths.trash)
+                write_whole(ended, f"{one_line(cause) or 'ended'}\n", within=self._paths.sessions)
         traces = self._traces(rig, polecat, bead, attempt)
         if mine:
             self._tmux.kill_session(session, traces)

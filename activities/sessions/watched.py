@@ -110,8 +110,8 @@ class Watched:
         self.progress_age_s = self.progress.look(elapsed, limits.stuck_timeout_s)
 
     def reread(self) -> None:
-        """Whether the agent has handed in."""
-        self.done_told = os.path.exists(self.folder / session_folder.DONE)
+        """Whether the agent has handed in: a folder or a link of that name is no intent."""
+        self.done_told = session_folder.is_file(self.folder / session_folder.DONE)
 
     def ended(self) -> bool:
         return os.path.exists(self.folder / session_folder.ENDED)
