@@ -19,7 +19,7 @@ from models.escalations import EscalationRef, EscalationStatus
 from models.jobs import Admission, DispatchFacts, DispatchFactsRequest, RigFacts, RigName, SlingRequest
 from models.mail import Message
 from models.queue import QueueFacts, QueueFactsRequest
-from models.records import BeadRef, BeadStatusReply, JobWrites
+from models.records import BeadRef, BeadStatusReply, BranchRenamed, JobWrites, Rig
 from models.supervision import TownFacts
 from services.alert_files import AlertFiles, mirror_of
 
@@ -67,6 +67,12 @@ class LedgerActivities:
         """What a dispatcher's cycle reads."""
         with self._opened() as ledger:
             return ledger.dispatch_facts(request)
+
+    @activity.defn
+    def rename_branch(self, renamed: BranchRenamed) -> Rig:
+        """A rig's branch was renamed on the remote: the rig as it is from now on."""
+        with self._opened() as ledger:
+            return ledger.rename_branch(renamed)
 
     @activity.defn
     def load_rig(self, request: RigName) -> RigFacts:

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from models.records import GateSpec, Rig
     from services.town import Town
 
-_group = new_app("Add, list and remove rigs: a rig is one project.")
+_group = new_app("Add, list, change and remove rigs: a rig is one project.")
 app = new_app("Rigs.")
 app.add_typer(_group, name="rig")
 
 PREFIX_LETTERS = 2
 LONGEST_PREFIX = 10
+SETTINGS = "settings_changed"
+"""the signal that lets a Refinery or a Witness read its rig"""
 
 
 @command(_group, "add")
@@ -69,12 +71,7 @@ def add(
     if not gates:
         output.warn(f"{name} has no gates: what its polecats hand in lands untested (--gate NAME=CMD)")
     _start_workflows(town, name)
-    gate_names = ", ".join(spec.name for spec in rig.gates) or "none"
-    output.emit(
-        call,
-        output.document(rig),
-        f"{rig.name}: {rig.url}, branch {rig.branch}, beads {rig.prefix}-…, gates: {gate_names}",
-    )
+    output.emit(call, output.document(rig), _line(rig))
 
 
 @command(_group, "list")
@@ -88,6 +85,58 @@ def list_rigs(call: Call) -> None:
         for rig in rigs
     ]
     output.emit(call, output.documents(rigs), output.table(header, rows) if rows else "no rigs")
+
+
+@command(_group, "set")
+def set_rig(
+    call: Call,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The rig.")],
+    url: Annotated[str | None, typer.Option("--url", metavar="U", help="Where its repository is now.")] = None,
+    branch: Annotated[str | None, typer.Option("--branch", metavar="B", help="Where work lands from now on.")] = None,
+    gate: Annotated[
+        list[str] | None, typer.Option("--gate", metavar="NAME=CMD", help="Add or change a gate. Repeatable.")
+    ] = None,
+    max_polecats: Annotated[
+        int | None, typer.Option("--max-polecats", min=1, max=1000, help="Sessions that may live at once.")
+    ] = None,
+    agent: Annotated[
+        str | None, typer.Option("--agent", metavar="CMD", help="Agent of jobs that begin from now on; '' for none.")
+    ] = None,
+    prefix: Annotated[str | None, typer.Option("--prefix", hidden=True)] = None,
+) -> None:
+    """Change a rig, also while jobs run: they go on with the rig as it is from their next step on."""
+    names.valid_rig(name)
+    if prefix is not None:
+        raise GtError(
+            ErrorCode.REFUSED, "a rig's prefix stays: its beads' ids begin with it", "gt rig add NAME URL --prefix P"
+        )
+    if all(value is None for value in (url, branch, gate, max_polecats, agent)):
+        raise GtError(ErrorCode.INVALID_VALUE, "nothing to change was given", f"gt rig set {name} --branch B")
+    url = None if url is None else remote.absolute(url)
+    if branch is not None:
+        names.valid_branch(branch)
+    gates = _gates(gate or [])
+    town = connect.open_town(call)
+    if agent:
+        programs.require_agent(agent, town)
+    given = {"url": url, "branch": branch, "max_polecats": max_polecats, "agent": agent}
+    changes = {key: value or None for key, value in given.items() if value is not None}
+    with connect.open_ledger(town) as ledger:
+        before = ledger.rig(name)
+        if url is not None or branch is not None:
+            remote.target_branch(url or before.url, branch or before.branch)
+
+        def edit(rig: Rig) -> Rig:
+            return rig.model_copy(update={**changes, "gates": _with_gates(rig.gates, gates)})
+
+        rig = ledger.edit_rig(
+            name, edit, f"set by {connect.person()}: {', '.join([*changes, *(spec.name for spec in gates)])}"
+        )
+    if rig != before:
+        _say_changed(town, name)
+    else:
+        output.say(f"{name} is as it was: nothing to change")
+    output.emit(call, output.document(rig), _line(rig))
 
 
 @command(_group, "remove")
@@ -151,6 +200,38 @@ def _order(call: Call, rig: str, signal: str, reason: str = "") -> None:
     document = {"rig": rig, "paused": status.paused, "pause_reason": status.pause_reason}
     standing = f"paused: {status.pause_reason or 'no reason was given'}" if status.paused else "starts sessions"
     output.emit(call, document, f"{rig}: {standing}")
+
+
+def _line(rig: Rig) -> str:
+    return f"{rig.name}: {rig.url}, branch {rig.branch}, beads {rig.prefix}-…, gates: {_named(rig.gates) or 'none'}"
+
+
+def _named(gates: Sequence[GateSpec]) -> str:
+    return ", ".join(spec.name for spec in gates)
+
+
+def _with_gates(known: tuple[GateSpec, ...], given: Sequence[GateSpec]) -> tuple[GateSpec, ...]:
+    """A gate that is known keeps its place and all but its command."""
+    lines = {spec.name: spec.command for spec in given}
+    kept = (spec.model_copy(update={"command": lines.get(spec.name, spec.command)}) for spec in known)
+    return (*kept, *(spec for spec in given if spec.name not in {one.name for one in known}))
+
+
+def _say_changed(town: Town, rig: str) -> None:
+    """Let the rig's workflows read it now; they tell its jobs. One that does not hear reads it by its next cycle."""
+
+    async def tell(client: Client) -> None:
+        told = ((names.dispatch_id(rig), "wake"), (names.refinery_id(rig), SETTINGS), (names.witness_id(rig), SETTINGS))
+        for workflow_id, signal in told:
+            try:
+                await client.get_workflow_handle(workflow_id).signal(signal)
+            except Exception as error:
+                output.warn(f"{workflow_id}: {connect.as_gt_error(error).message}; it reads the rig by its next cycle")
+
+    try:
+        connect.converse(town, tell)
+    except GtError as error:
+        output.warn(f"{error.message}; what runs reads the rig by its next cycle")
 
 
 def _rig(

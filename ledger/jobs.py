@@ -197,8 +197,9 @@ def _queued(connection: Connection, rig: str) -> tuple[MergeRequest, ...]:
     requests, jobs = schema.merge_requests, schema.jobs
     submitted = (jobs.c.state == JobState.SUBMITTED.value) & (jobs.c.attempt == requests.c.attempt)
     query = (
-        select(requests)
+        select(requests, schema.beads.c.target.is_not(None).label("pinned"))
         .join(jobs, (jobs.c.bead == requests.c.bead) & submitted)
+        .join(schema.beads, schema.beads.c.id == requests.c.bead, isouter=True)
         .where(requests.c.rig == rig, requests.c.state == MergeRequestState.QUEUED.value)
         .order_by(requests.c.submitted_at, requests.c.id)
     )

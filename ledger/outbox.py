@@ -149,7 +149,7 @@ def _write_merge_request(connection: Connection, write: JobWrite) -> None:
 
 
 def _request_values(request: MergeRequest) -> dict[str, Any]:
-    values = request.model_dump(exclude={"id", "bases"})
+    values = request.model_dump(exclude={"id", "bases", "pinned"})
     return values | {"title": printable(request.title), "submitted_at": stamp(request.submitted_at)}
 
 

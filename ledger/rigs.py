@@ -14,7 +14,7 @@ from ledger.rows import stamp
 from ledger.transactions import Transactions, take_turn
 from models import names
 from models.errors import ErrorCode, GtError
-from models.records import GateSpec, Host, JobState, Rig
+from models.records import BranchRenamed, GateSpec, Host, JobState, Rig
 from models.texts import storable_text
 
 TOWN_SCOPE = "town"
@@ -63,30 +63,49 @@ class RigRecords(Transactions):
         """One rig; GtError(NOT_FOUND) where there is none."""
         return self.read(lambda connection: find_rig(connection, name))
 
-    def edit_gates(self, name: str, edit: Callable[[tuple[GateSpec, ...]], tuple[GateSpec, ...]], what: str) -> Rig:
-        """Change a rig's gates by what they are now.
+    def edit_rig(self, name: str, edit: Callable[[Rig], Rig], what: str) -> Rig:
+        """Change a rig by what it is now; one that would stay the same is not written.
 
         Args:
-            edit: the new gates by the old ones; may refuse with a GtError.
+            edit: the changed rig by the stored one; may refuse with a GtError. Name, prefix and age stay.
             what: the change in words, for the history.
 
         Raises:
-            GtError: NOT_FOUND for the rig, whatever `edit` raises.
+            GtError: NOT_FOUND for the rig, INVALID_NAME, INVALID_VALUE, whatever `edit` raises.
         """
 
         def change(connection: Connection) -> tuple[None, str | None]:
             take_turn(connection, _TURN)
             rig = find_rig(connection, name)
-            edited = rig.model_copy(update={"gates": edit(rig.gates)})
+            kept = {"name": rig.name, "prefix": rig.prefix, "created_at": rig.created_at}
+            edited = edit(rig).model_copy(update=kept)
             if edited == rig:
                 return None, None
             _check(edited)
-            row = {"gates": _rig_row(edited)["gates"]}
-            connection.execute(update(schema.rigs).where(schema.rigs.c.name == name).values(**row))
+            before, after = _rig_row(rig), _rig_row(edited)
+            changed = {column: value for column, value in after.items() if value != before[column]}
+            connection.execute(update(schema.rigs).where(schema.rigs.c.name == name).values(**changed))
             return None, f"rig {name}: {what}"
 
         self.write(change)
         return self.rig(name)
+
+    def edit_gates(self, name: str, edit: Callable[[tuple[GateSpec, ...]], tuple[GateSpec, ...]], what: str) -> Rig:
+        """`edit_rig` of the gates alone."""
+        return self.edit_rig(name, lambda rig: rig.model_copy(update={"gates": edit(rig.gates)}), what)
+
+    def rename_branch(self, renamed: BranchRenamed) -> Rig:
+        """The rig's branch was renamed on the remote. One that somebody has set otherwise meanwhile stays.
+
+        Raises:
+            GtError: NOT_FOUND for the rig.
+        """
+        new = renamed.branch
+
+        def edit(rig: Rig) -> Rig:
+            return rig.model_copy(update={"branch": new}) if rig.branch == renamed.before else rig
+
+        return self.edit_rig(renamed.rig, edit, f"branch {renamed.before} was renamed to {new} on the remote")
 
     def remove_rig(self, name: str) -> None:
         """Forget a rig and its settings; its beads and their history stay.

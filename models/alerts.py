@@ -25,6 +25,7 @@ class AlertType(StrEnum):
     DISK_FULL = "disk_full"
     HOST_LOST = "host_lost"
     TARGET_REWOUND = "target_rewound"
+    TARGET_RENAMED = "target_renamed"
     BACKUP_FAILED = "backup_failed"
     ESCALATION = "escalation"
 

@@ -72,8 +72,8 @@ class EscalationStatus(Frozen):
     @property
     def _waits_for_retry(self) -> bool:
         """Whether somebody goes on by a person's `retry`: docs/escalation-system.md, Answering."""
-        if self.kind == "target_rewound":
-            return False  # what lands, lands without the removed commits
+        if self.kind in {"target_rewound", "target_renamed"}:
+            return False  # to be known: nothing waits
         if self.bead or self.source.startswith("refinery/"):
             return True
         if self.source.startswith("witness/"):

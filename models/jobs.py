@@ -139,6 +139,12 @@ class HostLost(Frozen):
     host: str
 
 
+class RigChanged(Frozen):
+    """Signal `rig_changed` of a job: its rig's URL or branch is another one from now on."""
+
+    rig: Rig
+
+
 class SlotReleased(Frozen):
     """A job's session is over for now."""
 

@@ -159,6 +159,8 @@ class MergeOutcome(Frozen):
     """what it gated, and what it knew of commits before, oldest first"""
     rewound: tuple[Rewound, ...] = ()
     """what was taken off the target by force"""
+    target_missing: bool = False
+    """it stalled because the remote has no such branch"""
 
 
 class MergeProgress(Frozen):
@@ -253,6 +255,21 @@ class LandResult(Frozen):
     outcome: LandOutcome
     target_sha: str
     detail: str = ""
+
+
+class FindRenamed(Frozen):
+    """What has become of the rig's branch, which its remote does not have any more."""
+
+    rig: Rig
+    bases: tuple[str, ...] = ()
+    """commits that it is known to have had"""
+
+
+class Renamed(Frozen):
+    branch: str = ""
+    """the remote's HEAD names it, and it holds all that the old one is known to have had; "": there is none such"""
+    words: str = ""
+    """what a person should know who looks for it"""
 
 
 class FindLanded(Frozen):

@@ -115,6 +115,14 @@ class Rig(Frozen):
         return self if target is None else self.model_copy(update={"branch": target})
 
 
+class BranchRenamed(Frozen):
+    """A rig's branch has another name on the remote by now."""
+
+    rig: str
+    before: str
+    branch: str
+
+
 class Bead(Frozen):
     """One unit of work."""
 
@@ -261,6 +269,8 @@ class MergeRequest(Frozen):
     submitted_at: datetime
     whole: str | None = None
     """the tip of an integration branch that it lands as one: those commits land as they are"""
+    pinned: bool = False
+    """its bead names the target itself; else it lands on its rig's branch, whatever that is by then"""
     bases: tuple[TargetBase, ...] = ()
     """where the job's attempts began: what the target has lost since is not the change's own work"""
 

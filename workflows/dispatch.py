@@ -23,6 +23,7 @@ from models.jobs import (
     JobEnded,
     JobOrder,
     Restraint,
+    RigChanged,
     SlingRequest,
     SlingResult,
     SlotGrant,
@@ -36,7 +37,7 @@ from models.records import JobState
 from policies.slots import Allocation
 from workflows import options
 from workflows.dispatch_start import cause, refusal, start_workflow, validate
-from workflows.dispatch_state import REMEMBERED, DispatchedJob, DispatchState
+from workflows.dispatch_state import REMEMBERED, DispatchedJob, DispatchState, whereabouts
 from workflows.labels import Labels, details
 from workflows.messages import tell
 from workflows.patience import Patience
@@ -157,6 +158,11 @@ class DispatchWorkflow:
         self._count()
         self._facts_wanted = True
 
+    @workflow.signal(description="The Refinery: the rig's branch is another one from now on")
+    def rig_changed(self, changed: RigChanged) -> None:
+        self._count()
+        self._facts_wanted = True
+
     @workflow.query(description="Jobs, their polecats and what they wait for")
     def status(self) -> DispatchStatus:
         return self._state.status()
@@ -230,6 +236,7 @@ class DispatchWorkflow:
         bead = admission.bead
         job = self._state.job(bead.id)
         job.started, job.priority = False, bead.priority
+        job.rig_known = whereabouts(admission.rig)
         self._state.depend(bead.id, admission.open_dependencies)
         try:
             await start_workflow(self._state.rig, self._state.take_up(admission), self._state.ended)
@@ -343,6 +350,16 @@ class DispatchWorkflow:
             self._state.depend(bead, facts.open_dependencies.get(bead, ()))
         self._state.facts = facts.model_copy(update={"open_dependencies": {}})
         self._changed = True
+        changed = RigChanged(rig=facts.rig)
+        await asyncio.gather(*(self._tell_rig(job, changed) for job in self._state.misinformed()))
+        if self._state.refinery_knows not in {None, whereabouts(facts.rig)}:
+            await tell(names.refinery_id(self._state.rig), "rig_changed", changed)
+        self._state.refinery_knows = whereabouts(facts.rig)
+
+    async def _tell_rig(self, job: DispatchedJob, changed: RigChanged) -> None:
+        """Its steps so far went to the rig as it was when the job began."""
+        if await tell(names.polecat_id(self._state.rig, job.bead), "rig_changed", changed):
+            job.rig_known = whereabouts(changed.rig)
 
     async def _check_jobs(self) -> None:
         """Forget jobs whose workflow is gone without a word, so that their slots come back."""

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.jobs import Admission, DispatchFacts, DispatchJob, DispatchStatus, Restraint, SlotRequest
-from models.records import JobState
+from models.records import JobState, Rig
 from policies.slots import Allocation, HeldPolecat, WaitingJob, allocate
 
 REMEMBERED = 200
@@ -34,6 +34,8 @@ class DispatchedJob(BaseModel):
     """set while it asks for a slot"""
     open_dependencies: tuple[str, ...] | None = None
     """None: not known yet"""
+    rig_known: str | None = None
+    """the rig's URL and branch as the job knows them; None: not known, so that it is told"""
 
     def waiting(self) -> WaitingJob | None:
         """As the allocation sees it; None while it asks for nothing."""
@@ -73,6 +75,11 @@ class DispatchedJob(BaseModel):
         return "dispatch is paused" if paused else "a slot"
 
 
+def whereabouts(rig: Rig) -> str:
+    """What a job must know of its rig to find it."""
+    return f"{rig.branch} of {rig.url}"
+
+
 class DispatchState(BaseModel):
     """All that a DispatchWorkflow knows. A bare `{"rig": …}` is a fresh one.
 
@@ -84,6 +91,8 @@ class DispatchState(BaseModel):
     rig: str
     facts: DispatchFacts | None = None
     """the last that could be read; its dependencies are kept with the jobs instead"""
+    refinery_knows: str | None = None
+    """the rig's URL and branch as they were read last; where they change, the Refinery is told"""
     pauses: dict[str, str] = Field(default_factory=dict)
     """why no slot is granted, by who said so: the disk's pause ends without a person's"""
     restraint: Restraint = Restraint()
@@ -126,6 +135,13 @@ class DispatchState(BaseModel):
         job.polecat, job.host, job.attempt, job.state = row.polecat, row.host, row.attempt, row.state
         job.holds_slot = row.state in {JobState.STARTING, JobState.WORKING}
         return admission
+
+    def misinformed(self) -> list[DispatchedJob]:
+        """Jobs that do not know where the rig is by now."""
+        if self.facts is None:
+            return []
+        where = whereabouts(self.facts.rig)
+        return [job for job in self.jobs.values() if job.started and job.rig_known != where]
 
     def depend(self, bead: str, open_dependencies: tuple[str, ...]) -> None:
         """The record names these dependencies as open; what was merged since is not."""

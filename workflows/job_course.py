@@ -12,14 +12,15 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from models.attempts import DONE_INTENT
+from models.errors import ErrorCode
 from models.jobs import Decision, DecisionKind, DoneStatus, Observation, ObservationKind, SlotGrant
-from models.records import JobState
+from models.records import JobState, Rig
 from policies.restarts import Restart, RestartBudget, after_death
 from policies.rework_notes import death_note
 from workflows.job import Job
 from workflows.job_endings import EXHAUSTED, HELP, Endings
 from workflows.job_health import JobHealth
-from workflows.job_host import HostWork, failure_of
+from workflows.job_host import HostWork, code_of, failure_of
 from workflows.job_merge import JobMerge
 from workflows.job_state import PolecatState
 
@@ -62,7 +63,10 @@ class Course:
             message, level = failure_of(error)
             await self.endings.stop_attempt(f"could not start: {message}")
             job.note("agent_died", f"The attempt could not be started: {message}")
-            await self.endings.block(EXHAUSTED, f"{job.bead} cannot be started: {message}", level)
+            gone = code_of(error) is ErrorCode.NO_SUCH_BRANCH and job.admission.bead.target is None
+            way_out = f" (gt rig set {job.rig} --branch B)" if gone else ""
+            await self.endings.block(EXHAUSTED, f"{job.bead} cannot be started: {message}{way_out}", level)
+            job.target_gone = gone
             return
         if started is None:
             return
@@ -133,6 +137,9 @@ class Course:
         job = self._state
         try:
             taken = await self._host.take_work()
+            while taken is None and job.rig_before is not None and not self._host.interrupted():
+                await self.follow_rig(job.rig_before)
+                taken = await self._host.take_work()
         except ActivityError as error:
             message, level = failure_of(error)
             await self.endings.stop_attempt(f"its work cannot be taken: {message}")
@@ -250,6 +257,24 @@ class Course:
         job.budget, job.start_not_before = RestartBudget(), None
         self._job.enter(JobState.WAITING, "a slot with another polecat")
         self._job.record("reassigned", why)
+
+    # --- the rig moves ---------------------------------------------------------------------------
+
+    async def follow_rig(self, before: Rig) -> None:
+        """The rig is elsewhere now: what waits to be merged is handed in for there, what that had stopped goes on."""
+        job = self._state
+        job.rig_before = None
+        now, request = job.admission.rig, job.merge_request
+        story = f"{before.branch} of {before.url} is {now.branch} of {now.url} from now on"
+        if job.state is JobState.SUBMITTED and request is not None and job.withdrawing is None:
+            await self.merge.retarget(request, story)
+            return
+        self._job.record("rig_changed", story)
+        if job.state is JobState.BLOCKED and job.target_gone:
+            await self._job.end_faults(story)
+            await self.endings.stop_attempt(story)
+            self._job.enter(JobState.WAITING, "a slot")
+            self._job.record("retry", story)
 
     # --- decisions ------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from models.attempts import (
     WorkTaken,
     WorktreeReleased,
 )
-from models.errors import Level
+from models.errors import ErrorCode, Level
 from models.jobs import WorkEnded
 from models.merging import FindLanded
 from workflows import options
@@ -126,16 +126,19 @@ class HostWork:
         """
         job = self._state
         known = tuple(sha for sha in (job.admission.landed_before, job.base_sha) if sha)
-        landed = await self._unless_interrupted(
-            workflow.start_activity_method(
-                LandingActivities.find_landed,
-                FindLanded(rig=job.project, bead=job.bead, known=known),
-                summary=f"is work of {job.bead} on {job.project.branch} already?",
-                **options.host_ask(self._host, timedelta(seconds=job.admission.settings.hosts.timeout)),
-            ),
-            "finding out whether its work has landed",
-        )
-        return landed.sha if landed else None
+        while True:
+            rig = job.admission.rig
+            landed = await self._unless_interrupted(
+                workflow.start_activity_method(
+                    LandingActivities.find_landed,
+                    FindLanded(rig=job.project, bead=job.bead, known=known),
+                    summary=f"is work of {job.bead} on {job.project.branch} already?",
+                    **options.host_ask(self._host, timedelta(seconds=job.admission.settings.hosts.timeout)),
+                ),
+                "finding out whether its work has landed",
+            )
+            if landed is not None or self.interrupted() or not job.rig_left(rig):
+                return landed.sha if landed else None
 
     async def settle(self, intent: str, refused: str = "") -> None:
         """An intent was dealt with: its file goes, and the agent learns of a refusal; both went with a lost host."""
@@ -225,12 +228,17 @@ class HostWork:
     ) -> Result | None:
         """The step's result, or None once it is interrupted; then the step has ended on its host too.
 
+        A rig that is elsewhere by now interrupts it too: the step may wait for ever for a remote that is gone.
+
         Raises:
             HostGone: the host was given up first.
         """
-        await self._steps.wait(
-            lambda: step.done() or self._state.host_lost or self.interrupted(), self._named(doing), again
-        )
+        rig = self._state.admission.rig
+
+        def called_away() -> bool:
+            return self._state.host_lost or self.interrupted() or self._state.rig_left(rig)
+
+        await self._steps.wait(lambda: step.done() or called_away(), self._named(doing), again)
         if step.done() or self._state.host_lost:
             await self._steps.passed(doing)  # what interrupts it ends the fault, which it may be the answer to
         if step.done():
@@ -257,6 +265,12 @@ class HostWork:
 async def _cancelled(step: ActivityHandle[Result]) -> None:
     step.cancel()
     await asyncio.gather(step, return_exceptions=True)
+
+
+def code_of(error: ActivityError) -> ErrorCode | None:
+    """Which of our failures a step ended with; None: another's."""
+    kind = error.cause.type if isinstance(error.cause, ApplicationError) else None
+    return ErrorCode(kind) if kind in set(ErrorCode) else None
 
 
 def failure_of(error: ActivityError) -> tuple[str, Level]:

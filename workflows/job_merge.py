@@ -52,6 +52,7 @@ class JobMerge:
             priority=bead.priority,
             submitted_at=workflow.now(),
             whole=bead.integrates_sha,
+            pinned=bead.target is not None,
             bases=tuple(job.bases),
         )
         job.withdrawing = None
@@ -67,9 +68,18 @@ class JobMerge:
         job.head_sha = request.head_sha
         priority, target = job.admission.bead.priority, job.project.branch
         again = {"priority": priority, "target": target, "submitted_at": workflow.now()}
+        again["pinned"] = job.admission.bead.target is not None
         job.merge_request = request.model_copy(update=again)
         self._job.enter(JobState.SUBMITTED, "the Refinery's verdict")
         self._job.record("submitted", f"{request.head_sha[:12]} as it is", merge_request=MergeRequestState.QUEUED)
+        await self.offer()
+
+    async def retarget(self, request: MergeRequest, story: str) -> None:
+        """Its rig has moved: what waits to be merged waits for the rig's branch as it is now."""
+        job = self._state
+        pinned = job.admission.bead.target is not None
+        job.merge_request = request.model_copy(update={"target": job.project.branch, "pinned": pinned})
+        self._job.record("rig_changed", story, merge_request=MergeRequestState.QUEUED)
         await self.offer()
 
     async def offer(self) -> bool:

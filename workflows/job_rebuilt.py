@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from models.jobs import Admission, AttemptNote, UnfinishedJob
-from models.records import JobState
+from models.records import JobState, MergeRequest
 from policies.letters import verdict_of
 from policies.rework_notes import verdict_note
 from workflows.job_state import PolecatState, clipped
@@ -45,8 +45,15 @@ def _rebuilt(admission: Admission, known: UnfinishedJob) -> PolecatState:
         head_sha=row.head_sha,
         # Work that was handed in and does not wait for its merge was sent back.
         rejected_sha=None if state is JobState.SUBMITTED else row.head_sha,
-        merge_request=known.merge_request if state is JobState.SUBMITTED else None,
+        merge_request=_request(admission, known) if state is JobState.SUBMITTED else None,
     )
+
+
+def _request(admission: Admission, known: UnfinishedJob) -> MergeRequest | None:
+    """What waits to be merged, for the rig as it is now."""
+    own = admission.bead.target
+    now = {"target": admission.rig.landing_on(own).branch, "pinned": own is not None}
+    return known.merge_request.model_copy(update=now) if known.merge_request else None
 
 
 def _notes(known: UnfinishedJob, target: str) -> tuple[list[AttemptNote], str | None]:

@@ -84,6 +84,10 @@ class PolecatState(BaseModel):
 
     base_sha: str | None = None
     """where this job's work began: nothing of it landed before that commit"""
+    rig_before: Rig | None = None
+    """the rig as the job has known it, where it is elsewhere since; None once the job has followed"""
+    target_gone: bool = False
+    """blocked because its rig's branch is not on the remote: it goes on once the rig has another"""
     bases: list[TargetBase] = Field(default_factory=list)
     """where its attempts began, the latest last"""
     head_sha: str | None = None
@@ -141,8 +145,21 @@ class PolecatState(BaseModel):
         self.stale_since = None
         self.working_since = None
         self.start_not_before = None
+        self.target_gone = False
         self.session_lives = self.worktree_held = True
         return self.attempt
+
+    def follow_rig(self, rig: Rig) -> None:
+        """The rig as it is from now on; steps under way go on with what they were given."""
+        known = self.admission.rig
+        self.admission = self.admission.model_copy(update={"rig": rig})
+        if self.rig_left(known):
+            self.rig_before = self.rig_before or known
+
+    def rig_left(self, known: Rig) -> bool:
+        """Whether the rig is elsewhere than it was known to be."""
+        rig = self.admission.rig
+        return (known.url, known.branch) != (rig.url, rig.branch)
 
     def began_at(self, sha: str) -> None:
         """An attempt begins on this commit of the target."""

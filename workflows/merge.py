@@ -7,10 +7,11 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from models import names
+    from models.errors import ErrorCode
     from models.gating import GateOutcome, GateReport
     from models.jobs import Verdict, VerdictKind
     from models.merging import (
@@ -78,6 +79,7 @@ class MergeWorkflow:
         Returns:
             The verdicts, and what kept the rest from being decided, if anything did.
         """
+        missing = False
         try:
             obstacle = await self._merge()
         except ActivityError as error:
@@ -85,6 +87,7 @@ class MergeWorkflow:
             if is_cancelled_exception(error):
                 raise
             obstacle = Obstacle(stalled=str(error.cause or error))
+            missing = isinstance(error.cause, ApplicationError) and error.cause.type == ErrorCode.NO_SUCH_BRANCH.value
         except Trouble as trouble:
             obstacle = Obstacle(could_not_run=str(trouble))
         outcome = MergeOutcome(
@@ -99,6 +102,7 @@ class MergeWorkflow:
             tallies=self._judge.tallies.all,
             commits=self._judge.commits,
             rewound=tuple(self._rewound.values()),
+            target_missing=missing,
         )
         self._show(_result(outcome), "merged" if obstacle == Obstacle() else "stalled")
         return outcome

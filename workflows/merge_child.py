@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+
 from temporalio import workflow
 from temporalio.exceptions import ChildWorkflowError, WorkflowAlreadyStartedError
 
@@ -13,18 +16,28 @@ with workflow.unsafe.imports_passed_through():
 from workflows.merge import MergeWorkflow
 
 
-async def run_merge(batch: MergeBatch) -> MergeOutcome:
-    """Run a MergeWorkflow over the batch; what keeps it from ending well is a stall, never an error."""
+async def run_merge(batch: MergeBatch, pointless: Callable[[], bool]) -> MergeOutcome:
+    """Run a MergeWorkflow over the batch; what keeps it from ending well is a stall, never an error.
+
+    Args:
+        pointless: True once nothing that it could decide is wanted any more; it is ended then, and its changes wait.
+    """
     rig, number = batch.rig.name, batch.number
     beads = ", ".join(change.bead for change in batch.changes[:5])
     try:
-        outcome = await workflow.execute_child_workflow(
+        merge = await workflow.start_child_workflow(
             MergeWorkflow.run,
             batch,
             id=names.merge_id(rig, number),
             static_summary=f"{len(batch.changes)} changes to {batch.target}: {beads}",
             search_attributes=attributes(role="merge", state="merging", rig=rig),
         )
+        await workflow.wait_condition(lambda: merge.done() or pointless())
+        if not merge.done():
+            merge.cancel()
+            await asyncio.gather(merge, return_exceptions=True)
+            return MergeOutcome()
+        outcome = await merge
     except WorkflowAlreadyStartedError:
         # A Refinery that was reset counts from 1 again while the last merge of the old one runs on.
         return MergeOutcome(stalled=f"{names.merge_id(rig, number)} of an earlier Refinery runs")

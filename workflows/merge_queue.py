@@ -97,7 +97,9 @@ class MergeQueue:
         if known is not None and not _again(known, request):
             return known.verdict
         if request.id in self._entries:
-            self._change(request.id, withdrawn=False)
+            known_as = self._entries[request.id].request
+            moved = known_as.model_copy(update={"target": request.target, "pinned": request.pinned})
+            self._change(request.id, withdrawn=False, request=moved)
             return None
         rivals = [entry for entry in self._entries.values() if entry.request.bead == request.bead]
         if any(entry.request.attempt > request.attempt for entry in rivals):
@@ -114,6 +116,12 @@ class MergeQueue:
         here = [entry.request.attempt for entry in self._entries.values() if entry.request.bead == request.bead]
         decided = [each.verdict.attempt for each in self._decided.values() if each.verdict.bead == request.bead]
         return all(attempt < request.attempt for attempt in (*here, *decided))
+
+    def follow(self, before: str, branch: str) -> None:
+        """The rig's branch is another one: what names no target of its own waits for that."""
+        for entry in self.entries:
+            if entry.request.target == before and not entry.request.pinned:
+                self._change(entry.request.id, request=entry.request.model_copy(update={"target": branch}), reason="")
 
     def withdraw(self, withdraw: Withdraw, now: datetime) -> tuple[Verdict, ...]:
         """Take a request out; one that is being merged leaves only if that decides nothing.

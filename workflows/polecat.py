@@ -16,6 +16,7 @@ from models.jobs import (
     JobStatus,
     Observation,
     ObservationKind,
+    RigChanged,
     SlotGrant,
     Verdict,
 )
@@ -102,6 +103,11 @@ class PolecatWorkflow:
         if lost.host == self._state.host or (grant is not None and grant.host == lost.host):
             self._state.host_lost = True
 
+    @workflow.signal(description="The dispatcher: the rig's URL or branch is another one from now on")
+    def rig_changed(self, changed: RigChanged) -> None:
+        self._patience.count()
+        self._state.follow_rig(changed.rig)
+
     @workflow.query(description="Where the job stands")
     def status(self) -> JobStatus:
         return self._state.status()
@@ -113,6 +119,9 @@ class PolecatWorkflow:
         try:
             if self._state.host_lost:
                 await self._course.endings.leave_host()
+                return
+            if self._state.rig_before is not None:
+                await self._course.follow_rig(self._state.rig_before)
                 return
             if self._state.decisions:
                 await self._course.follow(self._state.decisions.pop(0))
@@ -139,13 +148,17 @@ class PolecatWorkflow:
         """Wait until `holds`, a decision comes or the run should end; False once `at_most` is over."""
         try:
             await workflow.wait_condition(
-                lambda: holds() or bool(self._state.decisions) or self._state.host_lost or self._patience.exhausted,
+                lambda: holds() or self._called_away() or self._patience.exhausted,
                 timeout=at_most,
                 timeout_summary=why or None,
             )
         except TimeoutError:
             return False
         return True
+
+    def _called_away(self) -> bool:
+        job = self._state
+        return bool(job.decisions) or job.host_lost or job.rig_before is not None
 
     def _interrupted(self) -> bool:
         return any(decision.kind is not DecisionKind.IGNORE for decision in self._state.decisions)

@@ -14,11 +14,13 @@ with workflow.unsafe.imports_passed_through():
     from activities.ledger import LedgerActivities
     from models import names
     from models.errors import ErrorCode, Level
-    from models.jobs import Decision, RigFacts, Verdict
+    from models.jobs import Decision, RigChanged, RigFacts, Verdict
     from models.merging import (
         BuildChain,
         Chain,
+        FindRenamed,
         MergeBatch,
+        MergeOutcome,
         MergeProgress,
         PauseRequest,
         QueueCleared,
@@ -37,7 +39,7 @@ with workflow.unsafe.imports_passed_through():
         RefineryStatus,
         RetryItem,
     )
-    from models.records import MergeRequest
+    from models.records import BranchRenamed, MergeRequest, Rig
     from policies.merge_rates import failure_rate
     from policies.merge_search import batch_size, whole_queue
     from workflows import options
@@ -53,7 +55,9 @@ from workflows.refinery_trouble import (
     GOES_ON,
     TARGET_RED,
     followed,
+    left,
     looked,
+    renamed,
     resumed,
     rewound,
     tried_at_once,
@@ -82,6 +86,8 @@ class RefineryWorkflow:
         self._woken = False
         self._compare = True
         """a timer or a message says so, never a look at the clock (docs/decisions/0017)"""
+        self._moved = False
+        """the rig is elsewhere since the running merge began"""
         self._compared_at: datetime | None = None
 
     @workflow.run
@@ -123,6 +129,12 @@ class RefineryWorkflow:
     def settings_changed(self) -> None:
         self._wake()
         self._compare = True
+
+    @workflow.signal(description="The dispatcher: the rig's URL or branch is another one from now on")
+    def rig_changed(self, changed: RigChanged) -> None:
+        self._wake()
+        self._compare = True
+        self._follow_rig(changed.rig)
 
     @workflow.signal(description="The Mayor: what was decided about one of this Refinery's escalations")
     def decision(self, decision: Decision) -> None:
@@ -322,6 +334,7 @@ class RefineryWorkflow:
             workflow.logger.warning("the record of %s is unreadable: %s", self._state.rig, error.cause)
             self._queue.assume_needs()
             return
+        self._follow_rig(facts.rig)
         self._amend(facts=RigFacts(rig=facts.rig, settings=facts.settings, hosts=facts.hosts))
         self._queue.learn_needs({bead: facts.open_dependencies.get(bead, ()) for bead in asked}, workflow.now())
         for request in facts.queued:
@@ -329,6 +342,45 @@ class RefineryWorkflow:
             if self._queue.lacks(request):
                 self._queue.submit(request)
                 self._woken = True
+
+    def _follow_rig(self, rig: Rig) -> None:
+        """The rig as it is now: where it is elsewhere, what waits goes there, and what is being merged is of no use."""
+        known = self._state.facts
+        if known is None or (known.rig.url, known.rig.branch) == (rig.url, rig.branch):
+            return
+        self._queue.follow(known.rig.branch, rig.branch)
+        self._state = left(self._state, rig)
+        self._moved = True
+
+    async def _look_for_target(self, facts: RigFacts, outcome: MergeOutcome) -> MergeOutcome:
+        """The rig's branch is gone from the remote: follow it where it was renamed, else say what is there."""
+        before = facts.rig.branch
+        requests = [entry.request for entry in self._queue.entries]
+        bases = {base.sha for request in requests for base in request.bases if base.target == before}
+        try:
+            found = await workflow.execute_activity_method(
+                LandingActivities.find_renamed,
+                FindRenamed(rig=facts.rig, bases=tuple(sorted(bases))),
+                summary=f"what has become of {before}?",
+                **options.errand(self._state.host or facts.hosts[0]),
+            )
+            if not found.branch:
+                way_out = f"gt rig set {self._state.rig} --branch B"
+                return outcome.model_copy(update={"stalled": f"{outcome.stalled}; {found.words} ({way_out})"})
+            rig = await workflow.execute_activity_method(
+                LedgerActivities.rename_branch,
+                BranchRenamed(rig=self._state.rig, before=before, branch=found.branch),
+                summary=f"{before} is {found.branch} now",
+                **options.ledger_ask(),
+            )
+        except ActivityError as error:
+            workflow.logger.warning("what has become of %s is not known: %s", before, error.cause)
+            return outcome
+        if rig.branch == found.branch:
+            self._state = renamed(self._state, before, found.branch, workflow.now())
+        self._follow_rig(rig)
+        await tell(names.dispatch_id(self._state.rig), "rig_changed", RigChanged(rig=rig))
+        return MergeOutcome()
 
     async def _merge(self, facts: RigFacts) -> None:
         """Run one MergeWorkflow over the next batch and act on what it reports."""
@@ -357,7 +409,10 @@ class RefineryWorkflow:
             red=red,
             mends=mends,
         )
-        outcome = await run_merge(batch)
+        self._moved = False
+        outcome = await run_merge(batch, lambda: self._moved)
+        if outcome.target_missing and not self._moved and target == facts.rig.branch:
+            outcome = await self._look_for_target(facts, outcome)
         self._state = remember(self._state, outcome, facts, workflow.now())
         self._state = rewound(self._state, outcome.rewound, workflow.now())
         await self._tell_jobs(self._queue.settle(outcome, workflow.now()))

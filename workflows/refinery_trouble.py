@@ -17,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from models.escalations import Escalation, EscalationCleared, Letter
     from models.jobs import Decision, DecisionKind
     from models.merging import MergeOutcome, Rewound, TargetRed
+    from models.records import Rig
     from models.settings import MergeQueueSettings
     from workflows.refinery_state import RefineryState, Trouble
 
@@ -25,6 +26,7 @@ STALLED_CYCLE = timedelta(minutes=10)
 GOES_ON = frozenset({DecisionKind.RETRY, DecisionKind.REASSIGN})
 """decisions that let the queue go on; a merge leaves out a lost host by itself"""
 REWINDS_KEPT = 50
+RENAMED = AlertType.TARGET_RENAMED.value
 REWOUND = AlertType.TARGET_REWOUND.value
 LOOK_CYCLE = timedelta(seconds=60)
 """how often it is looked whether a red target has moved"""
@@ -182,6 +184,32 @@ def _red(state: RefineryState, target: str, red: TargetRed, now: datetime) -> Re
 def red_words(target: str, red: TargetRed) -> str:
     """Why nothing is merged to a red target, in one line."""
     return f"{TARGET_RED}: {target} itself is red at {red.sha[:12]}: {red.why}"
+
+
+def left(state: RefineryState, rig: Rig) -> RefineryState:
+    """The rig is elsewhere from now on: what kept merges to its old branch from finishing is over."""
+    before, facts = state.branch, state.facts
+    state = _over(calmed(state, before, troubled=False), _fault(state, TARGET_RED, before), "the rig is elsewhere now")
+    troubles = {target: trouble for target, trouble in state.troubles.items() if target != before}
+    return _amended(state, troubles=troubles, facts=facts.model_copy(update={"rig": rig}) if facts else None)
+
+
+def renamed(state: RefineryState, before: str, branch: str, now: datetime) -> RefineryState:
+    """Tell people that the rig follows a branch that was renamed on the remote."""
+    known = f"{RENAMED}/{state.rig}/{before}/{branch}"
+    escalation = Escalation(
+        id=known,
+        kind=RENAMED,
+        level=Level.L2.value,
+        severity="low",
+        source=names.refinery_id(state.rig),
+        rig=state.rig,
+        subject=known,
+        message=f"{before} was renamed to {branch} on the remote; {state.rig} lands on {branch} from now on "
+        f"(gt rig set {state.rig} --branch B for another)",
+        opened_at=now,
+    )
+    return _amended(state, letters=(*state.letters, Letter(escalation=escalation)))
 
 
 def _held(state: RefineryState, target: str, why: str, now: datetime) -> RefineryState:

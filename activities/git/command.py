@@ -327,6 +327,25 @@ def ls_remote_under(url: str, places: Sequence[str]) -> dict[str, str]:
     return {ref: sha for ref, sha in listed.items() if ref in places or ref.startswith(folders)}
 
 
+def remote_head(url: str) -> tuple[str | None, dict[str, str]]:
+    """The branch that the remote's HEAD names, if it exists, and all branches with their commits.
+
+    Raises:
+        GtError: REMOTE_UNREACHABLE and others of models.git_errors.
+    """
+    arguments = ["ls-remote", "--quiet", "--symref", "--", names.valid_remote(url), "HEAD", "refs/heads/*"]
+    answer = _execute(arguments, None, {}, None, REMOTE_TIMEOUT_S)
+    if answer.exit_code != 0:
+        raise remote_failure(answer, "asking the remote")
+    head, branches = None, {}
+    for what, _, ref in (line.partition("\t") for line in answer.text.splitlines()):
+        if ref == "HEAD" and what.startswith("ref: refs/heads/"):
+            head = what.removeprefix("ref: refs/heads/")
+        elif ref.startswith("refs/heads/"):
+            branches[ref.removeprefix("refs/heads/")] = what
+    return head if head in branches else None, branches
+
+
 def _listed(url: str, patterns: Sequence[str]) -> dict[str, str]:
     answer = _execute(
         ["ls-remote", "--quiet", "--", names.valid_remote(url), *patterns], None, {}, None, REMOTE_TIMEOUT_S

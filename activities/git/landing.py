@@ -17,7 +17,7 @@ from activities.crash_points import crash_point
 from activities.git.chain import ChainBuilder
 from activities.git.changes import last_landing
 from activities.git.clones import land_clone
-from activities.git.command import Answer, GitRepo, ls_remote, push_failure, remote_failure
+from activities.git.command import Answer, GitRepo, ls_remote, push_failure, remote_failure, remote_head
 from activities.git.merge_styles import Hand
 from activities.git.merged_trees import TreeMerger
 from activities.git.stale_locks import clear_stale_locks
@@ -25,7 +25,17 @@ from activities.git.target_history import Fork, Removed, TargetHistory
 from activities.locks import exclusive
 from models import names
 from models.errors import ErrorCode, GtError
-from models.merging import BuildChain, Chain, FindLanded, LandChain, Landed, LandOutcome, LandResult
+from models.merging import (
+    BuildChain,
+    Chain,
+    FindLanded,
+    FindRenamed,
+    LandChain,
+    Landed,
+    LandOutcome,
+    LandResult,
+    Renamed,
+)
 from models.records import Rig
 from models.town import TownPaths
 
@@ -136,6 +146,31 @@ class LandingActivities:
                 self._history(repo, rig, rig.branch).saw(there)
         return Landed(sha=last_landing(repo, names.valid_bead(request.bead), there, request.known))
 
+    @activity.defn
+    def find_renamed(self, request: FindRenamed) -> Renamed:
+        """Look whether the rig's branch, which is gone, has become what the remote's HEAD names now.
+
+        Only a branch that holds all that the old one is known to have had is taken for it.
+
+        Raises:
+            GtError: REMOTE_UNREACHABLE, DISK_FULL, GIT_FAILED.
+        """
+        rig = request.rig
+        repo = land_clone(self._paths, rig)
+        head, branches = remote_head(rig.url)
+        if rig.branch in branches:
+            return Renamed(words=f"{rig.branch} is there again")
+        if head is None:
+            return Renamed(words=f"nor does its HEAD name a branch; it has {_some(branches)}")
+        with self._fetching(rig, rig.branch):
+            repo.fetch(rig.url, [branches[head]])
+        known = self._history(repo, rig, rig.branch).known_tips(request.bases)
+        lost = [sha for sha in known if not repo.is_ancestor(sha, branches[head])]
+        if lost or not known:
+            why = f"it lacks {lost[0][:12]} of {rig.branch}" if lost else f"nothing is known of {rig.branch} to tell by"
+            return Renamed(words=f"its HEAD names {head}, which is not taken for it: {why}")
+        return Renamed(branch=head, words=f"renamed to {head}, which holds all of it and is what HEAD names")
+
     def _fetch(self, repo: GitRepo, rig: Rig, target: str, base: str, heads: Iterable[str]) -> set[str]:
         """Fetch the target's tip and submitted heads by name, whatever their branches hold by now.
 
@@ -216,6 +251,10 @@ class LandingActivities:
 
 def _branch_ref(branch: str) -> str:
     return f"refs/heads/{names.valid_branch(branch)}"
+
+
+def _some(branches: Iterable[str]) -> str:
+    return ", ".join(sorted(branches)[:8]) or "no branch at all"
 
 
 def _look(request: LandChain) -> dict[str, str]:

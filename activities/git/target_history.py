@@ -73,6 +73,12 @@ class TargetHistory:
         """The target's tip as it was seen last; None: never."""
         return self._repo.resolve(self.last_ref)
 
+    def known_tips(self, bases: Iterable[str]) -> tuple[str, ...]:
+        """Commits that the target is known to have had last, out of what this host has seen and `bases`."""
+        worked = GitRepo(self._work_clone)
+        seen = worked.resolve(f"refs/remotes/origin/{self._target}") if self._work_clone.exists() else None
+        return tuple(dict.fromkeys(sha for sha in (self.last(), seen, *bases) if sha))
+
     def saw(self, sha: str) -> None:
         """The target stands at `sha`, which the clone has. A tip that this leaves behind is remembered first."""
         before = self.last()

@@ -102,6 +102,56 @@ class TestAdd:
         assert "push a first commit" in outcome.err
 
 
+class TestSet:
+    def test_every_field_but_name_and_prefix_can_be_changed(self, here: Here, remote: Path, tmp_path: Path) -> None:
+        here.run("gt", "rig", "add", "shop", str(remote), "--gate", "test=true")
+        moved = tmp_path / "moved.git"
+        git("clone", "-q", "--bare", str(remote), str(moved))
+        argv = ("--url", str(moved), "--branch", "dev", "--agent", "true", "--max-polecats", "3")
+        changed = here.json("gt", "rig", "set", "shop", *argv, "--gate", "test=pytest -q", "--gate", "lint=ruff check")
+        assert (changed["url"], changed["branch"], changed["agent"]) == (str(moved), "dev", "true")
+        assert (changed["max_polecats"], changed["prefix"]) == (3, "sh")
+        assert [(gate["name"], gate["command"]) for gate in changed["gates"]] == [
+            ("test", "pytest -q"),
+            ("lint", "ruff check"),
+        ]
+        assert here.json("gt", "rig", "list") == [changed]
+        assert here.json("gt", "rig", "set", "shop", "--agent", "")["agent"] is None
+
+    def test_the_same_value_twice_changes_nothing(self, here: Here, remote: Path) -> None:
+        here.run("gt", "rig", "add", "shop", str(remote), "--gate", "test=true")
+        first = here.json("gt", "rig", "set", "shop", "--branch", "dev")
+        again = here.run("gt", "rig", "set", "shop", "--branch", "dev", "-o", "json")
+        assert again.json == first
+        assert "nothing to change" in again.err
+
+    @pytest.mark.parametrize(
+        ("argv", "code", "says"),
+        [
+            ((), 2, "nothing to change was given"),
+            (("--branch", "nope"), 3, "no branch 'nope'"),
+            (("--branch", "a..b"), 2, "not a branch name"),
+            (("--url", "REMOTE/nowhere"), 1, "does not appear to be a git repository"),
+            (("--url", "ext::sh -c true"), 2, "not allowed"),
+            (("--max-polecats", "0"), 2, "max-polecats"),
+            (("--gate", "test"), 2, "not NAME=CMD"),
+            (("--agent", "no-such-agent"), 2, "no-such-agent"),
+            (("--prefix", "xx"), 5, "prefix stays"),
+        ],
+    )
+    def test_what_cannot_be_leaves_the_rig_as_it_is(
+        self, here: Here, remote: Path, argv: tuple[str, ...], code: int, says: str
+    ) -> None:
+        here.run("gt", "rig", "add", "shop", str(remote), "--gate", "test=true")
+        before = here.json("gt", "rig", "list")
+        given = [word.replace("REMOTE", str(remote)) for word in argv]
+        assert says in here.run("gt", "rig", "set", "shop", *given, expect=code).err
+        assert here.json("gt", "rig", "list") == before
+
+    def test_an_unknown_rig_is_not_found(self, here: Here, rig: Rig) -> None:
+        here.run("gt", "rig", "set", "nope", "--max-polecats", "3", expect=3)
+
+
 class TestRemove:
     def test_off_a_terminal_it_needs_yes(self, here: Here, rig: Rig) -> None:
         outcome = here.run("gt", "rig", "remove", "shop", expect=2)
