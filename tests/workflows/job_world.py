@@ -127,7 +127,10 @@ class JobWorld:
     hosts: tuple[str, ...] = (HOST,)
     highest_attempt: int = 0
 
+    no_branch: str = ""
+    """a target that is not on the remote"""
     started: list[StartAttempt] = field(default_factory=list)
+    taken: list[TakeWork] = field(default_factory=list)
     ended: list[EndSession] = field(default_factory=list)
     settled: list[SettleIntent] = field(default_factory=list)
     released: list[ReleaseWorktree] = field(default_factory=list)
@@ -186,6 +189,8 @@ class JobWorld:
     async def start_attempt(self, request: StartAttempt) -> AttemptStarted:
         self._work_on_host("start_attempt")
         self.started.append(request)
+        if request.rig.branch == self.no_branch:
+            raise ApplicationError("no such branch", type=ErrorCode.NO_SUCH_BRANCH.value, non_retryable=True)
         if request.attempt <= self.known_attempt:
             return AttemptStarted(
                 session="", worktree="", base_sha="", adopted=False, highest_attempt=self.known_attempt
@@ -195,6 +200,7 @@ class JobWorld:
     @activity.defn
     async def take_work(self, request: TakeWork) -> WorkTaken:
         self._work_on_host("take_work")
+        self.taken.append(request)
         if self.refuse_work:
             return WorkTaken(accepted=False, reason=self.refuse_work)
         return WorkTaken(accepted=True, head_sha=f"{request.attempt:040x}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,9 +11,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from models import names
+from models.errors import ErrorCode
 from models.gating import GateOutcome, GateReport, RunGates
 from models.jobs import Verdict, VerdictKind
 from models.merging import (
@@ -20,11 +24,13 @@ from models.merging import (
     ChainLink,
     DropKind,
     DroppedChange,
+    FindRenamed,
     LandChain,
     LandOutcome,
     LandResult,
     MergeBatch,
     MergeOutcome,
+    Renamed,
     Rewound,
 )
 from models.records import GateSpec, MergeRequest, Rig
@@ -103,6 +109,12 @@ class MergeWorld:
     gated: list[str] = field(default_factory=list)
     landings: list[tuple[str, ...]] = field(default_factory=list)
     builds: int = 0
+    missing: set[str] = field(default_factory=set)
+    """targets that the remote does not have"""
+    renamed: Renamed = field(default_factory=Renamed)
+    """what is found of a missing one"""
+    gates_wait: asyncio.Event | None = None
+    """gates take until this is set, or until they are ended"""
     rewound: tuple[Rewound, ...] = ()
     """what the target has lost, as each build sees it"""
 
@@ -112,11 +124,19 @@ class MergeWorld:
 
     @property
     def activities(self) -> list[Callable[..., Any]]:
-        return [self.build_chain, self.run_gates, self.land_chain]
+        return [self.build_chain, self.run_gates, self.land_chain, self.find_renamed]
+
+    @activity.defn
+    async def find_renamed(self, request: FindRenamed) -> Renamed:
+        return self.renamed
 
     @activity.defn
     async def build_chain(self, request: BuildChain) -> Chain:
         self.builds += 1
+        if request.target in self.missing:
+            raise ApplicationError(
+                f"no branch {request.target}", type=ErrorCode.NO_SUCH_BRANCH.value, non_retryable=True
+            )
         tip, links, dropped = (base := self.others.get(request.target, self.target)), [], []
         for item in request.changes:
             held = self.holds[tip]
@@ -140,6 +160,10 @@ class MergeWorld:
     @activity.defn
     async def run_gates(self, request: RunGates) -> GateReport:
         self.gated.append(request.sha)
+        while self.gates_wait is not None and not self.gates_wait.is_set():
+            activity.heartbeat()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.gates_wait.wait(), 0.05)
         return self.gates(self.holds[request.sha], self.gated.count(request.sha))
 
     @activity.defn

@@ -19,7 +19,7 @@ from models.errors import ErrorCode
 from models.escalations import Escalation, EscalationCleared
 from models.jobs import Decision, Observation, RigFacts, RigName, Verdict
 from models.queue import QueueFacts, QueueFactsRequest
-from models.records import MergeRequest, Rig
+from models.records import BranchRenamed, MergeRequest, Rig
 from models.settings import Settings
 
 DEADLINE_S = 60.0
@@ -93,6 +93,11 @@ class Record:
         if not self.readable:
             raise ApplicationError("the ledger is down", type=ErrorCode.LEDGER_UNREACHABLE.value)
         return RigFacts(rig=self.rig, settings=self.settings, hosts=self.hosts)
+
+    @activity.defn
+    async def rename_branch(self, renamed: BranchRenamed) -> Rig:
+        self.rig = self.rig.model_copy(update={"branch": renamed.branch})
+        return self.rig
 
     @activity.defn
     async def queue_facts(self, asked: QueueFactsRequest) -> QueueFacts:

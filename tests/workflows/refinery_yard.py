@@ -86,7 +86,13 @@ def yard_in(env: WorkflowEnvironment, workers: WorkerBuilder) -> Open:
         post = MayorsPost()
         async with workers(
             workflows=[RefineryWorkflow, MergeWorkflow, JobProbe],
-            activities=[*world.activities, record.queue_facts, post.tell_mayor, post.clear_escalation],
+            activities=[
+                *world.activities,
+                record.queue_facts,
+                record.rename_branch,
+                post.tell_mayor,
+                post.clear_escalation,
+            ],
         ):
             refinery = await env.client.start_workflow(
                 RefineryWorkflow.run,
