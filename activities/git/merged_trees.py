@@ -15,7 +15,14 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from activities.git.command import Answer, GitRepo, ObjectReader, failure
-from activities.git.merge_attributes import MOST_FILES, PLAIN, AttributeFinder, AttributeFolder, TooManyFiles
+from activities.git.merge_attributes import (
+    MOST_FILES,
+    NO_ATTRIBUTES_OF_PEOPLE,
+    WITHOUT_PEOPLE,
+    AttributeFinder,
+    AttributeFolder,
+    TooManyFiles,
+)
 from activities.locks import try_exclusive
 from models.git_errors import plain_words
 
@@ -36,7 +43,7 @@ class TreeMerger:
     """Merges commits of one repository; what it needs for that ends with its `with` block."""
 
     def __init__(self, repo: GitRepo) -> None:
-        self._repo = repo
+        self._repo = GitRepo(repo.git_dir, environment=WITHOUT_PEOPLE)
         self._open = contextlib.ExitStack()
         self._finder = AttributeFinder(self._open.enter_context(ObjectReader(repo)))
         self._folder: AttributeFolder | None = None
@@ -66,9 +73,8 @@ class TreeMerger:
             return Conflict(detail=f"the target has more than {MOST_FILES} .gitattributes files")
         folder = self._folder_with(attributes) if attributes else None
         answer = (folder.repo if folder else self._repo).attempt(
-            *PLAIN, *(folder.options if folder else ()),
+            *NO_ATTRIBUTES_OF_PEOPLE, *(folder.options if folder else ()),
             "merge-tree", "--write-tree", "-z", "--name-only", "--messages", onto, head_sha,
-            environment={"GIT_ATTR_NOSYSTEM": "1"},
         )  # fmt: skip
         merged = _read(answer)
         drivers = folder.called() if folder else []
@@ -127,7 +133,7 @@ def _refused(merged: str | Conflict, drivers: list[tuple[str, str]]) -> Conflict
     files = (*(path for _, path in drivers), *(merged.files if isinstance(merged, Conflict) else ()))
     told = [
         f"both sides changed {path}, whose merge driver {driver} (.gitattributes) is not one of git's own "
-        "and is not run by the queue"
+        "and is not run by the queue: merge it with that program, or by hand"
         for driver, path in drivers[:_MAX_DRIVERS_TOLD]
     ]
     # The end is kept where the text is too long.

@@ -144,20 +144,24 @@ class TestWhoseAttributesCount:
         renamed = workshop.change("sh-2", {"till.py": None, "register.py": LOG * 3})
         workshop.advance_main({"till.py": f"{LOG * 3}theirs\n"})
         request = disputed(workshop)
-        before = build(request, renamed)
-        assert [link.bead for link in before.links] == ["sh-2"]
+        both = disputed(workshop, "docs/log.txt")
+        workshop.advance_main({"docs/.gitattributes": UNION})
+        both = both.model_copy(update={"id": "sh-3.1", "bead": "sh-3"})
+        before = build(request, renamed, both)
+        assert [link.bead for link in before.links] == ["sh-2", "sh-3"]
         home = tmp_path / "home"
         (home / ".config/git").mkdir(parents=True)
         (home / ".config/git/attributes").write_text(UNION)
         (home / ".gitconfig").write_text(
             "[merge]\n\tdefault = union\n\trenormalize = true\n\trenameLimit = 1\n\trenames = false\n"
             "\tdirectoryRenames = true\n[diff]\n\trenames = false\n\trenameLimit = 1\n"
+            '[merge "union"]\n\tdriver = false\n[merge "text"]\n\tdriver = true\n'
         )
         monkeypatch.setenv("HOME", str(home))
         monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-        assert build(request, renamed) == before
+        assert build(request, renamed, both) == before
         (home / ".gitconfig").write_text(f"[core]\n\tattributesFile = {home}/.config/git/attributes\n")
-        assert build(request, renamed) == before
+        assert build(request, renamed, both) == before
 
 
 class TestDrivers:
