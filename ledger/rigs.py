@@ -42,7 +42,9 @@ class RigRecords(Transactions):
                 if known.name == rig.name and _same(known, rig):
                     return None, None
                 if known.name == rig.name:
-                    raise GtError(ErrorCode.ALREADY_EXISTS, f"there is a rig {rig.name} already", "gt rig list")
+                    raise GtError(
+                        ErrorCode.ALREADY_EXISTS, f"there is a rig {rig.name} already", f"gt rig set {rig.name} --help"
+                    )
                 if known.prefix == rig.prefix:
                     raise GtError(
                         ErrorCode.ALREADY_EXISTS,

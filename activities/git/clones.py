@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from activities.git.command import GitRepo, init_bare
+from activities.git.rig_folder import own_rig_folder
 from activities.locks import exclusive
 from models import names
 from models.records import Rig
@@ -28,6 +29,7 @@ _WORK_CONFIG_OF_THE_CLONE = "[core]\n\tbare = true\n"
 
 def land_clone(paths: TownPaths, rig: Rig) -> GitRepo:
     """The clone that chains are built in; agents never see it. Empty at first: a build fetches what it needs."""
+    own_rig_folder(paths, rig)
     return GitRepo(_made_once(paths.land_clone(rig.name), lambda path: None))
 
 
@@ -40,6 +42,7 @@ def work_clone(paths: TownPaths, rig: Rig) -> GitRepo:
         (path / "config").write_text(_WORK_CONFIG.format(url=f'"{url}"'), encoding="utf-8")
         (path / "config.worktree").write_text(_WORK_CONFIG_OF_THE_CLONE, encoding="utf-8")
 
+    own_rig_folder(paths, rig)
     return GitRepo(_made_once(paths.clone(rig.name), furnish))
 
 
