@@ -26,7 +26,9 @@ _MOST_FILE_BYTES: Final = 100 << 20
 _NO_FOLDERS: Final = {b"", b".", b"..", b".git"}
 """what no folder of a checkout is called, whatever a tree says"""
 _BUILT_IN: Final = frozenset({b"text", b"binary", b"union"})
-_NAMED_DRIVER: Final = re.compile(rb"merge=([^ \t\r\n]+)")
+_NAMED_DRIVER: Final = re.compile(rb"merge=([^ \t\r\n\0]{1,2048})")
+"""git reads no longer lines; what only looks like one is set up and never called"""
+MOST_DRIVERS: Final = 1000
 _TOLD: Final = "GT_DRIVERS_CALLED"
 _TEXT_OF_PLAIN_GIT: Final = frozenset({b"lfs"})
 """`git lfs track` names a driver that git-lfs does not set up: everybody's git merges pointers as text."""
@@ -41,8 +43,8 @@ class _Listing(NamedTuple):
     """name and tree of each"""
 
 
-class TooManyFiles(Exception):
-    """A tree has more than MOST_FILES attributes files."""
+class TooMuch(Exception):
+    """More attributes than any real tree has; said in words."""
 
 
 class AttributeFinder:
@@ -60,7 +62,7 @@ class AttributeFinder:
 
         Raises:
             GtError: GIT_FAILED where an object is missing.
-            TooManyFiles: more than any real tree has.
+            TooMuch: files.
         """
         self._read(tree)
         found: dict[bytes, str] = {}
@@ -71,7 +73,7 @@ class AttributeFinder:
             if listing.attributes:
                 found[folder + NAME] = listing.attributes
             if len(found) + len(waiting) > MOST_FILES:
-                raise TooManyFiles
+                raise TooMuch(f"more than {MOST_FILES} .gitattributes files")
             waiting += [
                 (path, below)
                 for name, below in listing.folders
@@ -156,8 +158,11 @@ class AttributeFolder:
 
         Raises:
             GtError: DISK_FULL, GIT_FAILED.
+            TooMuch: drivers.
         """
         named = {name for content in files.values() for name in _NAMED_DRIVER.findall(content)}
+        if len(named) > MOST_DRIVERS:
+            raise TooMuch(f"more than {MOST_DRIVERS} merge drivers")
         self._drivers = tuple(sorted(named - _BUILT_IN - _TEXT_OF_PLAIN_GIT))
         try:
             shutil.rmtree(self._place, ignore_errors=True)

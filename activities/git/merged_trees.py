@@ -16,12 +16,11 @@ from typing import Final, NamedTuple, Self
 
 from activities.git.command import Answer, GitRepo, ObjectReader, failure
 from activities.git.merge_attributes import (
-    MOST_FILES,
     NO_ATTRIBUTES_OF_PEOPLE,
     WITHOUT_PEOPLE,
     AttributeFinder,
     AttributeFolder,
-    TooManyFiles,
+    TooMuch,
 )
 from activities.locks import try_exclusive
 from models.git_errors import plain_words
@@ -69,9 +68,9 @@ class TreeMerger:
         """
         try:
             attributes = self._finder.find(onto_tree)
-        except TooManyFiles:
-            return Conflict(detail=f"the target has more than {MOST_FILES} .gitattributes files")
-        folder = self._folder_with(attributes) if attributes else None
+            folder = self._folder_with(attributes) if attributes else None
+        except TooMuch as much:
+            return Conflict(detail=f"the target has {much}")
         answer = (folder.repo if folder else self._repo).attempt(
             *NO_ATTRIBUTES_OF_PEOPLE, *(folder.options if folder else ()),
             "merge-tree", "--write-tree", "-z", "--name-only", "--messages", onto, head_sha,

@@ -8,8 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from activities.git import merge_attributes
+from activities.git.command import GitRepo
 from activities.git.landing import LandingActivities
 from models.merging import BuildChain, Chain, DropKind, LandChain, LandOutcome
 from models.records import MergeRequest, Rig
@@ -221,6 +224,24 @@ class TestHostileAttributes:
         (dropped,) = build(request).dropped
         assert dropped.kind is DropKind.CONFLICT
         assert f"more than {merge_attributes.MOST_FILES} .gitattributes files" in dropped.detail
+
+    def test_a_target_that_names_drivers_without_end_is_refused_in_words(
+        self, workshop: Workshop, build: Build
+    ) -> None:
+        rules = "".join(f"f{number} merge=d{number}\n" for number in range(merge_attributes.MOST_DRIVERS + 1))
+        (dropped,) = build(disputed(workshop, attributes=rules)).dropped
+        assert "more than 1000 merge drivers" in dropped.detail
+
+    @settings(max_examples=100)
+    @given(content=st.lists(st.binary(min_size=1, max_size=20), max_size=8).map(b" merge=".join))
+    def test_whatever_stands_in_an_attributes_file_git_can_read_the_drivers(
+        self, tmp_path_factory: pytest.TempPathFactory, content: bytes
+    ) -> None:
+        place = tmp_path_factory.mktemp("place")
+        folder = merge_attributes.AttributeFolder(GitRepo(place), place / "folder")
+        folder.fill({b".gitattributes": "0" * 40}, {b".gitattributes": content})
+        if folder.options:
+            git(place, *folder.options, "config", "--list")
 
     def _bomb(self, workshop: Workshop, remote: Path, leaf: dict[str, str]) -> MergeRequest:
         """A target with ten folders in each of ten folders, twelve deep: 13 trees, a billion places."""
