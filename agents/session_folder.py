@@ -7,6 +7,8 @@ Standard library only, because `gt done` must answer in tens of milliseconds.
     session.json   written at the start: who, where, which branch
     started        the tmux session was seen running: from now on its absence means death
     task.md        the task for the agent
+    setup.sh       the command that sets the worktree up (worktree.setup), when there is one
+    setup          how that stands: running, done, failed and why
     gitconfig      what git takes for the user's config in this session (GIT_CONFIG_GLOBAL)
     failure.log    raw log of the failed gate, when there was one
     inbox/*.json   messages to the agent
@@ -33,6 +35,8 @@ SESSION = "session.json"
 STARTED = "started"
 TASK = "task.md"
 GITCONFIG = "gitconfig"
+SETUP_SCRIPT = "setup.sh"
+SETUP = "setup"
 FAILURE_LOG = "failure.log"
 INBOX = "inbox"
 HEARTBEAT = "heartbeat"
@@ -53,6 +57,14 @@ def write_json(path: Path, value: dict[str, Any], within: Path | None = None) ->
         within: see `write_whole`.
     """
     write_whole(path, json.dumps(value, ensure_ascii=True, indent=1) + "\n", within=within)
+
+
+def setup_state(folder: Path) -> str:
+    """What agents/run_setup.py has noted: running, done, or failed and why; "" before it runs, or without one."""
+    try:
+        return read_plain(folder / SETUP).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
 
 
 def is_file(path: Path) -> bool:

@@ -10,6 +10,7 @@ from models.jobs import AttemptNote
 _KINDS = {
     "agent_died": "the agent's session died",
     "agent_unresponsive": "the agent did not respond any more",
+    "setup_failed": "its worktree could not be set up, and no agent ran",
     "merge_failed": "a gate failed (MERGE_FAILED)",
     "rework_request": "the change did not apply (REWORK_REQUEST)",
     "work_refused": "the work was refused",

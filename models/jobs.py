@@ -243,6 +243,8 @@ class Observation(Frozen):
     """help: the name of the intent file, so that it can be removed once taken"""
     shared_cause: bool = False
     """died: not alone, but with everything of its host, as when the tmux server ends or the host reboots"""
+    setup_failed: bool = False
+    """died: no agent was started, because worktree.setup failed; the detail's first line says how"""
     hold: bool = False
     """died, unresponsive: restarts are paused, so the slot is given back and asked for again"""
     episode: str = ""

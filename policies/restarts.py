@@ -70,6 +70,16 @@ def after_death(budget: RestartBudget, ran: timedelta, settings: RecoverySetting
     )
 
 
+SETUP_RUNS = 3
+"""so often in a row a worktree's set-up may fail before a person is told: it is the rig's, and not an agent's, fault"""
+
+
+def after_failed_setup(budget: RestartBudget, settings: RecoverySettings, jitter: float) -> Restart:
+    """Decide what follows a set-up that failed: nobody lived, however long it took."""
+    fewer = settings.model_copy(update={"max_retries": min(settings.max_retries, SETUP_RUNS - 1)})
+    return after_death(budget, timedelta(0), fewer, jitter)
+
+
 def _delay(earlier: int, settings: RecoverySettings, jitter: float) -> timedelta:
     if earlier == 0:
         return timedelta(0)

@@ -9,6 +9,19 @@ WITHOUT = "git rebase --onto"
 """in a verdict's words: they say themselves how the branch catches up with a target that was rewritten"""
 
 
+_SAID = 3
+"""So many of a set-up's last lines stand in the note's first, which is what the job's story shows."""
+
+
+def setup_note(seen: Observation) -> str:
+    """No agent was started, because the worktree could not be set up: how, and the last lines."""
+    how, *lines = seen.detail.strip().splitlines() or ["it ended"]
+    said = [line.strip() for line in lines if line.strip() and not line.startswith("worktree.setup")]
+    words = f": {' / '.join(said[-_SAID:])}" if said else ""
+    first = f"worktree.setup failed, {how}{words}"[:500]
+    return "\n\n".join([first, "\n".join(said)]).strip()
+
+
 def death_note(seen: Observation, refusal: str) -> str:
     """The agent died or did not respond: how, its last words, and why its work was not taken."""
     how = "its session is gone" if seen.exit_code is None else f"it ended with exit code {seen.exit_code}"

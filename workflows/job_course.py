@@ -15,14 +15,16 @@ from models.attempts import DONE_INTENT
 from models.errors import ErrorCode
 from models.jobs import Decision, DecisionKind, DoneStatus, Observation, ObservationKind, SlotGrant
 from models.records import JobState, Rig
-from policies.restarts import Restart, RestartBudget, after_death
-from policies.rework_notes import death_note
+from policies.restarts import SETUP_RUNS, Restart, RestartBudget, after_death, after_failed_setup
+from policies.rework_notes import death_note, setup_note
 from workflows.job import Job
 from workflows.job_endings import EXHAUSTED, HELP, Endings
 from workflows.job_health import JobHealth
 from workflows.job_host import HostWork, code_of, failure_of
 from workflows.job_merge import JobMerge
 from workflows.job_state import PolecatState
+
+_SETUP_FAILED = "setup_failed"
 
 
 class Course:
@@ -171,6 +173,9 @@ class Course:
         await self.health.forget(f"{job.polecat} is started again")
         if await self.endings.over_elsewhere():
             return
+        if seen.setup_failed:
+            await self._setup_failed(seen)
+            return
         event = "agent_unresponsive" if unresponsive else "agent_died"
         job.note(event, death_note(seen, job.refusal))
         restart = after_death(job.budget, lived, settings.recovery, workflow.random().random())
@@ -186,6 +191,21 @@ class Course:
         else:
             message = f"the agents of {job.bead} die again and again, the last: {job.last_failure}"
             await self.endings.block(EXHAUSTED, message)
+
+    async def _setup_failed(self, seen: Observation) -> None:
+        """The worktree could not be set up: a few tries, then it is a person's; no other polecat would do better."""
+        job, event = self._state, _SETUP_FAILED
+        job.note(event, setup_note(seen))
+        restart = after_failed_setup(job.budget, job.admission.settings.recovery, workflow.random().random())
+        if seen.hold:
+            await self._held(event)
+            return
+        job.budget = restart.budget
+        if restart.allowed:
+            await self._restart(restart, event, at_once=False)
+        else:
+            hint = "gt config worktree.setup shows the command; after mending it: gt escalate resolve ID --action retry"
+            await self.endings.block(EXHAUSTED, f"{job.bead} has no agent: {job.last_failure} ({hint})")
 
     def _lived(self, seen: Observation) -> timedelta:
         """How long the agent lived, as its budget counts it: silence is not life, and too long a session earns nothing.
@@ -227,6 +247,8 @@ class Course:
         job.restarts += 1
         delay = timedelta(0) if at_once else restart.delay
         most = job.admission.settings.recovery.max_retries
+        if event == _SETUP_FAILED:
+            most = min(most, SETUP_RUNS - 1)
         when = f"in {delay.total_seconds():.0f} s" if delay else "at once"
         self._job.enter(JobState.WAITING, f"its restart {when}")
         self._job.record(event, f"{job.last_failure} Restart {restart.number} of {most} {when}.")

@@ -206,8 +206,18 @@ class Scanner:
             detail, code = "its tmux session is gone" if server_runs else "the tmux server is gone", None
         else:
             detail, code = f"{_how_it_ended(pane)}\n{watched.last_words}".strip()[:DETAIL_LIMIT], pane.exit_code
+        failure = watched.setup_failure() if pane is not None else None
+        if failure is not None:
+            detail = f"{failure}\n{watched.last_words}".strip()[:DETAIL_LIMIT]
         alone = server_runs or pane is not None
-        return self._observation(watched, ObservationKind.DIED, detail=detail, exit_code=code, shared_cause=not alone)
+        return self._observation(
+            watched,
+            ObservationKind.DIED,
+            detail=detail,
+            exit_code=code,
+            shared_cause=not alone,
+            setup_failed=failure is not None,
+        )
 
     def _done(self, watched: Watched) -> Observation:
         told = session_folder.read_json(watched.folder / session_folder.DONE) or {}
@@ -350,6 +360,7 @@ class Scanner:
         progress = Progress(Path(str(record.get("worktree", ""))), names.job_branch(bead), self._ask_tree)
         watched = Watched(folder, order.rig, polecat, bead, int(folder.name), progress)
         watched.declares_heartbeat = record.get("declares_heartbeat") is True
+        watched.sets_up = record.get("sets_up") is True
         carried = order.carried.get(bead)
         if carried is not None and (carried.polecat, carried.attempt) == (polecat, watched.attempt):
             watched.resume(carried)

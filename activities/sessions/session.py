@@ -26,7 +26,7 @@ from activities.locks import exclusive
 from activities.sessions.locked_folders import cleared, reopen, tolerated
 from activities.sessions.process_tree import Traces, moment, since_boot_s
 from activities.sessions.tmux import PaneFacts, Tmux
-from agents import presets, session_folder
+from agents import presets, run_setup, session_folder
 from agents.environment import ASKPASS, PERSONS_ASKPASS, agent_environment
 from agents.gitconfig import session_gitconfig, written_since
 from agents.task import one_line, task_text
@@ -47,7 +47,7 @@ REJECTING: Final = frozenset({"merge_failed", "rework_request"})
 _WRITTEN: Final = (
     session_folder.TASK, session_folder.GITCONFIG, session_folder.FAILURE_LOG, session_folder.SESSION,
     session_folder.STARTED, session_folder.DONE, session_folder.DONE_TAKEN, session_folder.TAKEN_HEAD,
-    session_folder.HEARTBEAT,
+    session_folder.HEARTBEAT, session_folder.SETUP, session_folder.SETUP_SCRIPT,
 )  # fmt: skip
 """Files of a session folder; before its agent starts nothing else may stand in their places."""
 
@@ -147,6 +147,9 @@ class Sessions:
         write_whole(folder / session_folder.TASK, task, within=self._paths.sessions)
         gitconfig = session_gitconfig(self._environment)
         write_whole(folder / session_folder.GITCONFIG, gitconfig, within=self._paths.sessions)
+        setup = request.worktree.setup.strip()
+        if setup:
+            write_whole(folder / session_folder.SETUP_SCRIPT, f"{setup}\n", within=self._paths.sessions)
         record = {
             "town": str(self._paths.root),
             "rig": request.rig.name,
@@ -163,6 +166,7 @@ class Sessions:
             "session": names.session_name(request.rig.name, request.polecat),
             "agent": one_line(request.agent),
             "gitconfig": gitconfig,
+            "sets_up": bool(setup),
             "declares_heartbeat": presets.declares_heartbeat(request.agent),
             "begun": moment(),
             "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -213,9 +217,14 @@ class Sessions:
         }
         environment = agent_environment(self._environment, own, self._paths.bin)
         write_programs(self._paths.bin)
-        command = presets.command_line(request.agent)
+        argv = ["sh", "-c", presets.command_line(request.agent)]
+        if request.worktree.setup.strip():
+            state, script = folder / session_folder.SETUP, folder / session_folder.SETUP_SCRIPT
+            # In the pane, where a person sees it and nothing of ours waits for it; -S: it starts in 10 ms.
+            runner = [sys.executable, "-I", "-S", run_setup.__file__, str(state)]
+            argv = [*runner, str(request.worktree.setup_timeout), str(script), argv[-1]]
         session = names.session_name(rig, request.polecat)
-        self._tmux.new_session(session, worktree, environment, ["sh", "-c", command], bead=bead, attempt=attempt)
+        self._tmux.new_session(session, worktree, environment, argv, bead=bead, attempt=attempt)
         crash_point("attempt.session_started")
         self.note_started(rig, request.polecat, bead, attempt)
 

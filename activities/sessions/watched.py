@@ -10,7 +10,7 @@ from typing import Final
 
 from activities.sessions.progress import Progress
 from activities.sessions.tmux import PaneFacts
-from agents import session_folder
+from agents import run_setup, session_folder
 from models import names
 from models.attempts import observation_key
 from models.health import Diagnosis, HealthKind, HealthReport, Sighting, Thresholds
@@ -35,6 +35,9 @@ class Watched:
     attempt: int
     progress: Progress
     declares_heartbeat: bool = False
+    sets_up: bool = False
+    """its worktree is set up before its agent starts"""
+    set_up: bool = False
     known: bool = False
     """it was looked at before"""
     started: bool = False
@@ -94,7 +97,8 @@ class Watched:
 
     def look(self, pane: PaneFacts | None, elapsed_s: float, limits: Thresholds) -> None:
         """Take in how things stand, `elapsed_s` watched seconds after the last look."""
-        elapsed = elapsed_s if self.known else 0.0
+        # While the worktree is set up there is no agent that could be silent; that has a limit of its own.
+        elapsed = elapsed_s if self.known and not self._in_setup() else 0.0
         self.known = True
         self.reread()
         self.verdict_age_s += elapsed
@@ -108,6 +112,16 @@ class Watched:
         if pane is not None and pane.alive:
             self.session_age_s += elapsed
         self.progress_age_s = self.progress.look(elapsed, limits.stuck_timeout_s)
+
+    def setup_failure(self) -> str | None:
+        """Why the set-up of its worktree failed; None where it did not."""
+        state, _, why = session_folder.setup_state(self.folder).partition(": ")
+        return why if self.sets_up and state == run_setup.FAILURE else None
+
+    def _in_setup(self) -> bool:
+        if self.sets_up and not self.set_up:
+            self.set_up = session_folder.setup_state(self.folder) not in {"", run_setup.RUNNING}
+        return self.sets_up and not self.set_up
 
     def reread(self) -> None:
         """Whether the agent has handed in: a folder or a link of that name is no intent."""

@@ -73,6 +73,23 @@ async def test_agents_that_die_with_their_whole_host_come_back_at_once_however_o
         assert all("at once" in detail for detail in delays)
 
 
+async def test_a_setup_that_fails_is_a_persons_after_three_runs_and_no_other_polecats(town: Open) -> None:
+    async with town() as shop:
+        for attempt in range(1, 4):
+            words = "exit code 1\nnpm ci\nnpm ERR! no lock file\nworktree.setup failed after 700 s: exit code 1."
+            await die(shop, attempt, exit_code=78, setup_failed=True, detail=words)
+            await shop.env.sleep(timedelta(minutes=15))
+        await shop.reach("sh-1", JobState.BLOCKED, 3)
+        await shop.escalated("polecat_exhausted")
+        (letter,) = shop.world.letters
+        said = "worktree.setup failed, exit code 1: npm ci / npm ERR! no lock file"
+        assert said in letter.message
+        assert {start.polecat for start in shop.world.started} == {"toast"}
+        told = [write.detail for write in shop.world.writes if write.event == "setup_failed"]
+        assert told == [f"{said} Restart 1 of 2 at once.", told[1]]
+        assert told[1].startswith(f"{said} Restart 2 of 2 in ")
+
+
 async def test_while_restarts_are_held_the_slot_is_given_back_and_the_budget_spared(town: Open) -> None:
     async with town() as shop:
         for attempt in range(1, 8):
