@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from models.base import Frozen
 from models.records import GateSpec
-from models.settings import GateSettings
+from models.settings import GateSettings, WorktreeSettings
 
 
 class RunGates(Frozen):
@@ -18,8 +18,15 @@ class RunGates(Frozen):
     gates: tuple[GateSpec, ...]
     settings: GateSettings = GateSettings()
     """the world that they run in"""
+    worktree: WorktreeSettings = WorktreeSettings()
+    url: str = ""
+    """of the rig's remote"""
+    branch: str = ""
+    """the rig's own target, which is the remote's default branch to the gates' git"""
+    target: str = ""
+    """where the commit is to land"""
     base_sha: str = ""
-    """gates with path filters look at what changed since; "" runs every gate"""
+    """where the target stands; gates with path filters look at what changed since; "" runs every gate"""
     label: str
     """names the log folder: `<merge workflow id>/<what>`"""
 
@@ -28,7 +35,7 @@ class GateOutcome(StrEnum):
     PASSED = "passed"
     FAILED = "failed"
     COULD_NOT_RUN = "could_not_run"
-    """exit 126/127, no such command, timed out, killed, disk full: never merges, blames nobody"""
+    """exit 126/127, no such command, timed out, killed, disk full, no checkout: never merges, blames nobody"""
 
 
 class GateReport(Frozen):
@@ -45,11 +52,13 @@ class GateReport(Frozen):
     """the gates that passed only when tried again"""
     exit_code: int | None = None
     reason: str = ""
-    """could_not_run: timed_out, killed, not_executable, no_such_command, disk_full"""
+    """could_not_run: timed_out, killed, not_executable, no_such_command, disk_full, checkout_failed"""
     duration_s: float = 0.0
     log_path: str | None = None
     tail: str = ""
-    """last lines of the log, at most 4 KB"""
+    """last lines of the log, at most 4 KB; of a checkout that failed, git's words"""
+    hint: str = ""
+    """what the gate's surroundings may have to do with it"""
 
 
 class GatedCommit(Frozen):

@@ -10,7 +10,7 @@ from models.base import Frozen
 from models.gating import GatedCommit, GateTally, Seen
 from models.jobs import Verdict
 from models.records import MergeRequest, Rig
-from models.settings import GateSettings, MergeQueueSettings, MergeStyle
+from models.settings import GateSettings, MergeQueueSettings, MergeStyle, WorktreeSettings
 
 # --- the queue --------------------------------------------------------------------------------
 
@@ -115,6 +115,7 @@ class MergeBatch(Frozen):
     changes: tuple[MergeRequest, ...]
     settings: MergeQueueSettings
     gate: GateSettings = GateSettings()
+    worktree: WorktreeSettings = WorktreeSettings()
     seen: Seen = Seen()
     needs: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """by bead: those of the same batch that have to be merged before it"""

@@ -137,6 +137,14 @@ class TownPaths:
     def gate_runner(self, rig: str, runner: int) -> Path:
         return self.rig(rig) / "gates" / str(runner)
 
+    def gate_home(self, rig: str) -> Path:
+        """HOME of gates where it is kept from run to run."""
+        return self.rig(rig) / "gates" / "home"
+
+    def brought_files(self, rig: str) -> Path:
+        """Untracked files that worktrees and checkouts get, unless a setting names another folder."""
+        return self.rig(rig) / "files"
+
     def gate_logs(self, rig: str) -> Path:
         return self.logs / "gates" / names.valid_rig(rig)
 

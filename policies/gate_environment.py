@@ -1,16 +1,20 @@
-"""Which variables a gate sees: it runs code that nobody has reviewed yet, so no credential goes along."""
+"""Which variables a gate sees: it runs code that nobody has reviewed yet, so no credential goes along unasked."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Final
 
 RUN_MARK: Final = "GATE_RUN_ID"
 """Carried by every process of one gate run, so that strays can be told from everybody else's."""
+WITHHELD: Final = "GT_WITHHELD"
+"""Names, without values, of the worker's variables that the gate does not have."""
+_WITHHELD_MAX_CHARACTERS: Final = 4000
 
 _WITHHELD_PREFIXES: Final = (
-    *("GT_", "TEMPORAL_", "DOLT_", "_DOLT", "GASTOWN_"),
+    *("GT_", "TEMPORAL_", "DOLT_", "_DOLT", "GASTOWN_", "SUPERVISOR_"),
     *("GIT_", "SSH_", "GPG_", "XDG_", "DBUS_"),
     *("AWS_", "AZURE_", "ARM_", "GOOGLE_", "GCP_", "GCLOUD_", "CLOUDSDK_", "OCI_", "DO_", "CF_"),
     *("ANTHROPIC_", "OPENAI_", "GEMINI_", "CLAUDE", "CODEX_", "TMUX"),
@@ -21,28 +25,70 @@ _WITHHELD_NAMES: Final = frozenset(
 )
 _WITHHELD_PARTS: Final = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "KEY", "CREDENTIAL", "AUTH", "COOKIE")
 _USERINFO: Final = re.compile(r"://[^/\s@]*:[^/\s@]*@")
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+_UNATTENDED: Final[Mapping[str, str]] = {
+    "CI": "true",
+    "GIT_EDITOR": "true",
+    "GIT_SEQUENCE_EDITOR": "true",
+    "EDITOR": "true",
+    "VISUAL": "true",
+    "PAGER": "cat",
+    "GIT_PAGER": "cat",
+    "MANPAGER": "cat",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ASKPASS": "false",
+    "SSH_ASKPASS": "false",
+    "SSH_ASKPASS_REQUIRE": "force",
+    "DEBIAN_FRONTEND": "noninteractive",
+    "PIP_NO_INPUT": "1",
+    "npm_config_yes": "true",
+    "GH_PROMPT_DISABLED": "1",
+}
+"""Nobody is there to answer a gate's question."""
 
 
-def gate_environment(inherited: Mapping[str, str], home: str, mark: str, caches: str | None = None) -> dict[str, str]:
+def gate_environment(
+    inherited: Mapping[str, str], home: str, mark: str, caches: str | None = None, wanted: str = ""
+) -> dict[str, str]:
     """The environment of one gate run.
 
     Args:
         inherited: the worker's own environment; PATH, locale and toolchain variables pass.
-        home: an empty folder.
+        home: the folder that is HOME.
         mark: identifies the run.
         caches: a folder that is kept from run to run, for package managers.
+        wanted: the setting gate.environment: see `wanted_variables`.
     """
     passed = {name: value for name, value in inherited.items() if not _withheld(name, value)}
     kept = {"XDG_CACHE_HOME": caches, "npm_config_cache": f"{caches}/npm"} if caches else {}
-    return {
-        **passed,
-        **kept,
-        "HOME": home,
-        "CI": "true",
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_TERMINAL_PROMPT": "0",
-        RUN_MARK: mark,
-    }
+    given = {**passed, **kept, "HOME": home, **_UNATTENDED, **wanted_variables(wanted, inherited)}
+    missing = " ".join(sorted(inherited.keys() - given.keys()))
+    return {**given, WITHHELD: missing[:_WITHHELD_MAX_CHARACTERS], RUN_MARK: mark}
+
+
+def wanted_variables(wanted: str, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The variables that gate.environment gives to gates, though they would be withheld.
+
+    Args:
+        wanted: `NAME` (the worker's value, where it has one) or `NAME=VALUE`, separated by spaces, with quotes as in
+            a shell. What is no variable is left out.
+    """
+    try:
+        words = shlex.split(wanted)
+    except ValueError:
+        words = wanted.split()
+    found: dict[str, str] = {}
+    for word in words:
+        name, given, value = word.partition("=")
+        if not _NAME.fullmatch(name):
+            continue
+        if given:
+            found[name] = value
+        elif name in inherited:
+            found[name] = inherited[name]
+    return found
 
 
 def _withheld(name: str, value: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from models.gating import GateOutcome
@@ -26,6 +27,18 @@ _ESCAPES: Final = re.compile(
     r"|\x1b[@-_]"
 )
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+_NO_TOOL: Final = re.compile(
+    r"command not found|: not found|no such file or directory|no such command|not installed|not recognized"
+    r"|could not choose a version|no default is configured|no default toolchain|toolchain '?\S*'? is not"
+    r"|cannot find module|no module named|unable to locate|could not find|is not in path|version .{0,60} is not",
+    re.IGNORECASE,
+)
+"""How shells, rustup, nvm, pyenv, asdf and their like say that a tool is not there."""
+_AT_ONCE_S: Final = 2.0
+"""A gate that ends later has found its tools."""
+_PATH_CHARACTERS: Final = 500
 
 
 class GateEnd(NamedTuple):
@@ -57,6 +70,28 @@ def gate_end(exit_code: int, *, timed_out: bool = False, disk_full: bool = False
     if died_of in _OTHERS or (exit_code < 0 and died_of not in _CRASHES):
         return GateEnd(GateOutcome.COULD_NOT_RUN, "killed")
     return GateEnd(GateOutcome.FAILED)
+
+
+def missing_tool_hint(
+    exit_code: int, tail: str, duration_s: float, environment: Mapping[str, str], home_setting: str
+) -> str:
+    """What the gate's surroundings may have to do with its end; "" where nothing says so.
+
+    Args:
+        exit_code: of `sh -c`.
+        tail: the last lines of its output.
+        environment: that it ran with.
+        home_setting: gate.home.
+    """
+    at_once = duration_s <= _AT_ONCE_S and exit_code != 0
+    if exit_code != 127 and not (at_once and _NO_TOOL.search(tail)):
+        return ""
+    home = {"scratch": "an empty folder", "kept": "a folder of the rig's own", "person": "the worker's own"}
+    return (
+        f"the gate ran with HOME={environment.get('HOME', '')} ({home.get(home_setting, home_setting)}) and "
+        f"PATH={environment.get('PATH', '')[:_PATH_CHARACTERS]}: if the tool is set up elsewhere, see "
+        "gt config gate.home person|kept, gt config gate.environment NAME=VALUE and gt config gate.setup COMMAND"
+    )
 
 
 def readable_tail(output: bytes, limit: int = TAIL_BYTES) -> str:

@@ -268,12 +268,17 @@ class ChainJudge:
         self.runs += 1
         times = self._runs_at[sha] = self._runs_at.get(sha, 0) + 1
         rig = self._batch.rig
-        longest = timedelta(seconds=sum(gate.timeout_s * (gate.retry + 1) for gate in rig.gates))
+        setup_s = self._batch.worktree.setup_timeout if self._batch.gate.setup else 0
+        longest = timedelta(seconds=setup_s + sum(gate.timeout_s * (gate.retry + 1) for gate in rig.gates))
         order = RunGates(
             rig=rig.name,
             sha=sha,
             gates=rig.gates,
             settings=self._batch.gate,
+            worktree=self._batch.worktree,
+            url=rig.url,
+            branch=rig.branch,
+            target=self._batch.target,
             base_sha=base_sha,
             label=f"{workflow.info().workflow_id}/{sha[:12]}-{times}",
         )
@@ -305,4 +310,10 @@ def _words(report: GateReport) -> str:
     if report.outcome is GateOutcome.FAILED:
         return f"gate {report.gate} failed (exit {report.exit_code})"
     what = f"gate {report.gate}" if report.gate else "gates"
-    return f"{what} could not run ({report.reason or 'no reason given'})"
+    why = report.reason or "no reason given"
+    if not report.gate and report.tail:
+        # No log tells it: nothing was run.
+        why = f"{why}: {report.tail[:300]}{f' - {report.hint}' if report.hint else ''}"
+    elif report.hint:
+        why = f"{why}; {report.hint}"
+    return f"{what} could not run ({why})"

@@ -404,6 +404,7 @@ class RefineryWorkflow:
             changes=changes,
             settings=settings,
             gate=facts.settings.gate,
+            worktree=facts.settings.worktree,
             seen=self._state.seen,
             needs=self._queue.needs_within(changes),
             red=red,

@@ -85,7 +85,7 @@ async def run_command(
 ) -> Ended:
     """Run `sh -c command` in `folder` until it ends, its time is over, or this task is cancelled.
 
-    Whatever it started is ended with it: its process group, and strays that carry its run mark.
+    Whatever it started is ended with it: its process group, its session, and strays that carry its run mark.
 
     Args:
         started: told the process id as soon as there is one.
@@ -110,7 +110,7 @@ async def run_command(
                 timed_out = True
             finally:
                 await _end_group(process)
-                await asyncio.to_thread(end_marked, environment[RUN_MARK])
+                await asyncio.to_thread(end_marked, environment[RUN_MARK], process.pid)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(finished.wait(), DRAIN_GRACE_S)
     finally:
@@ -203,11 +203,26 @@ def _group_members(group: int) -> list[psutil.Process]:
     return members
 
 
-def end_marked(mark: str) -> None:
-    """Kill every process that carries the run mark `mark` in the environment it was started with."""
+def end_marked(mark: str, session: int = 0) -> None:
+    """Kill every process that carries the run mark in the environment it was started with, or is of the session."""
     for process in psutil.process_iter():
         # psutil compares start times before it signals, so a recycled process id is never hit.
         with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if process.environ().get(RUN_MARK) == mark:
+            if (session and os.getsid(process.pid) == session) or process.environ().get(RUN_MARK) == mark:
+                process.kill()
+                process.wait(TERM_GRACE_S)
+
+
+def end_in_folder(folder: Path) -> None:
+    """Kill every process that works in the folder, whatever its environment, unless a person's terminal is its own.
+
+    Not while gates run there that are to go on.
+    """
+    inside = f"{folder}/"
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError, OSError):
+            if not f"{process.cwd()}/".startswith(inside) or process.pid == os.getpid():
+                continue
+            if process.uids().real == os.getuid() and process.terminal() is None:
                 process.kill()
                 process.wait(TERM_GRACE_S)

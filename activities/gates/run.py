@@ -3,39 +3,53 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from temporalio import activity
 
+from activities.brought_files import bring_files
 from activities.crash_points import crash_point
-from activities.gates.checkout import check_out, remove_tree
-from activities.gates.process import Ended, run_command
+from activities.gates.checkout import AS_THE_TREE_SAYS, GateCheckout, check_out
+from activities.gates.process import Ended, end_in_folder, run_command
 from activities.gates.slots import Lane, Slot, a_slot
 from activities.git.command import GitRepo
+from activities.git.lfs import LfsCheckout, as_options
+from activities.git.submodules import SubmoduleCheckout
+from activities.git.trees import discard
 from models import names
 from models.errors import ErrorCode, GtError
 from models.gating import GateOutcome, GateReport, RunGates
 from models.records import GateSpec
+from models.settings import GateSettings
 from models.town import TownPaths
 from policies.gate_environment import gate_environment
-from policies.gate_outcome import gate_end, readable_tail
+from policies.gate_outcome import gate_end, missing_tool_hint, readable_tail
 from policies.path_filter import concerns
 
 _LABEL_PART: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
+SETUP: Final = "setup"
+"""the name under which gate.setup reports"""
+
+
 class Place(NamedTuple):
-    """Where gates of one run work."""
+    """Where gates of one run work, and in what surroundings."""
 
     slot: Slot
     runner: Path
     logs: Path
+    settings: GateSettings
+    home: Path | None
+    """kept while the run lasts, and longer by setting; None: each gate has an empty one"""
+    trash: Path
 
 
 class GateActivities:
@@ -49,30 +63,66 @@ class GateActivities:
         """Run the gates in order at one commit and stop at the first that does not pass.
 
         Raises:
-            GtError: NOT_FOUND where this host does not have the commit, INVALID_VALUE, GIT_FAILED,
-                SERVICE_FAILED. A gate that cannot run is a report, not an error.
+            GtError: NOT_FOUND where this host does not have the commit, INVALID_VALUE, SERVICE_FAILED. A gate that
+                cannot run, and a commit that cannot be checked out, is a report, not an error.
         """
         logs = self._logs(request)
         began = time.monotonic()
         if not request.gates:
             return GateReport(outcome=GateOutcome.PASSED)
         async with a_slot(self._paths.run / "gates", os.cpu_count() or 1) as slot:
-            runner = self._paths.gate_runner(request.rig, slot.number)
-            clone = self._paths.land_clone(request.rig)
-            kept = tuple(dict.fromkeys(folder for gate in request.gates for folder in gate.cache))
+            order = self._checkout(request, slot)
             wanted = list(request.gates)
             try:
-                await asyncio.to_thread(check_out, clone, runner, request.sha, kept)
+                await asyncio.to_thread(end_in_folder, order.runner)
+                await asyncio.to_thread(check_out, order)
                 crash_point("gate.checked_out")
-                wanted = await asyncio.to_thread(_concerned, clone, request)
-                report = await self._run_all(wanted, Place(slot, runner, logs))
-            except GtError as error:
-                if error.code is not ErrorCode.DISK_FULL:
-                    raise
-                report = GateReport(outcome=GateOutcome.COULD_NOT_RUN, reason="disk_full", tail=error.message)
+                wanted = await asyncio.to_thread(_concerned, order.land_clone, request)
+                place = await asyncio.to_thread(self._furnish, request, slot, order.runner, logs)
+                report = await self._run_all([*_setup(request, wanted), *wanted], place)
+            except (GtError, OSError) as error:
+                report = _not_checked_out(error)
         skipped = tuple(gate.name for gate in request.gates if gate not in wanted)
         took = report.duration_s if report.gate else time.monotonic() - began
         return report.model_copy(update={"skipped": skipped, "duration_s": took})
+
+    def _checkout(self, request: RunGates, slot: Slot) -> GateCheckout:
+        lfs = LfsCheckout(self._paths.lfs(request.rig), request.worktree.lfs if request.url else "never")
+        submodules = None
+        if request.url and request.worktree.submodules != "never":
+            cache = self._paths.modules(request.rig)
+            submodules = SubmoduleCheckout(cache, request.url, tuple(as_options(AS_THE_TREE_SAYS)), lfs)
+        return GateCheckout(
+            land_clone=self._paths.land_clone(request.rig),
+            runner=self._paths.gate_runner(request.rig, slot.number),
+            trash=self._paths.trash,
+            sha=request.sha,
+            lfs=lfs,
+            submodules=submodules,
+            url=request.url,
+            branch=request.branch,
+            target=request.target,
+            target_sha=request.base_sha or request.sha,
+            kept=tuple(dict.fromkeys(folder for gate in request.gates for folder in gate.cache)),
+        )
+
+    def _furnish(self, request: RunGates, slot: Slot, runner: Path, logs: Path) -> Place:
+        """Bring the person's untracked files, and make the home that outlives a single gate."""
+        source = request.worktree.copy_from
+        folder = Path(source).expanduser() if source else self._paths.brought_files(request.rig)
+        bring_files(request.settings.copy_files, folder, runner)
+        home = None
+        if request.settings.home == "person":
+            home = Path.home()
+        elif request.settings.home == "kept":
+            home = self._paths.gate_home(request.rig)
+        elif request.settings.setup:
+            # What the set-up leaves in it is for the gates.
+            home = slot.lane(0).home
+            discard(home, self._paths.trash)
+        if home is not None and request.settings.home != "person":
+            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Place(slot, runner, logs, request.settings, home, self._paths.trash)
 
     async def _run_all(self, gates: Sequence[GateSpec], place: Place) -> GateReport:
         """Run gates in order, neighbours that are `parallel` together, up to the first that does not pass."""
@@ -80,7 +130,11 @@ class GateActivities:
         flaked: list[str] = []
         for together, group in groupby(gates, key=lambda gate: gate.parallel):
             for batch in [list(group)] if together else [[gate] for gate in group]:
-                reports = await self._run_together(batch, place)
+                try:
+                    reports = await self._run_together(batch, place)
+                finally:
+                    # Nobody else works there now: what has slipped away from its gate ends too.
+                    await asyncio.to_thread(end_in_folder, place.runner)
                 done = [report for report in reports if report.outcome is GateOutcome.PASSED]
                 passed += [report.gate for report in done if report.gate]
                 flaked += [name for report in done for name in report.flaked]
@@ -118,8 +172,11 @@ class GateActivities:
         return report
 
     async def _run(self, gate: GateSpec, lane: Lane, place: Place, log: Path) -> GateReport:
-        await asyncio.to_thread(remove_tree, lane.home)
-        lane.home.mkdir(mode=0o700, parents=True)
+        home = place.home
+        if home is None:
+            home = lane.home
+            await asyncio.to_thread(discard, home, place.trash)
+            home.mkdir(mode=0o700, parents=True)
         mark = lane.begin()
 
         def started(pid: int) -> None:
@@ -127,11 +184,13 @@ class GateActivities:
             crash_point("gate.started")
 
         caches = place.runner.with_name(f"{place.runner.name}.cache") if gate.cache else None
-        environment = gate_environment(os.environ, str(lane.home), mark, str(caches) if caches else None)
+        environment = gate_environment(
+            os.environ, str(home), mark, str(caches) if caches else None, place.settings.environment
+        )
         ended = await run_command(gate.command, place.runner, environment, log, gate.timeout_s, started)
         lane.end()
         crash_point("gate.finished")
-        return _report(gate, ended, log)
+        return _report(gate, ended, log, environment, place.settings.home)
 
     def _logs(self, request: RunGates) -> Path:
         parts = request.label.split("/")
@@ -149,9 +208,36 @@ def _concerned(clone: Path, request: RunGates) -> list[GateSpec]:
     return [gate for gate in request.gates if concerns(gate.only, files)]
 
 
-def _report(gate: GateSpec, ended: Ended, log: Path) -> GateReport:
+def _setup(request: RunGates, wanted: Sequence[GateSpec]) -> list[GateSpec]:
+    """gate.setup as the first gate, where there is one and any gate follows it."""
+    if not request.settings.setup or not wanted:
+        return []
+    caches = tuple(dict.fromkeys(folder for gate in wanted for folder in gate.cache))
+    timeout_s = request.worktree.setup_timeout
+    return [GateSpec(name=SETUP, command=request.settings.setup, timeout_s=timeout_s, cache=caches)]
+
+
+def _not_checked_out(error: GtError | OSError) -> GateReport:
+    """What is in the tree, or what it needs from elsewhere, keeps the gates from running: tried for ever it stays so.
+
+    Raises:
+        GtError: one that means something else: the commit is not here, or the host is out of order.
+    """
+    if isinstance(error, OSError):
+        reason = "disk_full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "checkout_failed"
+        return GateReport(outcome=GateOutcome.COULD_NOT_RUN, reason=reason, tail=f"checking out: {error}")
+    if error.code in {ErrorCode.NOT_FOUND, ErrorCode.SERVICE_FAILED, ErrorCode.INTERNAL}:
+        raise error
+    reason = "disk_full" if error.code is ErrorCode.DISK_FULL else "checkout_failed"
+    return GateReport(outcome=GateOutcome.COULD_NOT_RUN, reason=reason, tail=error.message, hint=error.hint)
+
+
+def _report(gate: GateSpec, ended: Ended, log: Path, environment: Mapping[str, str], home_setting: str) -> GateReport:
     tail = readable_tail(ended.tail)
     end = gate_end(ended.exit_code, timed_out=ended.timed_out, disk_full=ended.disk_full, tail=tail)
+    hint = missing_tool_hint(ended.exit_code, tail, ended.duration_s, environment, home_setting)
+    if hint:
+        tail = readable_tail(f"{tail}\n[{hint}]".encode())
     return GateReport(
         outcome=end.outcome,
         gate=gate.name,
@@ -160,4 +246,5 @@ def _report(gate: GateSpec, ended: Ended, log: Path) -> GateReport:
         duration_s=ended.duration_s,
         log_path=str(log),
         tail=tail,
+        hint=hint,
     )

@@ -51,7 +51,8 @@ class Lane:
             self.end()
             return
         pid, mark = note.get("pid"), note.get("mark")
-        if isinstance(pid, int) and _started(pid) == note.get("started"):
+        # Its leader gone, a session keeps its number until its last process is.
+        if isinstance(pid, int) and _started(pid) in {note.get("started"), 0.0}:
             _kill_session(pid)
         if isinstance(mark, str):
             end_marked(mark)
@@ -126,7 +127,7 @@ def _started(pid: int) -> float:
 
 
 def _kill_session(leader: int) -> None:
-    """Kill the session of the living process `leader`, itself included."""
+    """Kill the session that the process `leader` leads or led, itself included."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             if os.getsid(process.pid) == leader:

@@ -16,8 +16,18 @@ from temporalio import activity
 from activities.crash_points import crash_point
 from activities.git.chain import ChainBuilder
 from activities.git.changes import last_landing
+from activities.git.clone_refs import bring_refs, watched_refs
+from activities.git.clone_refs import locks as ref_locks
 from activities.git.clones import land_clone
-from activities.git.command import Answer, GitRepo, ls_remote, push_failure, remote_failure, remote_head
+from activities.git.command import (
+    Answer,
+    GitRepo,
+    ls_remote,
+    ls_remote_under,
+    push_failure,
+    remote_failure,
+    remote_head,
+)
 from activities.git.merge_styles import Hand
 from activities.git.merged_trees import TreeMerger
 from activities.git.stale_locks import clear_stale_locks
@@ -63,7 +73,8 @@ class LandingActivities:
         rig, changes = request.rig, request.changes
         target_ref = _branch_ref(request.target)
         repo = land_clone(self._paths, rig)
-        on_remote = ls_remote(rig.url, [target_ref, *(_branch_ref(change.branch) for change in changes)])
+        branch_refs = [_branch_ref(change.branch) for change in changes]
+        on_remote = ls_remote_under(rig.url, [target_ref, *branch_refs, *watched_refs(rig.branch)])
         base = request.base_sha or on_remote.get(target_ref)
         if base is None:
             raise GtError(ErrorCode.NO_SUCH_BRANCH, f"the remote of {rig.name} has no branch {request.target}")
@@ -71,6 +82,8 @@ class LandingActivities:
         alive = [change for change in changes if _branch_ref(change.branch) in on_remote]
         fetched = self._fetch(repo, rig, request.target, base, [change.head_sha for change in alive])
         here = [change for change in alive if change.head_sha in fetched]
+        with self._fetching(rig, request.target):
+            bring_refs(repo, rig.url, rig.branch, on_remote)
         crash_point("chain.fetched")
         removed = Removed()
         if request.base_sha:
@@ -245,7 +258,7 @@ class LandingActivities:
         refs = (self._history(GitRepo(clone), rig, target).last_ref, names.EPOCH_REF, "packed-refs", "shallow")
         with exclusive(self._paths.rig(rig.name) / "land.lock"):
             locks = [clone / f"{name}.lock" for name in refs]
-            clear_stale_locks([*locks, *clone.glob("refs/gastown/removed/*/*.lock")], [clone])
+            clear_stale_locks([*locks, *clone.glob("refs/gastown/removed/*/*.lock"), *ref_locks(clone)], [clone])
             yield
 
 

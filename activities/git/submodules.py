@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Final, NamedTuple
 from activities.git.command import Answer, GitRepo, failure, init_bare, ls_remote_under
 from activities.git.lfs import LfsCheckout
 from activities.git.remote_kinds import resolved, same_reach
+from activities.git.trees import remove_tree
 from activities.locks import exclusive
 from models import names
 from models.errors import ErrorCode, GtError
@@ -126,7 +126,7 @@ class ModuleCache:
         with exclusive(path.with_suffix(".lock")):
             if not path.exists():
                 half_made = path.with_suffix(".new")
-                shutil.rmtree(half_made, ignore_errors=True)
+                remove_tree(half_made)
                 init_bare(half_made)
                 os.rename(half_made, path)
             repo = GitRepo(path)
@@ -242,10 +242,7 @@ def _empty_folder(work_tree: Path, link: Gitlink) -> Path:
         if not stat.S_ISDIR(kind):
             raise _refused(link, "lies behind a file or a link", "")
     for entry in list(place.iterdir()):
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
+        remove_tree(entry)
     return place
 
 
@@ -254,7 +251,7 @@ def _furnished(git_dir: Path, link: Gitlink, clone: GitRepo, place: Path, url: s
     plain = _PLAIN_NAME.fullmatch(link.name) and not link.name.endswith(".lock")
     name = link.name if plain else hashlib.sha256(link.name.encode()).hexdigest()[:24]
     own = git_dir / "modules" / name
-    shutil.rmtree(own, ignore_errors=True)
+    remove_tree(own)
     (own / "objects" / "info").mkdir(parents=True)
     (own / "refs").mkdir()
     (own / "objects" / "info" / "alternates").write_text(f"{clone.git_dir / 'objects'}\n", encoding="utf-8")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from activities.gates import run as gates_module
+from activities.gates.checkout import GateCheckout
 from activities.gates.run import GateActivities
 from activities.git.landing import LandingActivities
 from models.errors import ErrorCode, GtError
@@ -77,7 +76,7 @@ async def test_a_log_on_a_full_disk_blames_nobody_and_what_passes_all_the_same_h
 async def test_a_disk_without_room_for_the_files_blames_nobody(
     town_paths: TownPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(clone: Path, runner: Path, sha: str, kept: tuple[str, ...]) -> None:
+    def full(order: GateCheckout) -> None:
         raise GtError(ErrorCode.DISK_FULL, "checking out: no space left on device")
 
     monkeypatch.setattr(gates_module, "check_out", full)

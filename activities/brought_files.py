@@ -1,0 +1,82 @@
+"""Untracked files of a person's that work trees get: an .env, a licence key."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import stat
+from pathlib import Path
+
+from models.errors import ErrorCode, GtError
+
+
+def file_names(setting: str) -> list[str]:
+    """The names in `worktree.copy` or `gate.copy`: separated by spaces, with quotes as in a shell.
+
+    Raises:
+        GtError: INVALID_VALUE for one that is not a path below the top, or that git itself uses.
+    """
+    try:
+        found = shlex.split(setting)
+    except ValueError as error:
+        raise GtError(ErrorCode.INVALID_VALUE, f"{setting[:60]!r} is not a list of files: {error}") from error
+    for name in found:
+        parts = name.rstrip("/").split("/")
+        if any(part in {"", ".", ".."} for part in parts) or parts[0].lower() == ".git":
+            raise GtError(ErrorCode.INVALID_VALUE, f"{name[:60]!r} is not a path below the top of a worktree", ".env")
+    return [name.rstrip("/") for name in found]
+
+
+def bring_files(setting: str, source: Path, tree: Path) -> list[str]:
+    """Copy files or folders into a work tree; what stands there already is left, since it is the tree's own.
+
+    They are added to the repository's info/exclude, so that no commit takes them along unasked.
+
+    Args:
+        setting: see `file_names`.
+        source: a person's own folder: links in it are followed.
+        tree: no link in it is.
+
+    Returns:
+        The names that were copied.
+
+    Raises:
+        GtError: INVALID_VALUE; REFUSED where the folder lacks one, or a link or a file is in the way.
+    """
+    brought = []
+    for name in file_names(setting):
+        origin, place = source / name, tree / name
+        if not origin.exists():
+            raise GtError(ErrorCode.REFUSED, f"{source} has no {name}", "put it there, or take it off the copy list")
+        _make_way(tree, name)
+        if os.path.lexists(place):
+            continue
+        if origin.is_dir():
+            shutil.copytree(origin, place)
+        else:
+            shutil.copy2(origin, place)
+        brought.append(name)
+    exclude = tree / ".git" / "info" / "exclude"
+    if brought and not (tree / ".git").is_symlink() and (tree / ".git").is_dir():
+        exclude.parent.mkdir(exist_ok=True)
+        with exclude.open("a", encoding="utf-8") as file:
+            file.write("".join(f"/{_literally(name)}\n" for name in brought))
+    return brought
+
+
+def _make_way(tree: Path, name: str) -> None:
+    place = tree
+    for part in name.split("/")[:-1]:
+        place = place / part
+        try:
+            kind = os.lstat(place).st_mode
+        except FileNotFoundError:
+            place.mkdir()
+            continue
+        if not stat.S_ISDIR(kind):
+            raise GtError(ErrorCode.REFUSED, f"{name} cannot be brought: {place.name} is a file or a link there")
+
+
+def _literally(name: str) -> str:
+    return "".join(f"\\{character}" if character in "*?[\\ !#" else character for character in name)
