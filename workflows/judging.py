@@ -216,7 +216,7 @@ class ChainJudge:
         finally:
             await self._stop([*self._controls.values()], {})
         if report.outcome is GateOutcome.COULD_NOT_RUN:
-            raise Trouble(f"{_words(report)} on the target itself")
+            raise Trouble(f"{_words(report)} on the target itself{_hint(report)}")
         return _red(base_sha, report) if report.outcome is GateOutcome.FAILED else None
 
     async def _clear_target(self, chain: Chain, seen: GateReport) -> None:
@@ -233,7 +233,7 @@ class ChainJudge:
         if _passed(report, seen.gate):
             return
         if report.outcome is GateOutcome.COULD_NOT_RUN:
-            raise Trouble(f"{_words(report)} on the target itself")
+            raise Trouble(f"{_words(report)} on the target itself{_hint(report)}")
         raise TargetIsRed(_red(chain.base_sha, report))
 
     async def _control(self, base_sha: str) -> GateReport:
@@ -313,7 +313,9 @@ def _words(report: GateReport) -> str:
     why = report.reason or "no reason given"
     if not report.gate and report.tail:
         # No log tells it: nothing was run.
-        why = f"{why}: {report.tail[:300]}{f' - {report.hint}' if report.hint else ''}"
-    elif report.hint:
-        why = f"{why}; {report.hint}"
+        why = f"{why}: {report.tail[:300]}"
     return f"{what} could not run ({why})"
+
+
+def _hint(report: GateReport) -> str:
+    return f"; {report.hint}" if report.hint else ""

@@ -277,7 +277,7 @@ class MergeWorkflow:
             VerdictKind.FAILED,
             base_sha=base_sha,
             gate=report.gate,
-            detail=f"gate {report.gate}: {reason}\n{report.tail}".rstrip(),
+            detail=f"{f'gate {report.gate}' if report.gate else 'gates'}: {reason}\n{report.tail}".rstrip(),
             log_path=report.log_path,
         )
 
