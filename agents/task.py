@@ -81,6 +81,8 @@ def _finish(branch: str, target: str) -> str:
 - You are in a git worktree of your own, on the branch `{branch}`. Stay on it; never push.
   Your work will be landed on `{target}`.
 - Commit everything, then run `gt done`. It answers at once and says what is missing, if anything.
+- There is nothing to change in the files: `gt done --status nothing-to-do -m "why"`
+  closes the task; the answer may stand there.
 - You cannot go on: `gt escalate "what you need"` asks a person while you keep working;
   `gt done --status blocked -m "why"` gives the task back.
 - Working long without a commit: run `gt heartbeat` now and then.

@@ -19,7 +19,7 @@ from cli import streams
 from cli.agent_session import NotOurs, Refusal, Session
 
 USAGE = {
-    "done": "gt done [--status completed|blocked|deferred] [-m TEXT] [-o json]",
+    "done": "gt done [--status completed|blocked|deferred|nothing-to-do] [-m TEXT] [-o json]",
     "heartbeat": "gt heartbeat [-o json]",
     "hook": "gt hook [-o json]",
     "prime": "gt prime [-o json]",
@@ -27,7 +27,7 @@ USAGE = {
     "mail inbox": "gt mail inbox [-o json]",
     "mail read": "gt mail read ID [-o json]",
 }
-STATUSES = ("completed", "blocked", "deferred")
+STATUSES = ("completed", "blocked", "deferred", "nothing-to-do")
 SEVERITIES = ("low", "medium", "high", "critical")
 
 Report = tuple[Any, str]
@@ -113,12 +113,16 @@ def _done(session: Session, values: dict[str, str]) -> Report:
 
     session.must_count()
     status = _choice(values, "status", STATUSES, "completed")
+    if status == "nothing-to-do" and not values.get("message", "").strip():
+        raise Refusal("say why nothing is to do", 'gt done --status nothing-to-do -m "why"', "USAGE")
     head = agent_done.checked_head(session, status)
     document = {"bead": session.bead, "attempt": session.attempt, "status": status, "head_sha": head}
     if agent_done.is_told_already(session, status, head):
         return {**document, "accepted": True, "repeated": True}, f"{session.bead}: this was handed in already"
     agent_done.tell(session, {**document, "message": values.get("message", ""), "at": _now()})
-    what = "your work will be taken" if status == "completed" else f"the task is given back as {status}"
+    what = {"completed": "your work will be taken", "nothing-to-do": "the task is closed, nothing is to do"}.get(
+        status, f"the task is given back as {status}"
+    )
     text = f"{session.bead}: {what} ({head[:12] or 'no commit'}). You are finished: stop here."
     return {**document, "accepted": True, "repeated": False}, text
 

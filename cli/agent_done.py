@@ -27,7 +27,7 @@ def checked_head(session: Session, status: str) -> str:
 
     Raises:
         Refusal: what keeps completed work from being taken. Work that is given back as blocked or
-            deferred is taken as it stands.
+            deferred is taken as it stands; where nothing is to do there must be no commits.
     """
     record = session.record
     worktree, branch, target = Path(str(record["worktree"])), str(record["branch"]), str(record["target"])
@@ -35,6 +35,9 @@ def checked_head(session: Session, status: str) -> str:
     looking = _git(worktree, "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=normal")
     head, current, files = _read_status(_answer(looking, "git status"))
     counted = counting.communicate()[0].decode(errors="replace").strip()
+    if status == "nothing-to-do" and counted not in {"", "0"}:
+        hint = "hand them in: gt done; or drop them first: git reset --hard origin/" + target
+        raise Refusal(f"there is something to land: {branch} has {counted} commits that {target} has not", hint)
     if status != "completed":
         return head
     waiting = _in_progress(worktree)
@@ -47,7 +50,7 @@ def checked_head(session: Session, status: str) -> str:
         more = f" and {len(files) - SHOWN_FILES} more" if len(files) > SHOWN_FILES else ""
         hint = "commit them (git add -A && git commit), or remove what does not belong to the work"
         raise Refusal(f"uncommitted changes: {', '.join(map(_shown, files[:SHOWN_FILES]))}{more}", hint)
-    give_back = 'if there is nothing to change: gt done --status blocked -m "why"'
+    give_back = 'if there is nothing to change: gt done --status nothing-to-do -m "why"'
     if not head or counted == "0":
         raise Refusal(f"no commits: {branch} has nothing that {target} has not", give_back)
     if head in record.get("rejected", []):

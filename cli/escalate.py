@@ -95,10 +95,13 @@ def resolve(
     action: Annotated[Action, typer.Option("--action", help="What the job, or the workflow that asked, shall do.")],
 ) -> None:
     """Decide; the decision goes to the job that it is about, and to the workflows that asked."""
-    from models.escalations import EscalationResolve
+    from models.escalations import JOB_ENDED, EscalationResolve
     from models.jobs import DecisionKind
 
-    _decide(call, "resolve", EscalationResolve(id=id, action=DecisionKind(action), by=connect.person()))
+    decision = DecisionKind(action)
+    status = _decide(call, "resolve", EscalationResolve(id=id, action=decision, by=connect.person()))
+    if status.kind == JOB_ENDED and decision in {DecisionKind.RETRY, DecisionKind.REASSIGN}:
+        output.warn(f"its job is over, so nobody took that up; to work on it again: {status.answer}")
 
 
 def table(escalations: list[EscalationStatus], *, indent: str = "") -> str:
@@ -197,7 +200,7 @@ def _with_forgotten(town: Town, known: list[EscalationStatus]) -> list[Escalatio
         return known
 
 
-def _decide(call: Call, update: str, argument: Any) -> None:
+def _decide(call: Call, update: str, argument: Any) -> EscalationStatus:
     from models.escalations import EscalationStatus
 
     def send(handle: WorkflowHandle[Any, Any]) -> Awaitable[EscalationStatus]:
@@ -205,6 +208,7 @@ def _decide(call: Call, update: str, argument: Any) -> None:
 
     status = connect.converse(connect.open_town(call), _with_mayor(send))
     output.emit(call, output.document(status), table([status]))
+    return status
 
 
 def _with_mayor(

@@ -26,7 +26,12 @@ app = new_app("Work.")
 POLL_S = 1.0
 WAIT_S = 86_400.0
 """default limit of --wait: a day"""
-_EXIT_CODES = {"merged": ExitCode.DONE, "abandoned": ExitCode.FAILED, "blocked": ExitCode.REFUSED}
+_EXIT_CODES = {
+    "merged": ExitCode.DONE,
+    "closed": ExitCode.DONE,
+    "abandoned": ExitCode.FAILED,
+    "blocked": ExitCode.REFUSED,
+}
 """job states that end --wait"""
 
 
@@ -38,7 +43,12 @@ def sling(
     agent: Annotated[
         str | None, typer.Option("--agent", metavar="CMD", help="Agent command, or claude, codex, gemini, …")
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end: 0 merged, 1 abandoned, 5 blocked.")] = False,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait", help="Wait for the end: 0 merged, or closed with nothing to do; 1 abandoned, 5 blocked."
+        ),
+    ] = False,
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="S", min=0, help="Seconds to wait at most; then exit 6.")
     ] = WAIT_S,

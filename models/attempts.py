@@ -65,6 +65,20 @@ class WorkTaken(Frozen):
     head_sha: str | None = None
     reason: str = ""
     """why not: uncommitted changes, no commits, wrong branch"""
+    unchanged: bool = False
+    """not accepted, and nothing is missing either: the tree is clean and holds nothing new"""
+
+
+class PublishAgain(Frozen):
+    """Put accepted work on the remote once more, from this host's own copy: its branch was deleted there."""
+
+    rig: Rig
+    bead: str
+    polecat: str
+    attempt: int
+    head_sha: str
+    """what was accepted; nothing else is published"""
+    git: GitSettings = GitSettings()
 
 
 class EndSession(Frozen):

@@ -12,6 +12,8 @@ from models.jobs import DecisionKind
 MESSAGE_BYTES = 600
 EVIDENCE_BYTES = 800
 """of UTF-8: what the Mayor keeps of an escalation's words"""
+JOB_ENDED = "job_ended"
+"""kind of what is told of a job that is over, without a merge and without a person's word"""
 OPEN_KEPT = 300
 """open ones that the Mayor remembers; in a flood of more, only the record has the others"""
 
@@ -65,6 +67,8 @@ class EscalationStatus(Frozen):
         """The command that a person most likely answers with."""
         if self.kind == "refinery_stalled" and self.bead and self.rig:
             return f"gt refinery start --rig {shlex.quote(self.rig)}"  # a job found none that it could hand its work to
+        if self.kind == JOB_ENDED and self.bead and self.rig:
+            return f"gt sling {shlex.quote(self.bead)} {shlex.quote(self.rig)}"
         if self._waits_for_retry:
             return f"gt escalate resolve {shlex.quote(self.id)} --action retry"
         return f"gt escalate ack {shlex.quote(self.id)}"

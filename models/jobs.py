@@ -224,6 +224,8 @@ class DoneStatus(StrEnum):
     COMPLETED = "completed"
     BLOCKED = "blocked"
     DEFERRED = "deferred"
+    NOTHING_TO_DO = "nothing-to-do"
+    """the bead needs no code; `detail` says why"""
 
 
 class Observation(Frozen):
@@ -279,6 +281,10 @@ class Verdict(Frozen):
     log_path: str | None = None
     cleared: bool = False
     """returned: a person cleared the queue; nothing is wrong with the change"""
+    gone: bool = False
+    """returned: the branch, or the submitted commit, is not on the remote any more"""
+    already_there: bool = False
+    """merged: the target held the content before; `merged_sha` is the commit of the target that has it"""
     submitted_at: datetime | None = None
     """returned: which handing in of the request this answers; None: any"""
 
@@ -301,6 +307,8 @@ class Decision(Frozen):
     """under which further ids the same fault was told"""
     opened_at: datetime | None = None
     """when the escalation was; None: not known"""
+    by_person: bool = True
+    """False: the Mayor's own, which gives no agent more runs than it has left"""
 
 
 class JobStatus(Frozen):

@@ -208,7 +208,7 @@ class DropKind(StrEnum):
     GONE = "gone"
     """the branch, or the submitted commit, is not on the remote"""
     EMPTY = "empty"
-    """nothing to land: the tree would not change"""
+    """nothing to land: the tree would not change; `sha` names the commit before it that holds the content"""
     BROKEN = "broken"
     """git cannot work with what is in it: `detail` has git's words"""
 

@@ -53,11 +53,13 @@ class JobState(StrEnum):
     SUBMITTED = "submitted"
     BLOCKED = "blocked"
     MERGED = "merged"
+    CLOSED = "closed"
+    """done without a merge: its bead needs no code"""
     ABANDONED = "abandoned"
 
     @property
     def final(self) -> bool:
-        return self in {JobState.MERGED, JobState.ABANDONED}
+        return self in {JobState.MERGED, JobState.CLOSED, JobState.ABANDONED}
 
 
 class GateSpec(Frozen):

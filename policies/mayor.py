@@ -30,10 +30,8 @@ OF_THE_TOWN = frozenset({AlertType.DEACON_DOWN.value, AlertType.DOLT_DOWN.value}
 TOWN = "town"
 ANOTHER_POLECAT = "another polecat"
 """how a job's escalation says that it was reassigned before"""
-ANOTHER_POLECAT_MAY_HELP = frozenset(
-    {AlertType.POLECAT_EXHAUSTED.value, AlertType.POLECAT_UNRESPONSIVE.value, AlertType.MERGE_FAILED.value}
-)
-"""agents that die or hang again and again, or whose work is sent back again and again"""
+ANOTHER_POLECAT_MAY_HELP = frozenset({AlertType.POLECAT_EXHAUSTED.value, AlertType.POLECAT_UNRESPONSIVE.value})
+"""agents that die or hang again and again; work that was sent back too often is a person's (policies/runs.py)"""
 DOLT = "dolt"
 PATIENCE = timedelta(seconds=60)
 """what a transient fault without a job gets to end by itself, before a person hears of it"""

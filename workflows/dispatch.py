@@ -204,7 +204,7 @@ class DispatchWorkflow:
         self._count()
         self._state.jobs.pop(ended.bead, None)
         self._state.ended.append(ended.bead)
-        if ended.state is JobState.MERGED:
+        if ended.state in {JobState.MERGED, JobState.CLOSED}:
             self._state.merge(ended.bead)
 
     def _count(self) -> None:

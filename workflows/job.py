@@ -10,8 +10,9 @@ from temporalio.exceptions import ActivityError, is_cancelled_exception
 
 from activities.ledger import LedgerActivities
 from models import names
+from models.alerts import Priority
 from models.errors import Level
-from models.escalations import Escalation
+from models.escalations import JOB_ENDED, Escalation
 from models.jobs import Decision, JobEnded, SlotReleased, SlotRequest, Verdict, WorkStarted
 from models.merging import Withdraw
 from models.records import BeadRef, BeadStatus, BeadStatusReply, JobState, JobWrite, MergeRequestState
@@ -34,6 +35,7 @@ _BEAD_STATUS = {
     JobState.SUBMITTED: BeadStatus.SUBMITTED,
     JobState.BLOCKED: BeadStatus.BLOCKED,
     JobState.MERGED: BeadStatus.CLOSED,
+    JobState.CLOSED: BeadStatus.CLOSED,
     JobState.ABANDONED: BeadStatus.DEFERRED,
 }
 _NEXT_COMMAND = {
@@ -93,6 +95,7 @@ class Job:
         merge_request: MergeRequestState | None = None,
         closed: BeadStatusReply | None = None,
         verdict: Verdict | None = None,
+        close_reason: str = "",
     ) -> None:
         """Write one line of the job's story, and where the job stands, into the record.
 
@@ -100,9 +103,13 @@ class Job:
             merge_request: what has become of the current merge request, when that is the news.
             closed: the bead was closed by somebody else, and stays so.
             verdict: of the Refinery, when it is the cause.
+            close_reason: why the bead is closed without a merge.
         """
         job = self._state
-        merged = job.state is JobState.MERGED
+        if closed is not None:
+            close_reason = closed.close_reason or ""
+        elif job.state is JobState.MERGED:
+            close_reason = "merged"
         write = JobWrite(
             bead=job.bead,
             rig=job.rig,
@@ -122,7 +129,7 @@ class Job:
             restarts=job.restarts,
             reworks=job.reworks,
             agent=job.admission.agent,
-            close_reason=closed.close_reason if closed else "merged" if merged else None,
+            close_reason=close_reason or None,
             merge_request=job.merge_request if merge_request else None,
             merge_request_state=merge_request,
         )
@@ -220,6 +227,12 @@ class Job:
             if escalation != resolved:
                 await tell_mayor_cleared(escalation, reason)
 
+    async def end_earlier_life(self) -> None:
+        """The bead is worked on again: that its earlier job ended without a merge needs no person any more."""
+        admission = self._state.admission
+        if admission.highest_attempt and admission.bead.status is BeadStatus.DEFERRED:
+            await tell_mayor_cleared(self._escalation_id(JOB_ENDED, ""), "it is worked on again")
+
     def comes_late(self, decision: Decision) -> bool:
         """Whether it answers nothing that is open; that is noted, and nothing else comes of it."""
         if not self._state.is_late(decision) or not workflow.patched(_LATE):
@@ -231,7 +244,14 @@ class Job:
         return True
 
     async def escalate(
-        self, kind: str, message: str, *, about: str = "", evidence: str = "", level: Level = Level.L2
+        self,
+        kind: str,
+        message: str,
+        *,
+        about: str = "",
+        evidence: str = "",
+        level: Level = Level.L2,
+        severity: Priority = Priority.HIGH,
     ) -> None:
         """Tell the Mayor. One escalation per attempt and kind; `about` tells several apart."""
         job = self._state
@@ -240,6 +260,7 @@ class Job:
                 id=self._escalation_id(kind, about),
                 kind=kind,
                 level=level.value,
+                severity=severity.value,
                 source=workflow.info().workflow_id,
                 rig=job.rig,
                 bead=job.bead,

@@ -11,14 +11,17 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from models.attempts import DONE_INTENT
+from models.attempts import DONE_INTENT, WorkTaken
 from models.errors import ErrorCode
 from models.jobs import Decision, DecisionKind, DoneStatus, Observation, ObservationKind, SlotGrant
 from models.records import JobState, Rig
-from policies.restarts import SETUP_RUNS, Restart, RestartBudget, after_death, after_failed_setup
+from policies.job_ends import End
+from policies.mayor import HELP
+from policies.restarts import SETUP_RUNS, Restart, after_failed_setup
 from policies.rework_notes import death_note, setup_note
+from policies.runs import Then, after_end, after_reassignment_of_nobody, after_retry_of_nobody
 from workflows.job import Job
-from workflows.job_endings import EXHAUSTED, HELP, Endings
+from workflows.job_endings import Endings
 from workflows.job_health import JobHealth
 from workflows.job_host import HostWork, code_of, failure_of
 from workflows.job_merge import JobMerge
@@ -36,7 +39,7 @@ class Course:
         self._host = host
         self.health = JobHealth(state, job)
         self.endings = Endings(state, job, host, self.health)
-        self.merge = JobMerge(state, job, self.endings)
+        self.merge = JobMerge(state, job, host, self.endings)
 
     # --- attempts -------------------------------------------------------------------------------
 
@@ -67,7 +70,7 @@ class Course:
             job.note("agent_died", f"The attempt could not be started: {message}")
             gone = code_of(error) is ErrorCode.NO_SUCH_BRANCH and job.admission.bead.target is None
             way_out = f" (gt rig set {job.rig} --branch B)" if gone else ""
-            await self.endings.block(EXHAUSTED, f"{job.bead} cannot be started: {message}{way_out}", level)
+            await self.endings.block(End.CANNOT_START, f"{job.bead} cannot be started: {message}{way_out}", level)
             job.target_gone = gone
             return
         if started is None:
@@ -75,7 +78,7 @@ class Course:
         if started.highest_attempt:
             await self._number_anew(started.highest_attempt)
             return
-        job.working_since = workflow.now()
+        job.working_since, job.agent_ran = workflow.now(), True
         job.began_at(started.base_sha)
         self._job.enter(JobState.WORKING, "the agent")
         self._job.record("working", f"attempt {job.attempt} in session {started.session}")
@@ -127,10 +130,15 @@ class Course:
                 await self._host.settle(intent)
                 await self.endings.stop_attempt("the agent says that it is blocked")
                 self._state.note("told", seen.detail or "The agent said that it is blocked.")
-                await self.endings.block(HELP, seen.detail or f"the agent of {seen.bead} says that it is blocked")
+                message = seen.detail or f"the agent of {seen.bead} says that it is blocked"
+                await self.endings.block(End.AGENT_BLOCKED, message)
             case DoneStatus.DEFERRED:
                 await self._host.settle(intent)
-                await self.endings.abandon(f"the agent deferred it: {seen.detail}".rstrip(": "))
+                await self.endings.give_up(End.DEFERRED, f"the agent deferred it: {seen.detail}".rstrip(": "))
+            case DoneStatus.NOTHING_TO_DO:
+                await self._host.settle(intent)
+                why = f"nothing to do: {' '.join(seen.detail.split())}".rstrip(": ")
+                await self.endings.give_up(End.NOTHING_TO_DO, why, close_reason=why)
             case _:
                 await self._take_work(intent)
 
@@ -143,10 +151,7 @@ class Course:
                 await self.follow_rig(job.rig_before)
                 taken = await self._host.take_work()
         except ActivityError as error:
-            message, level = failure_of(error)
-            await self.endings.stop_attempt(f"its work cannot be taken: {message}")
-            job.note("work_refused", f"The work could not be taken: {message}")
-            await self.endings.block(HELP, f"the work of {job.bead} cannot be taken: {message}", level)
+            await self._cannot_take(error)
             return
         if taken is None:
             return
@@ -158,13 +163,29 @@ class Course:
             await self._host.settle(intent, refused=taken.reason)
             self._job.record("work_refused", taken.reason)
 
+    async def _cannot_take(self, error: ActivityError) -> None:
+        """What keeps the work from being published is not the agent's fault: no further run of it helps."""
+        job = self._state
+        message, level = failure_of(error)
+        await self.endings.stop_attempt(f"its work cannot be taken: {message}")
+        job.note("work_refused", f"The work could not be taken: {message}")
+        await self.endings.block(End.WORK_NOT_TAKEN, f"the work of {job.bead} cannot be taken: {message}", level)
+
     # --- a dead agent ---------------------------------------------------------------------------
 
     async def died(self, seen: Observation) -> None:
         """The session is dead or does not respond: taken as done, started again, given to another, or a person's."""
         job, settings = self._state, self._state.admission.settings
-        if seen.exit_code == 0 and settings.polecat.auto_done and await self._taken_as_done():
-            return
+        unchanged = False
+        if seen.exit_code == 0 and settings.polecat.auto_done:
+            try:
+                taken = await self._taken_as_done()
+            except ActivityError as error:
+                await self._cannot_take(error)
+                return
+            if taken.accepted:
+                return
+            unchanged = taken.unchanged
         if self._host.interrupted():
             return
         lived = self._lived(seen)
@@ -178,19 +199,30 @@ class Course:
             return
         event = "agent_unresponsive" if unresponsive else "agent_died"
         job.note(event, death_note(seen, job.refusal))
-        restart = after_death(job.budget, lived, settings.recovery, workflow.random().random())
+        following = after_end(job.spent, lived, settings.recovery, workflow.random().random(), unchanged=unchanged)
         if seen.hold:
             await self._held(event)
             return
-        job.budget = restart.budget
-        if restart.allowed:
-            await self._restart(restart, event, at_once=seen.shared_cause)
-        elif not job.reassigned:
-            job.reassigned = True
+        job.spend(following.spent)
+        if following.then is Then.RESTART:
+            assert following.restart is not None
+            await self._restart(following.restart, event, at_once=seen.shared_cause)
+        elif following.then is Then.REASSIGN:
             await self._reassign("its agents died again and again")
+        elif unchanged:
+            await self._ask_what_is_to_do(seen)
         else:
             message = f"the agents of {job.bead} die again and again, the last: {job.last_failure}"
-            await self.endings.block(EXHAUSTED, message)
+            await self.endings.block(End.RUNS_SPENT, message)
+
+    async def _ask_what_is_to_do(self, seen: Observation) -> None:
+        """Its agents end well without a change: perhaps they have answered in words."""
+        job = self._state
+        said = seen.detail.strip()
+        message = f"the agents of {job.bead} ended {job.unchanged_runs} times without a change or a `gt done`"
+        await self.endings.block(
+            End.NOTHING_CHANGED, f"{message}; the last said: {said}" if said else message, evidence=said
+        )
 
     async def _setup_failed(self, seen: Observation) -> None:
         """The worktree could not be set up: a few tries, then it is a person's; no other polecat would do better."""
@@ -205,7 +237,7 @@ class Course:
             await self._restart(restart, event, at_once=False)
         else:
             hint = "gt config worktree.setup shows the command; after mending it: gt escalate resolve ID --action retry"
-            await self.endings.block(EXHAUSTED, f"{job.bead} has no agent: {job.last_failure} ({hint})")
+            await self.endings.block(End.SETUP_FAILED, f"{job.bead} has no agent: {job.last_failure} ({hint})")
 
     def _lived(self, seen: Observation) -> timedelta:
         """How long the agent lived, as its budget counts it: silence is not life, and too long a session earns nothing.
@@ -220,22 +252,22 @@ class Course:
             return timedelta(0)
         return job.stale_since - since - timedelta(seconds=job.admission.settings.health.polecat_timeout)
 
-    async def _taken_as_done(self) -> bool:
+    async def _taken_as_done(self) -> WorkTaken:
         """Exit 0, a clean tree and new commits, but no `gt done`: taken as done, and noted."""
         job = self._state
-        try:
-            taken = await self._host.take_work()
-        except ActivityError as error:
-            job.refusal = failure_of(error)[0]
-            return False
+        taken = await self._host.take_work()
         if taken is None:
-            return False
-        if not taken.accepted or taken.head_sha is None or taken.head_sha == job.rejected_sha:
-            job.refusal = taken.reason or "nothing was committed since the work was sent back"
-            return False
+            return WorkTaken(accepted=False)
+        if taken.accepted and taken.head_sha == job.rejected_sha:
+            taken = WorkTaken(
+                accepted=False, reason="nothing was committed since the work was sent back", unchanged=True
+            )
+        if not taken.accepted or taken.head_sha is None:
+            job.refusal = taken.reason
+            return taken
         self._job.record("auto_done", "the agent ended well without `gt done`")
         await self.merge.submit(taken.head_sha)
-        return True
+        return taken
 
     async def _restart(self, restart: Restart, event: str, *, at_once: bool) -> None:
         """Start again in the same place.
@@ -276,7 +308,7 @@ class Course:
             job.note("reassigned", f"The work was taken from {polecat}: {why}.")
             job.avoid_polecat, job.avoid_host = polecat, host
             job.polecat = job.host = None
-        job.budget, job.start_not_before = RestartBudget(), None
+        job.start_not_before = None
         self._job.enter(JobState.WAITING, "a slot with another polecat")
         self._job.record("reassigned", why)
 
@@ -319,9 +351,18 @@ class Course:
             return
         await self._job.end_faults(f"decided: {story}", resolved=decision.escalation)
         if decision.kind is DecisionKind.ABANDON:
-            await self.endings.abandon(decision.reason or "cancelled")
+            await self.endings.give_up(End.CANCELLED, decision.reason or "cancelled")
             return
-        job.reworks_forgiven, job.budget, job.reassigned = job.reworks, RestartBudget(), False
+        if decision.by_person:
+            job.forgive()
+        elif not self._affords(decision):
+            message = f"{job.bead} has no run left for what nobody asked for ({story}); the last: {job.last_failure}"
+            await self.endings.block(End.RUNS_SPENT, message)
+            return
+        if decision.kind is DecisionKind.RETRY and job.unpublished:
+            job.publications = 0
+            await self.merge.publish_again("a person asked for it")
+            return
         if decision.kind is DecisionKind.REASSIGN:
             await self._reassign(decision.reason or "a person asked for it")
             return
@@ -331,3 +372,15 @@ class Course:
             job.note("told", decision.reason)
         self._job.enter(JobState.WAITING, "a slot")
         self._job.record("retry", decision.reason)
+
+    def _affords(self, decision: Decision) -> bool:
+        """Whether a decision that no person took has a run left for it; then that is used up."""
+        job = self._state
+        if decision.kind is DecisionKind.REASSIGN:
+            following = after_reassignment_of_nobody(job.spent)
+        elif job.agent_ran:
+            following = after_retry_of_nobody(job.spent, job.admission.settings.recovery)
+        else:
+            return True
+        job.spend(following.spent)
+        return following.then is not Then.ASK

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from temporalio.exceptions import ActivityError
 
-from models.alerts import AlertType
 from models.errors import Level
 from models.jobs import Verdict
 from models.records import BeadStatus, BeadStatusReply, JobState, MergeRequestState
+from policies.job_ends import ENDS, End
 from workflows.job import Job
 from workflows.job_health import JobHealth
 from workflows.job_host import HostGone, HostWork, failure_of
 from workflows.job_state import PolecatState
-
-EXHAUSTED = AlertType.POLECAT_EXHAUSTED.value
-HELP = "help"
 
 
 class Endings:
@@ -57,11 +54,15 @@ class Endings:
         await self.landed(landed, f"{landed}: found on the target before a restart")
         return True
 
-    async def landed(self, merged_sha: str | None, story: str) -> None:
-        """The work is on the target."""
+    async def landed(self, merged_sha: str | None, story: str, *, already_there: bool = False) -> None:
+        """The work is on the target.
+
+        Args:
+            already_there: in a commit that is not this job's own.
+        """
         job = self._state
         await self.stop_attempt("its work is merged")
-        job.merged_sha = merged_sha
+        job.merged_sha, job.already_there = merged_sha, already_there
         self._job.enter(JobState.MERGED)
         known = MergeRequestState.MERGED if job.merge_request else None
         self._job.record("merged", story, merge_request=known)
@@ -72,16 +73,29 @@ class Endings:
         await self.stop_attempt("its bead is closed")
         await self.release_worktree()
         job.merged_sha = closed.merged_sha
-        self._job.enter(JobState.MERGED if closed.merged_sha else JobState.ABANDONED)
-        self._job.record("closed_elsewhere", closed.close_reason or "", closed=closed)
+        ruling = ENDS[End.CLOSED_ELSEWHERE]
+        self._job.enter(JobState.MERGED if closed.merged_sha else ruling.state)
+        self._job.record(ruling.event, closed.close_reason or "", closed=closed)
 
-    async def abandon(self, reason: str, merge_request: MergeRequestState | None = None) -> None:
-        """Give the job up; what was done is parked or on its branch."""
+    async def give_up(
+        self, end: End, reason: str, merge_request: MergeRequestState | None = None, *, close_reason: str = ""
+    ) -> None:
+        """End the job without a merge; what was done is parked or on its branch.
+
+        Args:
+            close_reason: of its bead, where that is closed with it.
+        """
+        ruling = ENDS[end]
+        assert ruling.state.final
         await self.stop_attempt(reason)
         parked = await self.release_worktree()
-        self._job.enter(JobState.ABANDONED)
+        self._job.enter(ruling.state)
         story = reason + (f"; work parked at {parked}" if parked else "")
-        self._job.record("abandoned", story, merge_request=merge_request)
+        if ruling.asks:
+            # Before the record of the end: a bead that is slung again ends it.
+            message = f"{self._state.bead} is over without a merge: {story}"
+            await self._job.escalate(ruling.asks, message, severity=ruling.severity)
+        self._job.record(ruling.event, story, merge_request=merge_request, close_reason=close_reason)
 
     async def release_worktree(self) -> str | None:
         """Free the worktree, once. Where that fails for good it is left as it is, with a word in the record.
@@ -108,25 +122,32 @@ class Endings:
 
     async def block(
         self,
-        kind: str,
+        end: End,
         message: str,
         level: Level = Level.L2,
         *,
-        event: str = "blocked",
+        event: str = "",
+        evidence: str = "",
         verdict: Verdict | None = None,
     ) -> None:
-        """Nothing goes on without a person."""
-        job = self._state
+        """Nothing goes on without a person.
+
+        Args:
+            event: the cause's name in the job's story, where it has one.
+        """
+        job, ruling = self._state, ENDS[end]
+        assert ruling.state is JobState.BLOCKED
+        assert ruling.asks
         returned = MergeRequestState.RETURNED if job.state is JobState.SUBMITTED else None
-        self._job.enter(JobState.BLOCKED, "a person's decision")
-        self._job.record(event, message, merge_request=returned, verdict=verdict)
+        self._job.enter(ruling.state, "a person's decision")
+        self._job.record(event or ruling.event, message, merge_request=returned, verdict=verdict)
         await self._job.rest()
-        await self._job.raise_fault(kind, message, level=level)
+        await self._job.raise_fault(ruling.asks, message, evidence=evidence, level=level)
 
     async def stumble(self, error: ActivityError) -> None:
         """A step failed in a way that retrying cannot mend and that nothing here expects: a person's."""
         message, level = failure_of(error)
-        await self.block(HELP, f"{self._state.bead}: {error.activity_type} failed: {message}", level)
+        await self.block(End.STEP_FAILED, f"{self._state.bead}: {error.activity_type} failed: {message}", level)
 
     async def leave_host(self) -> None:
         """The host was given up: go on at another one, without whatever was only there."""

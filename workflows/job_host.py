@@ -22,6 +22,7 @@ from models import names
 from models.attempts import (
     AttemptStarted,
     EndSession,
+    PublishAgain,
     ReleaseWorktree,
     SettleIntent,
     StartAttempt,
@@ -118,6 +119,27 @@ class HostWork:
             self._job.announce,
         )
 
+    async def publish_again(self, head_sha: str) -> WorkTaken | None:
+        """Put accepted work on the remote once more. None: interrupted; raises ActivityError as `take_work` does."""
+        job = self._state
+        return await self._unless_interrupted(
+            workflow.start_activity_method(
+                AttemptActivities.publish_again,
+                PublishAgain(
+                    rig=job.project,
+                    bead=job.bead,
+                    polecat=self._polecat,
+                    attempt=job.current_attempt,
+                    head_sha=head_sha,
+                    git=job.admission.settings.git,
+                ),
+                summary=f"publish {head_sha[:12]} again",
+                cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                **options.host_work(self._host),
+            ),
+            f"publishing {head_sha[:12]} again",
+        )
+
     async def find_landed(self) -> str | None:
         """The commit on the target that holds this job's work already; None also when that was interrupted.
 
@@ -201,7 +223,8 @@ class HostWork:
                     bead=job.bead,
                     polecat=self._polecat,
                     attempt=job.current_attempt,
-                    landed_sha=job.merged_sha,
+                    # What the target held before is nothing that would have to be parked.
+                    landed_sha=job.head_sha if job.already_there else job.merged_sha,
                     ignored_max_bytes=job.admission.settings.checkpoint.ignored_max_bytes,
                 ),
                 summary=f"free the worktree of {job.polecat}",

@@ -5,15 +5,19 @@ from __future__ import annotations
 from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.exceptions import ActivityError
 
 from models.alerts import AlertType
 from models.errors import Level
 from models.jobs import Verdict, VerdictKind
 from models.names import job_branch, merge_request_id
 from models.records import CLEARED_EVENT, JobState, MergeRequest, MergeRequestState
+from policies.job_ends import End
 from policies.rework_notes import verdict_note
+from policies.runs import Then, after_sent_back
 from workflows.job import Job
 from workflows.job_endings import Endings
+from workflows.job_host import HostGone, HostWork, failure_of
 from workflows.job_state import PolecatState
 
 REPEAT = timedelta(minutes=10)
@@ -21,16 +25,17 @@ REPEAT = timedelta(minutes=10)
 SOON = timedelta(seconds=30)
 """the same, while there was nobody to tell, or while an answer is urgent"""
 STALLED = AlertType.REFINERY_STALLED.value
-SENT_BACK = AlertType.MERGE_FAILED.value
-"""reworks are used up: product.md section 9, polecat.max_reworks"""
+PUBLICATIONS = 3
+"""So often accepted work whose branch is gone is published again; who deletes it then is a person's to find out."""
 
 
 class JobMerge:
     """Hand work in, and follow what becomes of it."""
 
-    def __init__(self, state: PolecatState, job: Job, endings: Endings) -> None:
+    def __init__(self, state: PolecatState, job: Job, host: HostWork, endings: Endings) -> None:
         self._state = state
         self._job = job
+        self._host = host
         self._endings = endings
 
     async def submit(self, head_sha: str) -> None:
@@ -38,7 +43,7 @@ class JobMerge:
         job = self._state
         bead, target = job.admission.bead, job.project.branch
         assert job.polecat is not None
-        job.head_sha = head_sha
+        job.head_sha, job.publications, job.unchanged_runs = head_sha, 0, 0
         job.merge_request = MergeRequest(
             id=merge_request_id(job.bead, job.current_attempt),
             rig=job.rig,
@@ -62,7 +67,7 @@ class JobMerge:
         await self.offer()
         await self._endings.stop_attempt("its work was taken", job.admission.settings.session.done_grace)
 
-    async def hand_in_again(self, request: MergeRequest) -> None:
+    async def hand_in_again(self, request: MergeRequest, story: str = "as it is") -> None:
         """Hand in what is there already: nothing has to be worked on for that."""
         job = self._state
         job.head_sha = request.head_sha
@@ -71,7 +76,7 @@ class JobMerge:
         again["pinned"] = job.admission.bead.target is not None
         job.merge_request = request.model_copy(update=again)
         self._job.enter(JobState.SUBMITTED, "the Refinery's verdict")
-        self._job.record("submitted", f"{request.head_sha[:12]} as it is", merge_request=MergeRequestState.QUEUED)
+        self._job.record("submitted", f"{request.head_sha[:12]} {story}", merge_request=MergeRequestState.QUEUED)
         await self.offer()
 
     async def retarget(self, request: MergeRequest, story: str) -> None:
@@ -98,25 +103,68 @@ class JobMerge:
         """The Refinery has decided. What is merged is merged, whatever was wanted meanwhile."""
         job = self._state
         if verdict.kind is VerdictKind.MERGED:
-            await self._endings.landed(verdict.merged_sha, verdict.merged_sha or "")
+            story = ": ".join(part for part in (verdict.merged_sha, verdict.detail) if part)
+            await self._endings.landed(verdict.merged_sha, story, already_there=verdict.already_there)
         elif job.withdrawing is not None:
-            await self._endings.abandon(job.withdrawing, MergeRequestState.WITHDRAWN)
-        elif verdict.kind is VerdictKind.RETURNED:
-            if verdict.cleared:
-                self._job.record(CLEARED_EVENT, verdict.detail)
-            await self._endings.abandon(verdict.detail or "returned by the Refinery", MergeRequestState.RETURNED)
-        else:
+            await self._endings.give_up(End.CANCELLED, job.withdrawing, MergeRequestState.WITHDRAWN)
+        elif verdict.kind is not VerdictKind.RETURNED:
             await self._rework(verdict)
+        elif verdict.cleared:
+            self._job.record(CLEARED_EVENT, verdict.detail)
+            await self._endings.give_up(End.CLEARED, verdict.detail or "cleared", MergeRequestState.RETURNED)
+        elif verdict.gone:
+            await self.publish_again(verdict.detail)
+        else:
+            message = f"{job.bead} was returned by the Refinery: {verdict.detail or 'no reason was given'}"
+            await self._endings.block(End.RETURNED, message)
+
+    async def publish_again(self, why: str) -> None:
+        """The branch of accepted work is gone: publish it from the host's own copy, and hand it in again."""
+        job = self._state
+        request = job.merge_request
+        assert request is not None
+        if job.polecat is None or job.publications >= PUBLICATIONS:
+            lost = "its host is gone" if job.polecat is None else f"it was published again {job.publications} times"
+            await self._ask_about_gone(f"{why}; {lost}")
+            return
+        try:
+            published = await self._host.publish_again(request.head_sha)
+        except HostGone:
+            await self._endings.leave_host()
+            await self._ask_about_gone(f"{why}; its host is gone")
+            return
+        except ActivityError as error:
+            await self._ask_about_gone(f"{why}; it cannot be published again: {failure_of(error)[0]}")
+            return
+        if published is None:
+            # A decision goes first; what the Refinery asks for is asked for again once the change is offered again.
+            job.offer_due = None
+            return
+        if not published.accepted:
+            await self._ask_about_gone(f"{why}; it cannot be published again: {published.reason}")
+            return
+        job.publications += 1
+        if job.state is JobState.BLOCKED:
+            job.state, job.unpublished = JobState.SUBMITTED, False
+            await self._job.rest()
+        await self.hand_in_again(request, f"published again ({job.publications} of {PUBLICATIONS}): {why}")
+
+    async def _ask_about_gone(self, why: str) -> None:
+        job = self._state
+        message = f"the accepted work of {job.bead} is not on the remote: {why}"
+        await self._endings.block(End.BRANCH_GONE, message, Level.L3)
+        job.unpublished = job.polecat is not None
 
     async def _rework(self, verdict: Verdict) -> None:
         job = self._state
         kind, text = verdict_note(verdict, job.project.branch, whole=job.admission.bead.integrates is not None)
         job.note(kind, text)
         job.rejected_sha, job.failure_log = job.head_sha, verdict.log_path
-        if job.reworks - job.reworks_forgiven >= job.admission.settings.polecat.max_reworks:
+        following = after_sent_back(job.spent, job.admission.settings.polecat.max_reworks)
+        if following.then is Then.ASK:
             message = f"{job.bead} was sent back once more after {job.reworks} reworks: {job.last_failure}"
-            await self._endings.block(SENT_BACK, message, event=kind, verdict=verdict)
+            await self._endings.block(End.REWORKS_SPENT, message, event=kind, verdict=verdict)
             return
-        job.reworks += 1
+        job.spend(following.spent)
         self._job.enter(JobState.WAITING, "a slot for its rework")
         self._job.record(kind, job.last_failure, merge_request=MergeRequestState.RETURNED, verdict=verdict)

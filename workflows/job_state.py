@@ -10,6 +10,7 @@ from models import names
 from models.jobs import Admission, AttemptNote, Decision, JobStatus, Observation, SlotGrant, Verdict
 from models.records import JobState, JobWrite, MergeRequest, Rig, TargetBase
 from policies.restarts import RestartBudget
+from policies.runs import Spent
 
 NOTES_KEPT = 10
 SETTLED_KEPT = 100
@@ -58,6 +59,10 @@ class PolecatState(BaseModel):
     """those before a person last asked for another try"""
     reassigned: bool = False
     """the one reassignment that needs no person has been used"""
+    unchanged_runs: int = 0
+    """runs in a row that ended well without a change"""
+    agent_ran: bool = False
+    """the running or last attempt has started its agent"""
 
     stale_since: datetime | None = None
     """None: the running attempt is not marked stale"""
@@ -91,9 +96,15 @@ class PolecatState(BaseModel):
     bases: list[TargetBase] = Field(default_factory=list)
     """where its attempts began, the latest last"""
     head_sha: str | None = None
+    publications: int = 0
+    """how often this accepted head was published again, because its branch was gone"""
+    unpublished: bool = False
+    """accepted work waits for a person because its branch is gone: a retry publishes it, and starts no agent"""
     rejected_sha: str | None = None
     """the head that the Refinery sent back last"""
     merged_sha: str | None = None
+    already_there: bool = False
+    """`merged_sha` is not this job's own commit: the target held the content before"""
     merge_request: MergeRequest | None = None
     offer_due: datetime | None = None
     """when the Refinery is told again what is wanted of it; None: now"""
@@ -127,6 +138,26 @@ class PolecatState(BaseModel):
         """The attempt that writes are made under: before the first one, the highest of earlier jobs."""
         return self.admission.highest_attempt if self.attempt is None else self.attempt
 
+    @property
+    def spent(self) -> Spent:
+        """What its runs have used up since a person last decided."""
+        return Spent(
+            budget=self.budget,
+            reworks=self.reworks - self.reworks_forgiven,
+            reassigned=self.reassigned,
+            unchanged=self.unchanged_runs,
+        )
+
+    def spend(self, spent: Spent) -> None:
+        """Keep what a run has used up."""
+        self.budget, self.reassigned, self.unchanged_runs = spent.budget, spent.reassigned, spent.unchanged
+        self.reworks = self.reworks_forgiven + spent.reworks
+
+    def forgive(self) -> None:
+        """A person has decided: its runs are counted anew."""
+        self.reworks_forgiven = self.reworks
+        self.budget, self.reassigned, self.unchanged_runs = RestartBudget(), False, 0
+
     def next_sequence(self) -> int:
         """The next number under the current attempt; never used before in the bead's life."""
         last = self.admission.highest_sequence if self.sequence is None else self.sequence
@@ -144,6 +175,8 @@ class PolecatState(BaseModel):
         self.faults_raised = {}
         self.stale_since = None
         self.working_since = None
+        self.agent_ran = False
+        self.unpublished = False
         self.start_not_before = None
         self.target_gone = False
         self.session_lives = self.worktree_held = True

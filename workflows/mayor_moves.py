@@ -69,13 +69,19 @@ class Moves:
         """The Mayor's own decision about a job; the case is over with it. A job that is gone needs none."""
         self._state.made(case, move, workflow.now())
         status = case.status
-        told = await self.carry(case, kind, f"decided by the Mayor: {status.message}"[:300])
+        told = await self.carry(case, kind, f"decided by the Mayor: {status.message}"[:300], by_person=False)
         if not case.status.resolved:
             self._state.resolve(case, kind.value if told else CLEARED, workflow.now(), names.MAYOR_ID)
 
-    async def carry(self, case: Case, kind: DecisionKind, reason: str) -> bool:
+    async def carry(self, case: Case, kind: DecisionKind, reason: str, *, by_person: bool = True) -> bool:
         """Tell a decision to everybody who waits for it; False: nobody does."""
-        decision = Decision(kind=kind, reason=reason, tellings=tuple(case.ids), opened_at=case.status.opened_at)
+        decision = Decision(
+            kind=kind,
+            reason=reason,
+            tellings=tuple(case.ids),
+            opened_at=case.status.opened_at,
+            by_person=by_person,
+        )
         told = [
             await tell(workflow_id, "decision", decision.model_copy(update={"escalation": known}))
             for workflow_id, known in case.waiting().items()

@@ -39,7 +39,7 @@ from workflows.messages import tell
 
 MAX_FILES = 200
 """conflicting files that a verdict names"""
-EMPTY_CHANGE = "the change is empty: the target already holds everything in it"
+ALREADY_THERE = "already there: the target holds everything that the change does"
 GONE_CHANGE = "the branch, or the submitted commit, is not on the remote any more"
 
 
@@ -235,7 +235,9 @@ class MergeWorkflow:
                 self._decide(drop.merge_request, VerdictKind.MERGED, merged_sha=drop.sha, base_sha=chain.base_sha)
             elif drop.kind is DropKind.GONE:
                 detail = drop.detail or GONE_CHANGE
-                self._decide(drop.merge_request, VerdictKind.RETURNED, base_sha=chain.base_sha, detail=detail)
+                self._decide(
+                    drop.merge_request, VerdictKind.RETURNED, base_sha=chain.base_sha, detail=detail, gone=True
+                )
 
     def _decide_drops(self, chain: Chain, landed: tuple[ChainLink, ...]) -> None:
         """What was dropped because of what stands before it, once that has landed.
@@ -251,7 +253,14 @@ class MergeWorkflow:
             if drop.kind is DropKind.CONFLICT:
                 self._decide_conflict(drop, tip)
             elif drop.kind is DropKind.EMPTY:
-                self._decide(drop.merge_request, VerdictKind.FAILED, base_sha=tip, detail=EMPTY_CHANGE)
+                self._decide(
+                    drop.merge_request,
+                    VerdictKind.MERGED,
+                    merged_sha=drop.sha or tip,
+                    base_sha=tip,
+                    detail=ALREADY_THERE,
+                    already_there=True,
+                )
 
     def _decide_conflict(self, drop: DroppedChange, tip: str) -> None:
         self._decide(
@@ -293,6 +302,8 @@ class MergeWorkflow:
         rivals: tuple[str, ...] = (),
         detail: str = "",
         log_path: str | None = None,
+        gone: bool = False,
+        already_there: bool = False,
     ) -> None:
         change = self._open.pop(merge_request, None)
         if change is None:
@@ -310,6 +321,10 @@ class MergeWorkflow:
                 rivals=rivals,
                 detail=detail,
                 log_path=log_path,
+                gone=gone,
+                already_there=already_there,
+                # What was returned may be handed in again: the answer is about this time alone.
+                submitted_at=change.submitted_at if kind is VerdictKind.RETURNED else None,
             )
         )
 

@@ -22,6 +22,7 @@ from models.jobs import (
 )
 from models.names import WorkflowType
 from models.records import JobState, MergeRequestState
+from policies.job_ends import End
 from workflows.job import Job
 from workflows.job_course import Course
 from workflows.job_host import HostGone, HostWork
@@ -53,6 +54,7 @@ class PolecatWorkflow:
             state.started_at = workflow.now()
             self._job.enter(JobState.WAITING, "a slot")
             self._job.record("hooked", state.admission.bead.title)
+            await self._job.end_earlier_life()
             if state.admission.cleared is not None:
                 await self._course.merge.hand_in_again(state.admission.cleared)
         elif state.rebuilt_from is not None:
@@ -207,7 +209,7 @@ class PolecatWorkflow:
             offered = await self._course.merge.offer()
             if not offered and job.withdrawing is not None:
                 # No Refinery, no landing.
-                await self._course.endings.abandon(job.withdrawing, MergeRequestState.WITHDRAWN)
+                await self._course.endings.give_up(End.CANCELLED, job.withdrawing, MergeRequestState.WITHDRAWN)
                 return
         if not job.verdicts and job.offer_due is not None:
             heard = await self._heard(lambda: bool(job.verdicts), until(job.offer_due), "tell the Refinery again")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from activities.git.changes import Submitted, beads_that_changed
+from activities.git.changes import Submitted, beads_that_changed, holder_of
 from activities.git.command import GitRepo
 from activities.git.merge_styles import Commit, Hand
 from activities.git.merged_trees import Conflict
@@ -67,7 +67,8 @@ class ChainBuilder:
             rivals = beads_that_changed(self._repo, change.head_sha, self._tip.sha, landed.files)
             self._drop(change, DropKind.CONFLICT, files=landed.files, rivals=rivals, detail=landed.detail)
         elif landed.tree == self._tip.tree:
-            self._drop(change, DropKind.EMPTY)
+            holder = holder_of(self._repo, change.head_sha, self._tip.sha)
+            self._drop(change, DropKind.EMPTY, sha=holder)
         else:
             self._tip = landed
             self._there.add(change.bead)

@@ -13,6 +13,8 @@ MOST_RIVALS: Final = 20
 """commits of the other side of a conflict that are looked at"""
 MOST_READ: Final = 10_000
 """commits that a whole batch is read with; where it adds more, each change is read when it is needed"""
+MOST_FILES: Final = 1_000
+"""of a change, that are looked for in the target's history"""
 _FORM: Final = "--format=%H%x00%P%x00%an%x00%ae%x00%ad%x00%cd%x00%B%x00"
 _RAW_DATE: Final = re.compile(r"\d{1,11} [+-]\d{4}")
 
@@ -169,6 +171,22 @@ def last_landing(repo: GitRepo, bead: str, target_sha: str, known: Iterable[str]
     fields = listed.split("\0")
     found = zip(fields[0::2], fields[1::2], strict=False)
     return next((sha.strip() for sha, message in found if landed_change(message, bead)), None)
+
+
+def holder_of(repo: GitRepo, head_sha: str, tip_sha: str) -> str:
+    """The commit of the tip's history that holds what `head_sha` changes, given that the tip does.
+
+    The newest one that touched those files; the tip itself where the change touches none, or where no commit says so.
+    """
+    base = repo.attempt("merge-base", tip_sha, head_sha)
+    if base.exit_code != 0:
+        return tip_sha
+    changed = repo.run("diff", "--name-only", "--no-renames", "-z", base.word, head_sha, "--").text
+    # As they are named: a file may be called like a pattern. Of very many files the first tell as much.
+    files = [f":(top,literal){name}" for name in changed.split("\0") if name][:MOST_FILES]
+    if not files:
+        return tip_sha
+    return repo.run("log", "-1", "--format=%H", tip_sha, "--", *files).word or tip_sha
 
 
 def beads_that_changed(repo: GitRepo, head_sha: str, target_sha: str, files: Sequence[str]) -> tuple[str, ...]:

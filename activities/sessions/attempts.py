@@ -31,6 +31,7 @@ from models import names
 from models.attempts import (
     AttemptStarted,
     EndSession,
+    PublishAgain,
     ReleaseWorktree,
     SettleIntent,
     StartAttempt,
@@ -48,6 +49,11 @@ SHOWN_FILES: Final = 10
 _HELP_INTENT: Final = re.compile(r"help/[A-Za-z0-9][A-Za-z0-9._-]{0,100}\.json")
 _MOVED_LIMIT: Final = 5
 """So often the branch may move between the look and the push before the agent is told to stop."""
+
+
+NO_COMMITS: Final = "no commits"
+NOTHING_NEW: Final = "nothing new"
+SAY_SO: Final = 'if there is nothing to change, run: gt done --status nothing-to-do -m "why"'
 
 
 class AttemptActivities:
@@ -140,7 +146,8 @@ class AttemptActivities:
                 status = replace(status, dirty=False)
             reason = unfit(status, names.job_branch(bead), rig.branch, rejected)
             if reason:
-                return WorkTaken(accepted=False, head_sha=status.head_sha or None, reason=reason)
+                unchanged = reason.startswith((NO_COMMITS, NOTHING_NEW))
+                return WorkTaken(accepted=False, head_sha=status.head_sha or None, reason=reason, unchanged=unchanged)
             crash_point("work.verified")
             head = self._worktrees.publish(rig, polecat, bead)
             if head == status.head_sha:
@@ -150,6 +157,19 @@ class AttemptActivities:
                 crash_point("work.pushed")
                 return WorkTaken(accepted=True, head_sha=head)
         return WorkTaken(accepted=False, reason="the branch keeps moving: stop committing, then run gt done again")
+
+    @activity.defn
+    def publish_again(self, request: PublishAgain) -> WorkTaken:
+        """Put accepted work on the remote once more; repeating it changes nothing.
+
+        Raises:
+            GtError: what publishing raises.
+        """
+        head = self._worktrees.publish(request.rig, request.polecat, request.bead)
+        if head == request.head_sha:
+            return WorkTaken(accepted=True, head_sha=head)
+        reason = f"this host has {head[:12]} on its branch, and {request.head_sha[:12]} was accepted"
+        return WorkTaken(accepted=False, head_sha=head, reason=reason)
 
     @activity.defn
     def settle_intent(self, request: SettleIntent) -> None:
@@ -291,7 +311,7 @@ def unfit(status: WorkStatus, branch: str, target: str, rejected: Sequence[str])
         more = len(status.dirty_files) - SHOWN_FILES
         return f"uncommitted changes: {shown}{f' and {more} more' if more > 0 else ''}"
     if not status.commits_ahead:
-        return f"no commits: {branch} has nothing that {target} has not"
+        return f"{NO_COMMITS}: {branch} has nothing that {target} has not; {SAY_SO}"
     if status.head_sha in rejected:
-        return f"nothing new: commit {status.head_sha[:12]} was handed in before and sent back"
+        return f"{NOTHING_NEW}: commit {status.head_sha[:12]} was handed in before and sent back"
     return ""

@@ -140,7 +140,7 @@ def _watch(demo: Demo) -> list[dict[str, Any]]:
             killed = killed or _kill_the_victim(demo)
             jobs = demo.jobs()
             shown.update(jobs)
-            if all(job["state"] in {"merged", "abandoned"} for job in jobs) or time.monotonic() > deadline:
+            if all(job["state"] in {"merged", "closed", "abandoned"} for job in jobs) or time.monotonic() > deadline:
                 return jobs
             time.sleep(POLL_S)
 

@@ -16,6 +16,7 @@ from models import names
 from models.attempts import (
     AttemptStarted,
     EndSession,
+    PublishAgain,
     ReleaseWorktree,
     SettleIntent,
     StartAttempt,
@@ -111,6 +112,10 @@ class JobWorld:
     integrates_sha: str | None = None
     ledger_down: bool = False
     refuse_work: str = ""
+    unchanged: bool = False
+    """refused work: the tree is clean and holds nothing new"""
+    status_before: BeadStatus = BeadStatus.OPEN
+    """of beads, when they are slung"""
     fails: str = ""
     """the step on the host that fails for good"""
     away: str = ""
@@ -133,6 +138,7 @@ class JobWorld:
     taken: list[TakeWork] = field(default_factory=list)
     ended: list[EndSession] = field(default_factory=list)
     settled: list[SettleIntent] = field(default_factory=list)
+    published: list[PublishAgain] = field(default_factory=list)
     released: list[ReleaseWorktree] = field(default_factory=list)
     kept_folder: str | None = None
     """on the host, with files of the worktree that must not leave it"""
@@ -152,6 +158,7 @@ class JobWorld:
             title=f"work on {request.bead}",
             priority=self.priorities.get(request.bead, 2),
             target=self.target,
+            status=self.status_before,
             integrates="next" if self.integrates_sha else None,
             integrates_sha=self.integrates_sha,
             created_at=NOW,
@@ -202,8 +209,14 @@ class JobWorld:
         self._work_on_host("take_work")
         self.taken.append(request)
         if self.refuse_work:
-            return WorkTaken(accepted=False, reason=self.refuse_work)
+            return WorkTaken(accepted=False, reason=self.refuse_work, unchanged=self.unchanged)
         return WorkTaken(accepted=True, head_sha=f"{request.attempt:040x}")
+
+    @activity.defn
+    async def publish_again(self, request: PublishAgain) -> WorkTaken:
+        self._work_on_host("publish_again")
+        self.published.append(request)
+        return WorkTaken(accepted=True, head_sha=request.head_sha)
 
     @activity.defn
     async def settle_intent(self, request: SettleIntent) -> None:
@@ -252,7 +265,7 @@ class JobWorld:
         return [
             self.admit_bead, self.dispatch_facts, self.record_job, self.bead_status, self.start_attempt,
             self.take_work, self.settle_intent, self.end_session, self.release_worktree, self.tell_mayor,
-            self.running_workflows, self.clear_escalation, self.find_landed,
+            self.publish_again, self.running_workflows, self.clear_escalation, self.find_landed,
         ]  # fmt: skip
 
     def mail(self, bead: str) -> list[Message]:

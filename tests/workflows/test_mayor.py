@@ -104,7 +104,8 @@ class TestDecidedAlone:
             await town.until(lambda: "e1" in town.world.rows and town.world.rows["e1"].resolved)
             await town.escalate(told("e2", kind="polecat_exhausted", tried="3 restarts"))
             await town.until(lambda: town.world.log)
-            assert [one.kind for one in (await job.query(JobProbe.heard)).decisions] == [DecisionKind.REASSIGN]
+            [decision] = (await job.query(JobProbe.heard)).decisions
+            assert (decision.kind, decision.by_person) == (DecisionKind.REASSIGN, False)
             assert town.world.told() == [(Edge.START, "sh-1")]
 
     async def test_a_job_that_is_gone_needs_no_decision(self, hall: Open) -> None:

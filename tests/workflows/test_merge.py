@@ -27,7 +27,7 @@ from tests.workflows.merge_world import (
     merge,
     red_with,
 )
-from workflows.merge import EMPTY_CHANGE
+from workflows.merge import ALREADY_THERE
 
 # --- landing ------------------------------------------------------------------------------------
 
@@ -87,13 +87,17 @@ async def test_a_conflict_with_a_change_that_did_not_land_goes_back_into_the_que
     assert kinds(outcome) == {"sh-1": VerdictKind.FAILED}
 
 
-async def test_a_gone_branch_is_returned_and_an_empty_change_fails(
+async def test_a_gone_branch_is_returned_and_what_the_target_holds_already_counts_as_merged(
     env: WorkflowEnvironment, workers: WorkerBuilder
 ) -> None:
     world = MergeWorld(drops={"sh-1": DropKind.GONE, "sh-2": DropKind.EMPTY})
     outcome = await merge(env, workers, world, batch(*map(change, beads(2))))
-    assert kinds(outcome) == {"sh-1": VerdictKind.RETURNED, "sh-2": VerdictKind.FAILED}
-    assert by_bead(outcome)["sh-2"].detail == EMPTY_CHANGE
+    assert kinds(outcome) == {"sh-1": VerdictKind.RETURNED, "sh-2": VerdictKind.MERGED}
+    gone, there = by_bead(outcome)["sh-1"], by_bead(outcome)["sh-2"]
+    assert gone.gone
+    assert gone.submitted_at is not None, "handed in again, the same change is not returned by this verdict"
+    assert (there.detail, there.already_there) == (ALREADY_THERE, True)
+    assert there.merged_sha == world.target
 
 
 # --- red chains ---------------------------------------------------------------------------------

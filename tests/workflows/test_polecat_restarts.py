@@ -48,17 +48,20 @@ async def die(shop: Town, attempt: int, **facts: object) -> None:
 @pytest.mark.document("2: Polecat")
 async def test_a_spent_budget_moves_the_job_once_to_another_polecat_on_another_host(town: Open) -> None:
     async with town() as shop:
-        for attempt in range(1, 6):
+        for attempt in range(1, 5):
             await die(shop, attempt)
             if attempt in {2, 3}:  # delayed
                 await shop.env.sleep(timedelta(minutes=2))
+        status = await shop.reach("sh-1", JobState.WORKING, 5)
         places = [(start.polecat, start.attempt) for start in shop.world.started]
         assert [polecat for polecat, _ in places[:4]] == ["toast"] * 4
         assert "toast" not in [polecat for polecat, _ in places[4:]]
-        status = await shop.reach("sh-1", JobState.WORKING, 6)
         assert status.host == "h2"
         assert [each.attempt for each in shop.world.released] == [4], "what was not landed is parked"
         assert shop.world.letters == []
+        await die(shop, 5)
+        await shop.reach("sh-1", JobState.BLOCKED)
+        await shop.escalated("polecat_exhausted")
 
 
 async def test_agents_that_die_with_their_whole_host_come_back_at_once_however_often_they_died_before(
