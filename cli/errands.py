@@ -28,14 +28,14 @@ class HostAnswers(NamedTuple):
     """hosts on which no worker answered"""
 
 
-def ask_host(town: Town, host: str, task: Any, again: str) -> ErrandResult:
+def ask_host(town: Town, host: str, task: Any, again: str, timeout_s: float = ANSWER_S) -> ErrandResult:
     """Have `task` (models.errands) done on `host` and wait for its answer.
 
     Raises:
         GtError: TEMPORAL_UNREACHABLE where Temporal or the host's worker does not answer, TIMED_OUT, and what the
             host says against it.
     """
-    return connect.converse(town, lambda client: _ask(client, host, task, again))
+    return connect.converse(town, lambda client: _ask(client, host, task, again, timeout_s))
 
 
 def ask_hosts(town: Town, tasks: Mapping[str, Any], again: str) -> HostAnswers:
@@ -88,7 +88,7 @@ def send_host(town: Town, host: str, task: Any, token: str) -> None:
     connect.converse(town, start)
 
 
-async def _ask(client: Client, host: str, task: Any, again: str) -> ErrandResult:
+async def _ask(client: Client, host: str, task: Any, again: str, timeout_s: float = ANSWER_S) -> ErrandResult:
     import uuid
 
     from models.errands import Errand, ErrandResult
@@ -99,6 +99,6 @@ async def _ask(client: Client, host: str, task: Any, again: str) -> ErrandResult
         names.errand_id(uuid.uuid4().hex),
         Errand(host=host, task=task),
         ErrandResult,
-        timeout_s=ANSWER_S,
+        timeout_s=timeout_s,
         again=again,
     )

@@ -10,6 +10,8 @@ from models import names
 from models.errors import ErrorCode, GtError
 
 LOOK_S = 30.0
+_OF_A_REPOSITORY = frozenset({"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE"})
+"""variables that a hook or an alias hands on"""
 _SCP_LIKE = re.compile(r"[^/\s]+:")
 """`host:path`, as ssh remotes are written: a colon before the first slash"""
 
@@ -33,7 +35,7 @@ def target_branch(url: str, branch: str | None) -> str:
         GtError: REMOTE_UNREACHABLE, REMOTE_REFUSED, NOT_A_REPOSITORY, NO_SUCH_BRANCH, REFUSED for
             an empty repository, PROGRAM_MISSING without git.
     """
-    head, branches = _look(url)
+    head, branches = listed(url)
     if not branches:
         raise GtError(ErrorCode.REFUSED, f"{url} has no commits", "push a first commit to it: git push origin main")
     shown = " ".join(sorted(branches)[:8])
@@ -48,17 +50,17 @@ def target_branch(url: str, branch: str | None) -> str:
     return names.valid_branch(head)
 
 
-def _look(url: str) -> tuple[str | None, set[str]]:
-    """(branch that HEAD names, all branches) of a remote."""
+def listed(url: str) -> tuple[str | None, dict[str, str]]:
+    """(branch that HEAD names, commits of all branches) of a remote."""
     listing = _ls_remote(url)
     head = None
-    branches = set()
+    branches = {}
     for line in listing.splitlines():
         what, _, ref = line.partition("\t")
         if what.startswith("ref: refs/heads/") and ref == "HEAD":
             head = what.removeprefix("ref: refs/heads/")
         elif ref.startswith("refs/heads/"):
-            branches.add(ref.removeprefix("refs/heads/"))
+            branches[ref.removeprefix("refs/heads/")] = what
     return head, branches
 
 
@@ -70,7 +72,7 @@ def _ls_remote(url: str) -> str:
     argv = ["git", "-c", "protocol.ext.allow=never", "ls-remote", "--symref", "--", url, "HEAD", "refs/heads/*"]
     try:
         done = subprocess.run(
-            argv, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=LOOK_S, check=False
+            argv, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=LOOK_S, check=False
         )
     except FileNotFoundError:
         raise GtError(ErrorCode.PROGRAM_MISSING, "git is not installed", "install git") from None
@@ -83,11 +85,7 @@ def _ls_remote(url: str) -> str:
     return done.stdout.decode("utf-8", "replace")
 
 
-def _environment() -> dict[str, str]:
-    """The caller's, but git must not ask on the terminal, nor speak another language."""
-    return {
-        "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
-        **os.environ,
-        "GIT_TERMINAL_PROMPT": "0",
-        "LC_ALL": "C",
-    }
+def environment() -> dict[str, str]:
+    """The caller's, but git must not ask on the terminal, speak another language or work on the caller's repository."""
+    kept = {key: value for key, value in os.environ.items() if key not in _OF_A_REPOSITORY}
+    return {"GIT_SSH_COMMAND": "ssh -o BatchMode=yes", **kept, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}

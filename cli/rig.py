@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import connect, output, programs, remote
+from cli import connect, errands, output, programs, remote, remote_look
 from cli.command import Call, command, new_app
 from cli.consent import require_consent
 from cli.values import DryRunOption
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from temporalio.client import Client
 
     from ledger.store import Ledger
+    from models.gating import GateReport
     from models.records import GateSpec, Rig
     from services.town import Town
 
@@ -28,6 +29,8 @@ app.add_typer(_group, name="rig")
 
 PREFIX_LETTERS = 2
 LONGEST_PREFIX = 10
+CHECK_S = 120.0
+"""for a worker to take the gates, and to fetch the tip"""
 SETTINGS = "settings_changed"
 """the signal that lets a Refinery or a Witness read its rig"""
 
@@ -50,6 +53,7 @@ def add(
     agent: Annotated[
         str | None, typer.Option("--agent", metavar="CMD", help="Agent command, or claude, codex, gemini, …")
     ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Run the gates at the branch's tip and tell.")] = False,
 ) -> None:
     """Add a project, after a look at its remote."""
     names.valid_rig(name)
@@ -67,11 +71,15 @@ def add(
         if prefix is None:
             prefix = _prefix(name, rigs)
         target = remote.target_branch(url, branch)
+        found = remote_look.look(url, target)
         rig = ledger.add_rig(_rig(name, url, prefix, target, gates, max_polecats, agent))
     if not gates:
         output.warn(f"{name} has no gates: what its polecats hand in lands untested (--gate NAME=CMD)")
+    remote_look.say(name, target, found)
     _start_workflows(town, name)
-    output.emit(call, output.document(rig), _line(rig))
+    if check and gates:
+        found = found.model_copy(update={"gates": _checked(town, rig)})
+    output.emit(call, output.document(rig) | {"found": output.document(found)}, _line(rig))
 
 
 @command(_group, "list")
@@ -200,6 +208,31 @@ def _order(call: Call, rig: str, signal: str, reason: str = "") -> None:
     document = {"rig": rig, "paused": status.paused, "pause_reason": status.pause_reason}
     standing = f"paused: {status.pause_reason or 'no reason was given'}" if status.paused else "starts sessions"
     output.emit(call, document, f"{rig}: {standing}")
+
+
+def _checked(town: Town, rig: Rig) -> GateReport | None:
+    """The gates at the tip of the rig's branch, run by a worker as for a merge; a red one is told."""
+    from models.errands import CheckGates
+    from models.gating import GateOutcome
+
+    again = f"gt rig add {rig.name} {rig.url} --check"
+    patience = CHECK_S + sum(gate.timeout_s for gate in rig.gates)
+    with connect.open_ledger(town) as ledger:
+        settings = ledger.effective_settings(rig.name)
+    try:
+        answer = errands.ask_host(town, town.file.host, CheckGates(rig=rig, settings=settings.gate), again, patience)
+    except GtError as error:
+        output.warn(f"the gates could not be run: {error.message}; once the town is up: {again}")
+        return None
+    report = answer.gates
+    if report is not None and report.outcome is GateOutcome.PASSED:
+        output.say(f"{rig.name}: its gates pass on {rig.branch}")
+    elif report is not None:
+        how = report.reason or f"exit {report.exit_code}"
+        output.warn(
+            f"the gate {report.gate} does not pass on {rig.branch} itself ({how}), so nothing will land:\n{report.tail}"
+        )
+    return report
 
 
 def _line(rig: Rig) -> str:

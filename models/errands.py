@@ -8,8 +8,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from models.base import Frozen
+from models.gating import GateReport
 from models.mail import Message
 from models.records import Rig
+from models.settings import GateSettings
 
 
 class Nudge(Frozen):
@@ -138,6 +140,14 @@ class HandInBranch(Frozen):
     sha: str
 
 
+class CheckGates(Frozen):
+    """Run the rig's gates at the tip of its branch, as a merge would; nothing lands."""
+
+    kind: Literal["check_gates"] = "check_gates"
+    rig: Rig
+    settings: GateSettings = GateSettings()
+
+
 class IntegrationBranch(Frozen):
     branch: str
     sha: str
@@ -146,7 +156,9 @@ class IntegrationBranch(Frozen):
     created: bool = False
 
 
-Task = Nudge | DeliverLetter | ListParked | Unpark | ExpireParked | CreateBranch | LookAtBranch | HandInBranch
+Task = (
+    Nudge | DeliverLetter | ListParked | Unpark | ExpireParked | CreateBranch | LookAtBranch | HandInBranch | CheckGates
+)
 
 
 class Errand(Frozen):
@@ -165,3 +177,5 @@ class ErrandResult(Frozen):
     delivered: bool = False
     """deliver_letter: the session has it since now"""
     branch: IntegrationBranch | None = None
+    gates: GateReport | None = None
+    """check_gates"""

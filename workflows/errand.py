@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError
 
+from activities.gates.run import GateActivities
 from activities.git.integration import IntegrationActivities
+from activities.git.landing import LandingActivities
 from activities.git.parked import ParkedActivities
 from activities.sessions.inbox import PostActivities
 from activities.sessions.nudging import NudgeActivities
 from models.errands import (
+    CheckGates,
     CreateBranch,
     DeliverLetter,
     Errand,
@@ -22,6 +27,8 @@ from models.errands import (
     Unpark,
 )
 from models.errors import ErrorCode, Level
+from models.gating import RunGates
+from models.merging import BuildChain
 from models.names import WorkflowType
 from workflows import options
 from workflows.labels import Labels
@@ -74,3 +81,21 @@ class ErrandWorkflow:
                 return await workflow.execute_activity_method(IntegrationActivities.look_at_branch, task, **given)
             case HandInBranch() as task:
                 return await workflow.execute_activity_method(IntegrationActivities.hand_in_branch, task, **given)
+            case CheckGates() as task:
+                return await self._check_gates(errand.host, task)
+
+    async def _check_gates(self, host: str, task: CheckGates) -> ErrandResult:
+        rig = task.rig
+        chain = await workflow.execute_activity_method(
+            LandingActivities.build_chain, BuildChain(rig=rig, target=rig.branch, changes=()), **options.errand(host)
+        )
+        order = RunGates(
+            rig=rig.name,
+            sha=chain.base_sha,
+            gates=rig.gates,
+            settings=task.settings,
+            label=f"{workflow.info().workflow_id}/{rig.branch}",
+        )
+        total = timedelta(seconds=sum(gate.timeout_s for gate in rig.gates))
+        report = await workflow.execute_activity_method(GateActivities.run_gates, order, **options.gates(host, total))
+        return ErrandResult(gates=report)

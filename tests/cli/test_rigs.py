@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ class TestAdd:
             ("lint", "ruff check"),
         ]
         assert (made["max_polecats"], made["agent"]) == (3, "true")
+        del made["found"]
         assert here.json("gt", "rig", "list") == [made]
 
     def test_without_temporal_the_rig_is_kept_and_a_message_says_who_starts_it(self, here: Here, remote: Path) -> None:
@@ -100,6 +102,75 @@ class TestAdd:
         outcome = here.run("gt", "rig", "add", "shop", str(tmp_path / "empty.git"), expect=5)
         assert "has no commits" in outcome.err
         assert "push a first commit" in outcome.err
+
+
+class TestWhatIsFound:
+    def test_a_look_at_the_remote_is_told_to_people_and_to_scripts(self, here: Here, remote: Path) -> None:
+        outcome = here.run("gt", "rig", "add", "shop", str(remote), "--gate", "test=true", "-o", "json")
+        found = outcome.json["found"]
+        assert (found["default_branch"], found["branches"], found["object_format"]) == ("main", 2, "sha1")
+        assert (found["bare"], found["push"], found["force_push"], found["lfs"]) == (True, True, True, False)
+        assert "push allowed (dry run), bare, sha1; default branch main" in outcome.err
+
+    def test_lfs_submodules_and_refused_rewrites_are_seen(self, here: Here, remote: Path, tmp_path: Path) -> None:
+        work = tmp_path / "work"
+        git("clone", "-q", str(remote), str(work))
+        (work / ".gitattributes").write_text("*.bin filter=lfs diff=lfs merge=lfs -text\n")
+        head = subprocess.run(["git", "-C", str(work), "rev-parse", "HEAD"], capture_output=True, check=True, text=True)
+        git("-C", str(work), "update-index", "--add", "--cacheinfo", f"160000,{head.stdout.strip()},libs/one")
+        git("-C", str(work), "add", ".gitattributes")
+        git("-C", str(work), "commit", "-q", "-m", "more")
+        git("-C", str(work), "push", "-q", "origin", "HEAD:main")
+        git("-C", str(remote), "config", "receive.denyNonFastForwards", "true")
+        found = here.json("gt", "rig", "add", "shop", str(remote))["found"]
+        assert (found["lfs"], found["submodules"], found["force_push"]) == (True, ["libs/one"], False)
+
+    def test_somebodys_checkout_is_refused_before_an_agent_works_for_it(self, here: Here, tmp_path: Path) -> None:
+        code = tmp_path / "code"
+        git("init", "-q", "-b", "main", str(code))
+        git("-C", str(code), "commit", "-q", "--allow-empty", "-m", "first")
+        for url in (code, code / ".git"):
+            outcome = here.run("gt", "rig", "add", "shop", str(url), expect=5)
+            assert "main checked out" in outcome.err
+            assert "git clone --bare" in outcome.err
+        git("-C", str(code), "config", "receive.denyCurrentBranch", "updateInstead")
+        assert "checked out there" in here.run("gt", "rig", "add", "shop", str(code)).err
+
+    def test_sha256_is_refused(self, here: Here, tmp_path: Path) -> None:
+        other = tmp_path / "sha256"
+        git("init", "-q", "-b", "main", "--object-format=sha256", str(other))
+        git("-C", str(other), "commit", "-q", "--allow-empty", "-m", "first")
+        assert "SHA-256" in here.run("gt", "rig", "add", "shop", str(other), expect=5).err
+
+    def test_a_remote_that_takes_no_push_is_refused_with_its_words(
+        self, here: Here, remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        serve(monkeypatch, tmp_path, remote, 'echo "ERROR: Permission to shop.git denied to ada." >&2; exit 1')
+        outcome = here.run("gt", "rig", "add", "shop", ELSEWHERE, expect=5)
+        assert "Permission to shop.git denied to ada" in outcome.err
+        assert here.json("gt", "rig", "list") == []
+
+    def test_a_remote_elsewhere_is_looked_into_without_its_files(
+        self, here: Here, remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        serve(monkeypatch, tmp_path, remote, f"exec git-receive-pack {remote}")
+        found = here.run("gt", "rig", "add", "shop", ELSEWHERE, "-o", "json").json["found"]
+        assert (found["bare"], found["push"], found["files"], found["lfs"]) == (None, True, 0, False)
+
+    def test_a_check_without_a_worker_says_so_and_the_rig_is_there(self, here: Here, remote: Path) -> None:
+        outcome = here.run("gt", "rig", "add", "shop", str(remote), "--gate", "test=true", "--check")
+        assert "the gates could not be run" in outcome.err
+
+
+ELSEWHERE = "ssh://git@example.com/shop.git"
+
+
+def serve(monkeypatch: pytest.MonkeyPatch, folder: Path, remote: Path, push: str) -> None:
+    """Let ssh lead to `remote`, and do `push` where something is pushed."""
+    program = folder / "ssh"
+    program.write_text(f'#!/bin/sh\ncase "$*" in *receive-pack*) {push};; esac\nexec git-upload-pack {remote}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("GIT_SSH_COMMAND", str(program))
 
 
 class TestSet:
