@@ -114,10 +114,9 @@ def _fill(order: GateCheckout, options: Sequence[str]) -> None:
     if answer.exit_code != 0:
         raise failure(answer, "checking out")
     clean = ("clean", "--quiet", "-ffdx", *(word for folder in order.kept for word in ("-e", f"/{folder}")))
-    if files.attempt(*clean).exit_code != 0:
-        # Read-only folders, as package caches make them, withstand git.
-        _make_writable(order.runner)
-        files.run(*clean, doing="cleaning")
+    # Read-only folders, as package caches make them, withstand git: then all is made anew.
+    files.run(*clean, doing="cleaning")
+    _remove_special_files(order)
     _fill_submodules(order)
 
 
@@ -153,6 +152,8 @@ def _start_over(order: GateCheckout) -> None:
         place = order.runner / folder
         if _is_plain_folder(order.runner, folder):
             aside.mkdir(exist_ok=True)
+            # A folder that may not be written cannot be given another parent.
+            os.chmod(place, stat.S_IRWXU)
             os.rename(place, aside / str(number))
             saved.append((aside / str(number), folder))
     discard(order.runner, order.trash)
@@ -175,13 +176,18 @@ def _is_plain_folder(root: Path, folder: str) -> bool:
     return True
 
 
-def _make_writable(path: Path) -> None:
-    os.chmod(path, stat.S_IRWXU)
-    for parent, folders, _ in os.walk(path):
-        for folder in folders:
-            inner = Path(parent, folder)
-            if not inner.is_symlink():
-                os.chmod(inner, stat.S_IRWXU)
+def _remove_special_files(order: GateCheckout) -> None:
+    """Pipes and sockets: git does not see them, so `git clean` leaves them where folders of the tree hold them."""
+    kept = {order.runner / folder for folder in order.kept} | {order.git_dir}
+    waiting = [order.runner]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    if Path(entry.path) not in kept:
+                        waiting.append(Path(entry.path))
+                elif not entry.is_file(follow_symlinks=False) and not entry.is_symlink():
+                    os.unlink(entry.path)
 
 
 def _make_git_dir(order: GateCheckout) -> None:
