@@ -68,7 +68,8 @@ ENDS: dict[End, Ruling] = {
     End.AGENT_BLOCKED: Ruling(JobState.BLOCKED, HELP),
     End.NOTHING_CHANGED: Ruling(JobState.BLOCKED, HELP),
     End.CANNOT_START: Ruling(JobState.BLOCKED, AlertType.POLECAT_EXHAUSTED.value),
-    End.SETUP_FAILED: Ruling(JobState.BLOCKED, AlertType.POLECAT_EXHAUSTED.value),
+    # Not exhausted: the Mayor would give it to another polecat, where the same command fails again.
+    End.SETUP_FAILED: Ruling(JobState.BLOCKED, HELP),
     End.WORK_NOT_TAKEN: Ruling(JobState.BLOCKED, HELP),
     End.BRANCH_GONE: Ruling(JobState.BLOCKED, HELP),
     End.RETURNED: Ruling(JobState.BLOCKED, HELP),

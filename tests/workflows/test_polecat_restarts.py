@@ -83,7 +83,7 @@ async def test_a_setup_that_fails_is_a_persons_after_three_runs_and_no_other_pol
             await die(shop, attempt, exit_code=78, setup_failed=True, detail=words)
             await shop.env.sleep(timedelta(minutes=15))
         await shop.reach("sh-1", JobState.BLOCKED, 3)
-        await shop.escalated("polecat_exhausted")
+        await shop.escalated("help")
         (letter,) = shop.world.letters
         said = "worktree.setup failed, exit code 1: npm ci / npm ERR! no lock file"
         assert said in letter.message
