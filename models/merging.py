@@ -148,6 +148,10 @@ class MergeOutcome(Frozen):
     """set when the target moved too often, or the remote refuses for ever, in the remote's words"""
     target_red: TargetRed | None = None
     """set when the target's own tip fails its gates: what is undecided keeps its place"""
+    stopped: bool = False
+    """it was told to end before all was decided: a person or a job wants one of its changes back"""
+    unsure: tuple[str, ...] = ()
+    """undecided changes whose landing was under way when the merge ended: they may be on the target"""
     target_cleared: bool = False
     """the tip passes the gate that `MergeBatch.red` names"""
     gate_runs: int = 0
@@ -168,7 +172,10 @@ class MergeProgress(Frozen):
     """What a merge has decided so far, told to the Refinery while the merge goes on."""
 
     number: int
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[Verdict, ...] = ()
+    target: str = ""
+    waits_for: str = ""
+    """what has not come about for so long that a person must know"""
 
 
 # --- host work: chain and landing -------------------------------------------------------------

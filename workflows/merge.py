@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
@@ -31,15 +32,21 @@ with workflow.unsafe.imports_passed_through():
     )
     from models.names import WorkflowType
     from models.settings import MergeStyle
+    from policies.merge_failures import may_be_a_change
     from workflows.labels import Labels, details
 
 from workflows.judging import ChainJudge, Judgement, Trouble
-from workflows.merge_hosts import MergeHosts
+from workflows.merge_hosts import MergeHosts, failure_kind
 from workflows.messages import tell
 
+LOOK_AROUND = timedelta(minutes=5)
+"""between looks at what takes too long"""
+LANDING_GRACE = timedelta(seconds=30)
+"""how long a merge that is to end lets a landing under way go on"""
 MAX_FILES = 200
 """conflicting files that a verdict names"""
 ALREADY_THERE = "already there: the target holds everything that the change does"
+BROKEN_CHANGE = "git cannot work with what is in the change"
 GONE_CHANGE = "the branch, or the submitted commit, is not on the remote any more"
 
 
@@ -49,6 +56,7 @@ class Obstacle(NamedTuple):
     could_not_run: str = ""
     stalled: str = ""
     target_red: TargetRed | None = None
+    stopped: bool = False
 
 
 @workflow.defn(name=WorkflowType.MERGE)
@@ -70,6 +78,9 @@ class MergeWorkflow:
         self._landed = 0
         self._tip = ""
         """the last commit that landed"""
+        self._landing: tuple[str, ...] = ()
+        """changes whose landing is under way, or was when the merge had to end"""
+        self._stopping = False
         self._blamed = 0
 
     @workflow.run
@@ -81,7 +92,7 @@ class MergeWorkflow:
         """
         missing = False
         try:
-            obstacle = await self._merge()
+            obstacle = await self._merge_until_stopped()
         except ActivityError as error:
             # What was decided so far stands; the rest is tried again by the queue.
             if is_cancelled_exception(error):
@@ -95,6 +106,8 @@ class MergeWorkflow:
             could_not_run=obstacle.could_not_run,
             stalled=obstacle.stalled,
             target_red=obstacle.target_red,
+            stopped=obstacle.stopped,
+            unsure=tuple(change for change in self._landing if change in self._open),
             target_cleared=self._cleared(),
             gate_runs=self._judge.runs,
             landed=self._landed,
@@ -106,6 +119,49 @@ class MergeWorkflow:
         )
         self._show(_result(outcome), "merged" if obstacle == Obstacle() else "stalled")
         return outcome
+
+    @workflow.signal(description="End now: one of these changes is wanted back. What is undecided is merged again")
+    def stop(self) -> None:
+        self._stopping = True
+
+    async def _merge_until_stopped(self) -> Obstacle:
+        """Merge; told to stop, end at once, but for a landing under way: what became of it has to be known."""
+        merging = asyncio.create_task(self._merge())
+        try:
+            await self._watch(merging)
+            if not merging.done() and self._landing:
+                with contextlib.suppress(TimeoutError):
+                    await workflow.wait_condition(
+                        lambda: merging.done() or not self._landing,
+                        timeout=LANDING_GRACE,
+                        timeout_summary="a landing under way is let finish",
+                    )
+            if not merging.done():
+                await _ended(merging)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            await _ended(merging)
+            raise
+        if merging.cancelled() or is_cancelled_exception(merging.exception() or Exception()):
+            return Obstacle(stopped=True)
+        return merging.result()
+
+    async def _watch(self, merging: asyncio.Task[Obstacle]) -> None:
+        """Wait for the end, or for the order to stop; tell people of what takes too long."""
+        while not (merging.done() or self._stopping):
+            due = workflow.now() + LOOK_AROUND
+            try:
+                await workflow.wait_condition(
+                    lambda: merging.done() or self._stopping,
+                    timeout=LOOK_AROUND,
+                    timeout_summary="does the merge get on?",
+                )
+            except TimeoutError:
+                waits_for = self._hosts.overdue(LOOK_AROUND, workflow.now() - due)
+                if waits_for:
+                    self._show(waits_for, "stalled")
+                    await self._progress(waits_for)
 
     async def _merge(self) -> Obstacle:
         """Build, gate and land until the target holds still.
@@ -149,10 +205,48 @@ class MergeWorkflow:
             style=MergeStyle(self._batch.settings.style),
             signing_key=self._batch.settings.signing_key,
         )
-        self._chain = await self._hosts.build(order)
+        self._chain = await self._build_without_broken(order)
         self._rewound |= {each.left_sha: each for each in self._chain.rewound}
         self._show("gating", "merging")
         return self._chain
+
+    async def _build_without_broken(self, order: BuildChain) -> Chain:
+        """Build; changes with which no chain can be built go back to their jobs with the reason.
+
+        The builder leaves out by itself what git fails at. This is for what ends the builder: a chain without
+        changes is the control, and the culprits are found by halving.
+        """
+        try:
+            return await self._hosts.build(order)
+        except ActivityError as error:
+            if not _may_be_a_change(error) or not order.changes:
+                raise
+            broken = await self._unbuildable(order)
+            if not broken:
+                raise
+        for change, words in broken.items():
+            self._decide(change, VerdictKind.FAILED, base_sha="", detail=words)
+        order = order.model_copy(update={"changes": tuple(self._open.values()), "needs": self._needs()})
+        return await self._hosts.build(order)
+
+    async def _unbuildable(self, order: BuildChain) -> dict[str, str]:
+        """By change, why no chain can be built with it; nothing where none can be built without changes either."""
+        await self._hosts.try_build(order.model_copy(update={"changes": ()}))
+        broken: dict[str, str] = {}
+        stretches = [order.changes]
+        while stretches:
+            changes = stretches.pop()
+            try:
+                await self._hosts.try_build(order.model_copy(update={"changes": changes, "needs": {}}))
+            except ActivityError as error:
+                if not _may_be_a_change(error):
+                    raise
+                if len(changes) == 1:
+                    broken[changes[0].id] = str(error.cause or error)
+                else:
+                    middle = len(changes) // 2
+                    stretches += [changes[:middle], changes[middle:]]
+        return broken
 
     def _needs(self) -> dict[str, tuple[str, ...]]:
         """What each change needs that is not merged by now: not even a culprit's repaired self is in this merge."""
@@ -189,20 +283,24 @@ class MergeWorkflow:
         except GeneratorExit:
             raise  # its run was ended, or put out of the worker's memory: nothing may be awaited any more
         except BaseException:
-            await self._stop(judging)
+            await _ended(judging)
             raise
-        await self._stop(judging)
+        await _ended(judging)
         return landed, result, None
-
-    async def _stop(self, judging: asyncio.Task[Judgement]) -> None:
-        judging.cancel()
-        await asyncio.gather(judging, return_exceptions=True)
 
     async def _report(self, unless: asyncio.Task[Judgement]) -> None:
         """Tell the Refinery of verdicts before the merge is over; it hears them again at the end."""
         if not unless.done():
-            progress = MergeProgress(number=self._batch.number, verdicts=tuple(self._verdicts))
-            await tell(names.refinery_id(self._batch.rig.name), "progress", progress)
+            await self._progress()
+
+    async def _progress(self, waits_for: str = "") -> None:
+        progress = MergeProgress(
+            number=self._batch.number,
+            verdicts=tuple(self._verdicts),
+            target=self._batch.target,
+            waits_for=waits_for,
+        )
+        await tell(names.refinery_id(self._batch.rig.name), "progress", progress)
 
     async def _land(self, chain: Chain, landed: int, green: int) -> LandResult:
         """Push the green links behind those that have landed; a remote that refuses is asked again a few times."""
@@ -216,7 +314,9 @@ class MergeWorkflow:
                 )
             self._show(f"landing {len(links)} on {self._batch.target}", "merging")
             order = LandChain(rig=self._batch.rig, target=self._batch.target, base_sha=base_sha, links=links)
+            self._landing = tuple(link.merge_request for link in links)
             result = await self._hosts.land(order)
+            self._landing = ()
             if result.outcome is not LandOutcome.REFUSED:
                 break
         if result.outcome is LandOutcome.LANDED:
@@ -252,6 +352,9 @@ class MergeWorkflow:
                 continue
             if drop.kind is DropKind.CONFLICT:
                 self._decide_conflict(drop, tip)
+            elif drop.kind is DropKind.BROKEN:
+                detail = f"{BROKEN_CHANGE}: {drop.detail}"
+                self._decide(drop.merge_request, VerdictKind.FAILED, base_sha=tip, detail=detail)
             elif drop.kind is DropKind.EMPTY:
                 self._decide(
                     drop.merge_request,
@@ -343,6 +446,16 @@ class MergeWorkflow:
         workflow.set_current_details(
             details(f"Merge {self._batch.number}", rows, f"gt refinery queue --rig {self._batch.rig.name}")
         )
+
+
+def _may_be_a_change(error: ActivityError) -> bool:
+    return not is_cancelled_exception(error) and may_be_a_change(failure_kind(error))
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    """Cancel it and wait until it has ended, however."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _result(outcome: MergeOutcome) -> str:

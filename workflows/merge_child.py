@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from collections.abc import Callable
 
 from temporalio import workflow
-from temporalio.exceptions import ChildWorkflowError, WorkflowAlreadyStartedError
+from temporalio.exceptions import ApplicationError, ChildWorkflowError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
     from models import names
@@ -16,12 +16,14 @@ with workflow.unsafe.imports_passed_through():
 from workflows.merge import MergeWorkflow
 
 
-async def run_merge(batch: MergeBatch, pointless: Callable[[], bool]) -> MergeOutcome:
+async def run_merge(batch: MergeBatch, leave: Callable[[], bool]) -> MergeOutcome:
     """Run a MergeWorkflow over the batch; what keeps it from ending well is a stall, never an error.
 
     Args:
-        pointless: True once nothing that it could decide is wanted any more; it is ended then, and its changes wait.
+        leave: whether it is to end, since one of its changes is wanted back, or nothing that it could decide is wanted
+            any more. What it has not decided waits again.
     """
+    unsure = tuple(change.id for change in batch.changes)
     rig, number = batch.rig.name, batch.number
     beads = ", ".join(change.bead for change in batch.changes[:5])
     try:
@@ -32,18 +34,17 @@ async def run_merge(batch: MergeBatch, pointless: Callable[[], bool]) -> MergeOu
             static_summary=f"{len(batch.changes)} changes to {batch.target}: {beads}",
             search_attributes=attributes(role="merge", state="merging", rig=rig),
         )
-        await workflow.wait_condition(lambda: merge.done() or pointless())
+        await workflow.wait_condition(lambda: merge.done() or leave())
         if not merge.done():
-            merge.cancel()
-            await asyncio.gather(merge, return_exceptions=True)
-            return MergeOutcome()
+            with contextlib.suppress(ApplicationError):  # it has just ended
+                await merge.signal(MergeWorkflow.stop)
         outcome = await merge
     except WorkflowAlreadyStartedError:
         # A Refinery that was reset counts from 1 again while the last merge of the old one runs on.
-        return MergeOutcome(stalled=f"{names.merge_id(rig, number)} of an earlier Refinery runs")
+        return MergeOutcome(stalled=f"{names.merge_id(rig, number)} of an earlier Refinery runs", unsure=unsure)
     except ChildWorkflowError as error:
-        return MergeOutcome(stalled=str(error.cause or error))
-    if outcome.verdicts or outcome.could_not_run or outcome.stalled or outcome.target_red:
+        return MergeOutcome(stalled=str(error.cause or error), unsure=unsure)
+    if outcome.stopped or outcome.verdicts or outcome.could_not_run or outcome.stalled or outcome.target_red:
         return outcome
     # Without this a merge that decides nothing would be started again at once, for ever.
     return outcome.model_copy(update={"stalled": "the merge decided nothing"})

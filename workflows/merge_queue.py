@@ -25,6 +25,7 @@ RECORD_LAGS = timedelta(minutes=10)
 """for so long what was merged here counts although the record does not have it yet"""
 CLEARED = "the merge queue was cleared; the branch is kept"
 WITHDRAWN = "taken back by its job"
+UNSURE = "its landing was under way when it was wanted back: it is being found out whether it landed"
 
 
 class Scope(NamedTuple):
@@ -61,7 +62,12 @@ class MergeQueue:
         self, entries: tuple[QueueEntry, ...] = (), decided: tuple[Decided, ...] = (), arrivals: int = 0
     ) -> None:
         # No merge of a queue that begins here is running: a Refinery that was restarted took its own along.
-        self._entries = {entry.request.id: entry.model_copy(update={"merging": False}) for entry in entries}
+        self._entries = {
+            entry.request.id: entry.model_copy(
+                update={"merging": False, "unsure": entry.unsure or (entry.merging and entry.wanted_back)}
+            )
+            for entry in entries
+        }
         self._decided = {entry.verdict.merge_request: entry for entry in decided}
         self.arrivals = arrivals
 
@@ -130,7 +136,7 @@ class MergeQueue:
             What its job must hear: also where the request is not here any more, or never was.
         """
         entry = self._entries.get(withdraw.merge_request)
-        if entry is not None and entry.merging:
+        if entry is not None and (entry.merging or entry.unsure):
             self._change(withdraw.merge_request, withdrawn=True)
             return ()
         if entry is not None:
@@ -152,7 +158,7 @@ class MergeQueue:
 
     def _take_out(self, entry: QueueEntry) -> None:
         """A newer request of its bead has come: nobody waits to hear of this one."""
-        if entry.merging:
+        if entry.merging or entry.unsure:
             self._change(entry.request.id, withdrawn=True)
         else:
             del self._entries[entry.request.id]
@@ -177,7 +183,7 @@ class MergeQueue:
         """Return every request to its job; what is being merged follows if that decides nothing."""
         returned: list[Verdict] = []
         for entry in self.entries:
-            if entry.merging:
+            if entry.merging or entry.unsure:
                 self._change(entry.request.id, cleared=True)
             else:
                 returned += self.decide(_returned(entry.request, CLEARED), now)
@@ -255,7 +261,9 @@ class MergeQueue:
         asked = red is not None and all(entry.now for entry in merging)
         alone = bool(outcome.stalled) and len(merging) + len(outcome.verdicts) == 1
         for entry in merging:
-            if entry.withdrawn or entry.cleared:
+            if entry.wanted_back and entry.request.id in outcome.unsure:
+                self._change(entry.request.id, merging=False, unsure=True, reason=UNSURE)
+            elif entry.withdrawn or entry.cleared:
                 detail = WITHDRAWN if entry.withdrawn else CLEARED
                 verdicts += self.decide(_returned(entry.request, detail), now)
             else:
@@ -269,6 +277,40 @@ class MergeQueue:
                     tried_on=red.sha if red is not None and asked else entry.tried_on,
                 )
         return tuple(verdicts)
+
+    @property
+    def disturbed(self) -> bool:
+        """Something that is being merged is wanted back."""
+        return any(entry.merging and entry.wanted_back for entry in self._entries.values())
+
+    @property
+    def unsure(self) -> tuple[MergeRequest, ...]:
+        """What may be on its target or not."""
+        return tuple(entry.request for entry in self._entries.values() if entry.unsure)
+
+    def found_out(self, merge_request: str, landed_as: str | None, now: datetime) -> tuple[Verdict, ...]:
+        """It is known now whether the landing of an unsure request came about.
+
+        Returns:
+            The verdicts that jobs must hear.
+        """
+        entry = self._entries.get(merge_request)
+        if entry is None or not entry.unsure:
+            return ()
+        if landed_as is not None:
+            request = entry.request
+            merged = Verdict(
+                merge_request=request.id,
+                bead=request.bead,
+                attempt=request.attempt,
+                kind=VerdictKind.MERGED,
+                merged_sha=landed_as,
+            )
+            return self.decide(merged, now)
+        if entry.withdrawn or entry.cleared:
+            return self.decide(_returned(entry.request, WITHDRAWN if entry.withdrawn else CLEARED), now)
+        self._change(merge_request, unsure=False, reason="")
+        return ()
 
     def decide(self, verdict: Verdict, now: datetime) -> tuple[Verdict, ...]:
         """Remember a verdict and drop its request.
@@ -300,7 +342,7 @@ class MergeQueue:
 
     def in_order(self, now: datetime) -> tuple[QueueEntry, ...]:
         """What waits and is not held, in the order in which it is to be merged."""
-        waiting = (entry for entry in self._entries.values() if not entry.held and not entry.merging)
+        waiting = (entry for entry in self._entries.values() if not (entry.held or entry.merging or entry.unsure))
         return tuple(self._entries[item] for item in order(tuple(map(_candidate, waiting)), now))
 
     def _next(self, now: datetime, limit: int, scope: Scope) -> tuple[str, ...]:

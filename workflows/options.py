@@ -30,6 +30,13 @@ PATIENTLY = RetryPolicy(
     backoff_coefficient=2.0,
     maximum_interval=timedelta(seconds=60),
 )
+BOUNDED = RetryPolicy(
+    initial_interval=timedelta(seconds=0.5),
+    backoff_coefficient=2.0,
+    maximum_interval=timedelta(seconds=15),
+    maximum_attempts=5,
+)
+"""of a merge's host work: what fails then is looked at by the merge, which knows whom to blame and whom to call"""
 HEARTBEAT_TIMEOUT = timedelta(seconds=5)
 
 
@@ -145,6 +152,11 @@ def host_work(host: str) -> ActivityOptions:
     }
 
 
+def merge_work(host: str) -> ActivityOptions:
+    """git's part of a merge: `workflows.merge_hosts` says what follows when it fails."""
+    return host_work(host) | {"retry_policy": BOUNDED}
+
+
 def errand(host: str) -> ActivityOptions:
     """Host work that a person waits for: a host that does not take it soon counts as away."""
     return {
@@ -167,7 +179,7 @@ def gates(host: str, total: timedelta) -> ActivityOptions:
         "task_queue": names.host_queue(host),
         "start_to_close_timeout": total + timedelta(minutes=10),
         "heartbeat_timeout": HEARTBEAT_TIMEOUT,
-        "retry_policy": FOREVER,
+        "retry_policy": BOUNDED,
     }
 
 

@@ -39,8 +39,8 @@ def listing(queue: MergeQueue, now: datetime, red: Mapping[str, str] = NONE_RED)
     Args:
         red: see `red_targets`.
     """
-    merging = [entry for entry in queue.entries if entry.merging]
-    held = [entry for entry in queue.entries if entry.held and not entry.merging]
+    merging = [entry for entry in queue.entries if entry.merging or entry.unsure]
+    held = [entry for entry in queue.entries if entry.held and not (entry.merging or entry.unsure)]
     rows = enumerate([*merging, *queue.in_order(now), *held], start=1)
     return tuple(_row(entry, place, now, red.get(entry.request.target, "")) for place, entry in rows)
 
@@ -152,7 +152,9 @@ def _why_it_waits(queue: MergeQueue, state: RefineryState, entry: QueueEntry, sc
     command = f"gt refinery queue --rig {state.rig}"
     words: list[str] = []
     needs, trouble = entry.needs or (), state.trouble(entry.request.target)
-    if entry.merging:
+    if entry.unsure:
+        words.append("It is wanted back.")
+    elif entry.merging:
         words.append(f"It is being merged, as part of merge {state.merges}.")
     elif entry.held:
         words.append("A person has put it on hold.")

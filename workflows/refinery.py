@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
@@ -18,6 +19,7 @@ with workflow.unsafe.imports_passed_through():
     from models.merging import (
         BuildChain,
         Chain,
+        DropKind,
         FindRenamed,
         MergeBatch,
         MergeOutcome,
@@ -57,6 +59,7 @@ from workflows.refinery_trouble import (
     followed,
     left,
     looked,
+    overdue,
     renamed,
     resumed,
     rewound,
@@ -70,6 +73,8 @@ CYCLE = timedelta(seconds=60)
 """how old the record's facts may be when a merge starts, and how often a busy queue looks around"""
 FIRST_CYCLE = timedelta(seconds=15)
 """between tries to read the facts for the first time"""
+LET_GO = timedelta(seconds=10)
+"""how long an order waits for the merge under way to end"""
 IDLE_CYCLE = timedelta(minutes=10)
 
 
@@ -98,6 +103,7 @@ class RefineryWorkflow:
             await self._post()
             await self._refresh()
             self._end_drain()
+            await self._find_out()
             await self._look_at_red_targets()
             if self._may_merge() and self._state.facts and self._state.facts.hosts:
                 await self._merge(self._state.facts)
@@ -123,6 +129,8 @@ class RefineryWorkflow:
     async def progress(self, progress: MergeProgress) -> None:
         self._wake()
         now = workflow.now()
+        if progress.waits_for:
+            self._state = overdue(self._state, progress.target, progress.waits_for, now)
         await self._tell_jobs([told for verdict in progress.verdicts for told in self._queue.decide(verdict, now)])
 
     @workflow.signal(description="Settings or the rig changed: read them anew")
@@ -185,10 +193,12 @@ class RefineryWorkflow:
     def _can_process(self, item: QueueItemRef) -> None:
         self._require(item.id)
 
-    @workflow.update(description="Hold this item until `process`")
-    def skip(self, item: QueueItemRef) -> QueueItem:
+    @workflow.update(description="Hold this item until `process`; a merge of it under way ends")
+    async def skip(self, item: QueueItemRef) -> QueueItem:
         self._wake()
         self._queue.skip(item.id)
+        await self._let_go()
+        self._require(item.id, gone=ErrorCode.REFUSED)
         return self._row(item.id)
 
     @skip.validator
@@ -209,9 +219,19 @@ class RefineryWorkflow:
     @workflow.update(description="Return every item to its job")
     async def clear(self) -> QueueCleared:
         self._wake()
-        returned = self._queue.clear(workflow.now())
-        await self._tell_jobs(returned)
-        return QueueCleared(returned=tuple(verdict.merge_request for verdict in returned))
+        here = [entry.request.id for entry in self._queue.entries]
+        await self._tell_jobs(self._queue.clear(workflow.now()))
+        await self._let_go()
+        decided = [each.verdict for each in map(self._queue.decision_on, here) if each is not None]
+        return QueueCleared(returned=tuple(verdict.merge_request for verdict in decided if verdict.cleared))
+
+    async def _let_go(self) -> None:
+        """Wait a moment until the merge under way has let go of what is wanted back."""
+        if self._queue.disturbed:
+            with contextlib.suppress(TimeoutError):
+                await workflow.wait_condition(
+                    lambda: not self._queue.disturbed, timeout=LET_GO, timeout_summary="the merge lets go"
+                )
 
     # --- questions ----------------------------------------------------------------------------
 
@@ -411,7 +431,7 @@ class RefineryWorkflow:
             mends=mends,
         )
         self._moved = False
-        outcome = await run_merge(batch, lambda: self._moved)
+        outcome = await self._follow(batch)
         if outcome.target_missing and not self._moved and target == facts.rig.branch:
             outcome = await self._look_for_target(facts, outcome)
         self._state = remember(self._state, outcome, facts, workflow.now())
@@ -420,6 +440,32 @@ class RefineryWorkflow:
         state = windowed(self._state, target, len(changes), best, stalled=bool(outcome.stalled))
         troubled = self._queue.troubled(target)
         self._state = weighed(state, target, outcome, settings, troubled=troubled, now=workflow.now())
+
+    async def _follow(self, batch: MergeBatch) -> MergeOutcome:
+        """Run the merge, and meanwhile tell the Mayor what comes up.
+
+        It ends when one of its changes is wanted back, or when the rig is elsewhere.
+        """
+        merging = asyncio.create_task(run_merge(batch, leave=lambda: self._queue.disturbed or self._moved))
+        while not merging.done():
+            await workflow.wait_condition(lambda: merging.done() or bool(self._state.letters))
+            await self._post()
+        return merging.result()
+
+    async def _find_out(self) -> None:
+        """Look whether what was wanted back in the middle of its landing is on its target."""
+        facts, unsure = self._state.facts, self._queue.unsure
+        if facts is None or not facts.hosts:
+            return
+        for target in sorted({request.target for request in unsure}):
+            asked = tuple(request for request in unsure if request.target == target)
+            seen = await self._look_at(facts, target, asked)
+            if not seen.base_sha:
+                continue
+            landed = {drop.merge_request: drop.sha for drop in seen.dropped if drop.kind is DropKind.LANDED}
+            for request in asked:
+                sha = landed.get(request.id)
+                await self._tell_jobs(self._queue.found_out(request.id, sha, workflow.now()))
 
     async def _look_at_red_targets(self) -> None:
         """Go on at once where a red target has moved: somebody may have mended it."""
@@ -435,13 +481,13 @@ class RefineryWorkflow:
             self._state = looked(self._state, target, seen.base_sha, workflow.now())
             self._state = rewound(self._state, seen.rewound, workflow.now())
 
-    async def _look_at(self, facts: RigFacts, target: str) -> Chain:
-        """A chain without changes: where the target stands; nowhere where that cannot be found out."""
+    async def _look_at(self, facts: RigFacts, target: str, changes: tuple[MergeRequest, ...] = ()) -> Chain:
+        """A chain that nobody gates: where the target stands, and what it holds; nowhere where that cannot be seen."""
         try:
             return await workflow.execute_activity_method(
                 LandingActivities.build_chain,
-                BuildChain(rig=facts.rig, target=target, changes=()),
-                summary=f"has {target} moved?",
+                BuildChain(rig=facts.rig, target=target, changes=changes),
+                summary=f"where {target} stands",
                 **options.errand(self._state.host or facts.hosts[0]),
             )
         except ActivityError as error:

@@ -37,6 +37,8 @@ class QueueEntry(Frozen):
     """taken back while it was being merged: leaves when that decides nothing"""
     cleared: bool = False
     """cleared while it was being merged: goes back to its job when that decides nothing"""
+    unsure: bool = False
+    """wanted back while its landing was under way: it is not known yet whether the target holds it"""
     attempts: int = 0
     """merges it took part in"""
     setbacks: int = 0
@@ -48,8 +50,13 @@ class QueueEntry(Frozen):
     """the red tip of its target on which it was tried by a person's order, and failed too"""
 
     @property
+    def wanted_back(self) -> bool:
+        """A person or its job does not want it merged now."""
+        return self.withdrawn or self.cleared or self.held
+
+    @property
     def state(self) -> QueueItemState:
-        if self.merging:
+        if self.merging or self.unsure:
             return QueueItemState.MERGING
         if self.held:
             return QueueItemState.HELD

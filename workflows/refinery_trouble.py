@@ -212,6 +212,11 @@ def renamed(state: RefineryState, before: str, branch: str, now: datetime) -> Re
     return _amended(state, letters=(*state.letters, Letter(escalation=escalation)))
 
 
+def overdue(state: RefineryState, target: str, words: str, now: datetime) -> RefineryState:
+    """Call a person about what the merge under way waits for, once while it lasts."""
+    return _told(state, STALLED, target, words, "gt refinery queue", now)
+
+
 def _held(state: RefineryState, target: str, why: str, now: datetime) -> RefineryState:
     """Merge nothing more until somebody answers: to this target, or to none where it is the rig's own branch."""
     state = _told(state, BROKEN, target, why, "gt refinery resume", now)

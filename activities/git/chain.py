@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from activities.git.changes import Submitted, beads_that_changed, holder_of
 from activities.git.command import GitRepo
 from activities.git.merge_styles import Commit, Hand
 from activities.git.merged_trees import Conflict
 from activities.git.target_history import Fork
+from models.errors import ErrorCode, GtError
 from models.merging import ChainLink, DropKind, DroppedChange
 from models.records import MergeRequest
 
@@ -21,6 +23,8 @@ class ChainBuilder:
         hand: makes the commits.
         heads: the submitted commits that were found on the remote.
         rewritten: by merge request, what to do about a change that stands on commits that the target has lost.
+        broken: by submitted commit that git could not even fetch, git's words.
+        single_out: git has failed before at one of these changes: leave that one out.
     """
 
     def __init__(
@@ -31,12 +35,17 @@ class ChainBuilder:
         hand: Hand,
         heads: Sequence[str],
         rewritten: Mapping[str, Fork],
+        broken: Mapping[str, str] = MappingProxyType({}),
+        *,
+        single_out: bool = False,
     ) -> None:
         self._repo = repo
         self._needs = needs
         self._hand = hand
         self._submitted = Submitted(repo, base_sha, heads)
         self._rewritten = rewritten
+        self._broken = broken
+        self._single_out = single_out
         self._there: set[str] = set()
         """beads that are landed or in the chain"""
         self._tip = Commit(base_sha, repo.run("rev-parse", "--verify", f"{base_sha}^{{tree}}").word)
@@ -56,10 +65,25 @@ class ChainBuilder:
             self._drop(change, DropKind.LANDED, sha=landed)
         elif missing:
             self._drop(change, DropKind.WAITS, detail=f"waits for {', '.join(missing)}")
+        elif change.head_sha in self._broken:
+            self._drop(change, DropKind.BROKEN, detail=self._broken[change.head_sha])
         elif not here:
             self._drop(change, DropKind.GONE, detail=f"{change.branch} at {change.head_sha} is not on the remote")
         else:
+            self._merge_or_drop(change)
+
+    def _merge_or_drop(self, change: MergeRequest) -> None:
+        """Merge; a change that git cannot work with is dropped once trying again has not helped."""
+        try:
             self._merge(change)
+        except GtError as error:
+            if error.code is not ErrorCode.GIT_FAILED or not self._single_out:
+                raise
+            self._drop(change, DropKind.BROKEN, detail=error.message)
+        except (UnicodeError, ValueError) as error:
+            if not self._single_out:
+                raise
+            self._drop(change, DropKind.BROKEN, detail=f"git's answer about it cannot be read: {error}"[:600])
 
     def _merge(self, change: MergeRequest) -> None:
         landed = self._landing(change)

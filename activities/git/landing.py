@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from temporalio import activity
 
@@ -51,8 +51,17 @@ from models.town import TownPaths
 
 _ABSENT: Final = "not our ref"
 """what a remote says of an object that it does not have"""
+SINGLED_OUT_AT: Final = 3
+"""the try at which a change that git fails at is left out: what fails for a moment has passed by then"""
 _RACES: Final = ("stale info", "cannot lock ref", "failed to update ref", "fetch first", "non-fast-forward")
 """what a rejection says when somebody else moved the ref first"""
+
+
+class Fetched(NamedTuple):
+    """Submitted commits: those that the remote has, and git's words about those that cannot be fetched."""
+
+    found: frozenset[str]
+    broken: dict[str, str]
 
 
 class LandingActivities:
@@ -65,7 +74,8 @@ class LandingActivities:
     def build_chain(self, request: BuildChain) -> Chain:
         """Put one commit per change on top of the target's tip, without a checkout.
 
-        CONFLICT, EMPTY and WAITS are judged on top of the links before: they hold only if those links land.
+        CONFLICT, EMPTY, BROKEN and WAITS are judged on top of the links before: they hold only if those links land.
+        A change that git cannot work with fails the first tries as a whole, and is BROKEN from the third on.
 
         Raises:
             GtError: REMOTE_UNREACHABLE, NO_SUCH_BRANCH (the target), DISK_FULL, GIT_FAILED.
@@ -80,7 +90,9 @@ class LandingActivities:
             raise GtError(ErrorCode.NO_SUCH_BRANCH, f"the remote of {rig.name} has no branch {request.target}")
         history = self._history(repo, request.rig, request.target)
         alive = [change for change in changes if _branch_ref(change.branch) in on_remote]
-        fetched = self._fetch(repo, rig, request.target, base, [change.head_sha for change in alive])
+        single_out = activity.in_activity() and activity.info().attempt >= SINGLED_OUT_AT
+        heads = [change.head_sha for change in alive]
+        fetched, broken = self._fetch(repo, rig, request.target, base, heads, single_out=single_out)
         here = [change for change in alive if change.head_sha in fetched]
         with self._fetching(rig, request.target):
             bring_refs(repo, rig.url, rig.branch, on_remote)
@@ -96,7 +108,9 @@ class LandingActivities:
             forks = history.forks(here, base, removed)
         with TreeMerger(repo) as merger:
             hand = Hand(repo, merger, request.style, request.signing_key)
-            builder = ChainBuilder(repo, base, request.needs, hand, sorted(fetched), forks)
+            builder = ChainBuilder(
+                repo, base, request.needs, hand, sorted(fetched), forks, broken, single_out=single_out
+            )
             for change in changes:
                 builder.add(change, here=change in here)
         crash_point("chain.built")
@@ -184,29 +198,31 @@ class LandingActivities:
             return Renamed(words=f"its HEAD names {head}, which is not taken for it: {why}")
         return Renamed(branch=head, words=f"renamed to {head}, which holds all of it and is what HEAD names")
 
-    def _fetch(self, repo: GitRepo, rig: Rig, target: str, base: str, heads: Iterable[str]) -> set[str]:
-        """Fetch the target's tip and submitted heads by name, whatever their branches hold by now.
-
-        Returns:
-            Those of `heads` that the remote has.
-        """
+    def _fetch(
+        self, repo: GitRepo, rig: Rig, target: str, base: str, heads: Iterable[str], *, single_out: bool
+    ) -> Fetched:
+        """Fetch the target's tip and submitted heads by name, whatever their branches hold by now."""
         wanted = list(dict.fromkeys(heads))
         with self._fetching(rig, target):
             answer = repo.try_fetch(rig.url, [base, *wanted])
             if answer.exit_code == 0:
-                return set(wanted)
-            if _ABSENT not in answer.stderr:
-                raise remote_failure(answer, "fetching")
-            # One absent head fails a fetch as a whole.
+                return Fetched(frozenset(wanted), {})
+            error = remote_failure(answer, "fetching")
+            if _ABSENT not in answer.stderr and not (single_out and error.code is ErrorCode.GIT_FAILED):
+                raise error
+            # One absent or broken head fails a fetch as a whole.
             repo.fetch(rig.url, [base])
-            found = set()
+            found, broken = set(), {}
             for head in wanted:
                 answer = repo.try_fetch(rig.url, [head])
                 if answer.exit_code == 0:
                     found.add(head)
                 elif _ABSENT not in answer.stderr:
-                    raise remote_failure(answer, "fetching")
-            return found
+                    error = remote_failure(answer, "fetching")
+                    if error.code is not ErrorCode.GIT_FAILED or not single_out:
+                        raise error
+                    broken[head] = error.message
+            return Fetched(frozenset(found), broken)
 
     def _standing(self, repo: GitRepo, request: LandChain, refs: Mapping[str, str]) -> LandResult | None:
         """What the target's place on the remote means for the chain; None where it still stands on the base."""

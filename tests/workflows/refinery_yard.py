@@ -14,7 +14,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from models import names
 from models.jobs import VerdictKind
-from models.merging import PauseRequest, QueueStatus
+from models.merging import PauseRequest, QueueCleared, QueueItem, QueueItemRef, QueueStatus, Withdraw
 from models.records import MergeRequest
 from models.settings import MergeQueueSettings, Settings
 from tests.workflows.conftest import WorkerBuilder
@@ -57,6 +57,18 @@ class Yard:
 
     async def pause(self) -> None:
         await self.refinery.execute_update(RefineryWorkflow.pause, PauseRequest(reason="look at it", by="ada"))
+
+    async def skip(self, item: str) -> QueueItem:
+        row: QueueItem = await self.refinery.execute_update("skip", QueueItemRef(id=item), result_type=QueueItem)
+        return row
+
+    async def clear(self) -> QueueCleared:
+        cleared: QueueCleared = await self.refinery.execute_update("clear", result_type=QueueCleared)
+        return cleared
+
+    async def withdraw(self, bead: str) -> None:
+        order = Withdraw(merge_request=names.merge_request_id(bead, 1), bead=bead, attempt=1)
+        await self.refinery.signal(RefineryWorkflow.withdraw, order)
 
     async def resume(self) -> None:
         await self.refinery.execute_update(RefineryWorkflow.resume)

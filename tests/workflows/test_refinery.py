@@ -149,7 +149,7 @@ async def test_a_skipped_item_is_held_and_listed_until_it_is_processed(yard: Ope
     async with yard() as town:
         await town.pause()
         await town.submit(change("sh-1"), change("sh-2"))
-        held = await town.refinery.execute_update(RefineryWorkflow.skip, QueueItemRef(id="sh-1.1"))
+        held = await town.skip("sh-1.1")
         assert held.state is QueueItemState.HELD
         await town.resume()
 
@@ -208,7 +208,7 @@ async def test_the_queue_its_verdicts_and_its_pause_survive_two_continue_as_new(
         await town.pause()
         runs = {await run_id(town.refinery)}
         await town.submit(change("sh-2"), change("sh-3"))
-        await town.refinery.execute_update(RefineryWorkflow.skip, QueueItemRef(id="sh-3.1"))
+        await town.skip("sh-3.1")
         while len(runs) < 4:
             before = await run_id(town.refinery)
             await town.submit(*[change("sh-2")] * 8)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from temporalio.testing import ActivityEnvironment
 
-from activities.git.landing import LandingActivities
+from activities.git.changes import Submitted
+from activities.git.command import Answer, GitRepo
+from activities.git.landing import SINGLED_OUT_AT, LandingActivities
+from activities.git.merge_styles import Commit, Hand
+from activities.git.merged_trees import Conflict
 from models import names
+from models.errors import ErrorCode, GtError
 from models.merging import BuildChain, Chain, DropKind, LandChain, LandOutcome, LandResult
 from models.records import MergeRequest, Rig
 from models.town import TownPaths
@@ -176,3 +184,66 @@ class TestServers:
         assert (result.outcome, result.target_sha) == (LandOutcome.REFUSED, chain.base_sha)
         assert "GH006: Protected branch update failed" in result.detail
         assert workshop.at_remote(MAIN) == chain.base_sha
+
+
+class TestWhatGitFailsAt:
+    """A change that git cannot work with is left out from the third try on; the others are merged."""
+
+    def chain_at(self, attempt: int, rig: Rig, paths: TownPaths, *changes: MergeRequest) -> Chain:
+        environment = ActivityEnvironment()
+        environment.info = dataclasses.replace(environment.info, attempt=attempt)
+        order = BuildChain(rig=rig, target="main", changes=changes)
+        built: Chain = environment.run(LandingActivities(paths).build_chain, order)
+        return built
+
+    def test_while_merging(
+        self, workshop: Workshop, rig: Rig, town_paths: TownPaths, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        changes = [submitted(workshop, bead) for bead in ("sh-1", "sh-2", "sh-3")]
+        land = Hand.land
+
+        def failing(hand: Hand, change: MergeRequest, batch: Submitted, tip: Commit) -> Commit | Conflict:
+            if change.bead == "sh-2":
+                raise GtError(ErrorCode.GIT_FAILED, "fatal: cannot read tree")
+            return land(hand, change, batch, tip)
+
+        monkeypatch.setattr(Hand, "land", failing)
+        with pytest.raises(GtError):
+            self.chain_at(SINGLED_OUT_AT - 1, rig, town_paths, *changes)
+        chain = self.chain_at(SINGLED_OUT_AT, rig, town_paths, *changes)
+        assert [link.bead for link in chain.links] == ["sh-1", "sh-3"]
+        assert [(drop.bead, drop.kind, drop.detail) for drop in chain.dropped] == [
+            ("sh-2", DropKind.BROKEN, "fatal: cannot read tree")
+        ]
+
+    def test_while_fetching(
+        self, workshop: Workshop, rig: Rig, town_paths: TownPaths, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        changes = [submitted(workshop, bead) for bead in ("sh-1", "sh-2")]
+        fetch = GitRepo.try_fetch
+
+        def failing(repo: GitRepo, url: str, refspecs: Sequence[str], *options: Any, **more: Any) -> Answer:
+            if changes[1].head_sha in refspecs:
+                return Answer(128, b"", "fatal: fsck error in packed object")
+            return fetch(repo, url, refspecs, *options, **more)
+
+        monkeypatch.setattr(GitRepo, "try_fetch", failing)
+        with pytest.raises(GtError):
+            self.chain_at(1, rig, town_paths, *changes)
+        chain = self.chain_at(SINGLED_OUT_AT, rig, town_paths, *changes)
+        assert [link.bead for link in chain.links] == ["sh-1"]
+        (drop,) = chain.dropped
+        assert (drop.bead, drop.kind) == ("sh-2", DropKind.BROKEN)
+        assert "fsck error" in drop.detail
+
+    def test_a_chain_without_changes_says_where_the_target_stands(
+        self, rig: Rig, remote: Path, town_paths: TownPaths
+    ) -> None:
+        chain = self.chain_at(1, rig, town_paths)
+        assert (chain.base_sha, chain.links, chain.dropped) == (git(remote, "rev-parse", MAIN), (), ())
+
+
+def submitted(workshop: Workshop, bead: str) -> MergeRequest:
+    workshop.start(bead)
+    workshop.commit({f"{bead}.txt": bead})
+    return workshop.submit(bead)

@@ -1,0 +1,249 @@
+"""Orders free the queue whatever is under way, and no landing is lost by it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import WorkflowEnvironment
+
+from models.errors import ErrorCode, GtError
+from models.gating import GateReport, RunGates
+from models.jobs import VerdictKind
+from models.merging import BuildChain, Chain, LandChain, LandResult, QueueItemState
+from tests.workflows.conftest import workers_of
+from tests.workflows.merge_world import PASSED, MergeWorld, beads, change
+from tests.workflows.probes import JobProbe, eventually, start_job
+from tests.workflows.refinery_yard import Open, Yard, refused, verdicts, yard_in
+from workflows.refinery import RefineryWorkflow
+
+SOON_S = 5.0
+"""a free queue, from the order on"""
+
+
+def failing(code: ErrorCode) -> ApplicationError:
+    error = GtError(code, f"it is {code.value}")
+    return ApplicationError(error.message, type=code.value, non_retryable=not error.retryable)
+
+
+@dataclass
+class HeldWorld(MergeWorld):
+    """Something about these beads never comes about."""
+
+    hangs_with: frozenset[str] = frozenset()
+    """gates run for ever"""
+    full_with: frozenset[str] = frozenset()
+    """checking out finds the disk full, again and again"""
+    unbuilt_with: frozenset[str] = frozenset()
+    """no chain can be built, for want of the remote"""
+    landing: asyncio.Event = field(default_factory=asyncio.Event)
+    let_land: asyncio.Event = field(default_factory=asyncio.Event)
+    lands_slowly: bool = False
+    began: int = 0
+
+    @activity.defn
+    async def build_chain(self, request: BuildChain) -> Chain:
+        if self.unbuilt_with & {each.bead for each in request.changes}:
+            self.began += 1
+            raise failing(ErrorCode.REMOTE_UNREACHABLE)
+        return await super().build_chain(request)
+
+    @activity.defn
+    async def run_gates(self, request: RunGates) -> GateReport:
+        held = set(self.holds[request.sha])
+        self.began += 1
+        if self.full_with & held:
+            raise failing(ErrorCode.DISK_FULL)
+        while self.hangs_with & held:
+            activity.heartbeat()
+            await asyncio.sleep(0.1)
+        return PASSED
+
+    @activity.defn
+    async def land_chain(self, request: LandChain) -> LandResult:
+        result = await super().land_chain(request)
+        if self.lands_slowly:
+            self.landing.set()
+            while not self.let_land.is_set():
+                activity.heartbeat()
+                await asyncio.sleep(0.05)
+        return result
+
+
+ONE = frozenset({"sh-1"})
+HELD_UP = pytest.mark.parametrize(
+    "held_up",
+    [
+        pytest.param(lambda: HeldWorld(hangs_with=ONE), id="a gate that hangs"),
+        pytest.param(lambda: HeldWorld(full_with=ONE), id="a checkout that never succeeds"),
+        pytest.param(lambda: HeldWorld(unbuilt_with=ONE), id="a chain that is never built"),
+    ],
+)
+
+
+async def stuck(town: Yard, world: HeldWorld, count: int) -> None:
+    """A merge of so many changes has begun and does not come about."""
+
+    async def under_way() -> bool:
+        items = (await town.queue()).items
+        merging = [item for item in items if item.state is QueueItemState.MERGING]
+        return bool(world.began) and len(merging) == count
+
+    await eventually(under_way, what="a merge under way")
+
+
+@HELD_UP
+async def test_a_skipped_change_is_let_go_and_the_others_land_within_seconds(
+    real_env: WorkflowEnvironment, held_up: Callable[[], HeldWorld]
+) -> None:
+    world = held_up()
+    async with yard_in(real_env, workers_of(real_env))(world) as town:
+        await town.pause()
+        await town.submit(*map(change, beads(3)))
+        await town.resume()
+        await stuck(town, world, 3)
+        begun = time.monotonic()
+        row = await town.skip("sh-1.1")
+        assert row.state is QueueItemState.HELD
+
+        async def landed() -> bool:
+            return set(world.landed) == {"sh-2", "sh-3"} and await town.waiting() == ["sh-1"]
+
+        await eventually(landed, what="the others to land")
+        assert time.monotonic() - begun < SOON_S
+        assert town.post.letters == [], "an order is no trouble"
+
+
+@HELD_UP
+async def test_a_cleared_queue_is_empty_and_every_job_told_within_seconds(
+    real_env: WorkflowEnvironment, held_up: Callable[[], HeldWorld]
+) -> None:
+    world = held_up()
+    async with yard_in(real_env, workers_of(real_env))(world) as town:
+        jobs = [await start_job(real_env, bead) for bead in beads(2)]
+        await town.pause()
+        await town.submit(*map(change, beads(2)))
+        await town.resume()
+        await stuck(town, world, 2)
+        begun = time.monotonic()
+        cleared = await town.clear()
+        assert sorted(cleared.returned) == ["sh-1.1", "sh-2.1"]
+        assert await town.waiting() == []
+        for job, bead in zip(jobs, beads(2), strict=True):
+            assert await verdicts(job) == [(f"{bead}.1", VerdictKind.RETURNED)]
+        assert time.monotonic() - begun < SOON_S
+
+
+@HELD_UP
+async def test_a_cancelled_job_has_its_change_back_and_the_others_land_within_seconds(
+    real_env: WorkflowEnvironment, held_up: Callable[[], HeldWorld]
+) -> None:
+    world = held_up()
+    async with yard_in(real_env, workers_of(real_env))(world) as town:
+        job = await start_job(real_env, "sh-1")
+        await town.pause()
+        await town.submit(*map(change, beads(2)))
+        await town.resume()
+        await stuck(town, world, 2)
+        begun = time.monotonic()
+        await town.withdraw("sh-1")
+        assert await verdicts(job) == [("sh-1.1", VerdictKind.RETURNED)]
+        await town.settled()
+        assert world.landed == ("sh-2",)
+        assert time.monotonic() - begun < SOON_S
+
+
+async def test_what_is_let_go_keeps_its_place_and_its_score(real_env: WorkflowEnvironment) -> None:
+    world = HeldWorld(hangs_with=frozenset({"sh-1"}))
+    async with yard_in(real_env, workers_of(real_env))(world) as town:
+        await town.pause()
+        await town.submit(*map(change, beads(3)))
+        await town.resume()
+        await stuck(town, world, 3)
+        await town.pause()
+        await town.skip("sh-1.1")
+        rows = (await town.queue()).items
+        assert [(item.bead, item.state) for item in rows] == [
+            ("sh-2", QueueItemState.WAITING),
+            ("sh-3", QueueItemState.WAITING),
+            ("sh-1", QueueItemState.HELD),
+        ]
+
+
+async def test_a_landing_under_way_is_let_finish_and_not_taken_back(real_env: WorkflowEnvironment) -> None:
+    world = HeldWorld(lands_slowly=True)
+    async with yard_in(real_env, workers_of(real_env))(world) as town:
+        job = await start_job(real_env, "sh-1")
+        await town.submit(change("sh-1"))
+        await asyncio.wait_for(world.landing.wait(), 30)
+        skip = asyncio.create_task(refused(town.skip("sh-1.1")))
+
+        async def ordered() -> bool:
+            (entry,) = (await town.refinery.query(RefineryWorkflow.state)).entries
+            return entry.held
+
+        await eventually(ordered, what="the order to be taken")
+        world.let_land.set()
+        assert (await skip).type == ErrorCode.REFUSED.value, "it is merged already"
+        assert await verdicts(job) == [("sh-1.1", VerdictKind.MERGED)]
+        assert world.landings == [("sh-1",)]
+
+
+async def test_a_landing_whose_end_is_never_heard_of_is_looked_up_before_its_change_is_given_back(
+    env: WorkflowEnvironment, yard: Open
+) -> None:
+    class LostAnswers(MergeWorld):
+        """Pushes come about, answers do not."""
+
+        pushed = False
+
+        @activity.defn
+        async def land_chain(self, request: LandChain) -> LandResult:
+            if not self.pushed:
+                self.pushed = True
+                await super().land_chain(request)
+            raise failing(ErrorCode.REMOTE_UNREACHABLE)
+
+    world = LostAnswers()
+    async with yard(world) as town:
+        job = await start_job(env, "sh-1")
+        await town.submit(change("sh-1"))
+
+        async def pushed() -> bool:
+            return world.pushed
+
+        await eventually(pushed)
+        await town.withdraw("sh-1")
+        assert await verdicts(job) == [("sh-1.1", VerdictKind.MERGED)]
+        assert world.landings == [("sh-1",)]
+        assert (await job.query(JobProbe.heard)).verdicts[0].merged_sha == world.target
+
+
+async def test_a_landing_that_did_not_come_about_is_looked_up_and_the_change_given_back(
+    env: WorkflowEnvironment, yard: Open
+) -> None:
+    class NoLanding(MergeWorld):
+        tried = False
+
+        @activity.defn
+        async def land_chain(self, request: LandChain) -> LandResult:
+            self.tried = True
+            raise failing(ErrorCode.REMOTE_UNREACHABLE)
+
+    world = NoLanding()
+    async with yard(world) as town:
+        job = await start_job(env, "sh-1")
+        await town.submit(change("sh-1"))
+
+        async def tried() -> bool:
+            return world.tried
+
+        await eventually(tried)
+        await town.withdraw("sh-1")
+        assert await verdicts(job) == [("sh-1.1", VerdictKind.RETURNED)]
+        assert world.landed == ()
