@@ -182,8 +182,7 @@ def holder_of(repo: GitRepo, head_sha: str, tip_sha: str) -> str:
     if base.exit_code != 0:
         return tip_sha
     changed = repo.run("diff", "--name-only", "--no-renames", "-z", base.word, head_sha, "--").text
-    # As they are named: a file may be called like a pattern. Of very many files the first tell as much.
-    files = [f":(top,literal){name}" for name in changed.split("\0") if name][:MOST_FILES]
+    files = [name for name in changed.split("\0") if name][:MOST_FILES]
     if not files:
         return tip_sha
     return repo.run("log", "-1", "--format=%H", tip_sha, "--", *files).word or tip_sha

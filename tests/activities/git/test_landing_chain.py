@@ -325,14 +325,27 @@ class TestDrops:
         second = workshop.change("sh-2", {"a.txt": "a"})
         chain = build(town_paths, rig, first, second)
         assert [link.bead for link in chain.links] == ["sh-1"]
-        assert [(drop.bead, drop.kind) for drop in chain.dropped] == [("sh-2", DropKind.EMPTY)]
+        (empty,) = chain.dropped
+        assert (empty.bead, empty.kind, empty.sha) == ("sh-2", DropKind.EMPTY, chain.links[0].sha)
 
-    def test_a_change_whose_content_the_target_has_is_empty(
+    def test_a_change_whose_content_the_target_has_is_empty_and_the_commit_that_has_it_is_named(
         self, workshop: Workshop, rig: Rig, town_paths: TownPaths
     ) -> None:
-        request = workshop.change("sh-1", {"a.txt": "a"})
-        workshop.advance_main({"a.txt": "a"})
-        assert only_drop(build(town_paths, rig, request)).kind is DropKind.EMPTY
+        request = workshop.change("sh-1", {"a*.txt": "a"})
+        holder = workshop.advance_main({"a*.txt": "a"})
+        workshop.advance_main({"aa.txt": "named like the pattern that the other one's name is"})
+        drop = only_drop(build(town_paths, rig, request))
+        assert (drop.kind, drop.sha) == (DropKind.EMPTY, holder)
+
+    def test_an_empty_commit_is_answered_with_the_target_s_tip(
+        self, workshop: Workshop, rig: Rig, town_paths: TownPaths
+    ) -> None:
+        workshop.start("sh-1")
+        workshop.git("commit", "--quiet", "--allow-empty", "-m", "Nothing")
+        request = workshop.submit("sh-1")
+        tip = workshop.advance_main({"a.txt": "a"})
+        drop = only_drop(build(town_paths, rig, request))
+        assert (drop.kind, drop.sha) == (DropKind.EMPTY, tip)
 
     def test_a_deleted_branch_is_gone_even_while_the_remote_still_has_the_commit(
         self, workshop: Workshop, rig: Rig, town_paths: TownPaths

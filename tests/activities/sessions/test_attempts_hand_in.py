@@ -1,0 +1,92 @@
+"""Handing work in, and what is no work: commits, nothing at all, and work whose branch is gone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from agents import session_folder
+from models.attempts import PublishAgain
+from tests.activities.sessions.desk import WORKS, Desk, eventually
+from tests.activities.workshop import Workshop, git
+
+BRANCH = "refs/heads/polecat/sh-1"
+WHY = "the page is slow because of a missing index"
+
+
+@pytest.fixture
+def handed_in(desk: Desk) -> str:
+    """The head of an attempt whose work was taken."""
+    desk.start(WORKS)
+    eventually(lambda: (desk.folder() / session_folder.DONE).exists())
+    head = desk.take().head_sha
+    assert head is not None
+    return head
+
+
+def again(desk: Desk, head: str) -> PublishAgain:
+    return PublishAgain(rig=desk.rig, bead="sh-1", polecat="toast", attempt=1, head_sha=head)
+
+
+def test_accepted_work_is_published_again_from_the_host_when_its_branch_was_deleted(
+    desk: Desk, workshop: Workshop, handed_in: str
+) -> None:
+    git(workshop.remote, "update-ref", "-d", BRANCH)
+    git(workshop.remote, "gc", "--quiet", "--prune=now")
+    for _ in range(2):
+        taken = desk.attempts.publish_again(again(desk, handed_in))
+        assert (taken.accepted, taken.head_sha) == (True, handed_in)
+    assert git(workshop.remote, "rev-parse", BRANCH).strip() == handed_in
+
+
+def test_another_commit_than_the_accepted_one_is_not_handed_in_in_its_place(
+    desk: Desk, workshop: Workshop, handed_in: str
+) -> None:
+    other = "d" * 40
+    taken = desk.attempts.publish_again(again(desk, other))
+    assert (taken.accepted, taken.unchanged) == (False, False)
+    assert other[:12] in taken.reason
+
+
+def test_a_clean_tree_without_commits_is_told_from_work_that_is_not_finished(desk: Desk) -> None:
+    desk.start()
+    clean = desk.take()
+    assert (clean.accepted, clean.unchanged) == (False, True)
+    assert "gt done --status nothing-to-do" in clean.reason
+    (desk.paths.worktree("shop", "toast") / "half.txt").write_text("half")
+    dirty = desk.take()
+    assert (dirty.accepted, dirty.unchanged) == (False, False)
+
+
+def test_an_agent_without_commits_is_refused_and_told_how_to_close_its_task(desk: Desk) -> None:
+    desk.start()
+    refused = desk.gt("done", "-m", "answered in a comment")
+    assert refused.returncode == 5
+    assert "no commits" in refused.stderr
+    assert "gt done --status nothing-to-do -m" in refused.stderr
+
+
+@pytest.mark.parametrize("reason", [(), ("-m", ""), ("-m", "  \n")])
+def test_nothing_to_do_wants_a_reason(desk: Desk, reason: tuple[str, ...]) -> None:
+    desk.start()
+    assert desk.gt("done", "--status", "nothing-to-do", *reason).returncode == 2
+    assert not (desk.folder() / session_folder.DONE).exists()
+
+
+def test_nothing_to_do_is_on_disk_with_its_reason_whatever_lies_about_uncommitted(desk: Desk) -> None:
+    desk.start()
+    (desk.paths.worktree("shop", "toast") / "notes.txt").write_text("what I looked at")
+    done = desk.gt("done", "--status", "nothing-to-do", "-m", WHY, "-o", "json")
+    assert (done.returncode, json.loads(done.stdout)["status"]) == (0, "nothing-to-do")
+    told = session_folder.read_json(desk.folder() / session_folder.DONE)
+    assert told is not None
+    assert (told["status"], told["message"]) == ("nothing-to-do", WHY)
+
+
+def test_nothing_to_do_is_refused_while_there_are_commits(desk: Desk) -> None:
+    desk.start("echo work > work.txt && git add -A && git commit -qm Work; echo ready; exec sleep 600")
+    desk.shown("ready")
+    refused = desk.gt("done", "--status", "nothing-to-do", "-m", WHY)
+    assert refused.returncode == 5
+    assert "gt done" in refused.stderr
