@@ -141,12 +141,14 @@ def _without_url(rules: Iterable[AlertRule], channels: set[str]) -> Iterable[Ite
 
 
 def _text(items: list[Item]) -> str:
-    """An item takes two lines, so that its command can be copied whole."""
+    """An item ends with its command on a line of its own, which can be copied whole."""
     if not items:
         return "nothing needs you"
     lines = []
     for item in items:
         since = f" since {item['since']}" if item["since"] else ""
-        lines.append(f"{item['severity'].upper()} {item['kind']} {item['id']}{since}: {' '.join(item['why'].split())}")
+        why, *more = [" ".join(line.split()) for line in item["why"].splitlines() if line.strip()] or [""]
+        lines.append(f"{item['severity'].upper()} {item['kind']} {item['id']}{since}: {why}")
+        lines += [f"  | {line}" for line in more]
         lines.append(f"    {item['command']}")
     return "\n".join(lines)

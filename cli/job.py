@@ -203,4 +203,7 @@ def _text(shown: dict[str, Any], events: list[JobEvent]) -> str:
     if not events:
         return text
     rows = [(event.at, event.attempt, event.event, event.detail) for event in events]
-    return f"{text}\n\n{output.table(('AT', 'ATTEMPT', 'EVENT', 'DETAIL'), rows)}"
+    story = f"{text}\n\n{output.table(('AT', 'ATTEMPT', 'EVENT', 'DETAIL'), rows)}"
+    last = events[-1].detail.strip()
+    # A remote's or a hook's report is read line by line.
+    return f"{story}\n\n{last}" if "\n" in last else story

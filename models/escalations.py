@@ -11,7 +11,9 @@ from models.jobs import DecisionKind
 
 MESSAGE_BYTES = 600
 EVIDENCE_BYTES = 800
-"""of UTF-8: what the Mayor keeps of an escalation's words"""
+"""of UTF-8: what the Mayor keeps of an escalation's words in any case"""
+LONG_MESSAGE_BYTES = 4_000
+"""what he keeps of its message while there are few long ones: of a remote that refuses a push, of its hooks"""
 JOB_ENDED = "job_ended"
 """kind of what is told of a job that is over, without a merge and without a person's word"""
 OPEN_KEPT = 300

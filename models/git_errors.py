@@ -82,12 +82,28 @@ def classify(stderr: str, exit_code: int) -> ErrorCode:
     return ErrorCode.GIT_FAILED
 
 
+REMOTE_WORDS = 3_500
+"""characters of what a remote says that refuses a push: its rules, its hooks' whole reports"""
+
+
 def plain_words(stderr: str, limit: int = 600) -> str:
     """git's own words on one line for people: no URL credentials, no control characters.
 
     Args:
         limit: longest result, in characters; the end is kept, which is where the reason stands.
     """
+    return _clipped("; ".join(_lines(stderr)), limit)
+
+
+def remote_words(stderr: str, limit: int = REMOTE_WORDS) -> str:
+    """What a remote says that refuses, line by line as it says it; else as `plain_words`."""
+    return _clipped("\n".join(_lines(stderr)), limit)
+
+
+def _lines(stderr: str) -> list[str]:
     lines = (re.sub(r"[\x00-\x1f\x7f]+", " ", line).strip() for line in re.split(r"[\r\n]+", stderr))
-    text = _USERINFO.sub("", "; ".join(line for line in lines if line and not line.startswith("hint:")))
+    return [_USERINFO.sub("", line) for line in lines if line not in {"", "remote:"} and not line.startswith("hint:")]
+
+
+def _clipped(text: str, limit: int) -> str:
     return text if len(text) <= limit else "…" + text[1 - limit :]

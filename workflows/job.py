@@ -23,7 +23,7 @@ from workflows.labels import Labels, details
 from workflows.messages import tell, tell_mayor, tell_mayor_cleared
 from workflows.outbox import Outbox
 
-DETAIL_LENGTH = 1000
+DETAIL_LENGTH = 4000
 """characters of one line of a job's story"""
 
 _LATE = "a job follows no decision about what is over"

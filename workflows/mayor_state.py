@@ -9,7 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from models.alerts import Alerting, Edge, Notice, Priority
 from models.errors import Level
-from models.escalations import EVIDENCE_BYTES, MESSAGE_BYTES, OPEN_KEPT, Escalation, EscalationStatus
+from models.escalations import (
+    EVIDENCE_BYTES,
+    LONG_MESSAGE_BYTES,
+    MESSAGE_BYTES,
+    OPEN_KEPT,
+    Escalation,
+    EscalationStatus,
+)
 from models.settings import Settings
 from policies.alerts import ChannelQueue, Condition, channels_for, put
 from policies.mayor import FREE_TEXT, Move, Past, Ruling, decide, freed, frees, severity_floor, subject_of
@@ -24,6 +31,8 @@ from workflows.mayor_case import (
 RESOLVED_KEPT = 100
 CASES_BYTES = 1_450_000
 """of all cases together, as they are handed over; with what else is carried it stays below Temporal's 2 MB"""
+LONG_TOTAL_BYTES = 60_000
+"""of messages that are longer than others are kept"""
 SLACK = 100
 """cases beyond these two before any is forgotten within a run"""
 SUBJECTS_KEPT = 300
@@ -104,7 +113,7 @@ class MayorState(BaseModel):
             bead=told.bead,
             opened_at=told.opened_at,
             acked=False,
-            message=clipped(told.message, MESSAGE_BYTES),
+            message=clipped(told.message, LONG_MESSAGE_BYTES),
             level=level.value,
             rig=told.rig,
             evidence=clipped(told.evidence, EVIDENCE_BYTES),
@@ -117,7 +126,21 @@ class MayorState(BaseModel):
             self._unindex(before)
         self._changed(case)
         self._index(case)
+        if len(status.message.encode()) > MESSAGE_BYTES:
+            self._shorten()
         return case
+
+    def _shorten(self) -> None:
+        """Keep the long messages of the newest cases alone, so that the state fits; the record has them all."""
+        room = LONG_TOTAL_BYTES
+        for case in reversed(self.cases.values()):
+            size = len(case.status.message.encode())
+            if size > MESSAGE_BYTES:
+                room -= size
+                if room < 0:
+                    case.amend(message=clipped(case.status.message, MESSAGE_BYTES))
+            elif room < 0:
+                return  # what came before was shortened before
 
     def find(self, escalation: str) -> Case | None:
         """The case of this id, or the one that took a telling of this id in."""
@@ -152,13 +175,15 @@ class MayorState(BaseModel):
             if told.kind in FREE_TEXT:
                 case.tellings += 1
                 earlier = clipped(f"asked before: {status.message}\n{status.evidence}", EVIDENCE_BYTES)
-                case.amend(message=clipped(told.message, MESSAGE_BYTES), evidence=earlier)
+                case.amend(message=clipped(told.message, LONG_MESSAGE_BYTES), evidence=earlier)
+                self._shorten()
                 self._changed(case)
         said = Priority(told.severity) if told.severity in set(Priority) else Priority.HIGH
         steps = said.rank - Priority(status.severity).rank
         if steps > 0:
             case.raises += steps if counts_steps else 1
-            case.amend(severity=said.value, message=clipped(told.message, MESSAGE_BYTES))
+            case.amend(severity=said.value, message=clipped(told.message, LONG_MESSAGE_BYTES))
+            self._shorten()
             if case.asked_at is not None:
                 case.asked_at = now
             self._changed(case)

@@ -20,7 +20,7 @@ from git.exc import GitCommandNotFound
 
 from models import names
 from models.errors import DISK_FULL_HINT, ErrorCode, GtError
-from models.git_errors import classify, plain_words
+from models.git_errors import classify, plain_words, remote_words
 
 REMOTE_TIMEOUT_S: Final = 540.0
 """A command that talks to a remote is ended before its activity's 10 minutes are over."""
@@ -105,7 +105,8 @@ class Answer(NamedTuple):
 def failure(answer: Answer, doing: str) -> GtError:
     """The GtError for a command that failed while `doing` something ("fetching shop")."""
     code = classify(answer.stderr, answer.exit_code)
-    words = plain_words(answer.stderr) or f"git ended with {answer.exit_code}"
+    said = remote_words(answer.stderr) if code is ErrorCode.REMOTE_REFUSED else plain_words(answer.stderr)
+    words = said or f"git ended with {answer.exit_code}"
     hint = {
         ErrorCode.DISK_FULL: DISK_FULL_HINT,
         ErrorCode.REMOTE_REFUSED: "check the remote's rules and this host's credentials",

@@ -6,7 +6,7 @@ import pytest
 
 from models import names
 from models.errors import ErrorCode, GtError
-from models.git_errors import classify, plain_words
+from models.git_errors import REMOTE_WORDS, classify, plain_words, remote_words
 
 AWAY = "fatal: Could not read from remote repository.\n\nPlease make sure you have the correct access rights"
 
@@ -60,6 +60,15 @@ def test_words_for_people_hold_no_credentials_no_controls_and_no_hints() -> None
     assert words == "fatal: 'https://x/y' gone; [31mred"
     assert plain_words("x" * 2000 + "reason").endswith("reason")
     assert len(plain_words("x" * 2000)) == 600
+
+
+def test_what_a_remote_says_that_refuses_is_whole_and_line_by_line() -> None:
+    rules = [f"remote: - rule {number}: every commit is signed by a key of the company" for number in range(40)]
+    said = ["remote: ", *rules, "To https://me:secret@x/y", " ! [remote rejected] a -> b (hook declined)"]
+    words = remote_words("\r\n".join(said))
+    assert words.splitlines() == [*rules, "To https://x/y", "! [remote rejected] a -> b (hook declined)"]
+    assert len(words) > 2_000
+    assert len(remote_words("x" * 10_000)) == REMOTE_WORDS
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import pytest
 
 from models.alerts import Alerting, AlertRule, AlertType, Edge, Notice, Priority
 from models.errors import Level
-from models.escalations import OPEN_KEPT, Escalation
+from models.escalations import MESSAGE_BYTES, OPEN_KEPT, Escalation
 from models.settings import EscalationSettings, Settings
 from policies.alerts import edges
 from policies.mayor import Move
 from workflows.mayor_case import TELLINGS, Case
-from workflows.mayor_state import CLEARED, RESOLVED_KEPT, MayorState
+from workflows.mayor_state import CLEARED, LONG_TOTAL_BYTES, RESOLVED_KEPT, MayorState
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -398,3 +398,15 @@ def test_a_decision_about_a_job_goes_to_the_job_whoever_told_it() -> None:
     case = opened(MayorState(), told("e1", source="ada", kind="help"))
     assert case.waiting() == {"polecat/shop/sh-1": "e1"}
     assert opened(MayorState(), told("e1", source="ada", bead=None, rig=None)).waiting() == {}
+
+
+def test_the_newest_long_messages_are_kept_whole_and_the_oldest_begin_only() -> None:
+    state = MayorState()
+    rules = "remote: every commit is signed\n" * 100
+    cases = [
+        opened(state, told(f"sh-{number}.1.help", kind="help", bead=f"sh-{number}", message=rules))
+        for number in range(30)
+    ]
+    assert cases[-1].status.message == rules
+    assert len(cases[0].status.message.encode()) <= MESSAGE_BYTES
+    assert sum(len(case.status.message) for case in cases) < LONG_TOTAL_BYTES + 30 * MESSAGE_BYTES

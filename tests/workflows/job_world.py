@@ -118,6 +118,7 @@ class JobWorld:
     """of beads, when they are slung"""
     fails: str = ""
     """the step on the host that fails for good"""
+    failing_words: str = "no"
     away: str = ""
     """the step on the host for which the remote does not answer"""
     unfinished: dict[str, UnfinishedJob] = field(default_factory=dict)
@@ -254,7 +255,7 @@ class JobWorld:
         if step == self.away:
             raise ApplicationError(f"{step}: no answer", type=ErrorCode.REMOTE_UNREACHABLE.value)
         if step == self.fails:
-            raise ApplicationError(f"{step}: no", type=ErrorCode.REFUSED.value, non_retryable=True)
+            raise ApplicationError(f"{step}: {self.failing_words}", type=ErrorCode.REFUSED.value, non_retryable=True)
 
     def _reach_ledger(self) -> None:
         if self.ledger_down:

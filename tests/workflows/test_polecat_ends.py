@@ -174,6 +174,23 @@ async def test_a_job_that_stops_without_a_merge_is_told_to_people_unless_one_ask
             assert letter.message, "the reason"
 
 
+async def test_what_a_remote_says_that_refuses_the_work_is_told_whole_line_by_line(town: Open) -> None:
+    rules = "\n".join(
+        f"remote: - rule {number}: every commit is signed by a key of the company" for number in range(40)
+    )
+    async with town(JobWorld(fails="take_work", failing_words=rules)) as shop:
+        await hands_in(shop)
+        await shop.reach(BEAD, JobState.BLOCKED)
+        await shop.escalated("help")
+        assert rules in shop.world.letters[0].message
+        [story] = [write.detail for write in shop.world.writes if write.event == "blocked"]
+        assert rules in story
+        shop.world.fails = ""
+        await shop.decide(BEAD, Decision(kind=DecisionKind.RETRY))
+        await shop.reach(BEAD, JobState.WORKING, 2)
+        assert rules in shop.world.started[-1].notes[-1].text
+
+
 # --- nothing to do --------------------------------------------------------------------------------
 
 

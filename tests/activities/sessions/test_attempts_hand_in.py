@@ -8,6 +8,7 @@ import pytest
 
 from agents import session_folder
 from models.attempts import PublishAgain
+from models.errors import ErrorCode, GtError
 from tests.activities.sessions.desk import WORKS, Desk, eventually
 from tests.activities.workshop import Workshop, git
 
@@ -47,6 +48,22 @@ def test_another_commit_than_the_accepted_one_is_not_handed_in_in_its_place(
     taken = desk.attempts.publish_again(again(desk, other))
     assert (taken.accepted, taken.unchanged) == (False, False)
     assert other[:12] in taken.reason
+
+
+def test_a_remote_that_refuses_the_work_is_heard_out(desk: Desk, workshop: Workshop) -> None:
+    rules = [f"rule {number}: every commit is signed by a key of the company" for number in range(30)]
+    hook = workshop.remote / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\n" + "".join(f"echo '{rule}' >&2\n" for rule in rules) + "exit 1\n")
+    hook.chmod(0o755)
+    desk.start(WORKS)
+    eventually(lambda: (desk.folder() / session_folder.DONE).exists())
+    with pytest.raises(GtError) as refused:
+        desk.take()
+    assert refused.value.code is ErrorCode.REMOTE_REFUSED
+    told = [line.strip() for line in refused.value.message.splitlines()]
+    assert [line.removeprefix("remote: ") for line in told if "rule" in line][-29:] == rules[1:]
+    assert any("[remote rejected]" in line for line in told)
 
 
 def test_a_clean_tree_without_commits_is_told_from_work_that_is_not_finished(desk: Desk) -> None:
