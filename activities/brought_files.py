@@ -8,7 +8,9 @@ import shutil
 import stat
 from pathlib import Path
 
+from activities.git.command import GitRepo
 from models.errors import ErrorCode, GtError
+from services.whole_files import read_plain, write_whole
 
 
 def file_names(setting: str) -> list[str]:
@@ -43,6 +45,7 @@ def bring_files(setting: str, source: Path, tree: Path) -> list[str]:
 
     Raises:
         GtError: INVALID_VALUE; REFUSED where the folder lacks one, or a link or a file is in the way.
+        OSError: see `exclude`.
     """
     brought = []
     for name in file_names(setting):
@@ -57,12 +60,40 @@ def bring_files(setting: str, source: Path, tree: Path) -> list[str]:
         else:
             shutil.copy2(origin, place)
         brought.append(name)
-    exclude = tree / ".git" / "info" / "exclude"
-    if brought and not (tree / ".git").is_symlink() and (tree / ".git").is_dir():
-        exclude.parent.mkdir(exist_ok=True)
-        with exclude.open("a", encoding="utf-8") as file:
-            file.write("".join(f"/{_literally(name)}\n" for name in brought))
+    exclude(tree, setting)
     return brought
+
+
+def exclude(tree: Path, setting: str) -> None:
+    """Have git overlook in `tree` what `setting` names; a second time changes nothing. Tracked files stay tracked.
+
+    Raises:
+        GtError: INVALID_VALUE.
+        OSError: a link is in the way of the repository's info/exclude.
+    """
+    lines = [f"/{_literally(name)}" for name in file_names(setting)]
+    file = _exclude_file(tree) if lines else None
+    if file is None:
+        return
+    try:
+        before = read_plain(file).decode("utf-8", "surrogateescape") if not file.is_symlink() else ""
+    except OSError:
+        before = ""
+    missing = [line for line in lines if line not in before.splitlines()]
+    if missing:
+        kept = before if before.endswith("\n") or not before else f"{before}\n"
+        text = kept + "".join(f"{line}\n" for line in missing)
+        write_whole(file, text.encode("utf-8", "surrogateescape"), 0o644, within=file.parents[2])
+
+
+def _exclude_file(tree: Path) -> Path | None:
+    git_dir = tree / ".git"
+    if git_dir.is_symlink():
+        return None
+    if git_dir.is_dir():
+        return git_dir / "info" / "exclude"
+    asked = GitRepo(git_dir, tree).attempt("rev-parse", "--path-format=absolute", "--git-path", "info/exclude")
+    return Path(asked.word) if asked.exit_code == 0 else None
 
 
 def _make_way(tree: Path, name: str) -> None:

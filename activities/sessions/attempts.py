@@ -16,6 +16,7 @@ from typing import Final
 
 from temporalio import activity
 
+from activities.brought_files import bring_files
 from activities.crash_points import crash_point
 from activities.git.kept_files import folder_of
 from activities.git.restoring import AttemptUsed
@@ -113,6 +114,7 @@ class AttemptActivities:
             except AttemptUsed as used:
                 return _used_up(used.highest)
             crash_point("attempt.worktree_ready")
+            self._bring_files(request, worktree.path)
             self._sessions.check_agent(request, worktree.path)
             self._sessions.write_folder(request, worktree)
             crash_point("attempt.folder_written")
@@ -227,6 +229,16 @@ class AttemptActivities:
             crash_point("worktree.released")
         kept = folder_of(self._paths, rig.name, bead, request.attempt)
         return WorktreeReleased(parked_ref=parked, kept_folder=kept)
+
+    def _bring_files(self, request: StartAttempt, worktree: Path) -> None:
+        """Copy the person's untracked files into the worktree (worktree.copy)."""
+        named = request.worktree.copy_from
+        source = Path(named).expanduser() if named else self._paths.brought_files(request.rig.name)
+        try:
+            bring_files(request.worktree.copy_files, source, worktree)
+        except OSError as error:
+            # Nothing of this goes away by itself: a person has to look.
+            raise GtError(ErrorCode.REFUSED, f"worktree.copy: {error}", "gt config worktree.copy") from error
 
     def _set_aside(self, folder: Path) -> None:
         done, taken = folder / session_folder.DONE, folder / session_folder.DONE_TAKEN

@@ -19,6 +19,7 @@ from models.attempts import AttemptStarted, EndSession, SettleIntent, StartAttem
 from models.cleanup import CleanedUp, CleanUp
 from models.records import Rig
 from models.town import TownPaths
+from tests.activities.workshop import git
 
 IDLE = "echo ready; exec sleep 600"
 """An agent that lives and does nothing."""
@@ -108,6 +109,10 @@ class Desk:
             text=True,
             check=False,
         )
+
+    def worktree_git(self, *arguments: str) -> str:
+        """git in the worktree, as the agent would run it."""
+        return git(self.paths.worktree("shop", "toast"), *arguments)
 
     def evidence(self, attempt: int = 1, bead: str = "sh-1") -> dict[str, str]:
         folder = self.paths.evidence / bead / str(attempt)
