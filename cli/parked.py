@@ -140,7 +140,6 @@ def _told(done: Unparked, work: ParkedWork, rig: str, here: str, dry_run: bool) 
         f"{done.bead}: attempt {done.attempt} {'would be' if dry_run else 'is'} on the branch {done.branch}",
         f"gt sling {done.bead} {rig} goes on from it",
     ]
-    lines += [f"saved beside the files, look with git show:\n{done.besides}"] if done.besides else []
     lines += [f"left on the host where it was parked:\n{done.stayed_here}"] if done.stayed_here else []
     fetch = fetch_command(work, here)
     lines += [f"{len(work.kept_files)} files of it are on the host {work.kept_host} alone: {fetch}"] if fetch else []

@@ -68,7 +68,6 @@ def _order(town: Town, rig: str, name: str | None, stuck: bool, force: bool, dry
 
     with connect.open_ledger(town) as ledger:
         found = ledger.rig(rig)
-        settings = ledger.effective_settings(rig)
         hosts = tuple(host.name for host in ledger.hosts())
         if name is not None:
             hosts = (polecat_row(ledger, name, rig).host,)
@@ -81,7 +80,6 @@ def _order(town: Town, rig: str, name: str | None, stuck: bool, force: bool, dry
         force=force,
         dry_run=dry_run,
         cause=f"cleaned up by {connect.person()}",
-        ignored_max_bytes=settings.checkpoint.ignored_max_bytes,
     )
 
 

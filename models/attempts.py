@@ -9,7 +9,7 @@ from models.checkpoints import CheckpointOrder
 from models.health import HealthReport, Thresholds, Zombie
 from models.jobs import AttemptNote, Observation
 from models.records import Rig
-from models.settings import IGNORED_MAX_BYTES, GitSettings, HealthSettings, LimitSettings, WorktreeSettings
+from models.settings import GitSettings, HealthSettings, LimitSettings, WorktreeSettings
 
 DONE_INTENT = "done.json"
 """a done intent that carries no identity"""
@@ -31,8 +31,6 @@ class StartAttempt(Frozen):
     """path of a gate's log on this host, copied to the file named by GT_FAILURE_LOG"""
     first_attempt: int = 0
     """of this job: what its attempts have saved is restored where the worktree is new; 0: nothing is"""
-    ignored_max_bytes: int = IGNORED_MAX_BYTES
-    """see `Settings`: for leftovers in the worktree"""
     git: GitSettings = GitSettings()
     worktree: WorktreeSettings = WorktreeSettings()
     adopt: bool = False
@@ -63,8 +61,10 @@ class TakeWork(Frozen):
 class WorkTaken(Frozen):
     accepted: bool
     head_sha: str | None = None
+    branch: str = ""
+    """of the remote, that has it now"""
     reason: str = ""
-    """why not: uncommitted changes, no commits, wrong branch"""
+    """why not: uncommitted changes, no commits, wrong branch, beyond the limits"""
     unchanged: bool = False
     """not accepted, and nothing is missing either: the tree is clean and holds nothing new"""
 
@@ -100,7 +100,6 @@ class ReleaseWorktree(Frozen):
     polecat: str
     attempt: int
     landed_sha: str | None = None
-    ignored_max_bytes: int = IGNORED_MAX_BYTES
 
 
 class WorktreeReleased(Frozen):

@@ -9,7 +9,6 @@ from pydantic import Field
 from models.base import Frozen
 from models.jobs import JobStatus
 from models.records import Rig
-from models.settings import IGNORED_MAX_BYTES
 
 
 class CleanUp(Frozen):
@@ -27,7 +26,6 @@ class CleanUp(Frozen):
     cause: str = ""
     """for the session folder and for people"""
     force: bool = False
-    ignored_max_bytes: int = IGNORED_MAX_BYTES
 
 
 class CleanedUp(Frozen):
@@ -110,7 +108,6 @@ class CleanupOrder(Frozen):
     """of one polecat: also what is being worked on; its job goes on with another"""
     dry_run: bool = False
     cause: str = ""
-    ignored_max_bytes: int = IGNORED_MAX_BYTES
 
 
 class CleanupAction(StrEnum):

@@ -107,8 +107,6 @@ class Unparked(Frozen):
     branch: str
     sha: str
     """where the branch is now, or would be"""
-    besides: str = ""
-    """commits that hold what is no file, one a line"""
     stayed_here: str = ""
     kept_folder: str | None = None
     """on the host that did it: has the files which stayed there; None: there are none"""

@@ -204,6 +204,8 @@ class ChainLink(Frozen):
     head_sha: str
     sha: str
     """the commit that lands this change on top of all earlier links"""
+    branch: str = ""
+    """that the change was handed in on"""
 
 
 class DropKind(StrEnum):

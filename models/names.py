@@ -240,6 +240,16 @@ def saved_attempt(ref: str) -> int | None:
     return int(match.group(2)) if match else None
 
 
+def work_ref(bead: str) -> str:
+    """The ref of a host's own copy of a bead's branch: what was taken last, or saved of it."""
+    return f"refs/gastown/work/{valid_bead(bead)}"
+
+
+def published_ref(bead: str, attempt: int) -> str:
+    """The ref of what this host has put on the bead's branch on the remote for an attempt."""
+    return f"refs/gastown/published/{valid_bead(bead)}/{attempt}"
+
+
 def kept_ref(bead: str, commit: str) -> str:
     """The ref, on this host alone, that keeps a commit of a bead which no other ref may keep."""
     return f"refs/gastown/kept/{valid_bead(bead)}/{commit}"
@@ -265,3 +275,8 @@ def valid_address(value: str) -> str:
 def polecat_address(rig: str, polecat: str) -> str:
     """How a polecat is written in trailers and mail: `<rig>/<name>`."""
     return f"{valid_rig(rig)}/{valid_polecat(polecat)}"
+
+
+def polecat_email(rig: str, polecat: str) -> str:
+    """Address that a polecat's commits carry, where no other author is set; none that mail reaches."""
+    return f"{valid_polecat(polecat)}@{valid_rig(rig)}.gastown.invalid"

@@ -62,19 +62,10 @@ class SessionSettings(Frozen):
     done_grace: Seconds = Field(5, ge=0, le=600, description="seconds a session lives on after its work was taken")
 
 
-IGNORED_MAX_BYTES = 10_000_000
-
-
 class CheckpointSettings(Frozen):
     interval: Seconds = Field(600, ge=10, le=86400, description="seconds between saves of work in progress")
     max_bytes: int = Field(50_000_000, ge=0, le=10_000_000_000, description="larger files stay local")
     remote: bool = Field(True, description="save work in progress to the remote")
-    ignored_max_bytes: int = Field(
-        IGNORED_MAX_BYTES,
-        ge=0,
-        le=10_000_000_000,
-        description="of files that git ignores, caches apart, so many bytes are kept on the host when a worktree goes",
-    )
 
 
 class MergeStyle(StrEnum):

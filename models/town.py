@@ -112,12 +112,12 @@ class TownPaths:
         return self.root / "rigs" / names.valid_rig(rig)
 
     def clone(self, rig: str) -> Path:
-        """Bare clone that worktrees hang on."""
+        """Bare cache clone, written by the town alone; polecats and gates borrow its objects."""
         return self.rig(rig) / "repo.git"
 
     def land_clone(self, rig: str) -> Path:
-        """Bare clone that agents never see, for building and landing chains."""
-        return self.rig(rig) / "land.git"
+        """Where chains are built and landed from: the cache clone, which no agent can write to."""
+        return self.clone(rig)
 
     def lfs(self, rig: str) -> Path:
         """Contents of Git LFS, for every checkout that the town makes."""
@@ -128,7 +128,22 @@ class TownPaths:
         return self.rig(rig) / "modules"
 
     def worktree(self, rig: str, polecat: str) -> Path:
+        """A polecat's work tree, with a repository of its own in it."""
         return self.rig(rig) / "polecats" / names.valid_polecat(polecat)
+
+    def worktree_side(self, rig: str, polecat: str) -> Path:
+        """What the town keeps about a polecat's work tree: whose it is, and the git directory it looks through."""
+        return self.rig(rig) / "worktrees" / names.valid_polecat(polecat)
+
+    def salvaged(self, rig: str, polecat: str, bead: str, attempt: int) -> Path:
+        """Where a work tree goes that holds what no snapshot can hold."""
+        name = f"{names.valid_bead(bead)}.{attempt}.{names.valid_polecat(polecat)}"
+        return self.salvage / names.valid_rig(rig) / name
+
+    @property
+    def git_config(self) -> Path:
+        """The only user configuration that the town's own git reads."""
+        return self.root / "gitconfig"
 
     def worktree_lock(self, rig: str, polecat: str) -> Path:
         """Held by whoever changes the polecat's worktree, or saves what stands in it."""
@@ -147,13 +162,6 @@ class TownPaths:
 
     def gate_logs(self, rig: str) -> Path:
         return self.logs / "gates" / names.valid_rig(rig)
-
-    def kept(self, rig: str, bead: str, attempt: int) -> Path:
-        """Files of an attempt's worktree that must not leave this host, or that git ignores."""
-        return self.kept_of(rig) / names.valid_bead(bead) / str(attempt)
-
-    def kept_of(self, rig: str) -> Path:
-        return self.root / "kept" / names.valid_rig(rig)
 
     def session(self, rig: str, polecat: str, bead: str, attempt: int) -> Path:
         """The session folder: attempt numbers are per bead, so the bead is part of the path."""

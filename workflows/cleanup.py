@@ -122,7 +122,6 @@ class CleanupWorkflow:
             attempt=step.attempt,
             cause=f"{order.cause}: {step.why}".removeprefix(": "),
             force=step.force,
-            ignored_max_bytes=order.ignored_max_bytes,
         )
         try:
             done = await workflow.execute_activity_method(

@@ -123,7 +123,7 @@ class Job:
             bead_status=BeadStatus.CLOSED if closed else _BEAD_STATUS[job.state],
             polecat=job.polecat,
             host=job.host,
-            branch=names.job_branch(job.bead),
+            branch=job.branch,
             head_sha=job.head_sha,
             merged_sha=job.merged_sha,
             restarts=job.restarts,

@@ -157,7 +157,7 @@ class Course:
             return
         if taken.accepted and taken.head_sha:
             await self._host.settle(intent)
-            await self.merge.submit(taken.head_sha)
+            await self.merge.submit(taken.head_sha, taken.branch)
         else:
             job.refusal = taken.reason
             await self._host.settle(intent, refused=taken.reason)
@@ -266,7 +266,7 @@ class Course:
             job.refusal = taken.reason
             return taken
         self._job.record("auto_done", "the agent ended well without `gt done`")
-        await self.merge.submit(taken.head_sha)
+        await self.merge.submit(taken.head_sha, taken.branch)
         return taken
 
     async def _restart(self, restart: Restart, event: str, *, at_once: bool) -> None:

@@ -84,7 +84,6 @@ class HostWork:
                     notes=tuple(job.notes),
                     failure_log=job.failure_log,
                     first_attempt=job.admission.highest_attempt + 1,
-                    ignored_max_bytes=job.admission.settings.checkpoint.ignored_max_bytes,
                     git=job.admission.settings.git,
                     worktree=job.admission.settings.worktree,
                     adopt=job.adopts,
@@ -225,7 +224,6 @@ class HostWork:
                     attempt=job.current_attempt,
                     # What the target held before is nothing that would have to be parked.
                     landed_sha=job.head_sha if job.already_there else job.merged_sha,
-                    ignored_max_bytes=job.admission.settings.checkpoint.ignored_max_bytes,
                 ),
                 summary=f"free the worktree of {job.polecat}",
                 **options.host_ask(self._host, RELEASE_PATIENCE),

@@ -38,8 +38,8 @@ class JobMerge:
         self._host = host
         self._endings = endings
 
-    async def submit(self, head_sha: str) -> None:
-        """The work is on the remote: hand it to the Refinery and end the session."""
+    async def submit(self, head_sha: str, branch: str) -> None:
+        """The work is on the remote, on this branch: hand it to the Refinery and end the session."""
         job = self._state
         bead, target = job.admission.bead, job.project.branch
         assert job.polecat is not None
@@ -51,7 +51,7 @@ class JobMerge:
             title=bead.title,
             polecat=job.polecat,
             attempt=job.current_attempt,
-            branch=job_branch(job.bead),
+            branch=branch or job_branch(job.bead),
             head_sha=head_sha,
             target=target,
             priority=bead.priority,
@@ -147,6 +147,7 @@ class JobMerge:
         if job.state is JobState.BLOCKED:
             job.state, job.unpublished = JobState.SUBMITTED, False
             await self._job.rest()
+        request = request.model_copy(update={"branch": published.branch or request.branch})
         await self.hand_in_again(request, f"published again ({job.publications} of {PUBLICATIONS}): {why}")
 
     async def _ask_about_gone(self, why: str) -> None:

@@ -129,6 +129,11 @@ class PolecatState(BaseModel):
         return self.admission.rig.name
 
     @property
+    def branch(self) -> str:
+        """On the remote, as far as it is known."""
+        return self.merge_request.branch if self.merge_request is not None else names.job_branch(self.bead)
+
+    @property
     def project(self) -> Rig:
         """The rig, with the branch that this job's work lands on."""
         return self.admission.rig.landing_on(self.admission.bead.target)
@@ -275,7 +280,7 @@ class PolecatState(BaseModel):
             attempt=self.current_attempt,
             polecat=self.polecat,
             host=self.host,
-            branch=names.job_branch(self.bead),
+            branch=self.branch,
             head_sha=self.head_sha,
             merged_sha=self.merged_sha,
             restarts=self.restarts,

@@ -109,7 +109,6 @@ class Zombies:
                     bead=zombie.bead,
                     attempt=zombie.attempt,
                     cause=reason,
-                    ignored_max_bytes=state.settings.checkpoint.ignored_max_bytes,
                 ),
                 summary=f"clean up attempt {zombie.attempt} of {zombie.bead} on {host}: {reason}"[:200],
                 **options.cleanup(host),

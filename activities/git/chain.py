@@ -97,7 +97,13 @@ class ChainBuilder:
             self._tip = landed
             self._there.add(change.bead)
             self.links.append(
-                ChainLink(merge_request=change.id, bead=change.bead, head_sha=change.head_sha, sha=landed.sha)
+                ChainLink(
+                    merge_request=change.id,
+                    bead=change.bead,
+                    head_sha=change.head_sha,
+                    sha=landed.sha,
+                    branch=change.branch,
+                )
             )
 
     def _landing(self, change: MergeRequest) -> Commit | Conflict:

@@ -19,14 +19,11 @@ from typing import Final
 from pydantic import ValidationError
 
 from activities.crash_points import crash_point
-from activities.git.command import GitRepo, ls_remote, push_failure
-from activities.git.in_progress_operations import loose_ends
-from activities.git.inner_repositories import InnerRepositories
-from activities.git.kept_files import named_ignored
+from activities.git.command import GitRepo, ls_remote
+from activities.git.park import push_save
+from activities.git.polecat_repo import PolecatRepo
 from activities.git.saved_commits import save_message, shown
-from activities.git.snapshot import STAGED, Besides, LeftOut, Saver, Snapshot
-from activities.git.underway import save_state, underway_in
-from activities.git.worktree_folder import WorktreeFolder
+from activities.git.snapshot import Saver, SkippedFile
 from activities.locks import try_exclusive
 from agents import session_folder
 from models import names
@@ -50,7 +47,7 @@ _INDEX: Final = "checkpoint.index"
 class _Place:
     """One attempt's worktree, and where its saves are noted."""
 
-    folder: WorktreeFolder
+    repo: PolecatRepo
     session: Path
     polecat: str
     bead: str
@@ -113,23 +110,23 @@ class CheckpointSaver:
         return place is not None and _age_s(place, now) >= order.interval_s
 
     def _place(self, rig: str, polecat: str) -> _Place | None:
-        folder = WorktreeFolder(self._paths.clone(rig), self._paths.worktree(rig, polecat))
-        note = folder.note
-        if note is None or note.releasing or not note.attempt:
+        repo = PolecatRepo(self._paths, rig, polecat)
+        note = repo.note
+        if note is None or note.releasing or not note.attempt or repo.git_dir is None:
             return None
         session = self._paths.session(rig, polecat, note.bead, note.attempt)
         # os.path, because it answers False where an agent has locked its folder: that stops its own saves alone.
         known = os.path.exists(session / session_folder.SESSION)
         if not known or session_folder.newest_attempt(session) != note.attempt:
             return None
-        return _Place(folder, session, polecat, note.bead, note.attempt, note.target)
+        return _Place(repo, session, polecat, note.bead, note.attempt, note.target)
 
     # --- saving ---------------------------------------------------------------------------------
 
     def _save(self, order: CheckpointOrder, place: _Place) -> Checkpoint | None:
         known = _read(place.note)
-        saver = Saver(place.folder.repo(), _INDEX, order.max_bytes, self._judged)
-        fingerprint = _fingerprint(saver, place)
+        saver = Saver(place.repo, _INDEX, order.max_bytes, self._judged)
+        fingerprint = saver.fingerprint()
         if fingerprint is not None and fingerprint == known.fingerprint:
             # The note's time tells when the work was last looked at.
             os.utime(place.note)
@@ -154,79 +151,73 @@ class CheckpointSaver:
         self, order: CheckpointOrder, place: _Place, saver: Saver, before: Checkpoint, fingerprint: str | None
     ) -> Checkpoint:
         """Make the save and keep it under its ref on this host."""
-        clone = GitRepo(place.folder.clone)
-        head = place.folder.repo().resolve("HEAD") or ""
-        parent, kept_back = self._parent(saver, clone, place, head, before)
+        cache = GitRepo(self._paths.clone(order.rig.name))
+        head = place.repo.head().sha
+        parent, kept_back = self._parent(saver, cache, place, head, before)
         snapshot = saver.take(parent)
-        underway = underway_in(place.folder)
-        besides, left_out = self._besides(order, place, saver, snapshot, whole=parent == head)
-        besides += save_state(place.folder) if underway is not None else []
-        left_out = [*kept_back, *left_out, *snapshot.left_out, *named_ignored(place.folder)]
-        here = clone.resolve(place.ref)
-        stayed = tuple(StayedHere(what=shown(one.path), why=one.why) for one in left_out)
+        staged = [snapshot.staged] if snapshot.staged else []
+        branches = self._branches(saver, cache, place, head) if parent == head else []
+        odd = [SkippedFile("the worktree", f"it has {what}") for what in snapshot.odd]
+        left = [*kept_back, *snapshot.skipped, *odd]
+        here = cache.resolve(place.ref)
+        stayed = tuple(StayedHere(what=shown(one.path), why=one.why) for one in left)
         told = Checkpoint(fingerprint=fingerprint, parent=parent, stayed_here=stayed)
-        if here is None and not snapshot.changed and not besides and self._is_elsewhere(clone, place, parent):
+        if here is None and not (snapshot.changed or staged or branches) and self._is_elsewhere(cache, place, parent):
             return told
-        parents = [*([parent] if parent else []), *(one.sha for one in besides)]
+        parents = [*([parent] if parent else []), *staged, *branches]
         content = " ".join([*parents, snapshot.tree])
-        if here is None or self._content(clone, here) != content:
+        if here is None or self._content(cache, here) != content:
+            place.repo.fetch_into_cache(cache, [*parents, saver.hold(snapshot.tree)])
             message = save_message(
                 f"Work in progress of {place.bead}, attempt {place.attempt}", place.bead, place.attempt,
-                f"{order.rig.name}/{place.polecat} on {self._host}", bool(parent), besides, left_out, underway,
+                f"{order.rig.name}/{place.polecat} on {self._host}", bool(parent), snapshot.staged, left,
             )  # fmt: skip
             options = [part for one in parents for part in ("-p", one)]
-            here = clone.run("commit-tree", *options, "-F", "-", snapshot.tree, stdin=message).word
-            clone.run("update-ref", place.ref, here)
+            here = cache.run("commit-tree", *options, "-F", "-", snapshot.tree, stdin=message).word
+            cache.run("update-ref", place.ref, here)
             crash_point("checkpoint.committed")
         same = here == before.sha
         return told.model_copy(update={"content": content, "sha": here, "pushed": same and before.pushed})
 
+    def _branches(self, saver: Saver, cache: GitRepo, place: _Place, head: str) -> list[str]:
+        """Tips of local branches with commits that neither HEAD nor the target has, and that may leave the host.
+
+        While a rebase goes on HEAD is elsewhere, and the commits that it takes are on the branch alone.
+        """
+        known = saver.commits_here([head, cache.resolve(f"refs/remotes/origin/{place.target}") or ""])
+        view = place.repo.view()
+        tips = saver.commits_here(list(place.repo.branches().values()))
+        return [
+            tip
+            for tip in tips
+            if not any(view.is_ancestor(tip, one) for one in known) and not saver.kept_back(tip, known)
+        ]
+
     def _parent(
-        self, saver: Saver, clone: GitRepo, place: _Place, head: str, before: Checkpoint
-    ) -> tuple[str, list[LeftOut]]:
+        self, saver: Saver, cache: GitRepo, place: _Place, head: str, before: Checkpoint
+    ) -> tuple[str, list[SkippedFile]]:
         """HEAD, or, where its commits bring along what must stay here, the last commit that others have."""
-        target = clone.resolve(f"refs/remotes/origin/{place.target}")
-        known = [one for one in (target, clone.resolve(before.parent) if before.parent else None) if one]
+        target = cache.resolve(f"refs/remotes/origin/{place.target}")
+        known = saver.commits_here([one for one in (target, before.parent) if one])
         kept_back = saver.kept_back(head, known) if head else []
         if not kept_back:
             return head, []
-        base = clone.attempt("merge-base", target, head).word if target else ""
-        return base, [LeftOut("commits since " + base[:12], f"one of them has {kept_back[0].path}")]
+        base = place.repo.view().attempt("merge-base", target, head).word if target else ""
+        return base, [SkippedFile("commits since " + base[:12], f"one of them has {kept_back[0].path}")]
 
-    def _besides(
-        self, order: CheckpointOrder, place: _Place, saver: Saver, snapshot: Snapshot, *, whole: bool
-    ) -> tuple[list[Besides], list[LeftOut]]:
-        """What is no file: staged states, repositories within, stashes. `whole`: commits may leave the host."""
-        besides = [Besides(STAGED, snapshot.staged)] if snapshot.staged else []
-        within = InnerRepositories(GitRepo(place.folder.clone), place.folder.path, order.max_bytes, self._judged)
-        inner, left_out = within.save(snapshot.inner)
-        ends = loose_ends(place.folder, names.job_branch(place.bead)) if whole else []
-        known = [snapshot.head] if snapshot.head else []
-        for end in ends:
-            kept_back = saver.kept_back(end.sha, known)
-            if kept_back:
-                left_out += [LeftOut(end.what, f"it has {kept_back[0].path}")]
-            elif not any(place.folder.repo().is_ancestor(end.sha, one) for one in known):
-                besides.append(end)
-        return [*besides, *inner], left_out
-
-    def _is_elsewhere(self, clone: GitRepo, place: _Place, parent: str) -> bool:
+    def _is_elsewhere(self, cache: GitRepo, place: _Place, parent: str) -> bool:
         """What is checked out is on the remote already: nothing was committed, or the work was taken."""
         taken = (session_folder.read_json(place.session / session_folder.TAKEN_HEAD) or {}).get("head_sha")
-        return parent in {"", taken} or clone.is_ancestor(parent, f"refs/remotes/origin/{place.target}")
+        return parent in {"", taken} or cache.is_ancestor(parent, f"refs/remotes/origin/{place.target}")
 
-    def _content(self, clone: GitRepo, sha: str) -> str:
-        return clone.run("log", "-1", "--format=%P %T", sha, "--").word
+    def _content(self, cache: GitRepo, sha: str) -> str:
+        return cache.run("log", "-1", "--format=%P %T", sha, "--").word
 
     def _push(self, order: CheckpointOrder, place: _Place, sha: str) -> None:
         """Over whatever this attempt saved before, and over nothing else."""
-        clone = GitRepo(place.folder.clone)
         there = ls_remote(order.rig.url, [place.ref]).get(place.ref, "")
-        if there == sha:
-            return
-        answer = clone.push(order.rig.url, [f"{sha}:{place.ref}"], {place.ref: there})
-        if answer.exit_code != 0 and ls_remote(order.rig.url, [place.ref]).get(place.ref) != sha:
-            raise push_failure(answer, f"saving work in progress of {place.bead}")
+        if there != sha:
+            push_save(GitRepo(self._paths.clone(order.rig.name)), order.rig, place.ref, sha, there)
 
 
 class Checkpointer:
@@ -283,15 +274,6 @@ class Checkpointer:
                 self._again_at.pop((rig, polecat), None)
                 continue
             self._again_at[rig, polecat] = now + min(RETRY_S, order.interval_s)
-
-
-def _fingerprint(saver: Saver, place: _Place) -> str | None:
-    """Of the worktree, and of the stashes, which are the clone's."""
-    files = saver.fingerprint()
-    if files is None:
-        return None
-    stashes = place.folder.clone / "logs" / "refs" / "stash"
-    return f"{files}.{stashes.stat().st_mtime_ns if stashes.exists() else 0}"
 
 
 def _read(note: Path) -> Checkpoint:

@@ -1,52 +1,40 @@
-"""The two bare clones of a rig on a host: one that polecats' worktrees hang on, one for landing."""
+"""The cache clone of a rig on a host: bare, and written by the town alone.
+
+Polecats' repositories and gates' checkouts borrow its objects by alternates, so nothing in it is ever
+pruned: `gc.auto` is off in every command of the town, and no command of the town drops objects.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from activities.git.command import GitRepo, init_bare
 from activities.git.rig_folder import own_rig_folder
 from activities.locks import exclusive
-from models import names
 from models.records import Rig
+from models.settings import GitSettings
 from models.town import TownPaths
 
-_WORK_CONFIG = """\
-[core]
-	repositoryformatversion = 1
-	filemode = true
-[extensions]
-	worktreeConfig = true
-[remote "origin"]
-	url = {url}
-	fetch = +refs/heads/*:refs/remotes/origin/*
-"""
-_WORK_CONFIG_OF_THE_CLONE = "[core]\n\tbare = true\n"
 
-
-def land_clone(paths: TownPaths, rig: Rig) -> GitRepo:
-    """The clone that chains are built in; agents never see it. Empty at first: a build fetches what it needs."""
+def cache_clone(paths: TownPaths, rig: Rig) -> GitRepo:
+    """The rig's cache clone. Empty at first: whoever needs something fetches it."""
     own_rig_folder(paths, rig)
-    return GitRepo(_made_once(paths.land_clone(rig.name), lambda path: None))
+    return GitRepo(_made_once(paths.clone(rig.name)))
 
 
-def work_clone(paths: TownPaths, rig: Rig) -> GitRepo:
-    """The clone that worktrees hang on, with `origin` set up as an agent expects it."""
-
-    def furnish(path: Path) -> None:
-        url = names.valid_remote(rig.url).replace("\\", "\\\\").replace('"', '\\"')
-        # Per-worktree settings need core.bare out of the shared file: worktrees would inherit it.
-        (path / "config").write_text(_WORK_CONFIG.format(url=f'"{url}"'), encoding="utf-8")
-        (path / "config.worktree").write_text(_WORK_CONFIG_OF_THE_CLONE, encoding="utf-8")
-
-    own_rig_folder(paths, rig)
-    return GitRepo(_made_once(paths.clone(rig.name), furnish))
+land_clone = cache_clone
+"""chains are built in it"""
 
 
-def _made_once(path: Path, furnish: Callable[[Path], None]) -> Path:
+def fetch_options(git: GitSettings) -> tuple[str, ...]:
+    """Options of a fetch from the rig's remote that limit how much of a large repository is cloned."""
+    options = (f"--depth={git.depth}",) if git.depth else ()
+    return (*options, "--filter=blob:none") if git.clone == "blobless" else options
+
+
+def _made_once(path: Path) -> Path:
     """Make the bare repository aside and rename it into place: killed halfway leaves nothing half made."""
     if path.exists():
         return path
@@ -56,6 +44,5 @@ def _made_once(path: Path, furnish: Callable[[Path], None]) -> Path:
         half_made = path.with_name(f".{path.name}.new")
         shutil.rmtree(half_made, ignore_errors=True)
         init_bare(half_made)
-        furnish(half_made)
         os.rename(half_made, path)
     return path

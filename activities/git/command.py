@@ -187,18 +187,19 @@ class GitRepo:
         """Whether `descendant` holds `ancestor`. A commit that is not here holds nothing and is held by none."""
         return self.attempt("merge-base", "--is-ancestor", ancestor, descendant).exit_code == 0
 
-    def try_fetch(self, url: str, refspecs: Sequence[str]) -> Answer:
+    def try_fetch(self, url: str, refspecs: Sequence[str], options: Sequence[str] = ()) -> Answer:
         """Fetch exactly `refspecs` (full refs or object names) from `url`; the caller judges the answer."""
-        options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-show-forced-updates")
-        return self.attempt("fetch", *options, "--", names.valid_remote(url), *refspecs, timeout_s=REMOTE_TIMEOUT_S)
+        fixed = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-show-forced-updates")
+        where = ("--", names.valid_remote(url))
+        return self.attempt("fetch", *fixed, *options, *where, *refspecs, timeout_s=REMOTE_TIMEOUT_S)
 
-    def fetch(self, url: str, refspecs: Sequence[str]) -> None:
+    def fetch(self, url: str, refspecs: Sequence[str], options: Sequence[str] = ()) -> None:
         """`try_fetch` that must succeed.
 
         Raises:
             GtError: REMOTE_UNREACHABLE and others of models.git_errors.
         """
-        answer = self.try_fetch(url, refspecs)
+        answer = self.try_fetch(url, refspecs, options)
         if answer.exit_code != 0:
             raise remote_failure(answer, "fetching")
 
@@ -345,6 +346,21 @@ def remote_head(url: str) -> tuple[str | None, dict[str, str]]:
         elif ref.startswith("refs/heads/"):
             branches[ref.removeprefix("refs/heads/")] = what
     return head if head in branches else None, branches
+
+
+def ls_remote_branches(url: str, first: str) -> dict[str, str]:
+    """Branches of the remote with this short name, or with it and a dot and more: short name → object name.
+
+    Raises:
+        GtError: REMOTE_UNREACHABLE and others of models.git_errors.
+    """
+    ref = f"refs/heads/{names.valid_branch(first)}"
+    listed = _listed(url, [ref, f"{ref}.*"])
+    return {
+        name.removeprefix("refs/heads/"): sha
+        for name, sha in listed.items()
+        if name == ref or name.startswith(f"{ref}.")
+    }
 
 
 def _listed(url: str, patterns: Sequence[str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 
 from temporalio import activity
 
-from activities.git.clones import work_clone
+from activities.git.clones import cache_clone
 from activities.git.command import GitRepo, ls_remote, push_failure
 from activities.locks import exclusive
 from models import names
@@ -31,7 +31,7 @@ class IntegrationActivities:
         """
         rig, ref = request.rig, f"refs/heads/{names.valid_target(request.branch)}"
         with self._alone(rig):
-            repo = work_clone(self._paths, rig)
+            repo = cache_clone(self._paths, rig)
             there = ls_remote(rig.url, [ref, _own(rig)])
             if _own(rig) not in there:
                 raise GtError(ErrorCode.NO_SUCH_BRANCH, f"the remote of {rig.name} has no branch {rig.branch}")
@@ -49,7 +49,7 @@ class IntegrationActivities:
             GtError: INVALID_NAME, NO_SUCH_BRANCH (either), REMOTE_UNREACHABLE, GIT_FAILED.
         """
         with self._alone(request.rig):
-            repo = work_clone(self._paths, request.rig)
+            repo = cache_clone(self._paths, request.rig)
             return ErrandResult(branch=self._look(repo, request.rig, request.branch))
 
     @activity.defn
@@ -61,7 +61,7 @@ class IntegrationActivities:
         """
         rig, ref = request.rig, f"refs/heads/{names.job_branch(request.bead)}"
         with self._alone(rig):
-            repo = work_clone(self._paths, rig)
+            repo = cache_clone(self._paths, rig)
             if ref not in ls_remote(rig.url, [ref]):
                 if repo.resolve(request.sha) is None:
                     repo.fetch(rig.url, [request.sha])

@@ -38,6 +38,7 @@ from models.errors import ErrorCode, GtError
 from models.merging import (
     BuildChain,
     Chain,
+    ChainLink,
     FindLanded,
     FindRenamed,
     LandChain,
@@ -286,9 +287,13 @@ def _some(branches: Iterable[str]) -> str:
     return ", ".join(sorted(branches)[:8]) or "no branch at all"
 
 
+def _branch_of(link: ChainLink) -> str:
+    return link.branch or names.job_branch(link.bead)
+
+
 def _look(request: LandChain) -> dict[str, str]:
     """The refs on the remote that a landing depends on: target, epoch, the landed beads' branches."""
-    branches = (_branch_ref(names.job_branch(link.bead)) for link in request.links)
+    branches = (_branch_ref(_branch_of(link)) for link in request.links)
     return ls_remote(request.rig.url, [_branch_ref(request.target), names.EPOCH_REF, *branches])
 
 
@@ -315,9 +320,7 @@ def _rejection(request: LandChain, answer: Answer) -> LandResult:
 def _delete_branches(repo: GitRepo, request: LandChain, refs: Mapping[str, str]) -> None:
     """Delete the landed beads' branches that still stand at what has landed; failing at it undoes no landing."""
     leases = {
-        ref: link.head_sha
-        for link in request.links
-        if refs.get(ref := _branch_ref(names.job_branch(link.bead))) == link.head_sha
+        ref: link.head_sha for link in request.links if refs.get(ref := _branch_ref(_branch_of(link))) == link.head_sha
     }
     if leases:
         repo.push(request.rig.url, [f":{ref}" for ref in leases], leases)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -11,11 +10,12 @@ from datetime import UTC, datetime
 from temporalio import activity
 
 from activities.git.changes import landed_as
-from activities.git.clones import work_clone
+from activities.git.clones import cache_clone
 from activities.git.command import GitRepo, ls_remote, ls_remote_under, push_failure
-from activities.git.kept_files import folder_of, kept_in
 from activities.git.park import REMOTE_PROBLEMS
+from activities.git.salvage import first_salvaged, salvaged_files, salvaged_of
 from activities.git.saved_commits import SavedCommit, read_save
+from activities.git.trees import discard
 from activities.locks import exclusive
 from models import names
 from models.errands import ErrandResult, ExpireParked, ListParked, ParkedWork, Unpark, Unparked
@@ -41,7 +41,7 @@ class ParkedActivities:
         """
         rig, problem = request.rig, ""
         with self._alone(rig):
-            repo = work_clone(self._paths, rig)
+            repo = cache_clone(self._paths, rig)
             here = _refs_here(repo)
             try:
                 there = self._fetch(repo, rig, _FOLDERS, request.targets.values())
@@ -69,7 +69,7 @@ class ParkedActivities:
         rig, bead = request.rig, names.valid_bead(request.bead)
         branch = f"refs/heads/{names.job_branch(bead)}"
         with self._alone(rig):
-            repo = work_clone(self._paths, rig)
+            repo = cache_clone(self._paths, rig)
             there = self._fetch(repo, rig, (f"{_FOLDERS[0]}{bead}/", f"{_FOLDERS[1]}{bead}/"))
             saves = {ref: sha for ref, sha in {**there, **_refs_here(repo)}.items() if ref.split("/")[3] == bead}
             ref = _chosen(saves, bead, request.attempt)
@@ -89,9 +89,8 @@ class ParkedActivities:
                 ref=ref,
                 branch=names.job_branch(bead),
                 sha=sha,
-                besides=saved.besides if saved else "",
-                stayed_here=saved.left_out if saved else "",
-                kept_folder=folder_of(self._paths, rig.name, bead, names.saved_attempt(ref) or 0),
+                stayed_here=saved.left if saved else "",
+                kept_folder=first_salvaged(self._paths, rig.name, bead, names.saved_attempt(ref) or 0),
             )
         )
 
@@ -106,7 +105,7 @@ class ParkedActivities:
         """
         rig, expired = request.rig, []
         with self._alone(rig):
-            repo = work_clone(self._paths, rig)
+            repo = cache_clone(self._paths, rig)
             wanted = {one.ref: one.sha for one in request.refs if names.saved_attempt(one.ref) is not None}
             there = ls_remote(rig.url, list(wanted)) if wanted else {}
             doomed = {ref: sha for ref, sha in there.items() if wanted[ref] == sha}
@@ -125,30 +124,31 @@ class ParkedActivities:
         return ErrandResult(expired=tuple(expired))
 
     def _with_kept(self, work: ParkedWork) -> ParkedWork:
-        """The work with what is kept of its attempt; of one attempt that goes with what was parked."""
-        folder = self._paths.kept(work.rig, work.bead, work.attempt)
-        files = kept_in(folder) if work.parked else []
-        return work.model_copy(update={"kept_folder": str(folder), "kept_files": tuple(files)}) if files else work
+        """The work with what stayed of its attempt on this host; of one attempt that goes with what was parked."""
+        folders = salvaged_of(self._paths, work.rig, work.bead, work.attempt) if work.parked else []
+        if not folders:
+            return work
+        return work.model_copy(update={"kept_folder": str(folders[0]), "kept_files": tuple(salvaged_files(folders[0]))})
 
     def _kept_alone(self, rig: Rig, known: set[str]) -> Iterator[ParkedWork]:
-        """What is kept of attempts of which nothing is parked."""
-        for folder in sorted(self._paths.kept_of(rig.name).glob("*/*")):
+        """What stayed of attempts of which nothing is parked."""
+        for folder in sorted((self._paths.salvage / rig.name).glob("*.*.*")):
             with contextlib.suppress(GtError, ValueError):
-                bead, attempt = names.valid_bead(folder.parent.name), int(folder.name)
-                ref = names.parked_ref(bead, attempt)
-                if ref not in known and kept_in(folder):
+                bead, attempt, *_ = folder.name.split(".")
+                ref = names.parked_ref(names.valid_bead(bead), int(attempt))
+                if ref not in known:
+                    known.add(ref)
                     at = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
                     yield self._with_kept(
                         ParkedWork(
-                            ref=ref, sha="", rig=rig.name, bead=bead, attempt=attempt, saved_at=at, files=0,
+                            ref=ref, sha="", rig=rig.name, bead=bead, attempt=int(attempt), saved_at=at, files=0,
                             subject=f"Files of {bead}, attempt {attempt}", on_remote=False, landed=False,
                         )
                     )  # fmt: skip
 
     def _forget_kept(self, rig: Rig, ref: str) -> None:
-        folder = self._paths.kept(rig.name, ref.split("/")[3], names.saved_attempt(ref) or 0)
-        if folder.is_dir():
-            shutil.rmtree(folder)
+        for folder in salvaged_of(self._paths, rig.name, ref.split("/")[3], names.saved_attempt(ref) or 0):
+            discard(folder, self._paths.salvage / rig.name)
 
     def _fetch(self, repo: GitRepo, rig: Rig, folders: tuple[str, ...], targets: Iterable[str] = ()) -> dict[str, str]:
         """Fetch the rig's branch, other targets and what is under `folders`: full ref → object name."""
@@ -211,7 +211,7 @@ def _described(repo: GitRepo, rig: Rig, ref: str, sha: str, on_remote: bool) -> 
         files=changed.count(b"\0"),
         on_remote=on_remote,
         landed=bool(target) and _has_landed(repo, bead, sha, saved, target),
-        stayed_here=saved.left_out if saved else "",
+        stayed_here=saved.left if saved else "",
     )
 
 
@@ -219,7 +219,7 @@ def _has_landed(repo: GitRepo, bead: str, sha: str, saved: SavedCommit | None, t
     """All of it is on the target. What was never committed cannot be told to be, so it counts as not landed."""
     if saved is None:
         return repo.is_ancestor(sha, target) or landed_as(repo, bead, sha, target, here=True) is not None
-    if saved.parent is None or saved.besides or saved.left_out:
+    if saved.parent is None or saved.staged or saved.others or saved.left:
         return False
     unchanged = repo.run("rev-parse", "--verify", f"{saved.parent}^{{tree}}").word == saved.tree
     return unchanged and _has_landed(repo, bead, saved.parent, None, target)

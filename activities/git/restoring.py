@@ -1,4 +1,4 @@
-"""Unfinished work that was saved goes on elsewhere: HEAD is the saved parent, and what was staged is staged."""
+"""Which save of unfinished work, if any, a new worktree goes on from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Final, NamedTuple
 
 from activities.git.command import GitRepo
 from activities.git.saved_commits import SavedCommit, read_save
-from activities.git.worktree_folder import WorktreeFolder
 from models import names
 from models.errors import ErrorCode, GtError
 
@@ -64,19 +63,6 @@ def commit_to_go_on_from(repo: GitRepo, save: Save, bead: str, start: str, targe
     if not further or (saved is None and repo.is_ancestor(save.sha, target_sha)):
         return None
     return saved if saved is not None else save.sha
-
-
-def restore_files(folder: WorktreeFolder, saved: SavedCommit) -> None:
-    """Put the saved files into a worktree that was checked out clean, staged as far as they were.
-
-    Raises:
-        GtError: DISK_FULL, GIT_FAILED.
-    """
-    repo = folder.repo()
-    repo.run("read-tree", "--reset", "-u", saved.tree)
-    repo.run("read-tree", "--reset", saved.staged or "HEAD")
-    # Its exit code tells that files differ, which they shall.
-    repo.attempt("update-index", "-q", "--refresh")
 
 
 def _committed_at(repo: GitRepo, sha: str) -> datetime:

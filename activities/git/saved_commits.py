@@ -1,7 +1,7 @@
 """The commits that the town makes of unfinished work, and how they are recognised again.
 
-The first parent is what was checked out; the tree is that of the files; further parents hold what
-has no other place. The message says all of it, for people and for the one who restores it.
+The first parent is what was checked out; the tree is that of the files; a further parent is what was staged.
+The message says all of it, for people and for the one who restores it.
 """
 
 from __future__ import annotations
@@ -14,20 +14,15 @@ from pathlib import Path
 from typing import Final
 
 from activities.git.command import GitRepo
-from activities.git.kept_files import FILES
-from activities.git.snapshot import STAGED, Besides, LeftOut
+from activities.git.snapshot import SkippedFile
 from models import names
-from policies.underway import Underway
 
 LISTED: Final = 200
 """How many files that stayed on the host a message names."""
 
-_NOT_KEPT: Final = "Not kept:"
 _MARK: Final = "Gastown-Save"
 _SAVE: Final = re.compile(rf"{_MARK}: (?P<bead>\S+)/(?P<attempt>[0-9]{{1,9}}) (?P<born>[01])")
-_UNDERWAY: Final = "Half way through a command:"
-_BESIDES: Final = "Beside the files:"
-_STAGED: Final = re.compile(rf"^ *(?P<sha>[0-9a-f]{{40,64}}) {STAGED}$\n?", re.MULTILINE)
+_STAGED: Final = re.compile(r"^Staged: (?P<sha>[0-9a-f]{40,64})$", re.MULTILINE)
 _LEFT: Final = "Left on the host alone:"
 
 
@@ -41,78 +36,50 @@ class SavedCommit:
     """what was checked out; None before the first commit"""
     tree: str
     at: datetime
-    besides: str
-    """lines that name commits which hold what is no file; "" for none"""
-    left_out: str
+    left: str
     """lines that name what stayed on the host and why; "" for nothing"""
-    underway: str = ""
-    """lines about what git had half done there; "" for nothing"""
-    not_kept: str = ""
-    """lines that name ignored files that are nowhere any more; "" for none"""
     staged: str | None = None
     """the commit whose tree was the index; None where nothing was staged, or there is nothing to stage it upon"""
+    others: bool = False
+    """it has parents beside what was checked out and what was staged: commits that no other ref holds"""
 
-    @property
-    def apart(self) -> str:
-        """Of `besides` what restoring does not put back."""
-        return _STAGED.sub("", self.besides).strip("\n") if self.staged is not None else self.besides
-
-    def story(self, kept: Path | None = None) -> str:
+    def story(self, salvaged: Path | None = None) -> str:
         """What the next agent should know of it, in Markdown.
 
         Args:
-            kept: the folder on this very host with the files that stayed there.
+            salvaged: the folder on this very host with what stayed there.
         """
         head = f"HEAD is its last commit ({self.parent[:12]})" if self.parent else "It had no commit yet"
         parts = [
             f"This worktree holds the work of attempt {self.attempt} as it was saved at {self.at:%Y-%m-%d %H:%M} UTC. "
             f"{head}; the rest is not committed, and staged where it was staged: see `git status` and `git diff`."
         ]
-        if self.underway:
-            parts.append(f"{_UNDERWAY}\n\n{_indented(self.underway)}")
-        if self.apart:
-            parts.append(f"Saved too, look with `git show`:\n\n{_indented(self.apart)}")
-        if self.left_out:
-            where = f"in {kept / FILES} (copy what you need)" if kept is not None else "on the host of that attempt"
-            parts.append(f"Not restored, it stayed {where}:\n\n{_indented(self.left_out)}")
-        if self.not_kept:
-            parts.append(f"{_NOT_KEPT}\n\n{_indented(self.not_kept)}")
+        if self.others:
+            parts.append(f"It had more commits: look at the parents of {self.sha}.")
+        if self.left:
+            lines = "\n".join(f"  {line}" for line in self.left.splitlines())
+            where = f"in {salvaged} (copy what you need)" if salvaged is not None else "on the host of that attempt"
+            parts.append(f"Not restored, it stayed {where}:\n\n{lines}")
         return "\n\n".join(parts)
 
 
 def save_message(
-    title: str,
-    bead: str,
-    attempt: int,
-    place: str,
-    born: bool,
-    besides: Sequence[Besides],
-    left_out: Sequence[LeftOut],
-    underway: Underway | None = None,
-    not_kept: Sequence[LeftOut] = (),
+    title: str, bead: str, attempt: int, place: str, born: bool, staged: str | None, left: Sequence[SkippedFile]
 ) -> bytes:
     """The message of a save.
 
     Args:
         place: polecat and host, for people.
         born: there is a first parent that was checked out.
-        underway: what git has half done there.
-        not_kept: ignored files that are nowhere any more.
+        staged: the commit that holds what was staged.
     """
     parts = [title, f"Saved by the town from the worktree of {place}."]
-    if underway is not None:
-        parts.append(f"{_UNDERWAY}\n{underway.advice()}")
-    if besides:
-        parts.append(f"{_BESIDES}\n" + "\n".join(f"  {one.sha} {shown(one.what)}" for one in besides))
-    parts += [f"{heading}\n{_listed(what)}" for heading, what in ((_LEFT, left_out), (_NOT_KEPT, not_kept)) if what]
+    if staged is not None:
+        parts.append(f"Staged: {staged}")
+    if left:
+        parts.append(f"{_LEFT}\n{_listed(left)}")
     parts.append(f"{_MARK}: {names.valid_bead(bead)}/{attempt} {int(born)}")
     return "\n\n".join(parts).encode("utf-8", "backslashreplace")
-
-
-def _listed(what: Sequence[LeftOut]) -> str:
-    lines = [f"  {shown(one.path)}: {one.why}" for one in what[:LISTED]]
-    more = len(what) - LISTED
-    return "\n".join([*lines, *([f"  and {more} more"] if more > 0 else [])])
 
 
 def read_save(repo: GitRepo, sha: str, bead: str) -> SavedCommit | None:
@@ -127,29 +94,27 @@ def read_save(repo: GitRepo, sha: str, bead: str) -> SavedCommit | None:
     mark = _SAVE.fullmatch(paragraphs[-1])
     if mark is None or mark["bead"] != bead:
         return None
-    besides, born = _under(_BESIDES, paragraphs), mark["born"] == "1" and bool(parents)
-    staged = _STAGED.search(besides)
+    born = mark["born"] == "1" and bool(parents)
+    found = _STAGED.search(message)
+    staged = found["sha"] if found is not None and born and found["sha"] in parents else None
+    own = {parents[0] if born else "", found["sha"] if found is not None else ""}
+    left = next((one for one in paragraphs if one.startswith(f"{_LEFT}\n")), "")
     return SavedCommit(
         sha=sha,
         attempt=int(mark["attempt"]),
         parent=parents[0] if born else None,
         tree=tree.strip(),
         at=datetime.fromtimestamp(int(at), UTC),
-        besides=besides,
-        left_out=_under(_LEFT, paragraphs),
-        underway=_under(_UNDERWAY, paragraphs),
-        not_kept=_under(_NOT_KEPT, paragraphs),
-        staged=staged["sha"] if staged is not None and born and staged["sha"] in parents else None,
+        left=left.partition("\n")[2],
+        staged=staged,
+        others=bool(set(parents) - own),
     )
 
 
-def _indented(lines: str) -> str:
-    return "\n".join(f"  {line}" for line in lines.splitlines())
-
-
-def _under(heading: str, paragraphs: Sequence[str]) -> str:
-    found = next((one for one in paragraphs if one.startswith(f"{heading}\n")), "")
-    return found.partition("\n")[2]
+def _listed(what: Sequence[SkippedFile]) -> str:
+    lines = [f"  {shown(one.path)}: {one.why}" for one in what[:LISTED]]
+    more = len(what) - LISTED
+    return "\n".join([*lines, *([f"  and {more} more"] if more > 0 else [])])
 
 
 def shown(name: str) -> str:

@@ -1,11 +1,15 @@
-"""What stands in a worktree, as git objects. With an index of our own, so that the agent's stays as it is."""
+"""A snapshot of a work tree as one commit: staged, unstaged and untracked files, taken through the town's view.
+
+The agent's own index is copied, so it stays as it is. What may not leave the host (secrets, large files) is
+skipped and named; what no commit can hold (half a rebase, a stash, a repository within) is named as odd, and
+whoever gives the work tree up moves it to the salvage folder as a whole.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
-import shutil
 import stat
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -13,46 +17,31 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from activities.git.assume_unchanged import look_at, overlooked
-from activities.git.command import Answer, GitRepo
+from activities.git.command import Answer
+from activities.git.polecat_repo import PolecatRepo
 from activities.git.status import STATUS, Entry, entries_of
+from models.errors import GtError
 from policies.secret_scan import SEARCHED_BYTES, secret_in, secret_in_name
 
 UNDATED: Final = {"GIT_AUTHOR_DATE": "@0 +0000", "GIT_COMMITTER_DATE": "@0 +0000"}
 """The same content gives the same commit, whenever it is saved."""
 
-STAGED: Final = "staged"
-"""what a commit with the state of the index is called"""
 _GITLINK: Final = "160000"
 _FOLDER: Final = b"040000 "
 _READ_AT_ONCE: Final = 16_000_000
 """bytes of file contents in memory"""
 
 
-class LeftOut(NamedTuple):
-    """A file that stays on this host."""
+class SkippedFile(NamedTuple):
+    """Something that stays on this host."""
 
     path: str
     why: str
 
 
-class Refused(NamedTuple):
-    """A file that the index has and that stays on this host."""
-
-    path: str
-    blob: str
-
-
-class Besides(NamedTuple):
-    """A commit that is saved along with the files."""
-
-    what: str
-    """`staged`, `repository <path>`, …"""
-    sha: str
-
-
 @dataclass(frozen=True)
 class Snapshot:
-    """The files of a worktree, ignored ones left out."""
+    """The files of a work tree, ignored ones left out."""
 
     head: str
     """the commit that is checked out; "" before the first one"""
@@ -61,12 +50,10 @@ class Snapshot:
     changed: bool
     """`tree` is another than that of what was compared with"""
     staged: str | None
-    """a commit with what the agent has staged"""
-    inner: tuple[bytes, ...]
-    """folders with a repository of their own, new or with changes in it"""
-    left_out: tuple[LeftOut, ...]
-    staged_apart: tuple[Refused, ...]
-    """staged, refused, and otherwise than the file stands"""
+    """a commit with what the agent has staged, where that is another tree"""
+    skipped: tuple[SkippedFile, ...]
+    odd: tuple[str, ...]
+    """what the snapshot does not hold, in words"""
 
 
 class _Changed(NamedTuple):
@@ -80,20 +67,28 @@ class _Changed(NamedTuple):
 
 
 class Saver:
-    """Takes snapshots of one worktree.
+    """Takes snapshots of one polecat's work tree. Commits and trees are made in the view.
 
     Args:
-        repo: git on its files.
-        index_name: of the index that is used, in git's directory for the worktree; nobody else uses it meanwhile.
-        max_bytes: larger files are left out; None: none is too large.
+        index_name: of the copy of the index that is used; nobody else uses it meanwhile.
+        max_bytes: larger files are skipped; None: none is too large.
         judged: blobs that were searched for secrets, and what they hold; goes on from call to call.
+
+    Raises:
+        GtError: NOT_FOUND where the polecat has no repository.
     """
 
     def __init__(
-        self, repo: GitRepo, index_name: str, max_bytes: int | None, judged: MutableMapping[str, str] | None = None
+        self,
+        polecat_repo: PolecatRepo,
+        index_name: str,
+        max_bytes: int | None,
+        judged: MutableMapping[str, str] | None = None,
     ) -> None:
-        self._repo = repo
-        self._index = repo.git_dir / index_name
+        self._polecat_repo = polecat_repo
+        self._repo = polecat_repo.view()
+        self._index_name = index_name
+        self._index = self._repo.git_dir / index_name
         self._given = {"GIT_INDEX_FILE": str(self._index)}
         self._max_bytes = max_bytes
         self._judged = {} if judged is None else judged
@@ -110,12 +105,19 @@ class Saver:
         repo = self._repo
         head = repo.resolve("HEAD") or ""
         base = self._tree_of(head if parent is None else parent)
+        odd = self._odd()
         try:
             entries = self._begin(head)
-            staged, apart = self._staged(base) if any(one.staged for one in entries) else (None, [])
-            entries = self._uncovered(entries)
-            left_out = self._add([one for one in entries if not one.is_repository])
-            self._settle([one.path for one in entries if one.unmerged], left_out, head)
+            odd += [f"{_shown(one.path)} is {why}" for one in entries if (why := self._oddity(one))]
+            odd += self._repositories_within()
+            unmerged = [one.path for one in entries if one.unmerged]
+            skipped = [SkippedFile(os.fsdecode(one), "see the worktree") for one in unmerged if self._is_folder(one)]
+            entries = [one for one in entries if not self._oddity(one)]
+            staged, apart = self._staged(base) if any(one.staged for one in entries) else (None, False)
+            if apart:
+                odd.append("staged content that may not leave the host")
+            skipped += self._add(entries)
+            self._settle(unmerged, skipped, head)
             whole = self._write_tree()
             refused = self._refused(base, whole)
             tree = self._without(refused)
@@ -126,9 +128,8 @@ class Saver:
             tree=tree,
             changed=tree != base,
             staged=staged,
-            inner=tuple(one.path.rstrip(b"/") for one in entries if one.is_repository or one.is_submodule),
-            left_out=(*left_out, *(LeftOut(os.fsdecode(one.path), why) for one, why in refused)),
-            staged_apart=tuple(one for one in apart if one not in {_refused(change) for change, _ in refused}),
+            skipped=(*skipped, *(SkippedFile(os.fsdecode(one.path), why) for one, why in refused)),
+            odd=tuple(dict.fromkeys(odd)),
         )
 
     def fingerprint(self) -> str | None:
@@ -138,13 +139,17 @@ class Saver:
             GtError: GIT_FAILED.
         """
         head = self._repo.resolve("HEAD") or ""
-        answer = self._repo.attempt(*STATUS)
-        if answer.exit_code != 0:
-            return None
-        seen = hashlib.sha256(head.encode() + answer.stdout)
-        paths = self._overlooked()
+        self._polecat_repo.copy_index(self._index_name)
+        try:
+            answer = self._repo.attempt(*STATUS, environment=self._given)
+            if answer.exit_code != 0:
+                return None
+            seen = hashlib.sha256(f"{head}{self._odd()}".encode() + answer.stdout)
+            paths = self._overlooked(self._given)
+        finally:
+            self._forget_index()
         for entry in entries_of(answer.stdout):
-            if entry.is_repository or entry.is_submodule or self._covers(entry):
+            if self._oddity(entry):
                 return None
             paths.append(entry.path)
         for path in paths:
@@ -153,23 +158,82 @@ class Saver:
                 seen.update(f"{facts.st_ino} {facts.st_size} {facts.st_mtime_ns} {facts.st_ctime_ns}\n".encode())
         return seen.hexdigest()
 
-    def kept_back(self, commit: str, known: Sequence[str]) -> list[LeftOut]:
+    def hold(self, tree: str) -> str:
+        """A commit of `tree` in the view, without parents, by which `PolecatRepo.fetch_into_cache` can take it."""
+        return self._repo.run("commit-tree", "-m", "Files", tree, environment=UNDATED).word
+
+    def commits_here(self, commits: Sequence[str]) -> list[str]:
+        """Those of `commits` that are here, each once: a damaged branch names what is not."""
+        return [sha for sha in dict.fromkeys(commits) if sha and self._repo.resolve(sha) == sha]
+
+    def kept_back(self, commit: str, known: Sequence[str]) -> list[SkippedFile]:
         """Files that `commit` and its history bring along, as far as `known` commits have not, that must stay here."""
         without = [f"^{one}" for one in known]
         options = ("log", "--format=", "--raw", "-z", "--no-abbrev", "--no-renames", "-m", "--root")
         listed = self._repo.run(*options, commit, *without, "--").stdout
         refused = self._unfit_for_remotes(list(_changes(listed)))
-        return [LeftOut(os.fsdecode(one.path), why) for one, why in refused]
+        return [SkippedFile(os.fsdecode(one.path), why) for one, why in refused]
+
+    # --- what no commit can hold ----------------------------------------------------------------
+
+    def _odd(self) -> list[str]:
+        kind = self._polecat_repo.in_progress
+        found = [f"a {kind} that is not finished"] if kind else []
+        return [*found, "a stash"] if self._polecat_repo.has_stash() else found
+
+    def _repositories_within(self) -> list[str]:
+        """Checked out repositories that the index knows, and that may hold commits which nobody else has.
+
+        A submodule that stands where the target has it came from its own remote.
+        """
+        listed = self._repo.attempt("ls-files", "--stage", "-z", environment=self._given).stdout.split(b"\0")
+        found = []
+        for line in listed:
+            facts, _, path = line.partition(b"\t")
+            mark = self._place(path) / ".git"
+            if not facts.startswith(b"160000 ") or not os.path.lexists(mark):
+                continue
+            if os.path.isdir(mark) or facts.split(b" ")[1].decode() != self._target_has(os.fsdecode(path)):
+                found.append(f"{_shown(path)} is a repository of its own")
+        return found
+
+    def _target_has(self, path: str) -> str:
+        """The object that the target has under `path`, "" for none."""
+        target = self._polecat_repo.target()
+        if not target:
+            return ""
+        answer = self._repo.attempt("rev-parse", "--verify", "--quiet", f"{target}:{path}")
+        return answer.word if answer.exit_code == 0 else ""
+
+    def _is_folder(self, path: bytes) -> bool:
+        place = self._place(path)
+        return place.is_dir() and not place.is_symlink()
+
+    def _oddity(self, entry: Entry) -> str:
+        """Why a snapshot cannot hold what stands there; "" where it can."""
+        if entry.is_repository:
+            return "a repository of its own"
+        if entry.is_submodule:
+            return "a submodule with changes"
+        try:
+            mode = self._place(entry.path).lstat().st_mode
+        except OSError:
+            return ""
+        if stat.S_ISDIR(mode):
+            covers = entry.unmerged or os.path.lexists(self._place(entry.path) / ".git")
+            return "a folder where git has a file" if covers else ""
+        return "" if stat.S_ISREG(mode) or stat.S_ISLNK(mode) else "a special file"
 
     # --- the index ------------------------------------------------------------------------------
 
     def _begin(self, head: str) -> list[Entry]:
         """Copy the agent's index, which knows which files are unchanged, and list what differs from HEAD."""
         self._forget_index()
-        if (self._repo.git_dir / "index").exists():
-            # With its time: by that git knows which files may have changed since it was written.
-            shutil.copy2(self._repo.git_dir / "index", self._index)
-            look_at(self._repo, self._overlooked(self._given), self._given)
+        self._polecat_repo.copy_index(self._index_name)
+        if self._index.exists():
+            # Where it is damaged the status below fails too.
+            with contextlib.suppress(GtError):
+                look_at(self._repo, self._overlooked(self._given), self._given)
         answer = self._repo.attempt(*STATUS, environment=self._given)
         if answer.exit_code != 0:
             # The agent's index is damaged.
@@ -178,19 +242,6 @@ class Saver:
                 self._git("read-tree", head)
             answer = self._git(*STATUS)
         return list(entries_of(answer.stdout))
-
-    def _uncovered(self, entries: list[Entry]) -> list[Entry]:
-        """The same, and what is in folders that git passes over, because the index has a file in their place."""
-        covers = [one.path for one in entries if not one.is_repository and not one.is_submodule and self._covers(one)]
-        if not covers:
-            return entries
-        self._git("update-index", "--force-remove", "-z", "--stdin", stdin=b"\0".join(covers) + b"\0")
-        return list(entries_of(self._git(*STATUS).stdout))
-
-    def _covers(self, entry: Entry) -> bool:
-        place = self._place(entry.path)
-        is_folder = os.path.isdir(place) and not os.path.islink(place)
-        return is_folder and (entry.unmerged or os.path.lexists(place / ".git"))
 
     def _overlooked(self, environment: Mapping[str, str] | None = None) -> list[bytes]:
         """Those that are there: what a sparse checkout leaves out is not deleted."""
@@ -211,43 +262,48 @@ class Saver:
             return self._git("rev-parse", "--verify", f"{commit}^{{tree}}").word
         return self._git("hash-object", "-w", "-t", "tree", "--stdin", stdin=b"").word
 
-    def _staged(self, base: str) -> tuple[str | None, list[Refused]]:
-        """What the index holds now, as a commit, and what is not in that.
+    def _staged(self, base: str) -> tuple[str | None, bool]:
+        """What the index holds now, as a commit, and whether more is staged than that may hold.
 
         None while it holds unmerged files: those came out of commits.
         """
         answer = self._repo.attempt("write-tree", environment=self._given)
         if answer.exit_code != 0:
-            return None, []
+            return None, False
         refused = self._refused(base, answer.word)
-        apart = [_refused(change) for change, _ in refused]
         tree = self._without(refused)
         if refused:
             self._git("read-tree", "--reset", answer.word)
+        apart = any(self._is_elsewhere(change) for change, _ in refused)
         if tree == base:
             return None, apart
         return self._repo.run("commit-tree", "-m", "Staged", tree, environment=UNDATED).word, apart
 
+    def _is_elsewhere(self, change: _Changed) -> bool:
+        """The file itself holds something else than what is staged of it."""
+        answer = self._repo.attempt("hash-object", "--no-filters", "--", str(self._place(change.path)))
+        return answer.exit_code != 0 or answer.word != change.blob
+
     # --- files ----------------------------------------------------------------------------------
 
-    def _add(self, entries: Sequence[Entry]) -> list[LeftOut]:
+    def _add(self, entries: Sequence[Entry]) -> list[SkippedFile]:
         """Bring the index up to the files; those that are too large are not even read."""
-        left_out, paths = [], []
+        skipped, paths = [], []
         for entry in entries:
             why = self._unfit(entry.path)
             if why:
-                left_out.append(LeftOut(os.fsdecode(entry.path), why))
+                skipped.append(SkippedFile(os.fsdecode(entry.path), why))
             else:
                 paths.append(entry.path)
         if paths and self._update(paths).exit_code != 0:
             # One of them changes or goes while it is read: each for itself.
             failed = [path for path in paths if self._update([path]).exit_code != 0]
-            left_out += [LeftOut(os.fsdecode(path), "it could not be read") for path in failed]
-        return left_out
+            skipped += [SkippedFile(os.fsdecode(path), "it could not be read") for path in failed]
+        return skipped
 
-    def _settle(self, unmerged: Sequence[bytes], left_out: Sequence[LeftOut], head: str) -> None:
+    def _settle(self, unmerged: Sequence[bytes], skipped: Sequence[SkippedFile], head: str) -> None:
         """Unmerged files that are left out stand as in HEAD, or not at all: the index makes no tree otherwise."""
-        names = {os.fsencode(one.path) for one in left_out}
+        names = {os.fsencode(one.path) for one in skipped}
         paths = [path for path in unmerged if path in names]
         if not paths:
             return
@@ -345,8 +401,9 @@ class Saver:
         return self._write_tree()
 
 
-def _refused(change: _Changed) -> Refused:
-    return Refused(os.fsdecode(change.path), change.blob)
+def _shown(path: bytes) -> str:
+    name = os.fsdecode(path).rstrip("/")
+    return name if name.isprintable() else ascii(name)
 
 
 def _changes(listed: bytes) -> Iterator[_Changed]:

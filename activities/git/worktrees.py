@@ -1,33 +1,67 @@
 """Polecats' worktrees: prepared for a bead, published, parked and freed, and each of it killable anywhere.
 
-Plain git without Temporal. One lock per rig serialises what changes the shared clone.
+Plain git without Temporal. One lock per rig serialises what changes the cache clone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from activities.git.clones import work_clone
-from activities.git.command import GitRepo, ls_remote, push_failure
-from activities.git.kept_files import folder_of
+from activities.git.assume_unchanged import look_at, overlooked
+from activities.git.clones import cache_clone, fetch_options
+from activities.git.command import GitRepo, ls_remote_branches, push_failure
+from activities.git.limits import refuse_beyond_limits
 from activities.git.park import Parking
-from activities.git.restoring import AttemptUsed, Save, commit_to_go_on_from, restore_files, saves_of
+from activities.git.polecat_repo import NO_PUSH, OwnerNote, PolecatRepo, packed_refs
+from activities.git.restoring import AttemptUsed, Save, commit_to_go_on_from, saves_of
+from activities.git.salvage import first_salvaged, keep_files
 from activities.git.saved_commits import SavedCommit
 from activities.git.stale_locks import clear_stale_locks
-from activities.git.worktree_folder import OwnerNote, WorktreeFolder, detach_others, is_checked_out
 from activities.locks import exclusive
 from models import names
 from models.errors import ErrorCode, GtError
 from models.records import Rig
-from models.settings import IGNORED_MAX_BYTES
+from models.settings import GitSettings, LimitSettings
 from models.town import TownPaths
 
 _PATH_FIELD: Final = {"1": 7, "2": 8, "u": 9}
 """fields before the path, by kind of entry of `git status --porcelain=v2`"""
+_REMOTE_SAVES: Final = "refs/gastown/remote/"
+"""where the cache clone has the saves of the remote, under the rest of their names"""
+_NAMES_TRIED: Final = 20
+_IDENTITY: Final = re.compile(r"(?P<name>.+) <(?P<email>[^<>]+)>")
+_CONFIG: Final = """\
+[core]
+	repositoryformatversion = {format}
+	filemode = true
+	bare = false
+	logallrefupdates = true
+	autocrlf = false
+[remote "origin"]
+	url = {url}
+	pushurl = {no_push}
+	fetch = +refs/heads/*:refs/remotes/origin/*
+[branch "{branch}"]
+	remote = origin
+	merge = refs/heads/{target}
+[user]
+	name = {name}
+	email = {email}
+"""
+_PARTIAL: Final = """\
+[extensions]
+	partialClone = origin
+[remote "origin"]
+	promisor = true
+	partialclonefilter = blob:none
+"""
 
 
 @dataclass(frozen=True)
@@ -61,6 +95,13 @@ class WorkStatus:
     """rebase, merge, cherry-pick, revert, bisect or "" """
 
 
+class Published(NamedTuple):
+    """What is on the remote now."""
+
+    head: str
+    branch: str
+
+
 class Worktrees:
     """The worktrees of every rig on this host."""
 
@@ -75,9 +116,9 @@ class Worktrees:
         target: str,
         attempt: int = 0,
         first_attempt: int = 0,
-        ignored_max_bytes: int = IGNORED_MAX_BYTES,
+        git: GitSettings = GitSettings(),  # noqa: B008 - frozen
     ) -> PreparedWorktree:
-        """Give the polecat a worktree on the bead's branch, with whatever work there already is.
+        """Give the polecat a repository and worktree of its own on the bead's branch, with whatever work there is.
 
         An earlier attempt's work in this worktree stays exactly as it is, uncommitted files too, unless a later
         attempt was saved elsewhere: then it is parked like another bead's leftovers. Otherwise the work goes on
@@ -87,98 +128,113 @@ class Worktrees:
         Args:
             attempt: that is about to start; 0: none, nothing is restored.
             first_attempt: of the job. What earlier jobs of the bead have parked is not restored by itself.
-            ignored_max_bytes: how much of leftovers that git ignores is kept.
 
         Raises:
             AttemptUsed: a save of this attempt or a later one exists.
             GtError: REMOTE_UNREACHABLE, NO_SUCH_BRANCH (the target), DISK_FULL, GIT_FAILED.
         """
-        with self._changing(rig, polecat, bead, target):
-            repo = work_clone(self._paths, rig)
-            target_sha, on_remote = self._fetch(repo, rig, bead, target)
-            saves = saves_of(repo, bead, on_remote) if attempt else []
+        with self._changing(rig, polecat, bead):
+            cache = cache_clone(self._paths, rig)
+            target_sha, saves_there = self._fetch(cache, rig, bead, target, git)
+            saves = saves_of(cache, bead, saves_there) if attempt else []
             if saves and saves[-1].attempt >= attempt:
                 raise AttemptUsed(bead, saves[-1].attempt)
-            folder = self._folder(rig, polecat)
-            folder.clear_stale_locks()
+            repo = self._repo(rig, polecat)
+            repo.clear_stale_locks(names.job_branch(bead))
             newest = next((save for save in reversed(saves) if save.attempt >= first_attempt), None)
-            note = self._make_room(rig, folder, bead, newest, ignored_max_bytes)
+            note = self._make_room(rig, repo, bead, newest)
             resumed = note is not None and not note.releasing
             restored = note.restored if note is not None and resumed else None
+            config = self._config(rig, polecat, bead, target, git)
             saved = None
-            if not resumed:
-                saved = self._furnish_with(repo, rig, polecat, folder, bead, target_sha, newest)
+            if resumed:
+                repo.rewrite_config(config)
+            else:
+                saved = self._furnish(cache, rig, repo, bead, target_sha, newest, config, git)
                 restored = saved.sha if saved is not None else None
-            folder.write_note(OwnerNote(bead=bead, target=target, attempt=attempt, restored=restored))
+            repo.write_note(OwnerNote(bead=bead, target=target, attempt=attempt, restored=restored))
         status = self.status(rig, polecat, bead)
-        kept = self._kept_of(rig, bead, saved)
-        return PreparedWorktree(folder.path, status.base_sha or target_sha, status.head_sha, resumed, saved, kept)
+        kept = first_salvaged(self._paths, rig.name, bead, saved.attempt) if saved is not None else None
+        return PreparedWorktree(
+            repo.path, status.base_sha or target_sha, status.head_sha, resumed, saved, Path(kept) if kept else None
+        )
 
     def status(self, rig: Rig, polecat: str, bead: str) -> WorkStatus:
-        """Look at the polecat's worktree; nothing is changed and nothing is locked.
+        """Look at the polecat's worktree; nothing of it is changed.
 
         Raises:
             GtError: NOT_FOUND where the polecat has no worktree, GIT_FAILED.
         """
         names.valid_bead(bead)
-        folder = self._folder(rig, polecat)
-        if folder.git_dir is None:
+        repo = self._repo(rig, polecat)
+        if repo.git_dir is None:
             raise GtError(ErrorCode.NOT_FOUND, f"{names.polecat_address(rig.name, polecat)} has no worktree")
-        repo = folder.repo()
-        note = folder.note
-        target_ref = f"refs/remotes/origin/{names.valid_branch(note.target if note else rig.branch)}"
-        shown = repo.run("status", "--porcelain=v2", "--branch", "-z", "--untracked-files=normal").text
-        head, branch, files = _read_status(shown)
-        rebased = folder.rebased_branch()
-        if rebased is not None:
-            branch = rebased.removeprefix("refs/heads/")
+        view, note, head = repo.view(), repo.note, repo.head()
+        target = names.valid_branch(note.target if note else rig.branch)
+        target_sha = GitRepo(self._paths.clone(rig.name)).resolve(f"refs/remotes/origin/{target}")
+        branch = repo.rebased_branch() or head.ref
+        files = _changed_files(repo, view)
         base, ahead = "", 0
-        if head:
-            base = repo.attempt("merge-base", target_ref, head).word
-            ahead = int(repo.run("rev-list", "--count", head, f"^{target_ref}", "--").word)
-        return WorkStatus(head, base, branch, bool(files), files, ahead, folder.in_progress)
+        if head.sha and target_sha:
+            base = view.attempt("merge-base", target_sha, head.sha).word
+            ahead = int(view.run("rev-list", "--count", head.sha, f"^{target_sha}", "--").word)
+        return WorkStatus(
+            head.sha, base, branch.removeprefix("refs/heads/"), bool(files), files, ahead, repo.in_progress
+        )
 
     def owner(self, rig: Rig, polecat: str) -> str | None:
         """The bead whose work stands in the polecat's worktree, finished or not; None for none."""
-        note = self._folder(rig, polecat).note
+        note = self._repo(rig, polecat).note
         return note.bead if note is not None else None
 
-    def publish(self, rig: Rig, polecat: str, bead: str) -> str:
-        """Put the bead's branch on the remote, over whatever this bead had there before.
-
-        Returns:
-            The commit that the remote now has.
-
-        Raises:
-            GtError: NO_SUCH_BRANCH, REMOTE_UNREACHABLE, REMOTE_REFUSED, GIT_FAILED (the branch moved meanwhile).
-        """
-        names.valid_polecat(polecat)
-        repo = work_clone(self._paths, rig)
-        branch_ref = _branch_ref(names.job_branch(bead))
-        head = repo.resolve(branch_ref)
-        if head is None:
-            raise GtError(ErrorCode.NO_SUCH_BRANCH, f"{bead} has no branch {names.job_branch(bead)} on this host")
-        before = ls_remote(rig.url, [branch_ref]).get(branch_ref, "")
-        if before != head:
-            answer = repo.push(rig.url, [f"{head}:{branch_ref}"], {branch_ref: before})
-            if answer.exit_code != 0 and ls_remote(rig.url, [branch_ref]).get(branch_ref) != head:
-                raise push_failure(answer, f"publishing {bead}")
-        return head
-
-    def park(
+    def publish(
         self,
         rig: Rig,
         polecat: str,
         bead: str,
-        attempt: int,
-        landed_sha: str | None,
-        ignored_max_bytes: int = IGNORED_MAX_BYTES,
-    ) -> str | None:
+        attempt: int = 0,
+        git: GitSettings = GitSettings(),  # noqa: B008 - frozen
+        limits: LimitSettings = LimitSettings(),  # noqa: B008 - frozen
+        accepted: str = "",
+    ) -> Published:
+        """Put the bead's branch on the remote, never over commits that it does not hold.
+
+        What the polecat's repository has is taken into the cache clone first; where it has nothing of the bead (any
+        more), this host's own copy is published again. A name whose branch holds other commits, ours or a stranger's,
+        stays as it is: a rebased attempt gets a branch of its own, so no remote has to take a forced push.
+
+        Args:
+            accepted: publish this commit, which was taken before, and nothing that was made since.
+
+        Raises:
+            GtError: NO_SUCH_BRANCH, INVALID_VALUE (beyond the limits, or objects that git refuses),
+                REMOTE_UNREACHABLE, REMOTE_REFUSED, GIT_FAILED (the branch moved meanwhile).
+        """
+        names.valid_polecat(polecat)
+        cache = cache_clone(self._paths, rig)
+        head = cache.resolve(accepted) if accepted else self._take(cache, rig, polecat, bead)
+        if head is None:
+            raise GtError(ErrorCode.NO_SUCH_BRANCH, f"this host has no commit {accepted} of {bead}")
+        note = self._repo(rig, polecat).note
+        target = cache.resolve(f"refs/remotes/origin/{note.target if note is not None else rig.branch}")
+        refuse_beyond_limits(cache, head, [target] if target else [], limits)
+        first = f"{git.branch_prefix}{names.valid_bead(bead)}"
+        there = ls_remote_branches(rig.url, first)
+        branch = next(name for name in _branch_names(first, attempt) if _may_hold(cache, there.get(name, ""), head))
+        if there.get(branch) != head:
+            ref = f"refs/heads/{branch}"
+            answer = cache.push(rig.url, [f"{head}:{ref}"], {ref: there.get(branch, "")})
+            if answer.exit_code != 0 and ls_remote_branches(rig.url, first).get(branch) != head:
+                raise push_failure(answer, f"publishing {bead}")
+        cache.run("update-ref", names.published_ref(bead, attempt), head)
+        self._drop_older(cache, rig, bead, branch, there)
+        return Published(head, branch)
+
+    def park(self, rig: Rig, polecat: str, bead: str, attempt: int, landed_sha: str | None) -> str | None:
         """Save what is not landed, uncommitted and untracked files included, under a ref on the remote.
 
         Args:
             landed_sha: the head or the commit that landed, where the caller knows of one.
-            ignored_max_bytes: so much of what git ignores is kept on this host, unless the work has landed.
 
         Returns:
             The ref, also when an earlier try parked it; None where everything is landed or there is nothing.
@@ -186,185 +242,298 @@ class Worktrees:
         Raises:
             GtError: REMOTE_UNREACHABLE, REMOTE_REFUSED, DISK_FULL, GIT_FAILED.
         """
-        with self._changing(rig, polecat, bead, rig.branch):
-            folder = self._folder(rig, polecat)
-            folder.clear_stale_locks()
-            note = folder.note
+        with self._changing(rig, polecat, bead):
+            repo = self._repo(rig, polecat)
+            repo.clear_stale_locks(names.job_branch(bead))
+            note = repo.note
             owned = note is not None and note.bead == bead
             if note is not None and owned and note.releasing:
                 # Half cleaned already: what stands there now is no longer the work.
                 return note.parked_ref
-            return self._parking(rig, ignored_max_bytes).park(folder if owned else None, bead, attempt, landed_sha)
+            return self._parking(rig).park(repo if owned else None, bead, attempt, landed_sha)
 
     def release(self, rig: Rig, polecat: str, bead: str) -> None:
-        """Free the worktree for the next bead: detached, clean, the bead's local branch gone. Only after `park`.
+        """Free the worktree for the next bead: clean, without a repository. Only after `park`.
+
+        What no commit can hold, and what may not leave this host, goes to the salvage folder.
 
         Raises:
             GtError: GIT_FAILED where the work was never parked or has moved since.
         """
-        branch_ref = _branch_ref(names.job_branch(bead))
-        with self._changing(rig, polecat, bead, rig.branch):
-            folder = self._folder(rig, polecat)
-            folder.clear_stale_locks()
-            note = folder.note
+        with self._changing(rig, polecat, bead):
+            repo = self._repo(rig, polecat)
+            note = repo.note
             if note is not None and note.bead == bead:
-                self._clear(folder, note)
+                self._clear(rig, repo, note)
             clone = self._paths.clone(rig.name)
-            if clone.exists() and not is_checked_out(clone, branch_ref):
-                GitRepo(clone).run("update-ref", "-d", branch_ref)
+            if clone.exists() and not any(True for _ in self._others_with(rig, bead, polecat)):
+                GitRepo(clone).run("update-ref", "-d", names.work_ref(bead))
 
-    def _kept_of(self, rig: Rig, bead: str, saved: SavedCommit | None) -> Path | None:
-        kept = folder_of(self._paths, rig.name, bead, saved.attempt) if saved is not None else None
-        return Path(kept) if kept is not None else None
+    # --- making room ----------------------------------------------------------------------------
 
-    def _make_room(
-        self, rig: Rig, folder: WorktreeFolder, bead: str, newest: Save | None, ignored_max_bytes: int
-    ) -> OwnerNote | None:
+    def _make_room(self, rig: Rig, repo: PolecatRepo, bead: str, newest: Save | None) -> OwnerNote | None:
         """The note of this bead's own work here, after parking and clearing what is another's or out of date."""
-        note = folder.note
+        note = repo.note
         if note is None:
             return None
         outdated = newest is not None and note.attempt and newest.attempt > note.attempt
-        if note.bead == bead and not outdated:
+        if note.bead == bead and not outdated and (note.releasing or repo.git_dir is not None):
             return note
-        self._evict(rig, folder, note, ignored_max_bytes)
+        self._evict(rig, repo, note)
         return None
 
-    def _evict(self, rig: Rig, folder: WorktreeFolder, note: OwnerNote, ignored_max_bytes: int) -> None:
+    def _evict(self, rig: Rig, repo: PolecatRepo, note: OwnerNote) -> None:
         """Park and clear what stands in this worktree."""
         if not note.releasing:
-            self._parking(rig, ignored_max_bytes).park(folder, note.bead, note.attempt, None, here_will_do=True)
-        left = folder.note
+            self._parking(rig).park(repo, note.bead, note.attempt, None, here_will_do=True)
+        left = repo.note
         assert left is not None
-        self._clear(folder, left)
+        self._clear(rig, repo, left)
 
-    def _furnish_with(
+    def _clear(self, rig: Rig, repo: PolecatRepo, note: OwnerNote) -> None:
+        if not note.releasing:
+            if note.parked_head is None or note.parked_head != repo.head().sha:
+                raise GtError(ErrorCode.GIT_FAILED, f"{repo.path} holds work of {note.bead} that is not parked yet")
+            repo.amend_note(releasing=True)
+        salvaged = self._paths.salvaged(rig.name, repo.path.name, note.bead, note.attempt)
+        if note.odd:
+            repo.salvage(salvaged)
+        else:
+            keep_files(repo.path, salvaged, note.skipped)
+        start = GitRepo(self._paths.clone(rig.name)).resolve(f"refs/remotes/origin/{note.target}")
+        if start is not None:
+            repo.clear(start)
+        else:
+            # The target is gone: the next bead's checkout begins with nothing.
+            shutil.rmtree(repo.path, ignore_errors=True)
+        repo.remove_note()
+
+    # --- beginning ------------------------------------------------------------------------------
+
+    def _furnish(
         self,
-        repo: GitRepo,
+        cache: GitRepo,
         rig: Rig,
-        polecat: str,
-        folder: WorktreeFolder,
+        repo: PolecatRepo,
         bead: str,
         target_sha: str,
         newest: Save | None,
+        config: str,
+        git: GitSettings,
     ) -> SavedCommit | None:
-        """Check the bead's branch out where its work goes on; the save whose files were restored."""
-        branch_ref = _branch_ref(names.job_branch(bead))
-        start = self._start(repo, branch_ref, bead, target_sha)
-        source = commit_to_go_on_from(repo, newest, bead, start, target_sha) if newest is not None else None
-        if source is None:
-            self._furnish(rig, polecat, folder, branch_ref, start)
-            return None
-        self._keep_unreached(repo, bead, start, source)
-        if isinstance(source, str):
-            self._furnish(rig, polecat, folder, branch_ref, source)
-            return None
-        self._furnish(rig, polecat, folder, branch_ref, source.parent or target_sha)
-        restore_files(folder, source)
-        return source
+        """A repository on the bead's branch, where its work goes on; the save whose files were restored."""
+        if repo.note is None and not repo.is_known:
+            # What stands there is none of ours: somebody may miss it.
+            repo.salvage(self._paths.salvage / rig.name / repo.path.name)
+        start = self._start(cache, rig, repo, bead, target_sha, git)
+        source = commit_to_go_on_from(cache, newest, bead, start, target_sha) if newest is not None else None
+        saved = source if isinstance(source, SavedCommit) else None
+        head = start
+        if source is not None:
+            self._keep_unreached(cache, bead, start, source)
+            head = source if isinstance(source, str) else source.parent or target_sha
+        repo.check_out(head)
+        if saved is not None:
+            repo.restore(saved.tree, saved.staged or head)
+        repo.make_repository(
+            names.job_branch(bead),
+            head,
+            config=config,
+            refs=packed_refs(cache, without=f"refs/remotes/origin/{git.branch_prefix}"),
+            default_branch=rig.branch,
+        )
+        cache.run("update-ref", names.work_ref(bead), head)
+        return saved
 
-    def _clear(self, folder: WorktreeFolder, note: OwnerNote) -> None:
-        repo = folder.repo()
-        if not note.releasing:
-            if note.parked_head is None or note.parked_head != (repo.resolve("HEAD") or ""):
-                raise GtError(ErrorCode.GIT_FAILED, f"{folder.path} holds work of {note.bead} that is not parked yet")
-            folder.amend_note(releasing=True)
-        # A target that is gone may have had to make way for another one.
-        folder.replace_files("--detach", repo.resolve(f"refs/remotes/origin/{note.target}") or "HEAD")
-        folder.remove_note()
-
-    def _furnish(self, rig: Rig, polecat: str, folder: WorktreeFolder, branch_ref: str, start: str) -> None:
-        """Make the worktree where there is none, and check out the bead's branch at `start`."""
-        if folder.git_dir is None or folder.repo().resolve("HEAD") is None:
-            self._make(rig, folder, start)
-        git_dir = folder.git_dir
-        detach_others(folder.clone, branch_ref, keep=git_dir)
-        folder.write_user(rig.name, polecat)
-        branch = branch_ref.removeprefix("refs/heads/")
-        folder.replace_files("--no-track", "--ignore-other-worktrees", "-B", branch, start)
-
-    def _make(self, rig: Rig, folder: WorktreeFolder, start: str) -> None:
-        if folder.path.exists() and any(entry.name != ".git" or entry.is_dir() for entry in folder.path.iterdir()):
-            folder.move_aside(self._paths.salvage / names.valid_rig(rig.name))
-        folder.remove()
-        folder.path.parent.mkdir(parents=True, exist_ok=True)
-        add = ("worktree", "add", "--quiet", "--force", "--detach", "--no-checkout", "--", str(folder.path), start)
-        GitRepo(folder.clone).run(*add)
-
-    def _start(self, repo: GitRepo, branch_ref: str, bead: str, target_sha: str) -> str:
+    def _start(self, cache: GitRepo, rig: Rig, repo: PolecatRepo, bead: str, target_sha: str, git: GitSettings) -> str:
         """The commit that the bead's branch continues from; commits that it does not hold are kept under a ref."""
-        local = repo.resolve(branch_ref)
-        published = repo.resolve(f"refs/remotes/origin/{names.job_branch(bead)}")
+        for other in self._others_with(rig, bead, repo.path.name):
+            self._take_branch(cache, other, bead)
+        local = cache.resolve(names.work_ref(bead))
+        published = _newest_published(cache, f"{git.branch_prefix}{bead}")
         if local is None:
             return published or target_sha
         if published is None:
-            return target_sha if repo.is_ancestor(local, target_sha) else local
-        if repo.is_ancestor(published, local):
+            return target_sha if cache.is_ancestor(local, target_sha) else local
+        if cache.is_ancestor(published, local):
             return local
-        if not repo.is_ancestor(local, published):
-            repo.run("update-ref", names.kept_ref(bead, local), local)
+        if not cache.is_ancestor(local, published):
+            cache.run("update-ref", names.kept_ref(bead, local), local)
         return published
 
-    def _keep_unreached(self, repo: GitRepo, bead: str, start: str, source: SavedCommit | str) -> None:
+    def _keep_unreached(self, cache: GitRepo, bead: str, start: str, source: SavedCommit | str) -> None:
         """Keep what the branch would have started from, where the save does not hold it."""
         sha = source if isinstance(source, str) else source.sha
-        if not repo.is_ancestor(start, sha):
-            repo.run("update-ref", names.kept_ref(bead, start), start)
+        if not cache.is_ancestor(start, sha):
+            cache.run("update-ref", names.kept_ref(bead, start), start)
 
-    def _fetch(self, repo: GitRepo, rig: Rig, bead: str, target: str) -> tuple[str, dict[str, str]]:
-        """Fetch the target and what the remote has of the bead: the target's tip, and what is under which ref."""
-        target_ref, branch_ref = _branch_ref(target), _branch_ref(names.job_branch(bead))
-        patterns = [target_ref, branch_ref, names.wip_refs(bead), names.parked_refs(bead)]
-        on_remote = ls_remote(rig.url, patterns)
-        if target_ref not in on_remote:
+    def _config(self, rig: Rig, polecat: str, bead: str, target: str, git: GitSettings) -> str:
+        """Text of the configuration of the polecat's repository."""
+        wanted = _IDENTITY.fullmatch(git.author)
+        partial = git.clone == "blobless"
+        text = _CONFIG.format(
+            format=1 if partial else 0,
+            url=_quoted(names.valid_remote(rig.url)),
+            no_push=NO_PUSH,
+            branch=names.job_branch(bead),
+            target=names.valid_branch(target),
+            name=_quoted(wanted["name"] if wanted else names.valid_polecat(polecat)),
+            email=_quoted(wanted["email"] if wanted else names.polecat_email(rig.name, polecat)),
+        )
+        return text + (_PARTIAL if partial else "")
+
+    def _fetch(self, cache: GitRepo, rig: Rig, bead: str, target: str, git: GitSettings) -> tuple[str, dict[str, str]]:
+        """Fetch branches, tags and the bead's saves: the target's tip, and the saves by their refs on the remote."""
+        saves = [pattern.removeprefix("refs/gastown/") for pattern in (names.parked_refs(bead), names.wip_refs(bead))]
+        refspecs = [
+            "+refs/heads/*:refs/remotes/origin/*",
+            "+refs/tags/*:refs/tags/*",
+            *(f"+refs/gastown/{place}:{_REMOTE_SAVES}{place}" for place in saves),
+        ]
+        first = not (cache.git_dir / "packed-refs").exists()
+        self._fetch_all(cache, rig, [*fetch_options(git), "--prune"], refspecs)
+        if first:
+            cache.run("pack-refs", "--all")
+        target_sha = cache.resolve(f"refs/remotes/origin/{names.valid_branch(target)}")
+        if target_sha is None:
             raise GtError(ErrorCode.NO_SUCH_BRANCH, f"the remote of {rig.name} has no branch {target}")
-        tracked = {ref: f"refs/remotes/origin/{ref.removeprefix('refs/heads/')}" for ref in (target_ref, branch_ref)}
-        branches = [f"+{on_remote[ref]}:{place}" for ref, place in tracked.items() if ref in on_remote]
-        saves = [ref for ref, sha in on_remote.items() if ref not in tracked and repo.resolve(sha) is None]
-        repo.make_way(tracked[target_ref])
-        repo.fetch(rig.url, [*branches, *saves])
-        if branch_ref not in on_remote:
-            repo.run("update-ref", "-d", tracked[branch_ref])
-        return on_remote[target_ref], on_remote
+        places = [f"{_REMOTE_SAVES}{place.removesuffix('/*')}" for place in saves]
+        listed = cache.run("for-each-ref", "--format=%(refname) %(objectname)", *places).text
+        rows = (line.split(" ") for line in listed.splitlines())
+        return target_sha, {f"refs/gastown/{ref.removeprefix(_REMOTE_SAVES)}": sha for ref, sha in rows}
 
-    def _parking(self, rig: Rig, ignored_max_bytes: int) -> Parking:
-        return Parking(work_clone(self._paths, rig), rig, self._paths, ignored_max_bytes)
+    def _fetch_all(self, cache: GitRepo, rig: Rig, options: list[str], refspecs: list[str]) -> None:
+        try:
+            cache.fetch(rig.url, refspecs, options)
+        except GtError as error:
+            if "lock" not in error.message:
+                raise
+            # A fetch that was killed has left its lock on some ref.
+            clear_stale_locks((cache.git_dir / "refs").rglob("*.lock"), [cache.git_dir])
+            cache.fetch(rig.url, refspecs, options)
 
-    def _folder(self, rig: Rig, polecat: str) -> WorktreeFolder:
-        return WorktreeFolder(self._paths.clone(rig.name), self._paths.worktree(rig.name, polecat))
+    # --- taking ---------------------------------------------------------------------------------
+
+    def _take(self, cache: GitRepo, rig: Rig, polecat: str, bead: str) -> str:
+        """The bead's branch as the polecat has it, brought into the cache clone; else this host's own copy."""
+        repo = self._repo(rig, polecat)
+        note = repo.note
+        if note is not None and note.bead == bead and not note.releasing:
+            self._take_branch(cache, repo, bead)
+        head = cache.resolve(names.work_ref(bead))
+        if head is None:
+            raise GtError(ErrorCode.NO_SUCH_BRANCH, f"{bead} has no branch {names.job_branch(bead)} on this host")
+        return head
+
+    def _take_branch(self, cache: GitRepo, repo: PolecatRepo, bead: str) -> None:
+        tip = repo.branches().get(f"refs/heads/{names.job_branch(bead)}")
+        if tip is not None and cache.resolve(names.work_ref(bead)) != tip:
+            repo.fetch_into_cache(cache, [tip])
+            cache.run("update-ref", names.work_ref(bead), tip)
+
+    def _drop_older(self, cache: GitRepo, rig: Rig, bead: str, branch: str, there: dict[str, str]) -> None:
+        """Delete the branches of earlier attempts that this host has published; failing at it harms nothing."""
+        place = names.published_ref(bead, 0).rpartition("/")[0]
+        ours = set(cache.run("for-each-ref", "--format=%(objectname)", place).text.split())
+        older = {f"refs/heads/{name}": sha for name, sha in there.items() if name != branch and sha in ours}
+        if older:
+            cache.push(rig.url, [f":{ref}" for ref in older], older)
+
+    # --- places ---------------------------------------------------------------------------------
+
+    def _others_with(self, rig: Rig, bead: str, polecat: str) -> Iterator[PolecatRepo]:
+        """Worktrees of other polecats on this host that hold work of the bead."""
+        for side in sorted((self._paths.rig(rig.name) / "worktrees").glob("*/owner.json")):
+            if side.parent.name != polecat:
+                other = self._repo(rig, side.parent.name)
+                note = other.note
+                if note is not None and note.bead == bead and not note.releasing:
+                    yield other
+
+    def _parking(self, rig: Rig) -> Parking:
+        return Parking(cache_clone(self._paths, rig), rig, self._paths)
+
+    def _repo(self, rig: Rig, polecat: str) -> PolecatRepo:
+        return PolecatRepo(self._paths, rig.name, polecat)
 
     @contextlib.contextmanager
-    def _changing(self, rig: Rig, polecat: str, bead: str, target: str) -> Iterator[None]:
-        """Change the rig's clone and the polecat's worktree alone, without locks of git commands that were killed."""
+    def _changing(self, rig: Rig, polecat: str, bead: str) -> Iterator[None]:
+        """Change the rig's cache clone and the polecat's worktree alone."""
         clone = self._paths.clone(rig.name)
-        job_branch, target = names.job_branch(bead), names.valid_branch(target)
-        refs = [f"refs/heads/{job_branch}", f"refs/remotes/origin/{job_branch}", f"refs/remotes/origin/{target}"]
         # The worktree's first: a save of it may be on its way to the remote, and the clone need not wait for that.
         worktree_lock = self._paths.worktree_lock(rig.name, polecat)
         with exclusive(worktree_lock), exclusive(self._paths.rig(rig.name) / "repo.lock"):
-            locks = [clone / f"{name}.lock" for name in (*refs, "packed-refs", "config", "shallow")]
-            clear_stale_locks(locks, [clone, self._paths.rig(rig.name) / "polecats"])
+            locks = [clone / f"{name}.lock" for name in (names.work_ref(bead), "packed-refs", "config", "shallow")]
+            clear_stale_locks(locks, [clone])
             yield
 
 
-def _branch_ref(branch: str) -> str:
-    return f"refs/heads/{names.valid_branch(branch)}"
+def _changed_files(repo: PolecatRepo, view: GitRepo) -> tuple[str, ...]:
+    """Changed and untracked files, by a copy of the agent's index; of a damaged one by none."""
+    given = repo.copy_index("status.index")
+    index = Path(given["GIT_INDEX_FILE"])
+    command = ("status", "--porcelain=v2", "-z", "--untracked-files=normal")
+    try:
+        if index.exists():
+            with contextlib.suppress(GtError):
+                look_at(view, [path for path in overlooked(view, given) if _is_there(repo, path)], given)
+        answer = view.attempt(*command, environment=given)
+        if answer.exit_code != 0:
+            index.unlink(missing_ok=True)
+            view.attempt("read-tree", "HEAD", environment=given)
+            answer = view.run(*command, environment=given)
+    finally:
+        index.unlink(missing_ok=True)
+    return _files_of(answer.text)
 
 
-def _read_status(shown: str) -> tuple[str, str, tuple[str, ...]]:
-    """HEAD ("" before the first commit), short branch ("" when detached) and files, out of porcelain v2 with NULs."""
-    head, branch, files = "", "", []
+def _is_there(repo: PolecatRepo, path: bytes) -> bool:
+    return os.path.lexists(os.path.join(os.fsencode(repo.path), path))
+
+
+def _branch_names(first: str, attempt: int) -> Iterator[str]:
+    """Names that a bead's branch may have on the remote, in the order in which they are tried."""
+    yield first
+    yield f"{first}.{attempt}"
+    for number in range(2, _NAMES_TRIED):
+        yield f"{first}.{attempt}-{number}"
+    raise GtError(ErrorCode.REMOTE_REFUSED, f"the remote has {_NAMES_TRIED} other branches named {first}…")
+
+
+def _may_hold(cache: GitRepo, there: str, head: str) -> bool:
+    """Whether a branch that stands at `there` ("" for none) may be moved to `head` without losing anything."""
+    return there in {"", head} or (cache.resolve(there) is not None and cache.is_ancestor(there, head))
+
+
+def _newest_published(cache: GitRepo, first: str) -> str | None:
+    """The bead's branch on the remote as last fetched: that of the latest attempt."""
+    form = "--format=%(refname) %(objectname)"
+    listed = cache.run("for-each-ref", form, f"refs/remotes/origin/{first}", f"refs/remotes/origin/{first}.*").text
+    found = []
+    for line in listed.splitlines():
+        ref, sha = line.split(" ")
+        numbers = ref.removeprefix(f"refs/remotes/origin/{first}").removeprefix(".")
+        if re.fullmatch(r"(?:[0-9]{1,9}(?:-[0-9]{1,2})?)?", numbers):
+            found.append(([int(word) for word in numbers.split("-") if word], sha))
+    return max(found)[1] if found else None
+
+
+def _quoted(value: str) -> str:
+    """A value in a git configuration file."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _files_of(shown: str) -> tuple[str, ...]:
+    """Files out of porcelain v2 with NULs."""
+    files = []
     entries = iter(shown.split("\0"))
     for entry in entries:
         kind, _, rest = entry.partition(" ")
-        if kind == "#":
-            name, _, value = rest.partition(" ")
-            head = value if name == "branch.oid" and value != "(initial)" else head
-            branch = value if name == "branch.head" and value != "(detached)" else branch
-        elif kind == "?":
+        if kind == "?":
             files.append(rest)
         elif kind in _PATH_FIELD:
             files.append(rest.split(" ", _PATH_FIELD[kind])[-1])
             if kind == "2":
                 next(entries, None)
-    return head, branch, tuple(files)
+    return tuple(files)

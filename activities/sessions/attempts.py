@@ -18,8 +18,8 @@ from temporalio import activity
 
 from activities.brought_files import bring_files
 from activities.crash_points import crash_point
-from activities.git.kept_files import folder_of
 from activities.git.restoring import AttemptUsed
+from activities.git.salvage import first_salvaged
 from activities.git.trees import discard
 from activities.git.worktrees import WorkStatus, Worktrees
 from activities.sessions.locked_folders import cleared, tolerated
@@ -109,7 +109,7 @@ class AttemptActivities:
                     request.rig.branch,
                     request.attempt,
                     request.first_attempt,
-                    request.ignored_max_bytes,
+                    request.git,
                 )
             except AttemptUsed as used:
                 return _used_up(used.highest)
@@ -151,13 +151,18 @@ class AttemptActivities:
                 unchanged = reason.startswith((NO_COMMITS, NOTHING_NEW))
                 return WorkTaken(accepted=False, head_sha=status.head_sha or None, reason=reason, unchanged=unchanged)
             crash_point("work.verified")
-            head = self._worktrees.publish(rig, polecat, bead)
-            if head == status.head_sha:
+            try:
+                published = self._worktrees.publish(rig, polecat, bead, request.attempt, request.git, request.limits)
+            except GtError as error:
+                if error.code is not ErrorCode.INVALID_VALUE:
+                    raise
+                return WorkTaken(accepted=False, head_sha=status.head_sha, reason=f"{error.message}; {error.hint}")
+            if published.head == status.head_sha:
                 with tolerated("what was taken"):
                     note = folder / session_folder.TAKEN_HEAD
-                    session_folder.write_json(note, {"head_sha": head}, self._paths.sessions)
+                    session_folder.write_json(note, {"head_sha": published.head}, self._paths.sessions)
                 crash_point("work.pushed")
-                return WorkTaken(accepted=True, head_sha=head)
+                return WorkTaken(accepted=True, head_sha=published.head, branch=published.branch)
         return WorkTaken(accepted=False, reason="the branch keeps moving: stop committing, then run gt done again")
 
     @activity.defn
@@ -167,11 +172,10 @@ class AttemptActivities:
         Raises:
             GtError: what publishing raises.
         """
-        head = self._worktrees.publish(request.rig, request.polecat, request.bead)
-        if head == request.head_sha:
-            return WorkTaken(accepted=True, head_sha=head)
-        reason = f"this host has {head[:12]} on its branch, and {request.head_sha[:12]} was accepted"
-        return WorkTaken(accepted=False, head_sha=head, reason=reason)
+        published = self._worktrees.publish(
+            request.rig, request.polecat, request.bead, request.attempt, request.git, accepted=request.head_sha
+        )
+        return WorkTaken(accepted=True, head_sha=published.head, branch=published.branch)
 
     @activity.defn
     def settle_intent(self, request: SettleIntent) -> None:
@@ -221,13 +225,11 @@ class AttemptActivities:
             for open_bead, attempt in list(self._sessions.open_folders(rig.name, polecat)):
                 if open_bead == bead and attempt <= request.attempt:
                     self._sessions.end(rig.name, polecat, bead, attempt, "the job is over")
-            parked = self._worktrees.park(
-                rig, polecat, bead, request.attempt, request.landed_sha, ignored_max_bytes=request.ignored_max_bytes
-            )
+            parked = self._worktrees.park(rig, polecat, bead, request.attempt, request.landed_sha)
             crash_point("worktree.parked")
             self._worktrees.release(rig, polecat, bead)
             crash_point("worktree.released")
-        kept = folder_of(self._paths, rig.name, bead, request.attempt)
+        kept = first_salvaged(self._paths, rig.name, bead, request.attempt)
         return WorktreeReleased(parked_ref=parked, kept_folder=kept)
 
     def _bring_files(self, request: StartAttempt, worktree: Path) -> None:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 from temporalio import activity
 
 from activities.crash_points import crash_point
-from activities.git.kept_files import folder_of
 from activities.git.park import REMOTE_PROBLEMS
-from activities.git.worktree_folder import WorktreeFolder
+from activities.git.polecat_repo import PolecatRepo
+from activities.git.salvage import first_salvaged
 from activities.git.worktrees import Worktrees
 from activities.sessions.session import Sessions
 from activities.sessions.tmux import PaneFacts, Tmux
@@ -24,7 +24,6 @@ from models.town import TownPaths
 
 class _Parked(NamedTuple):
     ref: str | None = None
-    kept_folder: str | None = None
     problem: str = ""
     """why the remote has not got it"""
 
@@ -73,7 +72,7 @@ class CleanupActivities:
 
     def _found(self, rig: str, host: str, polecat: str) -> PolecatFound:
         pane = self._sessions.pane(rig, polecat)
-        note = WorktreeFolder(self._paths.clone(rig), self._paths.worktree(rig, polecat)).note
+        note = PolecatRepo(self._paths, rig, polecat).note
         worktree = None
         if note is not None:
             attempt = note.attempt or self._sessions.newest_attempt(rig, polecat, note.bead)
@@ -113,13 +112,15 @@ class CleanupActivities:
             return CleanedUp(evidence_path=_shown(evidence), session_ended=found, kept_reason=kept)
         parked = self._park(request)
         crash_point("cleanup.parked_again")
+        bead, attempt = self._owner(request)
         if not parked.problem:
             self._free(request)
             crash_point("cleanup.freed")
+        kept_folder = first_salvaged(self._paths, request.rig.name, bead, attempt) if bead else None
         return CleanedUp(
             evidence_path=_shown(evidence),
             parked_ref=parked.ref,
-            kept_folder=parked.kept_folder,
+            kept_folder=kept_folder,
             session_ended=found,
             worktree_freed=not parked.problem,
             kept_reason=parked.problem,
@@ -150,14 +151,12 @@ class CleanupActivities:
         if not bead:
             return _Parked()
         try:
-            ref = self._worktrees.park(
-                request.rig, request.polecat, bead, attempt, None, ignored_max_bytes=request.ignored_max_bytes
-            )
+            ref = self._worktrees.park(request.rig, request.polecat, bead, attempt, None)
         except GtError as error:
             if error.code not in REMOTE_PROBLEMS:
                 raise
             return _Parked(problem=f"what has not landed could not be parked: {error.message}")
-        return _Parked(ref, kept_folder=folder_of(self._paths, request.rig.name, bead, attempt))
+        return _Parked(ref)
 
     def _free(self, request: CleanUp) -> None:
         bead, _ = self._owner(request)

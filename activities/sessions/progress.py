@@ -17,9 +17,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Final, Protocol
 
-from activities.git.command import GitRepo
+from activities.git.polecat_repo import PolecatRepo
 from models.errors import GtError
-from services.whole_files import read_plain
 
 PACE: Final = 0.1
 """The tree is asked each time that this part of the limit has passed: so late at most is a standstill noticed."""
@@ -29,6 +28,7 @@ STATUS_TIMEOUT_S: Final = 10.0
 MOST_FILES: Final = 5_000
 """Of the files that git names as changed, so many are looked at."""
 
+_INDEX: Final = "progress.index"
 _FILES: Final = ("HEAD", "index", "logs/HEAD", "COMMIT_EDITMSG", "rebase-merge/msgnum", "MERGE_HEAD")
 
 
@@ -39,7 +39,7 @@ class TreeState:
 
 
 class AskTree(Protocol):
-    def __call__(self, worktree: Path) -> Future[TreeState]: ...
+    def __call__(self, repo: PolecatRepo) -> Future[TreeState]: ...
 
 
 class TreeReader:
@@ -49,21 +49,21 @@ class TreeReader:
     """
 
     def __init__(self) -> None:
-        self._wanted: SimpleQueue[tuple[Path, Future[TreeState]]] = SimpleQueue()
+        self._wanted: SimpleQueue[tuple[PolecatRepo, Future[TreeState]]] = SimpleQueue()
         # A daemon: what is still unread keeps no worker from ending.
         self._thread = threading.Thread(target=self._read, name="trees", daemon=True)
 
-    def __call__(self, worktree: Path) -> Future[TreeState]:
+    def __call__(self, repo: PolecatRepo) -> Future[TreeState]:
         if self._thread.ident is None:
             self._thread.start()
         answer: Future[TreeState] = Future()
-        self._wanted.put((worktree, answer))
+        self._wanted.put((repo, answer))
         return answer
 
     def _read(self) -> None:
         while True:
-            worktree, answer = self._wanted.get()
-            state = read_tree(worktree)
+            repo, answer = self._wanted.get()
+            state = read_tree(repo)
             answer.set_result(state)
             time.sleep(REST * state.took_s)
 
@@ -75,8 +75,8 @@ class Progress:
         ask: starts reading the whole tree.
     """
 
-    def __init__(self, worktree: Path, branch: str, ask: AskTree) -> None:
-        self._worktree = worktree
+    def __init__(self, repo: PolecatRepo, branch: str, ask: AskTree) -> None:
+        self._repo = repo
         self._branch = branch
         self._ask = ask
         self._files: tuple[Path, ...] = ()
@@ -113,7 +113,7 @@ class Progress:
         self._hear()
         confirmed = self._age_s - self._unread_s > limit_s
         if self._reading is None and self._due(limit_s, confirmed):
-            self._reading, self._reading_s = self._ask(self._worktree), 0.0
+            self._reading, self._reading_s = self._ask(self._repo), 0.0
         return self._age_s if confirmed else min(self._age_s, limit_s)
 
     def _due(self, limit_s: float, confirmed: bool) -> bool:
@@ -142,42 +142,33 @@ class Progress:
 
     def _locate(self) -> tuple[Path, ...]:
         """What is looked at each time; nothing while the worktree is not there."""
-        git_dir = _git_dir(self._worktree)
+        git_dir = self._repo.git_dir
         if git_dir is None:
             return ()
-        common = git_dir.parent.parent
-        return (self._worktree, common / "refs" / "heads" / self._branch, *(git_dir / name for name in _FILES))
+        return (self._repo.path, git_dir / "refs" / "heads" / self._branch, *(git_dir / name for name in _FILES))
 
 
-def read_tree(worktree: Path) -> TreeState:
+def read_tree(repo: PolecatRepo) -> TreeState:
     """State of all files that differ from the index or are new: which, and when each was last written.
 
-    What cannot be read counts as one more state; it takes locks of nobody and writes nothing.
+    What cannot be read counts as one more state; it takes locks of nobody and writes nothing of the agent's.
     """
     began = time.monotonic()
-    git_dir = _git_dir(worktree)
-    if git_dir is None:
+    if repo.git_dir is None:
         return TreeState("absent", 0.0)
     try:
-        status = GitRepo(git_dir, worktree).attempt(
+        view, given = repo.view(), repo.copy_index(_INDEX)
+        status = view.attempt(
             "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=dirty",
-            timeout_s=STATUS_TIMEOUT_S,
+            environment=given, timeout_s=STATUS_TIMEOUT_S,
         )  # fmt: skip
     except (GtError, OSError, ValueError):
         return TreeState("unreadable", time.monotonic() - began)
     if status.exit_code != 0:
         return TreeState("unreadable", time.monotonic() - began)
     names = [os.fsdecode(entry[3:]) for entry in status.stdout.split(b"\0") if len(entry) > 3]
-    files = [(name, _stat(worktree / name)) for name in names[:MOST_FILES]]
+    files = [(name, _stat(repo.path / name)) for name in names[:MOST_FILES]]
     return TreeState(_digest(repr((len(names), files))), time.monotonic() - began)
-
-
-def _git_dir(worktree: Path) -> Path | None:
-    try:
-        kind, _, place = read_plain(worktree / ".git").decode().strip().partition(": ")
-    except (OSError, ValueError):
-        return None
-    return worktree / place if kind == "gitdir" else None
 
 
 def _stat(path: Path) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from activities.git.polecat_repo import PolecatRepo
 from activities.sessions.locked_folders import changed_ns, is_locked, listed
 from activities.sessions.process_tree import prompt_reaping
 from activities.sessions.progress import AskTree, Progress, TreeReader
@@ -357,7 +358,7 @@ class Scanner:
             return None
         if record is None:
             return None
-        progress = Progress(Path(str(record.get("worktree", ""))), names.job_branch(bead), self._ask_tree)
+        progress = Progress(PolecatRepo(self._paths, order.rig, polecat), names.job_branch(bead), self._ask_tree)
         watched = Watched(folder, order.rig, polecat, bead, int(folder.name), progress)
         watched.declares_heartbeat = record.get("declares_heartbeat") is True
         watched.sets_up = record.get("sets_up") is True

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from activities.crash_points import crash_point
 from activities.git.command import GitRepo
-from activities.git.worktree_folder import WorktreeFolder
+from activities.git.polecat_repo import PolecatRepo
 from activities.git.worktrees import PreparedWorktree
 from activities.locks import exclusive
 from activities.sessions.locked_folders import cleared, reopen, tolerated
@@ -295,15 +295,20 @@ class Sessions:
 
     def _state_of_worktree(self, rig: str, polecat: str, bead: str) -> dict[str, str]:
         """While the worktree is this bead's; nothing otherwise. Evidence never stands in the way of an end."""
-        folder = WorktreeFolder(self._paths.clone(rig), self._paths.worktree(rig, polecat))
-        note = folder.note
-        if note is None or note.bead != bead:
+        repo = PolecatRepo(self._paths, rig, polecat)
+        note = repo.note
+        if note is None or note.bead != bead or repo.git_dir is None:
             return {}
-        repo = folder.repo()
-        changes = repo.attempt("diff", "--stat=120", f"--stat-count={EVIDENCE_FILES}", "HEAD", "--").text
-        with contextlib.suppress(GtError):
-            return {"git-status.txt": _described(repo), "diff-stat.txt": changes}
-        return {"diff-stat.txt": changes}
+        texts = {"left-in-git.txt": repo.left_behind()}
+        with contextlib.suppress(GtError, OSError):
+            view = repo.view()
+            given = repo.copy_index("evidence.index")
+            changes = view.attempt(
+                "diff", "--stat=120", f"--stat-count={EVIDENCE_FILES}", "HEAD", "--", environment=given
+            )
+            texts["diff-stat.txt"] = changes.text
+            texts["git-status.txt"] = _described(view, given)
+        return texts
 
     def _panes(self, request: StartAttempt) -> dict[int, str]:
         """By attempt: the file with what its pane showed last, as far as it ran on this host."""
@@ -360,8 +365,8 @@ def _changed_gitconfig(folder: Path) -> str:
     return written_since(folder / session_folder.GITCONFIG, written) if isinstance(written, str) else ""
 
 
-def _described(repo: GitRepo) -> str:
-    status = repo.run("status", "--branch", "--short", "--untracked-files=normal").text
+def _described(repo: GitRepo, given: Mapping[str, str]) -> str:
+    status = repo.run("status", "--branch", "--short", "--untracked-files=normal", environment=given).text
     return f"{status.rstrip()}\n\n{repo.attempt('log', '-5', '--oneline').text}"
 
 

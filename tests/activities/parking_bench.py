@@ -16,6 +16,7 @@ class Bench:
     """A worktree of sh-1, and what a stranger finds under the parked ref afterwards."""
 
     def __init__(self, paths: TownPaths, rig: Rig, remote: Path, stranger: Path) -> None:
+        self._paths = paths
         self.worktrees = Worktrees(paths)
         self.rig = rig
         self.remote = remote
@@ -33,7 +34,7 @@ class Bench:
     def park_and_release(self) -> None:
         assert self.worktrees.park(self.rig, "toast", "sh-1", 3, None) == PARKED
         self.worktrees.release(self.rig, "toast", "sh-1")
-        assert git(self.path, "status", "--porcelain", "--ignored") == ""
+        assert not (self.path / ".git").exists()
         git(self._stranger.parent, "init", "--quiet", str(self._stranger))
         git(self._stranger, "fetch", "--quiet", str(self.remote), f"{PARKED}:parked")
 
@@ -45,6 +46,14 @@ class Bench:
         objects = [line.split(" ")[0] for line in git(self._stranger, "rev-list", "--objects", "parked").splitlines()]
         asked = "".join(f"{one}\n" for one in objects).encode()
         return git(self._stranger, "cat-file", "--batch", stdin=asked)
+
+    def salvaged(self) -> Path:
+        """The one folder of the salvage."""
+        (folder,) = (self._paths.salvage / "shop").iterdir()
+        return folder
+
+    def salvaged_git(self, *arguments: str) -> str:
+        return git(self.salvaged(), *arguments)
 
     def message(self) -> str:
         return git(self._stranger, "log", "-1", "--format=%B", "parked")

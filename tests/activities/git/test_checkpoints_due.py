@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,7 @@ from models.records import Rig
 from models.town import TownPaths
 from tests.activities.checkpoint_bench import WIP, Bench
 from tests.activities.sessions.desk import eventually
-from tests.activities.workshop import Workshop, git
+from tests.activities.workshop import Workshop
 
 
 @pytest.fixture
@@ -51,7 +50,7 @@ def test_following_an_order_returns_at_once_and_saves_in_a_thread_of_its_own(ben
     checkpointer = Checkpointer(bench.saver, tick_s=0.05)
     bench.write("half.txt", "half\n")
     order = bench.order.model_copy(update={"interval_s": 0.1})
-    held = bench.worktrees._changing(bench.rig, "toast", "sh-1", "main")
+    held = bench.worktrees._changing(bench.rig, "toast", "sh-1")
     with held:
         begun = time.monotonic()
         checkpointer.follow(order)
@@ -69,9 +68,9 @@ def test_a_worktree_in_a_state_that_nobody_thought_of_stops_no_save_of_another(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.write("half.txt", "half\n")
-    (bench.begin(1, polecat="nux", bead="sh-2") / ".git").write_bytes(b"\xff\xfe is no text")
-    slit = bench.begin(1, polecat="slit", bead="sh-3")
-    note = Path(git(slit, "rev-parse", "--absolute-git-dir")) / "gastown.json"
+    (bench.begin(1, polecat="nux", bead="sh-2") / ".git" / "HEAD").write_bytes(b"\xff\xfe is no text")
+    bench.begin(1, polecat="slit", bead="sh-3")
+    note = bench.paths.worktree_side("shop", "slit") / "owner.json"
     note.write_text('{"bead": 3, "target": "main", "attempt": 1}')
     checkpointer = Checkpointer(bench.saver, clock=lambda: time.time() + 1_000)
     checkpointer.save_due(bench.order)

@@ -79,11 +79,11 @@ class TestListing:
     def test_files_that_stayed_here_are_told_with_their_folder_also_when_the_ref_is_gone(self, bench: Bench) -> None:
         ref = bench.parked({".env": "X=1\n"}, attempt=3)
         (work,) = bench.listed().values()
-        assert (work.kept_folder, work.kept_files) == (str(bench.paths.kept("shop", "sh-1", 3)), ("files/.env",))
+        assert (work.kept_folder, work.kept_files) == (str(bench.paths.salvaged("shop", "toast", "sh-1", 3)), (".env",))
         assert bench.expire((ref, work.sha)) == (ref,)
         (left,) = bench.listed().values()
         assert (left.ref, left.sha, left.on_remote, left.landed) == (ref, "", False, False)
-        assert left.kept_files == ("files/.env",)
+        assert left.kept_files == (".env",)
         assert bench.expire((ref, ""), kept=True) == (ref,)
         assert bench.listed() == {}
 
@@ -178,7 +178,7 @@ class TestUnparking:
         done = bench.unpark()
         assert "settings.py" in done.stayed_here
         assert done.kept_folder is not None
-        assert (Path(done.kept_folder) / "files" / "settings.py").read_text() == f"key = '{KEY}'\n"
+        assert (Path(done.kept_folder) / "settings.py").read_text() == f"key = '{KEY}'\n"
         assert KEY not in git(bench.workshop.remote, "cat-file", "--batch-all-objects", "--batch")
 
     @pytest.mark.parametrize("more", [{}, {"attempt": 7}])

@@ -130,11 +130,12 @@ class TestPrepare:
         assert made.head_sha == made.base_sha
         assert sorted(entry.name for entry in path.iterdir()) == [".git", "README.md", "till.py"]
 
-    def test_a_polecat_whose_worktree_was_deleted_gets_it_again_with_its_commits(
+    def test_a_polecat_whose_worktree_was_deleted_gets_one_with_what_was_taken(
         self, worktrees: Worktrees, rig: Rig
     ) -> None:
         made = worktrees.prepare(rig, "toast", "sh-1", "main")
         head = commit(made.path, "done.txt")
+        worktrees.publish(rig, "toast", "sh-1")
         os.rename(made.path, made.path.with_name("taken-away"))
         again = worktrees.prepare(rig, "toast", "sh-1", "main")
         assert again.head_sha == head
@@ -233,8 +234,8 @@ class TestPublish:
         self, worktrees: Worktrees, rig: Rig, workshop: Workshop
     ) -> None:
         head = commit(worktrees.prepare(rig, "toast", "sh-1", "main").path, "done.txt")
-        assert worktrees.publish(rig, "toast", "sh-1") == head
-        assert worktrees.publish(rig, "toast", "sh-1") == head
+        assert worktrees.publish(rig, "toast", "sh-1").head == head
+        assert worktrees.publish(rig, "toast", "sh-1").head == head
         assert workshop.at_remote(BRANCH) == head
 
     def test_a_rebased_branch_replaces_what_was_published(
@@ -245,7 +246,10 @@ class TestPublish:
         worktrees.publish(rig, "toast", "sh-1")
         git(path, "commit", "--quiet", "--amend", "-m", "Better")
         head = git(path, "rev-parse", "HEAD")
-        assert worktrees.publish(rig, "toast", "sh-1") == head == workshop.at_remote(BRANCH)
+        published = worktrees.publish(rig, "toast", "sh-1", 2)
+        assert published == (head, "polecat/sh-1.2")
+        assert workshop.at_remote("refs/heads/polecat/sh-1.2") == head
+        assert workshop.at_remote(BRANCH) is None
 
     def test_hooks_of_the_repository_do_not_run(
         self, worktrees: Worktrees, rig: Rig, town_paths: TownPaths, tmp_path: Path

@@ -150,19 +150,6 @@ class TestPark:
         worktrees.release(rig, "toast", "sh-1")
         assert worktrees.prepare(rig, "toast", "sh-2", "main").head_sha
 
-    def test_a_repository_made_inside_the_worktree_is_moved_to_salvage(
-        self, worktrees: Worktrees, rig: Rig, worktree: Path, town_paths: TownPaths
-    ) -> None:
-        for inner in ("empty", "with commit"):
-            (worktree / inner).mkdir()
-            git(worktree / inner, "init", "--quiet")
-        commit(worktree / "with commit", "inner.txt")
-        (worktree / "half.txt").write_text("half")
-        assert park(worktrees, rig) == PARKED
-        kept = sorted((town_paths.root / "salvage" / "shop").iterdir())
-        assert [entry.name.rpartition(".")[0] for entry in kept] == ["empty", "with commit"]
-        assert (kept[1] / "inner.txt").exists()
-
     def test_a_worktree_that_has_another_bead_by_now_is_left_alone(
         self, worktrees: Worktrees, rig: Rig, worktree: Path, workshop: Workshop
     ) -> None:
@@ -200,7 +187,7 @@ class TestPark:
 
 
 class TestRelease:
-    def test_the_worktree_is_clean_detached_and_its_branch_is_gone(
+    def test_the_worktree_is_clean_and_the_repository_and_the_branch_are_gone(
         self, worktrees: Worktrees, rig: Rig, worktree: Path, workshop: Workshop, town_paths: TownPaths
     ) -> None:
         commit(worktree, ".gitignore", "*.log\n")
@@ -208,9 +195,8 @@ class TestRelease:
         (worktree / "noise.log").write_text("x")
         park(worktrees, rig)
         worktrees.release(rig, "toast", "sh-1")
-        assert sorted(entry.name for entry in worktree.iterdir()) == [".git", "README.md", "till.py"]
-        assert git(worktree, "rev-parse", "HEAD") == workshop.at_remote("refs/heads/main")
-        assert git(town_paths.clone("shop"), "branch", "--list", "polecat/*") == ""
+        assert sorted(entry.name for entry in worktree.iterdir()) == ["README.md", "till.py"]
+        assert git(town_paths.clone("shop"), "for-each-ref", "refs/gastown/work") == ""
         worktrees.release(rig, "toast", "sh-1")
 
     def test_work_that_was_never_parked_is_not_cleaned_away(

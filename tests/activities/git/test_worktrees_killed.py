@@ -84,16 +84,23 @@ def world(paths: TownPaths, remote: Path) -> dict[str, object]:
         "files": {
             entry.relative_to(worktree).as_posix(): entry.read_text()
             for entry in sorted(worktree.rglob("*"))
-            if entry.is_file() and entry.name != ".git"
+            if entry.is_file() and ".git" not in entry.relative_to(worktree).parts
         },
-        "head": git(worktree, "rev-parse", "--symbolic-full-name", "HEAD"),
-        "commit": git(worktree, "rev-parse", "HEAD"),
-        "status": git(worktree, "status", "--porcelain"),
-        "worktrees": git(clone, "worktree", "list", "--porcelain").count("worktree "),
+        **(repository(worktree) if (worktree / ".git").exists() else {}),
+        "side": sorted(entry.name for entry in paths.worktree_side("shop", "toast").iterdir()),
         "branches": git(clone, "for-each-ref", "--format=%(refname) %(objectname)", "refs/heads", "refs/remotes"),
         "remote": parked,
         "salvage": sorted(entry.name for entry in paths.root.glob("salvage/*/*")),
         "leftovers": sorted(entry.name for entry in paths.rig("shop").iterdir()),
+    }
+
+
+def repository(worktree: Path) -> dict[str, object]:
+    return {
+        "head": git(worktree, "rev-parse", "--symbolic-full-name", "HEAD"),
+        "commit": git(worktree, "rev-parse", "HEAD"),
+        "status": git(worktree, "status", "--porcelain"),
+        "refs": git(worktree, "for-each-ref"),
     }
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any
 
+from activities.git.polecat_repo import PolecatRepo
 from activities.sessions.progress import TreeState, read_tree
 from activities.sessions.scanner import TICK_S, Scanner
 from models.attempts import WatchReport, WatchRig, observation_key
@@ -17,9 +17,9 @@ from tests.activities.sessions.desk import Desk
 LIMITS = Thresholds(polecat_timeout_s=30, grace_s=10, stuck_timeout_s=100)
 
 
-def read_at_once(worktree: Path) -> Future[TreeState]:
+def read_at_once(repo: PolecatRepo) -> Future[TreeState]:
     done: Future[TreeState] = Future()
-    done.set_result(read_tree(worktree))
+    done.set_result(read_tree(repo))
     return done
 
 

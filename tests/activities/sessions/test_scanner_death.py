@@ -283,9 +283,10 @@ def test_a_pipe_or_a_file_without_an_end_in_its_folder_is_not_waited_for(desk: D
     os.mkfifo(desk.folder() / session_folder.HELP / "1.json")
     (desk.folder() / session_folder.SESSION).unlink()
     (desk.folder() / session_folder.SESSION).symlink_to("/dev/zero")
-    git_file = desk.paths.worktree("shop", "toast") / ".git"
-    git_file.unlink()
-    os.mkfifo(git_file)
+    for name in ("HEAD", "packed-refs", "index"):
+        place = desk.paths.worktree("shop", "toast") / ".git" / name
+        place.unlink()
+        os.mkfifo(place)
     lookout.watch(20)
     assert lookout.verdict("sh-2") is HealthKind.HEALTHY
 

@@ -133,11 +133,11 @@ class TestItsGitConfig:
     def test_what_an_agent_sets_for_all_reaches_nobody_else(self, desk: Desk, home: Path) -> None:
         before = (home / ".gitconfig").read_text()
         said = answer(
-            desk, "git config --global core.autocrlf true; git config --global alias.said '!echo mine'; git said"
+            desk, "git config --global pull.rebase true; git config --global alias.said '!echo mine'; git said"
         )
         assert said == "mine\n"
         assert (home / ".gitconfig").read_text() == before
-        desk.start("git config core.autocrlf; git said; echo end; exec sleep 600", bead="sh-2", polecat="nux")
+        desk.start("git config pull.rebase; git said; echo end; exec sleep 600", bead="sh-2", polecat="nux")
         eventually(lambda: "end" in desk.tmux.capture("shop--nux", 50))
         assert desk.tmux.capture("shop--nux", 50).split() == ["from-home", "end"]
 
