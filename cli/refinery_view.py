@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 from cli import output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from models.merging import QueueItem, QueueStatus
     from models.queue import QueueHistory, QueueStats, QueueWhy, RefineryStatus
+
+FOREIGN_SHOWN = 10
+"""commits past the queue, of each rig"""
 
 
 def queue(status: QueueStatus) -> str:
@@ -40,7 +43,7 @@ def items(rows: Iterable[QueueItem]) -> str:
     return output.table(header, cells)
 
 
-def statuses(shown: Iterable[RefineryStatus]) -> str:
+def statuses(shown: Sequence[RefineryStatus]) -> str:
     header = ("RIG", "STATE", "TARGET", "WAITING", "HELD", "MERGING", "BATCH", "BAD", "WHY")
     cells: list[tuple[object, ...]] = [
         (
@@ -56,7 +59,13 @@ def statuses(shown: Iterable[RefineryStatus]) -> str:
         )
         for each in shown
     ]
-    return output.table(header, cells) if cells else "no rigs"
+    past = [
+        (each.rig, one.target, one.sha[:12], one.polecat or one.author, one.subject)
+        for each in shown
+        for one in each.foreign[-FOREIGN_SHOWN:]
+    ]
+    seen = "\n\npast the queue:\n" + output.table(("RIG", "TARGET", "COMMIT", "BY", "SUBJECT"), past) if past else ""
+    return (output.table(header, cells) if cells else "no rigs") + seen
 
 
 def history(shown: QueueHistory) -> str:

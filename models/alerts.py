@@ -24,6 +24,7 @@ class AlertType(StrEnum):
     DOLT_DOWN = "dolt_down"
     DISK_FULL = "disk_full"
     HOST_LOST = "host_lost"
+    FOREIGN_COMMIT = "foreign_commit"
     TARGET_REWOUND = "target_rewound"
     TARGET_RENAMED = "target_renamed"
     BACKUP_FAILED = "backup_failed"

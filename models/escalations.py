@@ -78,7 +78,7 @@ class EscalationStatus(Frozen):
     @property
     def _waits_for_retry(self) -> bool:
         """Whether somebody goes on by a person's `retry`: docs/escalation-system.md, Answering."""
-        if self.kind in {"target_rewound", "target_renamed"}:
+        if self.kind in {"target_rewound", "target_renamed", "foreign_commit"}:
             return False  # to be known: nothing waits
         if self.bead or self.source.startswith("refinery/"):
             return True

@@ -138,6 +138,20 @@ class Rewound(Frozen):
     """the latest of them, a line each: short name and subject"""
 
 
+class ForeignCommit(Frozen):
+    """A commit on the target that no landing of the town has put there."""
+
+    target: str
+    sha: str
+    subject: str
+    author: str
+    """`Name <email>`"""
+    polecat: str = ""
+    """of the rig, that it came from; "": as far as can be seen, from nobody of ours"""
+    bead: str = ""
+    """whose work it is, where that is known"""
+
+
 class MergeOutcome(Frozen):
     """Result of a MergeWorkflow. Changes without a verdict go back into the queue as they were."""
 
@@ -164,6 +178,8 @@ class MergeOutcome(Frozen):
     """what it gated, and what it knew of commits before, oldest first"""
     rewound: tuple[Rewound, ...] = ()
     """what was taken off the target by force"""
+    foreign: tuple[ForeignCommit, ...] = ()
+    """what came to the target past the queue since it was seen last"""
     target_missing: bool = False
     """it stalled because the remote has no such branch"""
 
@@ -241,6 +257,8 @@ class Chain(Frozen):
     forks: dict[str, str] = Field(default_factory=dict)
     """by merge request: the last commit of the change that the target had and lost; it lands without that"""
     rewound: tuple[Rewound, ...] = ()
+    foreign: tuple[ForeignCommit, ...] = ()
+    """what came to the target past the queue since this host saw it last"""
 
 
 class LandChain(Frozen):

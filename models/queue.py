@@ -8,7 +8,7 @@ from pydantic import Field
 
 from models.base import Frozen
 from models.jobs import RigFacts, VerdictKind
-from models.merging import QueueItemState
+from models.merging import ForeignCommit, QueueItemState
 from models.records import MergeRequest
 
 
@@ -47,6 +47,8 @@ class RefineryStatus(Frozen):
     failure_rate: float = 0.0
     batch_size: int = 0
     runners: int = 1
+    foreign: tuple[ForeignCommit, ...] = ()
+    """what came to its targets past the queue, the latest last"""
 
 
 class HistoryEntry(Frozen):

@@ -21,6 +21,7 @@ with workflow.unsafe.imports_passed_through():
         ChainLink,
         DropKind,
         DroppedChange,
+        ForeignCommit,
         LandChain,
         LandOutcome,
         LandResult,
@@ -73,6 +74,8 @@ class MergeWorkflow:
         self._judge = ChainJudge(batch, self._hosts)
         self._labels = Labels()
         self._chain = Chain(base_sha="")
+        self._foreign: dict[str, ForeignCommit] = {}
+        """by commit"""
         self._rewound: dict[str, Rewound] = {}
         """by the place where the old history was left"""
         self._landed = 0
@@ -115,6 +118,7 @@ class MergeWorkflow:
             tallies=self._judge.tallies.all,
             commits=self._judge.commits,
             rewound=tuple(self._rewound.values()),
+            foreign=tuple(self._foreign.values()),
             target_missing=missing,
         )
         self._show(_result(outcome), "merged" if obstacle == Obstacle() else "stalled")
@@ -206,6 +210,7 @@ class MergeWorkflow:
             signing_key=self._batch.settings.signing_key,
         )
         self._chain = await self._build_without_broken(order)
+        self._foreign |= {each.sha: each for each in self._chain.foreign}
         self._rewound |= {each.left_sha: each for each in self._chain.rewound}
         self._show("gating", "merging")
         return self._chain

@@ -91,6 +91,7 @@ def status(queue: MergeQueue, state: RefineryState, mood: str) -> RefineryStatus
         failure_rate=rate,
         batch_size=batch_size(rate, settings.min_batch, settings.max_batch, settings.max_concurrent),
         runners=settings.max_concurrent,
+        foreign=state.foreign,
     )
 
 

@@ -60,6 +60,7 @@ from workflows.refinery_trouble import (
     left,
     looked,
     overdue,
+    passed_by,
     renamed,
     resumed,
     rewound,
@@ -436,6 +437,7 @@ class RefineryWorkflow:
             outcome = await self._look_for_target(facts, outcome)
         self._state = remember(self._state, outcome, facts, workflow.now())
         self._state = rewound(self._state, outcome.rewound, workflow.now())
+        self._state = passed_by(self._state, outcome.foreign, workflow.now())
         await self._tell_jobs(self._queue.settle(outcome, workflow.now()))
         state = windowed(self._state, target, len(changes), best, stalled=bool(outcome.stalled))
         troubled = self._queue.troubled(target)
@@ -480,6 +482,7 @@ class RefineryWorkflow:
             seen = await self._look_at(facts, target)
             self._state = looked(self._state, target, seen.base_sha, workflow.now())
             self._state = rewound(self._state, seen.rewound, workflow.now())
+            self._state = passed_by(self._state, seen.foreign, workflow.now())
 
     async def _look_at(self, facts: RigFacts, target: str, changes: tuple[MergeRequest, ...] = ()) -> Chain:
         """A chain that nobody gates: where the target stands, and what it holds; nowhere where that cannot be seen."""

@@ -13,7 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from models.escalations import Letter
     from models.gating import Seen
     from models.jobs import RigFacts, Verdict
-    from models.merging import MergeOutcome, QueueItemState, TargetRed
+    from models.merging import ForeignCommit, MergeOutcome, QueueItemState, TargetRed
     from models.records import MergeRequest
     from policies.merge_rates import after_merge
 
@@ -128,6 +128,8 @@ class RefineryState(Frozen):
     """by target; what is not there has none"""
     faults: dict[str, str] = Field(default_factory=dict)
     """open escalations of this Refinery: ids by kind, or by `<kind>/<target>` where it is not the rig's own branch"""
+    foreign: tuple[ForeignCommit, ...] = ()
+    """what came to its targets past the queue, the latest last"""
     rewinds: tuple[str, ...] = ()
     """of targets, that people were told of: the escalations' ids, the latest last"""
     letters: tuple[Letter, ...] = ()

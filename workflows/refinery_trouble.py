@@ -16,7 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from models.errors import Level
     from models.escalations import Escalation, EscalationCleared, Letter
     from models.jobs import Decision, DecisionKind
-    from models.merging import MergeOutcome, Rewound, TargetRed
+    from models.merging import ForeignCommit, MergeOutcome, Rewound, TargetRed
     from models.records import Rig
     from models.settings import MergeQueueSettings
     from workflows.refinery_state import RefineryState, Trouble
@@ -26,6 +26,8 @@ STALLED_CYCLE = timedelta(minutes=10)
 GOES_ON = frozenset({DecisionKind.RETRY, DecisionKind.REASSIGN})
 """decisions that let the queue go on; a merge leaves out a lost host by itself"""
 REWINDS_KEPT = 50
+FOREIGN_KEPT = 50
+FOREIGN = AlertType.FOREIGN_COMMIT.value
 RENAMED = AlertType.TARGET_RENAMED.value
 REWOUND = AlertType.TARGET_REWOUND.value
 LOOK_CYCLE = timedelta(seconds=60)
@@ -184,6 +186,32 @@ def _red(state: RefineryState, target: str, red: TargetRed, now: datetime) -> Re
 def red_words(target: str, red: TargetRed) -> str:
     """Why nothing is merged to a red target, in one line."""
     return f"{TARGET_RED}: {target} itself is red at {red.sha[:12]}: {red.why}"
+
+
+def passed_by(state: RefineryState, foreign: tuple[ForeignCommit, ...], now: datetime) -> RefineryState:
+    """Remember what came to a target past the queue; people are told of what a polecat of ours has pushed."""
+    known = {each.sha for each in state.foreign}
+    new = tuple(each for each in foreign if each.sha not in known)
+    letters = state.letters
+    for each in new:
+        if not each.polecat:
+            continue
+        name = f"{FOREIGN}/{state.rig}/{each.sha[:12]}"
+        of = f" (work on {each.bead})" if each.bead else ""
+        escalation = Escalation(
+            id=name,
+            kind=FOREIGN,
+            level=Level.L2.value,
+            source=names.refinery_id(state.rig),
+            rig=state.rig,
+            subject=name,
+            message=f"{each.polecat} has pushed to {each.target} past the queue{of}: {each.sha[:12]} {each.subject} "
+            "landed by itself, ungated",
+            evidence=f"author: {each.author}; to take it off again: git revert {each.sha}",
+            opened_at=now,
+        )
+        letters = (*letters, Letter(escalation=escalation))
+    return _amended(state, foreign=(*state.foreign, *new)[-FOREIGN_KEPT:], letters=letters)
 
 
 def left(state: RefineryState, rig: Rig) -> RefineryState:

@@ -8,7 +8,7 @@ and looks again, so a repeated landing finds what the first one did.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from temporalio import activity
@@ -41,13 +41,14 @@ from models.merging import (
     ChainLink,
     FindLanded,
     FindRenamed,
+    ForeignCommit,
     LandChain,
     Landed,
     LandOutcome,
     LandResult,
     Renamed,
 )
-from models.records import Rig
+from models.records import MergeRequest, Rig
 from models.town import TownPaths
 
 _ABSENT: Final = "not our ref"
@@ -99,12 +100,15 @@ class LandingActivities:
             bring_refs(repo, rig.url, rig.branch, on_remote)
         crash_point("chain.fetched")
         removed = Removed()
+        foreign: tuple[ForeignCommit, ...] = ()
         if request.base_sha:
             # The other host's chain again: what this host knows of the target's past must not change it.
             forks = {change: Fork(sha, "") for change, sha in request.forks.items()}
         else:
             with self._fetching(rig, request.target):
+                before = history.last()
                 history.saw(base)
+            foreign = self._foreign(history, rig, before, base, here)
             removed = history.removed(base, here)
             forks = history.forks(here, base, removed)
         with TreeMerger(repo) as merger:
@@ -121,6 +125,7 @@ class LandingActivities:
             dropped=tuple(builder.dropped),
             forks={change: fork.sha for change, fork in forks.items() if fork.sha},
             rewound=history.rewound(base, removed),
+            foreign=foreign,
         )
 
     @activity.defn
@@ -264,6 +269,17 @@ class LandingActivities:
                 detail=f"another town has taken over: {names.EPOCH_REF} on the remote was raised to {on_remote}",
             )
         return on_remote
+
+    def _foreign(
+        self, history: TargetHistory, rig: Rig, before: str | None, tip: str, changes: Sequence[MergeRequest]
+    ) -> tuple[ForeignCommit, ...]:
+        """What came to the target past the queue; a commit that a polecat has handed in as well is that bead's."""
+        found = {each.sha: each for each in history.foreign(before, tip, rig.name)}
+        for change in changes:
+            pushed = history.pushed(change, tip)
+            if pushed is not None:
+                found[pushed.sha] = pushed
+        return tuple(found.values())
 
     def _history(self, repo: GitRepo, rig: Rig, target: str) -> TargetHistory:
         return TargetHistory(repo, target, self._paths.clone(rig.name))

@@ -7,16 +7,21 @@ only what it adds to it lands.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from activities.git.command import GitRepo
+from activities.git.command import IDENTITY, GitRepo
 from models import names
-from models.merging import Rewound
+from models.merging import ForeignCommit, Rewound
 from models.records import MergeRequest
-from policies.merge_message import BEAD_TRAILER
+from policies.merge_message import BEAD_TRAILER, CHANGE_TRAILER
 
+MOST_FOREIGN: Final = 50
+"""foreign commits of one look, the latest"""
+MOST_SUBJECT: Final = 200
+CHANGE_LINE: Final = re.compile(rf"^{CHANGE_TRAILER}: [0-9a-f]{{40,64}}$", re.MULTILINE)
 MOST_LISTED: Final = 5
 """removed commits that a message names"""
 _FROM_A_CLONE: Final = (
@@ -88,6 +93,55 @@ class TargetHistory:
             self._repo.run("update-ref", f"refs/gastown/removed/{self._place}/{before}", before)
             self._forget_old()
         self._repo.run("update-ref", self.last_ref, sha)
+
+    def foreign(self, before: str | None, tip: str, rig: str) -> list[ForeignCommit]:
+        """What came to the target between two looks and is no landing of the town, oldest first.
+
+        Args:
+            before: the tip of the earlier look; None: there was none, and all is as it should be.
+            rig: whose polecats are known by the address that they commit under.
+        """
+        if before is None or before == tip:
+            return []
+        form = "--format=%H%x00%s%x00%an <%ae>%x00%ce%x00%B%x00"
+        options = ("--first-parent", f"--max-count={MOST_FOREIGN}", form)
+        fields = self._repo.run("log", *options, f"{before}..{tip}", "--").text.split("\0")
+        found = []
+        for start in range(0, len(fields) - 5 + 1, 5):
+            sha, subject, author, committer, message = fields[start : start + 5]
+            if committer == IDENTITY[1] and CHANGE_LINE.search(message):
+                continue
+            ours = re.search(rf"<([a-z][a-z0-9-]*)@{re.escape(rig)}\.gastown\.invalid>$", author)
+            found.append(
+                ForeignCommit(
+                    target=self._target,
+                    sha=sha.strip(),
+                    subject=subject[:MOST_SUBJECT],
+                    author=author,
+                    polecat=ours[1] if ours else "",
+                )
+            )
+        return found[::-1]
+
+    def pushed(self, change: MergeRequest, tip: str) -> ForeignCommit | None:
+        """The change's head, where the target holds it although nothing has landed it; None where it does not.
+
+        A change that adds nothing to where its job began was pushed by nobody.
+        """
+        head = change.head_sha
+        began = [f"^{base.sha}" for base in change.bases if self._repo.resolve(base.sha)]
+        if not began or not self._repo.is_ancestor(head, tip) or not self._listed("--max-count=1", head, *began):
+            return None
+        shown = self._repo.run("log", "-1", "--format=%s%x00%an <%ae>", head, "--").text.rstrip("\n")
+        subject, _, author = shown.partition("\0")
+        return ForeignCommit(
+            target=self._target,
+            sha=head,
+            subject=subject[:MOST_SUBJECT],
+            author=author,
+            polecat=change.polecat,
+            bead=change.bead,
+        )
 
     def landed(self, base_sha: str, tip: str) -> None:
         """The town itself has moved the target from `base_sha` to `tip`, which descends from it."""

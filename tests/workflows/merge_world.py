@@ -25,6 +25,7 @@ from models.merging import (
     DropKind,
     DroppedChange,
     FindRenamed,
+    ForeignCommit,
     LandChain,
     LandOutcome,
     LandResult,
@@ -115,6 +116,8 @@ class MergeWorld:
     """what is found of a missing one"""
     gates_wait: asyncio.Event | None = None
     """gates take until this is set, or until they are ended"""
+    foreign: tuple[ForeignCommit, ...] = ()
+    """what each build finds on the target that no landing has put there"""
     rewound: tuple[Rewound, ...] = ()
     """what the target has lost, as each build sees it"""
 
@@ -155,7 +158,7 @@ class MergeWorld:
                 continue
             tip = self._commit(tip, item.bead, item.head_sha)
             links.append(ChainLink(merge_request=item.id, bead=item.bead, head_sha=item.head_sha, sha=tip))
-        return Chain(base_sha=base, links=tuple(links), dropped=tuple(dropped), rewound=self.rewound)
+        return Chain(base_sha=base, links=tuple(links), dropped=tuple(dropped), rewound=self.rewound, foreign=self.foreign)
 
     @activity.defn
     async def run_gates(self, request: RunGates) -> GateReport:

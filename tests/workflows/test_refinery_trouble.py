@@ -12,7 +12,7 @@ from models import names
 from models.errors import Level
 from models.gating import GateReport, RunGates
 from models.jobs import Decision, DecisionKind
-from models.merging import QueueItemState, Rewound
+from models.merging import ForeignCommit, QueueItemState, Rewound
 from tests.workflows.conftest import workers_of
 from tests.workflows.merge_world import KILLED, PASSED, REFUSED, MergeWorld, beads, change, rig
 from tests.workflows.probes import eventually
@@ -221,3 +221,18 @@ async def test_a_target_that_lost_commits_is_told_once_a_rewind_and_merges_go_on
         await town.submit(change("sh-5"))
         await town.settled()
         assert len({letter.id for letter in town.post.letters}) == 2
+
+
+async def test_a_person_s_push_is_shown_and_a_polecat_s_is_told_once(env: WorkflowEnvironment, yard: Open) -> None:
+    person = ForeignCommit(target="main", sha="a" * 40, subject="Fix the build", author="Ada <ada@example.org>")
+    polecat = person.model_copy(update={"sha": "b" * 40, "subject": "ungated", "polecat": "toast", "bead": "sh-9"})
+    world = MergeWorld(foreign=(person, polecat))
+    async with yard(world, patience=4) as town:
+        for bead in beads(3):
+            await town.submit(change(bead))
+            await town.settled()
+        [told] = town.post.letters
+        assert (told.kind, told.level) == ("foreign_commit", Level.L2.value)
+        assert "toast has pushed to main past the queue (work on sh-9)" in told.message
+        shown = (await town.refinery.query(RefineryWorkflow.status)).foreign
+        assert [each.subject for each in shown] == ["Fix the build", "ungated"]

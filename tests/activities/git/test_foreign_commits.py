@@ -1,0 +1,81 @@
+"""Commits that reach the target past the queue: people's are shown, a polecat's are told."""
+
+from __future__ import annotations
+
+import pytest
+
+from activities.git.landing import LandingActivities
+from models.merging import BuildChain, Chain, LandChain, LandOutcome
+from models.records import MergeRequest, Rig, TargetBase
+from models.town import TownPaths
+from tests.activities.workshop import Workshop
+
+POLECAT = {"GIT_AUTHOR_NAME": "toast", "GIT_AUTHOR_EMAIL": "toast@shop.gastown.invalid"}
+
+
+def build(paths: TownPaths, rig: Rig, *changes: MergeRequest) -> Chain:
+    return LandingActivities(paths).build_chain(BuildChain(rig=rig, target="main", changes=changes))
+
+
+@pytest.fixture
+def base(workshop: Workshop) -> str:
+    sha = workshop.at_remote("refs/heads/main")
+    assert sha is not None
+    return sha
+
+
+def test_a_person_s_push_is_seen_once_and_is_nobody_s_fault(
+    workshop: Workshop, rig: Rig, town_paths: TownPaths
+) -> None:
+    assert build(town_paths, rig).foreign == ()
+    pushed = workshop.advance_main({"more.txt": "more"}, "A person's own work")
+    (seen,) = build(town_paths, rig).foreign
+    assert (seen.sha, seen.subject, seen.author) == (pushed, "A person's own work", "Ada Author <ada@example.org>")
+    assert (seen.polecat, seen.bead) == ("", "")
+    assert build(town_paths, rig).foreign == ()
+
+
+def test_a_landing_of_the_town_is_not_foreign(workshop: Workshop, rig: Rig, town_paths: TownPaths) -> None:
+    chain = build(town_paths, rig, workshop.change("sh-1", {"a.txt": "a"}))
+    order = LandChain(rig=rig, target="main", base_sha=chain.base_sha, links=chain.links)
+    assert LandingActivities(town_paths).land_chain(order).outcome is LandOutcome.LANDED
+    assert build(town_paths, rig).foreign == ()
+
+
+def test_a_landing_by_another_host_of_the_town_is_not_foreign(
+    workshop: Workshop, rig: Rig, town_paths: TownPaths, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    build(town_paths, rig)
+    elsewhere = LandingActivities(TownPaths(tmp_path_factory.mktemp("elsewhere")))
+    chain = elsewhere.build_chain(
+        BuildChain(rig=rig, target="main", changes=(workshop.change("sh-1", {"a.txt": "a"}),))
+    )
+    elsewhere.land_chain(LandChain(rig=rig, target="main", base_sha=chain.base_sha, links=chain.links))
+    assert build(town_paths, rig).foreign == ()
+
+
+def test_what_a_polecat_pushed_is_known_by_its_author(workshop: Workshop, rig: Rig, town_paths: TownPaths) -> None:
+    build(town_paths, rig)
+    workshop.start("sh-1")
+    pushed = workshop.commit({"ungated.txt": "x"}, "past the queue", **POLECAT)
+    workshop.git("push", "--quiet", "origin", "HEAD:refs/heads/main")
+    (seen,) = build(town_paths, rig).foreign
+    assert (seen.sha, seen.polecat) == (pushed, "toast")
+
+
+def test_a_change_that_is_on_the_target_without_a_landing_was_pushed_there_by_its_polecat(
+    workshop: Workshop, rig: Rig, town_paths: TownPaths, base: str
+) -> None:
+    request = workshop.change("sh-1", {"ungated.txt": "x"})
+    request = request.model_copy(update={"bases": (TargetBase(target="main", sha=base),)})
+    workshop.git("push", "--quiet", "origin", "HEAD:refs/heads/main")
+    (seen,) = build(town_paths, rig, request).foreign
+    assert (seen.sha, seen.bead, seen.polecat) == (request.head_sha, "sh-1", "toast")
+
+
+def test_a_change_without_commits_of_its_own_was_pushed_by_nobody(
+    workshop: Workshop, rig: Rig, town_paths: TownPaths, base: str
+) -> None:
+    workshop.start("sh-1")
+    request = workshop.submit("sh-1").model_copy(update={"bases": (TargetBase(target="main", sha=base),)})
+    assert build(town_paths, rig, request).foreign == ()
