@@ -106,8 +106,7 @@ class LandingActivities:
             forks = {change: Fork(sha, "") for change, sha in request.forks.items()}
         else:
             with self._fetching(rig, request.target):
-                before = history.last()
-                history.saw(base)
+                before = history.saw(base)
             foreign = self._foreign(history, rig, before, base, here)
             removed = history.removed(base, here)
             forks = history.forks(here, base, removed)
@@ -275,7 +274,7 @@ class LandingActivities:
     ) -> tuple[ForeignCommit, ...]:
         """What came to the target past the queue; a commit that a polecat has handed in as well is that bead's."""
         found = {each.sha: each for each in history.foreign(before, tip, rig.name)}
-        for change in changes:
+        for change in history.held(changes, tip):
             pushed = history.pushed(change, tip)
             if pushed is not None:
                 found[pushed.sha] = pushed

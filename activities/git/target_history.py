@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from activities.git.changes import landed_as
 from activities.git.command import IDENTITY, GitRepo
 from models import names
 from models.merging import ForeignCommit, Rewound
@@ -22,6 +23,7 @@ MOST_FOREIGN: Final = 50
 """foreign commits of one look, the latest"""
 MOST_SUBJECT: Final = 200
 CHANGE_LINE: Final = re.compile(rf"^{CHANGE_TRAILER}: [0-9a-f]{{40,64}}$", re.MULTILINE)
+POLECAT_LINE: Final = re.compile(r"^Polecat: [^/\n]+/([a-z][a-z0-9-]*)$", re.MULTILINE)
 MOST_LISTED: Final = 5
 """removed commits that a message names"""
 _FROM_A_CLONE: Final = (
@@ -84,15 +86,20 @@ class TargetHistory:
         seen = worked.resolve(f"refs/remotes/origin/{self._target}") if self._work_clone.exists() else None
         return tuple(dict.fromkeys(sha for sha in (self.last(), seen, *bases) if sha))
 
-    def saw(self, sha: str) -> None:
-        """The target stands at `sha`, which the clone has. A tip that this leaves behind is remembered first."""
+    def saw(self, sha: str) -> str | None:
+        """The target stands at `sha`, which the clone has. A tip that this leaves behind is remembered first.
+
+        Returns:
+            Where it was seen last; None: never.
+        """
         before = self.last()
         if before == sha:
-            return
+            return before
         if before is not None and not self._repo.is_ancestor(before, sha):
             self._repo.run("update-ref", f"refs/gastown/removed/{self._place}/{before}", before)
             self._forget_old()
         self._repo.run("update-ref", self.last_ref, sha)
+        return before
 
     def foreign(self, before: str | None, tip: str, rig: str) -> list[ForeignCommit]:
         """What came to the target between two looks and is no landing of the town, oldest first.
@@ -107,9 +114,12 @@ class TargetHistory:
         options = ("--first-parent", f"--max-count={MOST_FOREIGN}", form)
         fields = self._repo.run("log", *options, f"{before}..{tip}", "--").text.split("\0")
         found = []
+        landed: set[str] = set()
+        """polecats whose work another host has landed meanwhile; commits of theirs may be a part of that"""
         for start in range(0, len(fields) - 5 + 1, 5):
             sha, subject, author, committer, message = fields[start : start + 5]
-            if committer == IDENTITY[1] and CHANGE_LINE.search(message):
+            if committer == IDENTITY[1] or CHANGE_LINE.search(message):
+                landed.update(POLECAT_LINE.findall(message))
                 continue
             ours = re.search(rf"<([a-z][a-z0-9-]*)@{re.escape(rig)}\.gastown\.invalid>$", author)
             found.append(
@@ -121,16 +131,27 @@ class TargetHistory:
                     polecat=ours[1] if ours else "",
                 )
             )
-        return found[::-1]
+        return [each for each in reversed(found) if each.polecat not in landed]
+
+    def held(self, changes: Sequence[MergeRequest], tip: str) -> list[MergeRequest]:
+        """Those of the changes whose very commits the target holds."""
+        if not changes:
+            return []
+        outside = set(self._listed(*(change.head_sha for change in changes), f"^{tip}"))
+        return [change for change in changes if change.head_sha not in outside]
 
     def pushed(self, change: MergeRequest, tip: str) -> ForeignCommit | None:
-        """The change's head, where the target holds it although nothing has landed it; None where it does not.
+        """The head of a change that the target holds although no landing of the town has put it there.
 
-        A change that adds nothing to where its job began was pushed by nobody.
+        None where the change adds nothing to where its job began: then nobody has pushed it.
         """
         head = change.head_sha
         began = [f"^{base.sha}" for base in change.bases if self._repo.resolve(base.sha)]
-        if not began or not self._repo.is_ancestor(head, tip) or not self._listed("--max-count=1", head, *began):
+        if (
+            landed_as(self._repo, change.bead, head, tip, here=True)
+            or not began
+            or not self._listed("--max-count=1", head, *began)
+        ):
             return None
         shown = self._repo.run("log", "-1", "--format=%s%x00%an <%ae>", head, "--").text.rstrip("\n")
         subject, _, author = shown.partition("\0")

@@ -158,7 +158,9 @@ class MergeWorld:
                 continue
             tip = self._commit(tip, item.bead, item.head_sha)
             links.append(ChainLink(merge_request=item.id, bead=item.bead, head_sha=item.head_sha, sha=tip))
-        return Chain(base_sha=base, links=tuple(links), dropped=tuple(dropped), rewound=self.rewound, foreign=self.foreign)
+        return Chain(
+            base_sha=base, links=tuple(links), dropped=tuple(dropped), rewound=self.rewound, foreign=self.foreign
+        )
 
     @activity.defn
     async def run_gates(self, request: RunGates) -> GateReport:

@@ -7,6 +7,7 @@ import pytest
 from activities.git.landing import LandingActivities
 from models.merging import BuildChain, Chain, LandChain, LandOutcome
 from models.records import MergeRequest, Rig, TargetBase
+from models.settings import MergeStyle
 from models.town import TownPaths
 from tests.activities.workshop import Workshop
 
@@ -52,6 +53,23 @@ def test_a_landing_by_another_host_of_the_town_is_not_foreign(
     )
     elsewhere.land_chain(LandChain(rig=rig, target="main", base_sha=chain.base_sha, links=chain.links))
     assert build(town_paths, rig).foreign == ()
+
+
+@pytest.mark.parametrize("style", list(MergeStyle))
+def test_a_landed_change_that_is_handed_in_again_was_pushed_by_nobody(
+    workshop: Workshop, rig: Rig, town_paths: TownPaths, base: str, style: MergeStyle
+) -> None:
+    workshop.start("sh-1")
+    workshop.commit({"a.txt": "a"}, "one", **POLECAT)
+    workshop.commit({"b.txt": "b"}, "two", **POLECAT)
+    request = workshop.submit("sh-1").model_copy(update={"bases": (TargetBase(target="main", sha=base),)})
+    landing = LandingActivities(town_paths)
+    order = BuildChain(rig=rig, target="main", changes=(request,), style=style)
+    chain = landing.build_chain(order)
+    landing.land_chain(LandChain(rig=rig, target="main", base_sha=chain.base_sha, links=chain.links))
+    workshop.git("push", "--quiet", "--force", "origin", f"{request.head_sha}:refs/heads/{request.branch}")
+    again = landing.build_chain(order)
+    assert (again.links, again.foreign) == ((), ())
 
 
 def test_what_a_polecat_pushed_is_known_by_its_author(workshop: Workshop, rig: Rig, town_paths: TownPaths) -> None:
