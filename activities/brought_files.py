@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import stat
 from pathlib import Path
 
 from activities.git.command import GitRepo
 from models.errors import ErrorCode, GtError
+from models.settings import listed_files
 from services.whole_files import read_plain, write_whole
-
-
-def file_names(setting: str) -> list[str]:
-    """The names in `worktree.copy` or `gate.copy`: separated by spaces, with quotes as in a shell.
-
-    Raises:
-        GtError: INVALID_VALUE for one that is not a path below the top, or that git itself uses.
-    """
-    try:
-        found = shlex.split(setting)
-    except ValueError as error:
-        raise GtError(ErrorCode.INVALID_VALUE, f"{setting[:60]!r} is not a list of files: {error}") from error
-    for name in found:
-        parts = name.rstrip("/").split("/")
-        if any(part in {"", ".", ".."} for part in parts) or parts[0].lower() == ".git":
-            raise GtError(ErrorCode.INVALID_VALUE, f"{name[:60]!r} is not a path below the top of a worktree", ".env")
-    return [name.rstrip("/") for name in found]
 
 
 def bring_files(setting: str, source: Path, tree: Path) -> list[str]:
@@ -36,7 +19,7 @@ def bring_files(setting: str, source: Path, tree: Path) -> list[str]:
     They are added to the repository's info/exclude, so that no commit takes them along unasked.
 
     Args:
-        setting: see `file_names`.
+        setting: `worktree.copy` or `gate.copy`.
         source: a person's own folder: links in it are followed.
         tree: no link in it is.
 
@@ -48,7 +31,7 @@ def bring_files(setting: str, source: Path, tree: Path) -> list[str]:
         OSError: see `exclude`.
     """
     brought = []
-    for name in file_names(setting):
+    for name in listed_files(setting):
         origin, place = source / name, tree / name
         if not origin.exists():
             raise GtError(ErrorCode.REFUSED, f"{source} has no {name}", "put it there, or take it off the copy list")
@@ -71,7 +54,7 @@ def exclude(tree: Path, setting: str) -> None:
         GtError: INVALID_VALUE.
         OSError: a link is in the way of the repository's info/exclude.
     """
-    lines = [f"/{_literally(name)}" for name in file_names(setting)]
+    lines = [f"/{_literally(name)}" for name in listed_files(setting)]
     file = _exclude_file(tree) if lines else None
     if file is None:
         return

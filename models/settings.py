@@ -7,6 +7,7 @@ workflows as one `Settings`. Keys are `<group>.<name>`; times are seconds.
 from __future__ import annotations
 
 import re
+import shlex
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -95,6 +96,43 @@ class MergeQueueSettings(Frozen):
     signing_key: str = Field("", max_length=1000, description="SSH key file that signs landing commits; empty = none")
 
 
+def listed_files(setting: str) -> list[str]:
+    """The names in `worktree.copy` or `gate.copy`: separated by spaces, with quotes as in a shell.
+
+    Raises:
+        GtError: INVALID_VALUE for one that is not a path below the top of a worktree, or that git itself uses.
+    """
+    try:
+        found = [name.rstrip("/") for name in shlex.split(setting)]
+    except ValueError as error:
+        raise GtError(ErrorCode.INVALID_VALUE, f"{setting[:60]!r} is not a list of files: {error}") from error
+    for name in found:
+        parts = name.split("/")
+        if any(part in {"", ".", ".."} for part in parts) or parts[0].lower() == ".git":
+            raise GtError(ErrorCode.INVALID_VALUE, f"{name[:60]!r} is not a path below the top of a worktree", ".env")
+    return found
+
+
+def listed_variables(setting: str) -> list[tuple[str, str | None]]:
+    """The names in `gate.environment`, each with its value, or None where the worker's own is meant.
+
+    Raises:
+        GtError: INVALID_VALUE.
+    """
+    try:
+        words = shlex.split(setting)
+    except ValueError as error:
+        raise GtError(ErrorCode.INVALID_VALUE, f"{setting[:60]!r} is not a list of variables: {error}") from error
+    found: list[tuple[str, str | None]] = []
+    for word in words:
+        name, given, value = word.partition("=")
+        if not _VARIABLE.fullmatch(name):
+            raise GtError(ErrorCode.INVALID_VALUE, f"{name[:60]!r} is not the name of a variable", "NAME or NAME=VALUE")
+        found.append((name, value if given else None))
+    return found
+
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WHERE_USED = r"^(auto|always|never)$"
 _IDENTITY = r"^$|^[^<>\x00-\x1f\x7f]+ <[^<>\s\x00-\x1f\x7f]+@[^<>\s\x00-\x1f\x7f]+>$"
 
@@ -145,6 +183,12 @@ class WorktreeSettings(Frozen):
         "", max_length=1000, description="folder that they come from; empty = rigs/<rig>/files in the town"
     )
 
+    @field_validator("copy_files")
+    @classmethod
+    def _copied(cls, value: str) -> str:
+        listed_files(value)
+        return value
+
 
 class GateSettings(Frozen):
     model_config = ConfigDict(populate_by_name=True)
@@ -158,6 +202,18 @@ class GateSettings(Frozen):
     )  # fmt: skip
     setup: str = Field("", max_length=4000, description="command run in a gate's checkout before the gates")
     copy_files: str = Field("", max_length=4000, alias="copy", description="like worktree.copy, for gates")
+
+    @field_validator("copy_files")
+    @classmethod
+    def _copied(cls, value: str) -> str:
+        listed_files(value)
+        return value
+
+    @field_validator("environment")
+    @classmethod
+    def _variables(cls, value: str) -> str:
+        listed_variables(value)
+        return value
 
 
 class LimitSettings(Frozen):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping
 from typing import Final
+
+from models.settings import listed_variables
 
 RUN_MARK: Final = "GATE_RUN_ID"
 """Carried by every process of one gate run, so that strays can be told from everybody else's."""
@@ -25,7 +26,6 @@ _WITHHELD_NAMES: Final = frozenset(
 )
 _WITHHELD_PARTS: Final = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "KEY", "CREDENTIAL", "AUTH", "COOKIE")
 _USERINFO: Final = re.compile(r"://[^/\s@]*:[^/\s@]*@")
-_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 _UNATTENDED: Final[Mapping[str, str]] = {
     "CI": "true",
@@ -59,36 +59,19 @@ def gate_environment(
         home: the folder that is HOME.
         mark: identifies the run.
         caches: a folder that is kept from run to run, for package managers.
-        wanted: the setting gate.environment: see `wanted_variables`.
+        wanted: the setting gate.environment.
     """
     passed = {name: value for name, value in inherited.items() if not _withheld(name, value)}
     kept = {"XDG_CACHE_HOME": caches, "npm_config_cache": f"{caches}/npm"} if caches else {}
-    given = {**passed, **kept, "HOME": home, **_UNATTENDED, **wanted_variables(wanted, inherited)}
+    given = {**passed, **kept, "HOME": home, **_UNATTENDED, **_wanted(wanted, inherited)}
     missing = " ".join(sorted(inherited.keys() - given.keys()))
     return {**given, WITHHELD: missing[:_WITHHELD_MAX_CHARACTERS], RUN_MARK: mark}
 
 
-def wanted_variables(wanted: str, inherited: Mapping[str, str]) -> dict[str, str]:
-    """The variables that gate.environment gives to gates, though they would be withheld.
-
-    Args:
-        wanted: `NAME` (the worker's value, where it has one) or `NAME=VALUE`, separated by spaces, with quotes as in
-            a shell. What is no variable is left out.
-    """
-    try:
-        words = shlex.split(wanted)
-    except ValueError:
-        words = wanted.split()
-    found: dict[str, str] = {}
-    for word in words:
-        name, given, value = word.partition("=")
-        if not _NAME.fullmatch(name):
-            continue
-        if given:
-            found[name] = value
-        elif name in inherited:
-            found[name] = inherited[name]
-    return found
+def _wanted(setting: str, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The variables that gate.environment gives to gates, though they would be withheld, as far as there are values."""
+    values = {name: inherited.get(name) if value is None else value for name, value in listed_variables(setting)}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _withheld(name: str, value: str) -> bool:
