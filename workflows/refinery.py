@@ -41,7 +41,8 @@ with workflow.unsafe.imports_passed_through():
         RefineryStatus,
         RetryItem,
     )
-    from models.records import BranchRenamed, MergeRequest, Rig
+    from models.records import BranchRenamed, GateSpec, MergeRequest, Rig
+    from models.settings import GateSettings, WorktreeSettings
     from policies.merge_rates import failure_rate
     from policies.merge_search import batch_size, whole_queue
     from workflows import options
@@ -57,6 +58,7 @@ from workflows.refinery_trouble import (
     GOES_ON,
     TARGET_RED,
     followed,
+    gated_anew,
     left,
     looked,
     overdue,
@@ -356,6 +358,8 @@ class RefineryWorkflow:
             self._queue.assume_needs()
             return
         self._follow_rig(facts.rig)
+        if self._state.facts is not None and _gating(facts) != _gating(self._state.facts):
+            self._state = gated_anew(self._state)
         self._amend(facts=RigFacts(rig=facts.rig, settings=facts.settings, hosts=facts.hosts))
         self._queue.learn_needs({bead: facts.open_dependencies.get(bead, ()) for bead in asked}, workflow.now())
         for request in facts.queued:
@@ -544,3 +548,8 @@ class RefineryWorkflow:
         status = self.status()
         self._labels.show(role="refinery", state=status.state, rig=self._state.rig)
         workflow.set_current_details(queue_view.shown(status))
+
+
+def _gating(facts: RigFacts) -> tuple[tuple[GateSpec, ...], GateSettings, WorktreeSettings]:
+    """What decides how a commit is gated."""
+    return facts.rig.gates, facts.settings.gate, facts.settings.worktree

@@ -102,6 +102,13 @@ def looked(state: RefineryState, target: str, tip: str, now: datetime) -> Refine
     return _marked(state, target, look_at=now + LOOK_CYCLE)
 
 
+def gated_anew(state: RefineryState) -> RefineryState:
+    """The gates, or what they run in, are others now: a red target is gated again at once."""
+    for target in state.red:
+        state = _marked(state, target, look_at=None, retry_at=None)
+    return state
+
+
 def calmed(state: RefineryState, target: str, *, troubled: bool) -> RefineryState:
     """No trouble of this target is counted any more; a stall is over unless something still stalls by itself."""
     state = _marked(state, target, broken=0, stalls=0, retry_at=None)

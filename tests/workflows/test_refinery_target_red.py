@@ -11,6 +11,7 @@ from models.gating import GateReport
 from models.jobs import Decision, DecisionKind, VerdictKind
 from models.merging import QueueItemRef, QueueItemState
 from models.queue import ItemRef, RetryItem
+from models.settings import GateSettings
 from tests.workflows.merge_world import FAILED, PASSED, MergeWorld, beads, change
 from tests.workflows.probes import JobProbe, eventually, start_job
 from tests.workflows.refinery_yard import Open, Yard, verdicts
@@ -90,6 +91,19 @@ async def test_a_target_that_turns_green_as_it_stands_is_found_out_by_gating_it_
         await env.sleep(GATED_AGAIN_FIRST + timedelta(minutes=1))
         assert world.landed == tuple(beads(2))
         assert town.post.over == [town.post.letters[0].id]
+
+
+async def test_a_target_that_was_red_in_another_world_is_gated_again_at_once(
+    env: WorkflowEnvironment, yard: Open
+) -> None:
+    world = red_unless()
+    async with yard(world) as town:
+        await town.submit(*map(change, beads(2)))
+        await found_red(town)
+        world.gates = lambda held, run: PASSED
+        town.record.settings = town.record.settings.model_copy(update={"gate": GateSettings(home="person")})
+        await env.sleep(timedelta(minutes=2))
+        assert world.landed == tuple(beads(2))
 
 
 async def test_a_moved_target_that_is_still_red_is_no_second_alert(env: WorkflowEnvironment, yard: Open) -> None:
