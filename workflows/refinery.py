@@ -316,7 +316,8 @@ class RefineryWorkflow:
         self._amend(paused=True, drain_upto=None)
 
     def _holds(self, entry: QueueEntry) -> bool:
-        return entry.held or bool(self._state.trouble(entry.request.target).held)
+        trouble = self._state.trouble(entry.request.target)
+        return entry.held or bool(trouble.held) or trouble.red is not None
 
     def _cycle(self) -> timedelta:
         return CYCLE if self._state.facts else FIRST_CYCLE

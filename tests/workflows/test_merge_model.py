@@ -16,7 +16,7 @@ from temporalio.testing import WorkflowEnvironment
 from models import names
 from models.gating import GateReport, RunGates
 from models.jobs import VerdictKind
-from models.merging import BuildChain, Chain, LandChain, LandResult, QueueItemState, QueueStatus
+from models.merging import BuildChain, Chain, LandChain, LandResult, QueueItemState, QueueStatus, Withdraw
 from models.queue import QueueFacts, QueueFactsRequest
 from models.settings import MergeQueueSettings, Settings
 from tests.workflows.conftest import workers_of
@@ -105,6 +105,10 @@ class Model:
             for bead in world.story.changes:
                 await refinery.signal(RefineryWorkflow.submit, change(bead).model_copy(update={"rig": name}))
             await refinery.execute_update(RefineryWorkflow.start)
+            for bead in world.story.withdrawn:
+                await asyncio.sleep(LOOK_S)
+                order = Withdraw(merge_request=names.merge_request_id(bead, 1), bead=bead, attempt=1)
+                await refinery.signal(RefineryWorkflow.withdraw, order)
             deadline = time.monotonic() + PATIENCE_S
             while not self._settled(status := await refinery.query(RefineryWorkflow.queue), world):
                 assert time.monotonic() < deadline, f"not done after {PATIENCE_S} s: {what}"
@@ -164,6 +168,7 @@ def test_the_reference_finds_a_promise_that_is_broken() -> None:
         ([("sh-1",)], ["sh-1"], {"sh-1": [VerdictKind.MERGED]}, ()),
         ([("sh-1",)], ["sh-1"], {**good, "sh-1": [VerdictKind.MERGED, VerdictKind.FAILED]}, ()),
         ([], [], {"sh-1": [VerdictKind.FAILED], "sh-2": [VerdictKind.FAILED]}, ()),
+        ([("sh-1",)], ["sh-1"], {**good, "sh-1": [VerdictKind.RETURNED]}, ()),
         ([("sh-1",)], ["sh-1"], {"sh-1": [VerdictKind.MERGED]}, ("sh-2",)),
     ]
     for pushed, landed, verdicts, waiting in broken:

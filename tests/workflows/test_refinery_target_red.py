@@ -9,7 +9,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from models.gating import GateReport
 from models.jobs import Decision, DecisionKind, VerdictKind
-from models.merging import QueueItemRef, QueueItemState
+from models.merging import PauseRequest, QueueItemRef, QueueItemState
 from models.queue import ItemRef, RetryItem
 from models.settings import GateSettings
 from tests.workflows.merge_world import FAILED, PASSED, MergeWorld, beads, change
@@ -186,4 +186,17 @@ async def test_other_targets_are_merged_while_one_is_red(env: WorkflowEnvironmen
         await found_red(town)
         await town.submit(change("sh-2").model_copy(update={"target": "next"}))
         assert await verdicts(job) == [("sh-2.1", VerdictKind.MERGED)]
+        assert await town.waiting() == ["sh-1"]
+
+
+async def test_a_drain_does_not_wait_for_a_red_target(env: WorkflowEnvironment, yard: Open) -> None:
+    async with yard(red_unless()) as town:
+        await town.submit(change("sh-1"))
+        await found_red(town)
+        await town.refinery.execute_update(RefineryWorkflow.pause, PauseRequest(reason="upgrade", drain=True))
+
+        async def drained() -> bool:
+            return (await town.queue()).paused
+
+        await eventually(drained, what="the drain to end")
         assert await town.waiting() == ["sh-1"]
