@@ -32,7 +32,7 @@ def inbox(call: Call) -> None:
     items = [*_services(town), *_asked(recorded, living), *_blocked(town, recorded, living), *_paused(living)]
     items += _alerts(town)
     items.sort(key=lambda item: (_ORDER.get(item["severity"], 1), item["since"] or ""))
-    output.emit(call, items, _text(items))
+    output.emit(call, items, inbox_text(items))
 
 
 def _item(
@@ -140,7 +140,7 @@ def _without_url(rules: Iterable[AlertRule], channels: set[str]) -> Iterable[Ite
         yield _item("rule", channel, "low", why, f"gt alert channel add {channel}")
 
 
-def _text(items: list[Item]) -> str:
+def inbox_text(items: list[Item]) -> str:
     """An item ends with its command on a line of its own, which can be copied whole."""
     if not items:
         return "nothing needs you"

@@ -23,6 +23,13 @@ from models.texts import storable_text
 
 MERGED = "merged"
 """The close reason of a bead whose commit was seen on the target: no person may give it."""
+
+
+def landing_of(told: str) -> str:
+    """The commit that a `merged` line of a job's story names; behind a colon may stand how it came there."""
+    return told.partition(":")[0].strip()
+
+
 OF_JOBS = frozenset({BeadStatus.HOOKED, BeadStatus.SUBMITTED})
 """States that only a job can be in."""
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from ledger import schema
-from ledger.beads import MERGED, find_bead
+from ledger.beads import MERGED, find_bead, landing_of
 from ledger.dependencies import open_dependencies
 from ledger.mail import messages_of
 from ledger.rigs import FINAL_STATES, all_hosts, all_rigs, find_rig
@@ -310,4 +310,5 @@ def _last_landing(connection: Connection, bead: str) -> str | None:
     """The commit that the bead's last merge landed as; only the story remembers it once the bead is opened anew."""
     events = schema.job_events
     merges = select(events.c.detail).where(events.c.bead == bead, events.c.event == MERGED)
-    return connection.scalar(merges.order_by(events.c.attempt.desc(), events.c.sequence.desc()).limit(1)) or None
+    told = connection.scalar(merges.order_by(events.c.attempt.desc(), events.c.sequence.desc()).limit(1))
+    return landing_of(told or "") or None

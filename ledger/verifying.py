@@ -12,7 +12,7 @@ from sqlalchemy import Connection, RowMapping, Select, Table, delete, exists, or
 from sqlalchemy.exc import DBAPIError
 
 from ledger import schema
-from ledger.beads import MERGED
+from ledger.beads import MERGED, landing_of
 from ledger.faults import fault_of
 from ledger.migrations import drift, mend
 from ledger.outbox import IDLE
@@ -189,8 +189,8 @@ def _landings(connection: Connection, known: dict[str, BeadFact], jobs: dict[str
         if job.merged_sha:
             landings[job.bead].add(job.merged_sha)
     events = schema.job_events.c
-    for bead, sha in connection.execute(select(events.bead, events.detail).where(events.event == MERGED)):
-        landings[bead].add(sha)
+    for bead, told in connection.execute(select(events.bead, events.detail).where(events.event == MERGED)):
+        landings[bead].add(landing_of(told))
     return {bead: frozenset(shas) for bead, shas in landings.items()}
 
 

@@ -7,6 +7,7 @@ A run is a start of the agent. Within one window of the restart budget a bead ha
 of them (`most_runs`): the first, its restarts, the one with another polecat, its reworks. Nothing gives any of these
 back but a person's decision, an agent that lived for `recovery.healthy_reset`, or time that agents lived (the window).
 Not counted are starts that no agent is to blame for: those after a lost host, and those that the brake holds back.
+A job that is rebuilt from the record, because Temporal lost it, knows its reworks and counts its restarts anew.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from cli.inbox import inbox_text
 from ledger.store import Ledger
 from models.escalations import EscalationStatus
 from models.records import Bead, BeadChanges, BeadStatus
@@ -92,3 +93,17 @@ def test_what_keeps_alerts_from_getting_out_needs_a_person(here: Here, town: Tow
     town.paths.channels.write_text("not TOML")
     [item] = here.json("gt", "inbox")
     assert item["id"] == "channels.toml"
+
+
+def test_what_a_remote_says_stands_line_by_line_above_the_command_that_answers_it() -> None:
+    item = {
+        "kind": "escalation", "id": "sh-1.1.help", "severity": "high", "rig": "shop", "bead": "sh-1", "since": None,
+        "why": "help: publishing sh-1: remote: error: GH006\nremote: - signed commits\n! [remote rejected] a -> b",
+        "command": "gt escalate resolve sh-1.1.help --action retry",
+    }  # fmt: skip
+    assert inbox_text([item]).splitlines() == [
+        "HIGH escalation sh-1.1.help: help: publishing sh-1: remote: error: GH006",
+        "  | remote: - signed commits",
+        "  | ! [remote rejected] a -> b",
+        "    gt escalate resolve sh-1.1.help --action retry",
+    ]

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from ledger.comparing import disagreements
 from ledger.store import Ledger
 from models.errors import ErrorCode, ExitCode, GtError
 from models.jobs import DispatchFactsRequest, RigName, SlingRequest, Verdict, VerdictKind
 from models.queue import QueueFactsRequest
 from models.records import BeadChanges, BeadStatus, GateSpec, JobState, JobWrite, MergeRequestState
+from models.verification import RemoteFacts, TemporalFacts
 from policies.letters import letters, verdict_of
 from tests.ledger.records import SHA, a_bead, a_host, a_merge, a_request, a_rig, a_write
 
@@ -225,14 +227,36 @@ def test_an_unfinished_job_is_told_with_the_letters_that_sent_its_work_back(ledg
     assert verdict_of(letter) == verdict
 
 
-def test_the_landing_of_an_earlier_job_is_known_also_after_a_new_job_has_begun(ledger: Ledger) -> None:
+@pytest.mark.parametrize("told", [SHA, f"{SHA}: already there", f"{SHA}: found on the target before a restart"])
+def test_the_landing_of_an_earlier_job_is_known_also_after_a_new_job_has_begun(ledger: Ledger, told: str) -> None:
     bead = a_bead(ledger).id
     ask = SlingRequest(bead=bead, rig="shop")
-    ledger.record_job([a_merge(bead, 1, 1, detail=SHA)])
+    ledger.record_job([a_merge(bead, 1, 1, detail=told)])
     ledger.update_bead(bead, BeadChanges(status=BeadStatus.OPEN))
     assert ledger.admission(ask, "claude").landed_before == SHA
     ledger.record_job([a_write(bead, 2, 1)])
     assert ledger.admission(ask, "claude").landed_before == SHA
+
+
+def test_a_bead_that_needs_no_code_is_closed_with_the_reason_and_can_be_opened_and_slung_again(ledger: Ledger) -> None:
+    bead = a_bead(ledger).id
+    why = "nothing to do: the index is missing"
+    closing: dict[str, Any] = {
+        "event": "closed",
+        "state": JobState.CLOSED,
+        "bead_status": BeadStatus.CLOSED,
+        "close_reason": why,
+    }
+    ledger.record_job([a_write(bead, 1, 1), a_write(bead, 1, 2, detail=why, **closing)])
+    closed = ledger.bead(bead)
+    assert (closed.status, closed.close_reason, closed.merged_sha) == (BeadStatus.CLOSED, why, None)
+    facts = ledger.record_facts()
+    remote = RemoteFacts(target="main", shas=frozenset(), landed={})
+    assert disagreements(facts, {"shop": remote}, TemporalFacts(jobs=frozenset(), queues={})) == []
+    with pytest.raises(GtError, match="is closed: nothing to do"):
+        ledger.admission(SlingRequest(bead=bead, rig="shop"), "claude")
+    ledger.reopen_bead(bead)
+    assert ledger.admission(SlingRequest(bead=bead, rig="shop"), "claude").unfinished is None
 
 
 def test_the_agent_of_the_sling_wins_over_the_rig_and_the_town(ledger: Ledger) -> None:

@@ -111,7 +111,7 @@ class Job:
     @workflow.run
     async def run(self, request: SlingRequest) -> JobResult:
         course = (request.agent or "hang").split()[-1]
-        if course in {"merged", "abandoned"}:
+        if course in {"merged", "closed", "abandoned"}:
             await asyncio.sleep(0.5)
             return JobResult(bead=request.bead, state=JobState(course), attempt=1)
         if course == "blocked":

@@ -27,7 +27,7 @@ class TestSling:
         assert first["web_url"].endswith(f"/workflows/polecat%2F{rig.name}%2F{bead.id}")
         assert here.json("gt", "sling", bead.id, rig.name) == first
 
-    @pytest.mark.parametrize(("course", "code"), [("merged", 0), ("abandoned", 1), ("blocked", 5)])
+    @pytest.mark.parametrize(("course", "code"), [("merged", 0), ("closed", 0), ("abandoned", 1), ("blocked", 5)])
     def test_wait_ends_as_the_job_does(self, here: Here, rig: Rig, bead: Bead, course: str, code: int) -> None:
         outcome = here.run(
             *("gt", "sling", bead.id, rig.name, "--agent", f"true {course}", "--wait", "-o", "json"), expect=code
