@@ -111,6 +111,8 @@ class SlotRequest(Frozen):
     """after a reassignment: another host if there is one"""
     attempt: int = 0
     """the attempt that shall be started; the grant repeats it, so that a late one is known as such"""
+    rig_known: str = ""
+    """where the job takes its rig to be (`Rig.whereabouts`): one that is wrong is told"""
 
 
 class SlotGrant(Frozen):

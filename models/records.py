@@ -112,6 +112,11 @@ class Rig(Frozen):
     agent: str | None = None
     created_at: datetime
 
+    @property
+    def whereabouts(self) -> str:
+        """What has to be known of the rig to find it."""
+        return f"{self.branch} of {self.url}"
+
     def landing_on(self, target: str | None) -> Rig:
         """The rig as a job sees it whose work lands on `target`; None: on the rig's own branch."""
         return self if target is None else self.model_copy(update={"branch": target})

@@ -37,7 +37,7 @@ from models.records import JobState
 from policies.slots import Allocation
 from workflows import options
 from workflows.dispatch_start import cause, refusal, start_workflow, validate
-from workflows.dispatch_state import REMEMBERED, DispatchedJob, DispatchState, whereabouts
+from workflows.dispatch_state import REMEMBERED, DispatchedJob, DispatchState
 from workflows.labels import Labels, details
 from workflows.messages import tell
 from workflows.patience import Patience
@@ -181,7 +181,8 @@ class DispatchWorkflow:
         job = self._state.job(request.bead)
         job.state, job.priority, job.request, job.holds_slot = JobState.WAITING, request.priority, request, False
         job.polecat, job.host = request.polecat, request.host
-        self._facts_wanted = self._facts_wanted or job.open_dependencies is None
+        job.rig_known = request.rig_known or None
+        self._facts_wanted = self._facts_wanted or job.open_dependencies is None or job in self._state.misinformed()
 
     @workflow.signal(description="A job has a living session, whoever granted it")
     def slot_held(self, request: SlotRequest) -> None:
@@ -189,6 +190,7 @@ class DispatchWorkflow:
         job = self._state.job(request.bead)
         job.state, job.priority, job.request, job.holds_slot = JobState.WORKING, request.priority, None, True
         job.polecat, job.host, job.attempt = request.polecat, request.host, request.attempt
+        job.rig_known = request.rig_known or None
 
     @workflow.signal(description="A job's session is over for now")
     def slot_released(self, released: SlotReleased) -> None:
@@ -236,7 +238,7 @@ class DispatchWorkflow:
         bead = admission.bead
         job = self._state.job(bead.id)
         job.started, job.priority = False, bead.priority
-        job.rig_known = whereabouts(admission.rig)
+        job.rig_known = admission.rig.whereabouts
         self._state.depend(bead.id, admission.open_dependencies)
         try:
             await start_workflow(self._state.rig, self._state.take_up(admission), self._state.ended)
@@ -352,14 +354,14 @@ class DispatchWorkflow:
         self._changed = True
         changed = RigChanged(rig=facts.rig)
         await asyncio.gather(*(self._tell_rig(job, changed) for job in self._state.misinformed()))
-        if self._state.refinery_knows not in {None, whereabouts(facts.rig)}:
+        if self._state.refinery_knows not in {None, facts.rig.whereabouts}:
             await tell(names.refinery_id(self._state.rig), "rig_changed", changed)
-        self._state.refinery_knows = whereabouts(facts.rig)
+        self._state.refinery_knows = facts.rig.whereabouts
 
     async def _tell_rig(self, job: DispatchedJob, changed: RigChanged) -> None:
         """Its steps so far went to the rig as it was when the job began."""
         if await tell(names.polecat_id(self._state.rig, job.bead), "rig_changed", changed):
-            job.rig_known = whereabouts(changed.rig)
+            job.rig_known = changed.rig.whereabouts
 
     async def _check_jobs(self) -> None:
         """Forget jobs whose workflow is gone without a word, so that their slots come back."""

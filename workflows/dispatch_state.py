@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.jobs import Admission, DispatchFacts, DispatchJob, DispatchStatus, Restraint, SlotRequest
-from models.records import JobState, Rig
+from models.records import JobState
 from policies.slots import Allocation, HeldPolecat, WaitingJob, allocate
 
 REMEMBERED = 200
@@ -35,7 +35,7 @@ class DispatchedJob(BaseModel):
     open_dependencies: tuple[str, ...] | None = None
     """None: not known yet"""
     rig_known: str | None = None
-    """the rig's URL and branch as the job knows them; None: not known, so that it is told"""
+    """where the job takes the rig to be (`Rig.whereabouts`); None: it has not said"""
 
     def waiting(self) -> WaitingJob | None:
         """As the allocation sees it; None while it asks for nothing."""
@@ -73,11 +73,6 @@ class DispatchedJob(BaseModel):
         if restraint.braked:
             return "restarts, which are paused"
         return "dispatch is paused" if paused else "a slot"
-
-
-def whereabouts(rig: Rig) -> str:
-    """What a job must know of its rig to find it."""
-    return f"{rig.branch} of {rig.url}"
 
 
 class DispatchState(BaseModel):
@@ -140,8 +135,8 @@ class DispatchState(BaseModel):
         """Jobs that do not know where the rig is by now."""
         if self.facts is None:
             return []
-        where = whereabouts(self.facts.rig)
-        return [job for job in self.jobs.values() if job.started and job.rig_known != where]
+        known = {None, self.facts.rig.whereabouts}
+        return [job for job in self.jobs.values() if job.started and job.rig_known not in known]
 
     def depend(self, bead: str, open_dependencies: tuple[str, ...]) -> None:
         """The record names these dependencies as open; what was merged since is not."""

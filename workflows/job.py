@@ -286,6 +286,7 @@ class Job:
             avoid_polecat=job.avoid_polecat,
             avoid_host=job.avoid_host,
             attempt=attempt,
+            rig_known=job.admission.rig.whereabouts,
         )
 
     async def _tell_witness(self, *, session: bool) -> None:

@@ -197,7 +197,7 @@ class PolecatState(BaseModel):
     def rig_left(self, known: Rig) -> bool:
         """Whether the rig is elsewhere than it was known to be."""
         rig = self.admission.rig
-        return (known.url, known.branch) != (rig.url, rig.branch)
+        return known.whereabouts != rig.whereabouts
 
     def began_at(self, sha: str) -> None:
         """An attempt begins on this commit of the target."""
