@@ -133,6 +133,8 @@ class JobWorld:
     hosts: tuple[str, ...] = (HOST,)
     highest_attempt: int = 0
 
+    gone_url: str = ""
+    """a remote that does not answer any more"""
     no_branch: str = ""
     """a target that is not on the remote"""
     started: list[StartAttempt] = field(default_factory=list)
@@ -197,6 +199,8 @@ class JobWorld:
     async def start_attempt(self, request: StartAttempt) -> AttemptStarted:
         self._work_on_host("start_attempt")
         self.started.append(request)
+        if request.rig.url == self.gone_url:
+            raise ApplicationError("no answer", type=ErrorCode.REMOTE_UNREACHABLE.value)
         if request.rig.branch == self.no_branch:
             raise ApplicationError("no such branch", type=ErrorCode.NO_SUCH_BRANCH.value, non_retryable=True)
         if request.attempt <= self.known_attempt:

@@ -100,10 +100,9 @@ async def test_a_bead_with_a_target_of_its_own_keeps_it(town: Open) -> None:
 
 
 async def test_a_start_that_waits_for_a_remote_that_is_gone_begins_again_at_the_new_one(town: Open) -> None:
-    async with town(JobWorld(away="start_attempt")) as shop:
+    async with town(JobWorld(gone_url="/srv/shop.git")) as shop:
         await shop.sling("sh-1")
         await shop.reach("sh-1", JobState.STARTING, 1)
-        shop.world.away = ""
         await moves(shop, url="/srv/moved.git")
         await shop.reach("sh-1", JobState.WORKING, 1)
         assert shop.world.started[-1].rig.url == "/srv/moved.git"
