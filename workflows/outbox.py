@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import timedelta
 
 from temporalio import workflow
@@ -15,6 +16,10 @@ from workflows import options
 BATCH = 20
 REFUSED_PAUSE = timedelta(seconds=60)
 """before the next try, after the ledger refused a write for another reason than being down"""
+
+
+SETTLE = timedelta(seconds=5)
+"""what is under way gets to end before a run hands over"""
 
 
 class Outbox:
@@ -30,6 +35,8 @@ class Outbox:
     def __init__(self, pending: list[JobWrite]) -> None:
         self._pending = pending
         self._draining: asyncio.Task[None] | None = None
+        self._sending = False
+        self._handing_over = False
 
     def start(self) -> None:
         """Begin to drain; call once, from the workflow's run method."""
@@ -46,10 +53,22 @@ class Outbox:
         if draining.done():
             draining.result()
 
+    async def hand_over(self) -> None:
+        """Begin nothing more, and give what is under way a moment: the next run sends the rest.
+
+        A run should end with no activity under way (docs/architecture.md), but not wait for a ledger that is down.
+        """
+        self._handing_over = True
+        with contextlib.suppress(TimeoutError):
+            await workflow.wait_condition(
+                lambda: not self._sending, timeout=SETTLE, timeout_summary="the record takes what is under way"
+            )
+
     async def _drain(self) -> None:
         while True:
-            await workflow.wait_condition(lambda: bool(self._pending))
+            await workflow.wait_condition(lambda: bool(self._pending) and not self._handing_over)
             batch = tuple(self._pending[:BATCH])
+            self._sending = True
             try:
                 await workflow.execute_activity_method(
                     LedgerActivities.record_job,
@@ -63,4 +82,6 @@ class Outbox:
                 workflow.logger.error("the ledger refused writes of %s: %s", batch[0].bead, error.cause)
                 await workflow.sleep(REFUSED_PAUSE, summary="the ledger refused a write; tried again")
                 continue
+            finally:
+                self._sending = False
             del self._pending[: len(batch)]

@@ -64,6 +64,7 @@ class PolecatWorkflow:
         while not state.state.final:
             if self._patience.exhausted:
                 await workflow.wait_condition(workflow.all_handlers_finished)
+                await self._job.outbox.hand_over()
                 workflow.continue_as_new(state)
             await self._step()
         await self._course.endings.release_worktree()

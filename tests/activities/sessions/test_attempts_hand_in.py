@@ -44,10 +44,10 @@ def test_accepted_work_is_published_again_from_the_host_when_its_branch_was_dele
 def test_another_commit_than_the_accepted_one_is_not_handed_in_in_its_place(
     desk: Desk, workshop: Workshop, handed_in: str
 ) -> None:
-    other = "d" * 40
-    taken = desk.attempts.publish_again(again(desk, other))
-    assert (taken.accepted, taken.unchanged) == (False, False)
-    assert other[:12] in taken.reason
+    with pytest.raises(GtError) as refused:
+        desk.attempts.publish_again(again(desk, "d" * 40))
+    assert refused.value.code is ErrorCode.NO_SUCH_BRANCH
+    assert not refused.value.retryable
 
 
 def test_a_remote_that_refuses_the_work_is_heard_out(desk: Desk, workshop: Workshop) -> None:
