@@ -13,6 +13,7 @@ from temporalio.worker import Worker
 
 from activities.gates.run import GateActivities
 from activities.git.checkpoints import Checkpointer, CheckpointSaver
+from activities.git.command import use_config
 from activities.git.integration import IntegrationActivities
 from activities.git.landing import LandingActivities
 from activities.git.parked import ParkedActivities
@@ -38,6 +39,7 @@ from models import names
 from models.errors import GtError
 from services import guard, readiness, worker_life
 from services.alert_files import AlertFiles
+from services.git_config import write_town_config
 from services.polling import activities_of, new_worker, run_until_stopped
 from services.programs import WORKER, lock_path
 from services.town import Town, find_town
@@ -52,6 +54,7 @@ WATCHES = 200
 def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
     """One worker a task queue, all on one client."""
     paths, conduct = town.paths, ActivityConduct()
+    use_config(paths.git_config)
     tmux, worktrees = Tmux(town.tmux_socket, paths.tmux_server), Worktrees(paths)
     ledger = LedgerActivities(lambda: Ledger.open(town.ledger_url()), town.file.agent, AlertFiles(paths))
     on_host = (
@@ -121,6 +124,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         town = find_town(options.town)
+        if not town.paths.git_config.exists():
+            write_town_config(town.paths)
         guard.enter(lock_path(town, WORKER))
         asyncio.run(serve(town, options.host_only))
     except GtError as error:

@@ -28,6 +28,25 @@ def absolute(url: str) -> str:
     return names.valid_remote(str(Path(url).expanduser().resolve()))
 
 
+def expanded(url: str) -> str:
+    """The address that a person's `url.<base>.insteadOf` makes of `url`: the town's own git reads no such setting.
+
+    Raises:
+        GtError: INVALID_VALUE for what no rig may have as its remote.
+    """
+    import subprocess
+
+    argv = ["git", "ls-remote", "--get-url", "--", url]
+    try:
+        done = subprocess.run(
+            argv, env=environment(), cwd="/", stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+    except FileNotFoundError:
+        raise GtError(ErrorCode.PROGRAM_MISSING, "git is not installed", "install git") from None
+    found = done.stdout.decode("utf-8", "replace").strip()
+    return names.valid_remote(found) if done.returncode == 0 and found else url
+
+
 def target_branch(url: str, branch: str | None) -> str:
     """The branch where work lands: `branch` when the remote has it, else what its HEAD names.
 

@@ -66,6 +66,7 @@ def say(name: str, target: str, found: RemoteFound) -> None:
         f"{found.disk_bytes / MEGABYTE:.1f} MB of history" if found.disk_bytes is not None else "",
         f"submodules: {', '.join(found.submodules[:5])}" if found.submodules else "",
         "uses Git LFS" if found.lfs else "",
+        f"commits as {found.commits_as} (git.author, git.committer)" if found.commits_as else "",
     ]
     output.say(f"{name}: found {'; '.join(part for part in seen if part)}")
     if found.default_branch not in {None, target}:

@@ -57,7 +57,7 @@ def add(
 ) -> None:
     """Add a project, after a look at its remote."""
     names.valid_rig(name)
-    url = remote.absolute(url)
+    url = remote.expanded(remote.absolute(url))
     if prefix is not None:
         names.valid_prefix(prefix)
     if branch is not None:
@@ -73,6 +73,7 @@ def add(
         target = remote.target_branch(url, branch)
         found = remote_look.look(url, target)
         rig = ledger.add_rig(_rig(name, url, prefix, target, gates, max_polecats, agent))
+        found = found.model_copy(update={"commits_as": _identities(town, ledger, name)})
     if not gates:
         output.warn(f"{name} has no gates: what its polecats hand in lands untested (--gate NAME=CMD)")
     remote_look.say(name, target, found)
@@ -120,7 +121,7 @@ def set_rig(
         )
     if all(value is None for value in (url, branch, gate, max_polecats, agent)):
         raise GtError(ErrorCode.INVALID_VALUE, "nothing to change was given", f"gt rig set {name} --branch B")
-    url = None if url is None else remote.absolute(url)
+    url = None if url is None else remote.expanded(remote.absolute(url))
     if branch is not None:
         names.valid_branch(branch)
     gates = _gates(gate or [])
@@ -298,6 +299,22 @@ def _gates(texts: list[str]) -> list[GateSpec]:
             raise GtError(ErrorCode.INVALID_VALUE, f"the gate {gate!r} is given twice")
         gates.append(GateSpec(name=gate, command=line))
     return gates
+
+
+def _identities(town: Town, ledger: Ledger, rig: str) -> str:
+    """Whom commits of the rig name from now on, where that is set: the person who adds it, unless a setting says else.
+
+    Remotes' rules on addresses and signatures are about people, and mail to a polecat's address reaches nobody.
+    """
+    from services.git_config import write_town_config
+
+    person = write_town_config(town.paths).identity
+    settings = ledger.effective_settings(rig).git
+    if person and not settings.author and not settings.committer:
+        for key in ("git.author", "git.committer"):
+            ledger.set_setting(rig, key, person)
+        return person
+    return settings.author
 
 
 def _prefix(name: str, rigs: Sequence[Rig]) -> str:

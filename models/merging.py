@@ -10,7 +10,7 @@ from models.base import Frozen
 from models.gating import GatedCommit, GateTally, Seen
 from models.jobs import Verdict
 from models.records import MergeRequest, Rig
-from models.settings import GateSettings, MergeQueueSettings, MergeStyle, WorktreeSettings
+from models.settings import GateSettings, GitSettings, MergeQueueSettings, MergeStyle, WorktreeSettings
 
 # --- the queue --------------------------------------------------------------------------------
 
@@ -114,6 +114,7 @@ class MergeBatch(Frozen):
     number: int
     changes: tuple[MergeRequest, ...]
     settings: MergeQueueSettings
+    git: GitSettings = GitSettings()
     gate: GateSettings = GateSettings()
     worktree: WorktreeSettings = WorktreeSettings()
     seen: Seen = Seen()
@@ -212,6 +213,8 @@ class BuildChain(Frozen):
     style: MergeStyle = MergeStyle.SQUASH
     signing_key: str = ""
     """an SSH private key's path on the host; "" signs nothing"""
+    git: GitSettings = GitSettings()
+    """whom commits name"""
 
 
 class ChainLink(Frozen):

@@ -31,5 +31,7 @@ class RemoteFound(Frozen):
     """on this host"""
     disk_bytes: int | None = None
     """of its packed history, where the remote is on this machine"""
+    commits_as: str = ""
+    """author and committer of the rig's commits, `Name <email>`; "" for polecat and Refinery themselves"""
     gates: GateReport | None = None
     """at the branch's tip, where that was asked for"""

@@ -137,14 +137,19 @@ _WHERE_USED = r"^(auto|always|never)$"
 _IDENTITY = r"^$|^[^<>\x00-\x1f\x7f]+ <[^<>\s\x00-\x1f\x7f]+@[^<>\s\x00-\x1f\x7f]+>$"
 
 
+def _parted(identity: str) -> tuple[str, str] | None:
+    name, _, email = identity.removesuffix(">").rpartition(" <")
+    return (name, email) if identity else None
+
+
 class GitSettings(Frozen):
     author: str = Field(
         "", pattern=_IDENTITY, max_length=400,
-        description="author of agents' commits, `Name <email>`; empty = the person's in git, else the polecat's",
+        description="author of agents' commits, `Name <email>`; empty = the polecat itself",
     )  # fmt: skip
     committer: str = Field(
         "", pattern=_IDENTITY, max_length=400,
-        description="committer of landing commits, `Name <email>`; empty = the person's in git, else the Refinery's",
+        description="committer of landing commits, `Name <email>`; empty = the Refinery",
     )  # fmt: skip
     sign_off: bool = Field(False, description="landing commits carry a Signed-off-by of the committer")
     branch_prefix: str = Field(
@@ -154,6 +159,16 @@ class GitSettings(Frozen):
         "full", pattern=r"^(full|blobless)$", description="full, or blobless: contents are fetched when they are needed"
     )
     depth: int = Field(0, ge=0, le=1_000_000, description="commits of history that are cloned; 0 = all")
+
+    @property
+    def author_identity(self) -> tuple[str, str] | None:
+        """(name, email); None: not set."""
+        return _parted(self.author)
+
+    @property
+    def committer_identity(self) -> tuple[str, str] | None:
+        """(name, email); None: not set."""
+        return _parted(self.committer)
 
     @field_validator("branch_prefix")
     @classmethod

@@ -51,6 +51,22 @@ def landing_message(
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
 
 
+def signed_off(message: str, identity: str) -> str:
+    """`message` with a Signed-off-by of `identity` (`Name <email>`) among its trailers, once."""
+    line = f"Signed-off-by: {identity}"
+    text = message.rstrip("\n")
+    if line in text.split("\n"):
+        return message
+    last = text.rpartition("\n\n")[2].split("\n")
+    trailers = "\n\n" in text and all(_TRAILER.match(each) for each in last)
+    # In front of the town's own, which close the message.
+    ours = [place for place, each in enumerate(last) if _OURS.match(each)] if trailers else []
+    if not trailers:
+        return f"{text}\n\n{line}\n"
+    last.insert(ours[0] if ours else len(last), line)
+    return text.rpartition("\n\n")[0] + "\n\n" + "\n".join(last) + "\n"
+
+
 def kept_message(message: str, bead: str) -> str:
     """The message of a commit that is kept as it is, in front of the one that closes its change."""
     subject, body, trailers = _part(message)

@@ -20,6 +20,7 @@ import psutil
 from models.base import Frozen
 from models.errors import ErrorCode, GtError
 from services import guard, ports, tmux_server
+from services.git_config import write_town_config
 from services.health import ailment
 from services.loopback import no_proxy
 from services.processes import Birth, write_record
@@ -92,6 +93,7 @@ def up(town: Town, wait: bool = True, timeout_s: float = 60.0) -> UpReport:
     begun = time.monotonic()
     deadline = begun + timeout_s
     with _one_at_a_time(town, deadline):
+        write_town_config(town.paths)
         supervisor = Supervisor(supervisor_socket(town))
         condition = supervisor.condition()
         started = condition is not State.RUNNING

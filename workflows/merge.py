@@ -208,6 +208,7 @@ class MergeWorkflow:
             needs=self._needs(),
             style=MergeStyle(self._batch.settings.style),
             signing_key=self._batch.settings.signing_key,
+            git=self._batch.git,
         )
         self._chain = await self._build_without_broken(order)
         self._foreign |= {each.sha: each for each in self._chain.foreign}

@@ -429,6 +429,7 @@ class RefineryWorkflow:
             number=self._state.merges,
             changes=changes,
             settings=settings,
+            git=facts.settings.git,
             gate=facts.settings.gate,
             worktree=facts.settings.worktree,
             seen=self._state.seen,

@@ -217,7 +217,7 @@ class CheckpointSaver:
         """Over whatever this attempt saved before, and over nothing else."""
         there = ls_remote(order.rig.url, [place.ref]).get(place.ref, "")
         if there != sha:
-            push_save(GitRepo(self._paths.clone(order.rig.name)), order.rig, place.ref, sha, there)
+            push_save(self._paths, order.rig, place.ref, sha, there, place.repo)
 
 
 class Checkpointer:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Final
 
 from activities.git.command import GitRepo, init_bare
 from activities.git.rig_folder import own_rig_folder
@@ -28,10 +29,26 @@ land_clone = cache_clone
 """chains are built in it"""
 
 
+BLOBLESS: Final = "blobless"
+"""of the setting git.clone: contents are fetched when they are needed"""
+
+
+def promisor_config(git: GitSettings) -> list[tuple[str, str]]:
+    """Settings of a repository on a partial clone whose `origin` gives what is missing; none for a full one."""
+    if git.clone != BLOBLESS:
+        return []
+    return [
+        ("core.repositoryformatversion", "1"),
+        ("extensions.partialClone", "origin"),
+        ("remote.origin.promisor", "true"),
+        ("remote.origin.partialclonefilter", "blob:none"),
+    ]
+
+
 def fetch_options(git: GitSettings) -> tuple[str, ...]:
     """Options of a fetch from the rig's remote that limit how much of a large repository is cloned."""
     options = (f"--depth={git.depth}",) if git.depth else ()
-    return (*options, "--filter=blob:none") if git.clone == "blobless" else options
+    return (*options, "--filter=blob:none") if git.clone == BLOBLESS else options
 
 
 def _made_once(path: Path) -> Path:

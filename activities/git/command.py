@@ -1,8 +1,8 @@
 """git, and the only user of GitPython: argv form, full ref names, an environment we chose.
 
-Every command runs with hooks off, without prompts, maintenance or system configuration, and with
-the settings that would change what it computes or prints fixed; HOME stays, so that the user's
-ssh keys and credential helpers work. What goes wrong leaves as a GtError.
+Every command runs with hooks off, without prompts, maintenance or system configuration, with the town's own
+file as the user's configuration, and with the settings that would change what it computes or prints fixed;
+HOME stays, so that the user's ssh keys and credential helpers work. What goes wrong leaves as a GtError.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ IDENTITY: Final = ("Gas Town Refinery", "refinery@gastown.invalid")
 _CONFIG: Final[tuple[tuple[str, str], ...]] = (
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
+    # By default a file in the home, which agents share.
+    ("core.attributesFile", "/dev/null"),
     # The clone's own configuration is the agents' to change: these would hide edits of theirs.
     ("core.fileMode", "true"),
     ("core.ignoreCase", "false"),
@@ -66,6 +68,8 @@ _KEPT: Final = ("GIT_SSH", "GIT_ASKPASS", "GIT_SSL_", "GIT_PROXY_", "GIT_HTTP_",
 def _fixed_environment() -> dict[str, str]:
     values = {
         "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_ATTR_NOSYSTEM": "1",
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_LITERAL_PATHSPECS": "1",
@@ -83,6 +87,14 @@ def _fixed_environment() -> dict[str, str]:
 
 
 _ENVIRONMENT: Final = _fixed_environment()
+
+
+def use_config(path: Path) -> None:
+    """From now on `path` is the user's configuration of every git command of this process; see services.git_config.
+
+    Without this call there is none.
+    """
+    _ENVIRONMENT["GIT_CONFIG_GLOBAL"] = str(path)
 
 
 class Answer(NamedTuple):

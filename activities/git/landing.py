@@ -111,7 +111,7 @@ class LandingActivities:
             removed = history.removed(base, here)
             forks = history.forks(here, base, removed)
         with TreeMerger(repo) as merger:
-            hand = Hand(repo, merger, request.style, request.signing_key)
+            hand = Hand(repo, merger, request.style, request.signing_key, request.git)
             builder = ChainBuilder(
                 repo, base, request.needs, hand, sorted(fetched), forks, broken, single_out=single_out
             )

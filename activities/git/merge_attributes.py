@@ -15,10 +15,6 @@ from models.errors import DISK_FULL_HINT, ErrorCode, GtError
 
 NAME: Final = b".gitattributes"
 MOST_FILES: Final = 10_000
-WITHOUT_PEOPLE: Final = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_ATTR_NOSYSTEM": "1"}
-"""Variables that keep people's and hosts' settings and attributes out of a merge, which talks to no remote."""
-NO_ATTRIBUTES_OF_PEOPLE: Final = ("-c", "core.attributesFile=/dev/null")
-"""Without a configuration there is still a file in the home folder that git reads."""
 _MOST_PATH_BYTES: Final = 4000
 """Linux opens no longer path, so neither git nor anybody finds attributes there."""
 _MOST_FILE_BYTES: Final = 100 << 20
@@ -146,7 +142,7 @@ class AttributeFolder:
     @property
     def repo(self) -> GitRepo:
         """The repository with the folder as its work tree."""
-        return GitRepo(self._repo.git_dir, self._work_tree, {**WITHOUT_PEOPLE, _TOLD: str(self._record)})
+        return GitRepo(self._repo.git_dir, self._work_tree, {_TOLD: str(self._record)})
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -182,9 +178,7 @@ class AttributeFolder:
 
     def _encoded(self, path: bytes, blob: str) -> bytes:
         """An attributes file as a checkout has it, where its own attributes give it another encoding."""
-        return self.repo.run(
-            *NO_ATTRIBUTES_OF_PEOPLE, "cat-file", "--filters", f"--path={os.fsdecode(path)}", blob
-        ).stdout
+        return self.repo.run("cat-file", "--filters", f"--path={os.fsdecode(path)}", blob).stdout
 
     def called(self) -> list[tuple[str, str]]:
         """Driver and file of each call since this was asked last."""

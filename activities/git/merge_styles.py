@@ -16,8 +16,8 @@ from activities.git.command import IDENTITY, GitRepo
 from activities.git.merged_trees import Conflict, TreeMerger
 from models import names
 from models.records import MergeRequest
-from models.settings import MergeStyle
-from policies.merge_message import claims, kept_message, landing_message
+from models.settings import GitSettings, MergeStyle
+from policies.merge_message import claims, kept_message, landing_message, signed_off
 
 _IDENT_CRUD: Final = re.compile(r"[<>\x00-\x1f\x7f]")
 _FIXED_DATE: Final = "@0 +0000"
@@ -35,12 +35,22 @@ class Hand:
     Args:
         merger: merges in `repo`.
         signing_key: path of an SSH private key; "" signs nothing.
+        git: whom commits name.
     """
 
-    def __init__(self, repo: GitRepo, merger: TreeMerger, style: MergeStyle, signing_key: str) -> None:
+    def __init__(
+        self,
+        repo: GitRepo,
+        merger: TreeMerger,
+        style: MergeStyle,
+        signing_key: str,
+        git: GitSettings = GitSettings(),  # noqa: B008 - frozen
+    ) -> None:
         self._repo = repo
         self._merger = merger
         self._style = style
+        self._git = git
+        self._committer = git.committer_identity or IDENTITY
         self._signing = ("-c", "gpg.format=ssh", "-c", f"user.signingKey={signing_key}") if signing_key else ()
 
     def land(self, change: MergeRequest, submitted: Submitted, tip: Commit) -> Commit | Conflict:
@@ -98,8 +108,15 @@ class Hand:
 
     def _squash(self, change: MergeRequest, facts: ChangeFacts, tree: str, tip: Commit) -> Commit:
         polecat = names.polecat_address(change.rig, change.polecat)
-        message = landing_message(change.title, facts.messages, change.bead, polecat, change.head_sha, facts.co_authors)
+        co_authors = (*facts.co_authors, *self._agent_behind(change, facts))
+        message = landing_message(change.title, facts.messages, change.bead, polecat, change.head_sha, co_authors)
         return self._commit(change, facts, message, tree, tip.sha)
+
+    def _agent_behind(self, change: MergeRequest, facts: ChangeFacts) -> tuple[str, ...]:
+        """The polecat as a co-author, where its commits name the author that is set."""
+        if self._git.author_identity != (facts.author_name, facts.author_email):
+            return ()
+        return (f"{change.polecat} <{names.polecat_email(change.rig, change.polecat)}>",)
 
     def _merge_commit(self, change: MergeRequest, facts: ChangeFacts, tree: str, tip: Commit) -> Commit:
         polecat = names.polecat_address(change.rig, change.polecat)
@@ -137,12 +154,14 @@ class Hand:
         """Commit `tree` in the author's name; the same inputs give the same object name."""
         identity = {
             "GIT_AUTHOR_NAME": _ident(author.author_name) or change.polecat,
-            "GIT_AUTHOR_EMAIL": _ident(author.author_email) or f"{change.polecat}@{change.rig}.gastown.invalid",
+            "GIT_AUTHOR_EMAIL": _ident(author.author_email) or names.polecat_email(change.rig, change.polecat),
             "GIT_AUTHOR_DATE": f"@{author.author_date}",
-            "GIT_COMMITTER_NAME": IDENTITY[0],
-            "GIT_COMMITTER_EMAIL": IDENTITY[1],
+            "GIT_COMMITTER_NAME": _ident(self._committer[0]) or IDENTITY[0],
+            "GIT_COMMITTER_EMAIL": _ident(self._committer[1]) or IDENTITY[1],
             "GIT_COMMITTER_DATE": f"@{author.author_date}",
         }
+        if self._git.sign_off:
+            message = signed_off(message, f"{identity['GIT_COMMITTER_NAME']} <{identity['GIT_COMMITTER_EMAIL']}>")
         onto = (word for parent in parents for word in ("-p", parent))
         sign = ("-S",) if self._signing else ()
         answer = self._repo.run(

@@ -16,8 +16,6 @@ from typing import Final, NamedTuple, Self
 
 from activities.git.command import Answer, GitRepo, ObjectReader, failure
 from activities.git.merge_attributes import (
-    NO_ATTRIBUTES_OF_PEOPLE,
-    WITHOUT_PEOPLE,
     AttributeFinder,
     AttributeFolder,
     TooMuch,
@@ -42,7 +40,7 @@ class TreeMerger:
     """Merges commits of one repository; what it needs for that ends with its `with` block."""
 
     def __init__(self, repo: GitRepo) -> None:
-        self._repo = GitRepo(repo.git_dir, environment=WITHOUT_PEOPLE)
+        self._repo = repo
         self._open = contextlib.ExitStack()
         self._finder = AttributeFinder(self._open.enter_context(ObjectReader(repo)))
         self._folder: AttributeFolder | None = None
@@ -72,7 +70,7 @@ class TreeMerger:
         except TooMuch as much:
             return Conflict(detail=f"the target has {much}")
         answer = (folder.repo if folder else self._repo).attempt(
-            *NO_ATTRIBUTES_OF_PEOPLE, *(folder.options if folder else ()),
+            *(folder.options if folder else ()),
             "merge-tree", "--write-tree", "-z", "--name-only", "--messages", onto, head_sha,
         )  # fmt: skip
         merged = _read(answer)

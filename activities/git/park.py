@@ -8,6 +8,7 @@ from typing import Final
 
 from activities.git.changes import landed_as
 from activities.git.command import GitRepo, ls_remote, push_failure
+from activities.git.lfs import publish_objects, uses_lfs
 from activities.git.polecat_repo import PolecatRepo
 from activities.git.saved_commits import read_save, save_message
 from activities.git.snapshot import Saver, SkippedFile
@@ -92,7 +93,7 @@ class Parking:
             raise remote.problem
         if saved is not None and saved != remote.parked:
             try:
-                push_save(self._cache, self._rig, ref, saved, remote.parked)
+                push_save(self._paths, self._rig, ref, saved, remote.parked, polecat_repo)
             except GtError as error:
                 if not here_will_do or error.code is not ErrorCode.REMOTE_REFUSED:
                     raise
@@ -227,14 +228,26 @@ class Parking:
         return tree is None or self._cache.run("rev-parse", "--verify", f"{parked}^{{tree}}").word == tree
 
 
-def push_save(cache: GitRepo, rig: Rig, ref: str, saved: str, before: str) -> None:
+def push_save(
+    paths: TownPaths, rig: Rig, ref: str, saved: str, before: str, polecat_repo: PolecatRepo | None = None
+) -> None:
     """Put a save under its ref on the remote, over what this town had there before and over nothing else.
 
-    A remote that takes no new value of a ref that is no descendant of the old one gets it in two steps.
+    Its LFS content goes first. A remote that takes no new value of a ref that is no descendant of the old one gets it
+    in two steps.
+
+    Args:
+        polecat_repo: that the work was done in: its commits' LFS content is there.
 
     Raises:
         GtError: REMOTE_UNREACHABLE, REMOTE_REFUSED.
     """
+    cache = GitRepo(paths.clone(rig.name))
+    if uses_lfs(cache, saved):
+        target = cache.resolve(f"refs/remotes/origin/{rig.branch}")
+        git_dir = polecat_repo.git_dir if polecat_repo is not None else None
+        agents = git_dir / "lfs" if git_dir is not None else None
+        publish_objects(cache, rig.url, saved, [target] if target else [], agents, paths.lfs(rig.name))
     answer = cache.push(rig.url, [f"{saved}:{ref}"], {ref: before})
     if answer.exit_code == 0 or ls_remote(rig.url, [ref]).get(ref) == saved:
         return

@@ -240,15 +240,19 @@ class PolecatRepo:
         if answer.exit_code != 0:
             raise unfit_objects(answer.stderr) or failure(answer, f"reading {self.path}")
 
+    def fresh(self) -> GitRepo:
+        """git on the repository itself: only between its making and the start of its agent."""
+        return GitRepo(self.path / ".git", self.path)
+
     # --- making and clearing it -----------------------------------------------------------------
 
-    def check_out(self, start: str, *, config: Sequence[tuple[str, str]] = ()) -> None:
+    def check_out(self, start: str, *, config: Sequence[tuple[str, str]] | None = None) -> None:
         """Make the work tree hold exactly the files of `start`, whatever was here; the agent's `.git` goes.
 
         The town's index remembers which files are unchanged since its last checkout.
 
         Args:
-            config: git settings for the checkout (filters).
+            config: git settings of the view from now on: filters, where contents come from. None: as before.
 
         Raises:
             GtError: DISK_FULL, GIT_FAILED.
@@ -256,25 +260,26 @@ class PolecatRepo:
         self.path.mkdir(parents=True, exist_ok=True)
         self._drop_git_dir()
         self._make_view([self._paths.clone(self.rig) / "objects"])
-        write_whole_if_new(self._view_dir / "HEAD", f"{start}\n")
-        repo = GitRepo(self._view_dir, self.path)
-        clear_stale_locks([self._view_dir / "index.lock"], [self.path, self._view_dir])
-        given = [part for key, value in config for part in ("-c", f"{key}={value}")]
-        if repo.attempt(*given, "read-tree", "--reset", "-u", start).exit_code != 0:
+        if config is not None and self._configure(_VIEW_CONFIG + config_text(config)):
+            # Files may come out otherwise than the last checkout left them.
             (self._view_dir / "index").unlink(missing_ok=True)
-            repo.run(*given, "read-tree", "--reset", "-u", start, doing="checking out")
+        write_whole_if_new(self._view_dir / "HEAD", f"{start}\n")
+        repo = self._on_cache()
+        clear_stale_locks([self._view_dir / "index.lock"], [self.path, self._view_dir])
+        if repo.attempt("read-tree", "--reset", "-u", start).exit_code != 0:
+            (self._view_dir / "index").unlink(missing_ok=True)
+            repo.run("read-tree", "--reset", "-u", start, doing="checking out")
         self._empty_submodules(repo)
         repo.run("clean", "--quiet", "-ffdx")
 
-    def restore(self, tree: str, staged: str, *, config: Sequence[tuple[str, str]] = ()) -> None:
+    def restore(self, tree: str, staged: str) -> None:
         """Put saved files into a work tree that was just checked out; `staged` is what the agent's index shall hold.
 
         Raises:
             GtError: DISK_FULL, GIT_FAILED.
         """
-        repo = GitRepo(self._view_dir, self.path)
-        given = [part for key, value in config for part in ("-c", f"{key}={value}")]
-        repo.run(*given, "read-tree", "--reset", "-u", tree)
+        repo = self._on_cache()
+        repo.run("read-tree", "--reset", "-u", tree)
         shutil.copy2(self._view_dir / "index", self._agent_index)
         environment = {"GIT_INDEX_FILE": str(self._agent_index)}
         repo.run("read-tree", "--reset", staged, environment=environment)
@@ -390,11 +395,25 @@ class PolecatRepo:
     def _alternates(self) -> str:
         return f"{self._paths.clone(self.rig) / 'objects'}\n"
 
+    def _configure(self, text: str) -> bool:
+        """Whether the view's settings are others than before."""
+        place = self._view_dir / "config"
+        if _text(place) == text.strip():
+            return False
+        write_whole(place, text)
+        return True
+
+    def _on_cache(self) -> GitRepo:
+        """git on the work tree; contents that a partial clone fetches now go to the cache clone."""
+        cache = self._paths.clone(self.rig)
+        return GitRepo(self._view_dir, self.path, {"GIT_OBJECT_DIRECTORY": str(cache / "objects")})
+
     def _make_view(self, alternates: Sequence[Path]) -> None:
         view = self._view_dir
         for folder in ("objects/info", "refs", "info"):
             (view / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_whole_if_new(view / "config", _VIEW_CONFIG)
+        if not (view / "config").exists():
+            write_whole(view / "config", _VIEW_CONFIG)
         write_whole_if_new(view / "objects" / "info" / "alternates", "".join(f"{one}\n" for one in alternates))
         with contextlib.suppress(FileNotFoundError):
             write_whole_if_new(view / "shallow", _text(self._paths.clone(self.rig) / "shallow", missing=False) + "\n")
@@ -419,6 +438,21 @@ class PolecatRepo:
                 if place.is_dir() and not place.is_symlink() and not _is_empty(place):
                     shutil.rmtree(place, ignore_errors=True)
                     place.mkdir(exist_ok=True)
+
+
+def config_text(pairs: Sequence[tuple[str, str]]) -> str:
+    """Settings as a git configuration file has them."""
+    lines = []
+    for key, value in pairs:
+        section, _, rest = key.partition(".")
+        name, _, variable = rest.rpartition(".")
+        heading = f'[{section} "{_escaped(name)}"]' if name else f"[{section}]"
+        lines.append(f'{heading}\n\t{variable} = "{_escaped(value)}"\n')
+    return "".join(lines)
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
 
 
 def packed_refs(cache: GitRepo, *, without: str) -> str:

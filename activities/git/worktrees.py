@@ -15,20 +15,29 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from activities.git.assume_unchanged import look_at, overlooked
-from activities.git.clones import cache_clone, fetch_options
+from activities.git.clones import BLOBLESS, cache_clone, fetch_options, promisor_config
 from activities.git.command import GitRepo, ls_remote_branches, push_failure
+from activities.git.lfs import (
+    LfsCheckout,
+    no_filter_config,
+    prepare_checkout,
+    publish_objects,
+    repository_config,
+    uses_lfs,
+)
 from activities.git.limits import refuse_beyond_limits
 from activities.git.park import Parking
-from activities.git.polecat_repo import NO_PUSH, OwnerNote, PolecatRepo, packed_refs
+from activities.git.polecat_repo import NO_PUSH, OwnerNote, PolecatRepo, config_text, packed_refs
 from activities.git.restoring import AttemptUsed, Save, commit_to_go_on_from, saves_of
 from activities.git.salvage import first_salvaged, keep_files
 from activities.git.saved_commits import SavedCommit
 from activities.git.stale_locks import clear_stale_locks
+from activities.git.submodules import SubmoduleCheckout, check_reachable, uses_submodules
 from activities.locks import exclusive
 from models import names
 from models.errors import ErrorCode, GtError
 from models.records import Rig
-from models.settings import GitSettings, LimitSettings
+from models.settings import GitSettings, LimitSettings, WorktreeSettings
 from models.town import TownPaths
 
 _PATH_FIELD: Final = {"1": 7, "2": 8, "u": 9}
@@ -36,32 +45,6 @@ _PATH_FIELD: Final = {"1": 7, "2": 8, "u": 9}
 _REMOTE_SAVES: Final = "refs/gastown/remote/"
 """where the cache clone has the saves of the remote, under the rest of their names"""
 _NAMES_TRIED: Final = 20
-_IDENTITY: Final = re.compile(r"(?P<name>.+) <(?P<email>[^<>]+)>")
-_CONFIG: Final = """\
-[core]
-	repositoryformatversion = {format}
-	filemode = true
-	bare = false
-	logallrefupdates = true
-	autocrlf = false
-[remote "origin"]
-	url = {url}
-	pushurl = {no_push}
-	fetch = +refs/heads/*:refs/remotes/origin/*
-[branch "{branch}"]
-	remote = origin
-	merge = refs/heads/{target}
-[user]
-	name = {name}
-	email = {email}
-"""
-_PARTIAL: Final = """\
-[extensions]
-	partialClone = origin
-[remote "origin"]
-	promisor = true
-	partialclonefilter = blob:none
-"""
 
 
 @dataclass(frozen=True)
@@ -117,6 +100,7 @@ class Worktrees:
         attempt: int = 0,
         first_attempt: int = 0,
         git: GitSettings = GitSettings(),  # noqa: B008 - frozen
+        worktree: WorktreeSettings = WorktreeSettings(),  # noqa: B008 - frozen
     ) -> PreparedWorktree:
         """Give the polecat a repository and worktree of its own on the bead's branch, with whatever work there is.
 
@@ -146,13 +130,13 @@ class Worktrees:
             resumed = note is not None and not note.releasing
             restored = note.restored if note is not None and resumed else None
             config = self._config(rig, polecat, bead, target, git)
-            saved = None
+            saved, lfs = None, note is not None and note.lfs
             if resumed:
-                repo.rewrite_config(config)
+                repo.rewrite_config(config + (config_text(repository_config(rig.url)) if lfs else ""))
             else:
-                saved = self._furnish(cache, rig, repo, bead, target_sha, newest, config, git)
+                saved, lfs = self._furnish(cache, rig, repo, bead, target_sha, newest, config, git, worktree)
                 restored = saved.sha if saved is not None else None
-            repo.write_note(OwnerNote(bead=bead, target=target, attempt=attempt, restored=restored))
+            repo.write_note(OwnerNote(bead=bead, target=target, attempt=attempt, restored=restored, lfs=lfs))
         status = self.status(rig, polecat, bead)
         kept = first_salvaged(self._paths, rig.name, bead, saved.attempt) if saved is not None else None
         return PreparedWorktree(
@@ -217,7 +201,14 @@ class Worktrees:
             raise GtError(ErrorCode.NO_SUCH_BRANCH, f"this host has no commit {accepted} of {bead}")
         note = self._repo(rig, polecat).note
         target = cache.resolve(f"refs/remotes/origin/{note.target if note is not None else rig.branch}")
-        refuse_beyond_limits(cache, head, [target] if target else [], limits)
+        known = [target] if target else []
+        refuse_beyond_limits(cache, head, known, limits)
+        # What a commit needs is there before it is: nobody ever fetches one without.
+        check_reachable(cache, head, target or head, rig.url, self._paths.modules(rig.name))
+        if uses_lfs(cache, head):
+            git_dir = self._repo(rig, polecat).git_dir
+            agents = git_dir / "lfs" if git_dir is not None else None
+            publish_objects(cache, rig.url, head, known, agents, self._paths.lfs(rig.name))
         first = f"{git.branch_prefix}{names.valid_bead(bead)}"
         there = ls_remote_branches(rig.url, first)
         branch = next(name for name in _branch_names(first, attempt) if _may_hold(cache, there.get(name, ""), head))
@@ -320,8 +311,13 @@ class Worktrees:
         newest: Save | None,
         config: str,
         git: GitSettings,
-    ) -> SavedCommit | None:
-        """A repository on the bead's branch, where its work goes on; the save whose files were restored."""
+        worktree: WorktreeSettings,
+    ) -> tuple[SavedCommit | None, bool]:
+        """A repository on the bead's branch, where its work goes on.
+
+        Returns:
+            The save whose files were restored, and whether LFS content is checked out.
+        """
         if repo.note is None and not repo.is_known:
             # What stands there is none of ours: somebody may miss it.
             repo.salvage(self._paths.salvage / rig.name / repo.path.name)
@@ -332,18 +328,26 @@ class Worktrees:
         if source is not None:
             self._keep_unreached(cache, bead, start, source)
             head = source if isinstance(source, str) else source.parent or target_sha
-        repo.check_out(head)
+        tree = saved.sha if saved is not None else head
+        lfs = LfsCheckout(self._paths.lfs(rig.name), worktree.lfs)
+        wanted = lfs.wanted(cache, tree)
+        filters = prepare_checkout(cache, tree, rig.url, lfs.storage) if wanted else no_filter_config()
+        where = [("remote.origin.url", rig.url)] if git.clone == BLOBLESS else []
+        repo.check_out(head, config=[*where, *promisor_config(git), *filters])
         if saved is not None:
             repo.restore(saved.tree, saved.staged or head)
         repo.make_repository(
             names.job_branch(bead),
             head,
-            config=config,
+            config=config + (config_text(repository_config(rig.url)) if wanted else ""),
             refs=packed_refs(cache, without=f"refs/remotes/origin/{git.branch_prefix}"),
             default_branch=rig.branch,
         )
+        if worktree.submodules == "always" or (worktree.submodules == "auto" and uses_submodules(cache, head)):
+            submodules = SubmoduleCheckout(self._paths.modules(rig.name), rig.url, lfs=lfs)
+            submodules.fill(repo.fresh(), head)
         cache.run("update-ref", names.work_ref(bead), head)
-        return saved
+        return saved, wanted
 
     def _start(self, cache: GitRepo, rig: Rig, repo: PolecatRepo, bead: str, target_sha: str, git: GitSettings) -> str:
         """The commit that the bead's branch continues from; commits that it does not hold are kept under a ref."""
@@ -369,18 +373,24 @@ class Worktrees:
 
     def _config(self, rig: Rig, polecat: str, bead: str, target: str, git: GitSettings) -> str:
         """Text of the configuration of the polecat's repository."""
-        wanted = _IDENTITY.fullmatch(git.author)
-        partial = git.clone == "blobless"
-        text = _CONFIG.format(
-            format=1 if partial else 0,
-            url=_quoted(names.valid_remote(rig.url)),
-            no_push=NO_PUSH,
-            branch=names.job_branch(bead),
-            target=names.valid_branch(target),
-            name=_quoted(wanted["name"] if wanted else names.valid_polecat(polecat)),
-            email=_quoted(wanted["email"] if wanted else names.polecat_email(rig.name, polecat)),
-        )
-        return text + (_PARTIAL if partial else "")
+        author = git.author_identity or (names.valid_polecat(polecat), names.polecat_email(rig.name, polecat))
+        branch = f"branch.{names.job_branch(bead)}"
+        pairs = [
+            ("core.repositoryformatversion", "1" if git.clone == BLOBLESS else "0"),
+            ("core.filemode", "true"),
+            ("core.bare", "false"),
+            ("core.logallrefupdates", "true"),
+            # What the tree says holds for everybody's checkout, whatever a person has set.
+            ("core.autocrlf", "false"),
+            ("remote.origin.url", names.valid_remote(rig.url)),
+            ("remote.origin.pushurl", NO_PUSH),
+            ("remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"),
+            (f"{branch}.remote", "origin"),
+            (f"{branch}.merge", f"refs/heads/{names.valid_branch(target)}"),
+            ("user.name", author[0]),
+            ("user.email", author[1]),
+        ]
+        return config_text([*pairs, *promisor_config(git)])
 
     def _fetch(self, cache: GitRepo, rig: Rig, bead: str, target: str, git: GitSettings) -> tuple[str, dict[str, str]]:
         """Fetch branches, tags and the bead's saves: the target's tip, and the saves by their refs on the remote."""
@@ -516,12 +526,6 @@ def _newest_published(cache: GitRepo, first: str) -> str | None:
         if re.fullmatch(r"(?:[0-9]{1,9}(?:-[0-9]{1,2})?)?", numbers):
             found.append(([int(word) for word in numbers.split("-") if word], sha))
     return max(found)[1] if found else None
-
-
-def _quoted(value: str) -> str:
-    """A value in a git configuration file."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
 
 
 def _files_of(shown: str) -> tuple[str, ...]:

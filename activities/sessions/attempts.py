@@ -48,6 +48,8 @@ from services.whole_files import rename_whole
 POLL_S: Final = 0.1
 SHOWN_FILES: Final = 10
 _HELP_INTENT: Final = re.compile(r"help/[A-Za-z0-9][A-Za-z0-9._-]{0,100}\.json")
+_MENDABLE: Final = frozenset({ErrorCode.INVALID_VALUE, ErrorCode.REFUSED})
+"""What is in the work, so that the agent can mend it: beyond the limits, contents or submodules that nobody has."""
 _MOVED_LIMIT: Final = 5
 """So often the branch may move between the look and the push before the agent is told to stop."""
 
@@ -110,6 +112,7 @@ class AttemptActivities:
                     request.attempt,
                     request.first_attempt,
                     request.git,
+                    request.worktree,
                 )
             except AttemptUsed as used:
                 return _used_up(used.highest)
@@ -154,7 +157,7 @@ class AttemptActivities:
             try:
                 published = self._worktrees.publish(rig, polecat, bead, request.attempt, request.git, request.limits)
             except GtError as error:
-                if error.code is not ErrorCode.INVALID_VALUE:
+                if error.code not in _MENDABLE:
                     raise
                 return WorkTaken(accepted=False, head_sha=status.head_sha, reason=f"{error.message}; {error.hint}")
             if published.head == status.head_sha:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.merge_message import landed_change, landing_message, lands
+from policies.merge_message import landed_change, landing_message, lands, signed_off
 
 HEAD = "ab" * 20
 OTHER = "cd" * 20
@@ -36,3 +36,18 @@ def test_co_authors_of_all_commits_are_named_once_among_the_trailers() -> None:
     assert message == (
         f"Title\n\n* One\n\n* Two\n\nwhy\n\n{together}\nBead: sh-1\nPolecat: shop/toast\nChange: {HEAD}\n"
     )
+
+
+class TestSignedOff:
+    LINE = "Signed-off-by: Dev <dev@example.com>"
+
+    def test_it_stands_before_the_towns_own_trailers(self) -> None:
+        message = landing_message("", ("Fix it\n\nReviewed-by: Ann <a@x>",), "sh-1", "shop/toast", "a" * 40)
+        trailers = signed_off(message, "Dev <dev@example.com>").rstrip().rpartition("\n\n")[2].split("\n")
+        assert trailers[:2] == ["Reviewed-by: Ann <a@x>", self.LINE]
+        assert [each.partition(":")[0] for each in trailers[2:]] == ["Bead", "Polecat", "Change"]
+
+    def test_once_is_enough_and_a_subject_is_no_trailer(self) -> None:
+        signed = signed_off("fix: it\n", "Dev <dev@example.com>")
+        assert signed == f"fix: it\n\n{self.LINE}\n"
+        assert signed_off(signed, "Dev <dev@example.com>") == signed

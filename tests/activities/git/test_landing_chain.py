@@ -11,6 +11,7 @@ from activities.git.landing import LandingActivities
 from models.errors import ErrorCode, GtError
 from models.merging import BuildChain, Chain, DropKind, DroppedChange, LandChain
 from models.records import MergeRequest, Rig
+from models.settings import GitSettings
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git
 
@@ -90,6 +91,23 @@ class TestLinks:
         )
         refinery = "Gas Town Refinery|refinery@gastown.invalid"
         assert shown == f"Zoë O'Neil|z@x.org|1600000000 -0330|{refinery}|1600000000 -0330"
+
+    def test_committer_sign_off_and_the_agent_behind_the_author_are_as_set(
+        self, workshop: Workshop, rig: Rig, town_paths: TownPaths
+    ) -> None:
+        person = "Dev Eloper <dev@example.com>"
+        workshop.start("sh-1")
+        workshop.commit({"a.txt": "a"}, GIT_AUTHOR_NAME="Dev Eloper", GIT_AUTHOR_EMAIL="dev@example.com")
+        order = BuildChain(
+            rig=rig, target="main", changes=(workshop.submit("sh-1"),),
+            git=GitSettings(author=person, committer=person, sign_off=True),
+        )  # fmt: skip
+        (link,) = LandingActivities(town_paths).build_chain(order).links
+        shown = git(town_paths.clone("shop"), "show", "-s", "--format=%an <%ae>|%cn <%ce>", link.sha)
+        assert shown == f"{person}|{person}"
+        said = message(town_paths, link.sha)
+        assert "Co-authored-by: toast <toast@shop.gastown.invalid>" in said
+        assert f"Signed-off-by: {person}" in said
 
     def test_a_rename_on_one_side_carries_the_edit_of_the_other(
         self, workshop: Workshop, rig: Rig, town_paths: TownPaths

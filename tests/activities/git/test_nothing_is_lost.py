@@ -196,7 +196,8 @@ class TestRepositoriesWithin:
         bench.worktrees.park(bench.rig, "toast", "sh-1", 3, None)
         bench.worktrees.release(bench.rig, "toast", "sh-1")
         made = bench.worktrees.prepare(bench.rig, "toast", "sh-2", "main")
-        assert list((made.path / "lib").iterdir()) == []
+        assert (made.path / "lib" / "lib.py").read_text() == "lib\n"
+        assert git(made.path, "status", "--porcelain") == ""
 
     @pytest.mark.parametrize("how", ["never added", "added", "committed", "added and then ignored"])
     def test_a_repository_that_an_agent_made(self, bench: Bench, how: str) -> None:
