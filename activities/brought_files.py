@@ -7,7 +7,6 @@ import shutil
 import stat
 from pathlib import Path
 
-from activities.git.command import GitRepo
 from models.errors import ErrorCode, GtError
 from models.settings import listed_files
 from services.whole_files import read_plain, write_whole
@@ -47,6 +46,15 @@ def bring_files(setting: str, source: Path, tree: Path) -> list[str]:
     return brought
 
 
+def patterns(setting: str) -> list[str]:
+    """What `setting` names, as lines of a .gitignore.
+
+    Raises:
+        GtError: INVALID_VALUE.
+    """
+    return [f"/{_literally(name)}" for name in listed_files(setting)]
+
+
 def exclude(tree: Path, setting: str) -> None:
     """Have git overlook in `tree` what `setting` names; a second time changes nothing. Tracked files stay tracked.
 
@@ -55,9 +63,9 @@ def exclude(tree: Path, setting: str) -> None:
         OSError: a link is in the way of the repository's info/exclude.
     """
     lines = [f"/{_literally(name)}" for name in listed_files(setting)]
-    file = _exclude_file(tree) if lines else None
-    if file is None:
+    if not lines or (tree / ".git").is_symlink() or not (tree / ".git").is_dir():
         return
+    file = tree / ".git" / "info" / "exclude"
     try:
         before = read_plain(file).decode("utf-8", "surrogateescape") if not file.is_symlink() else ""
     except OSError:
@@ -66,17 +74,7 @@ def exclude(tree: Path, setting: str) -> None:
     if missing:
         kept = before if before.endswith("\n") or not before else f"{before}\n"
         text = kept + "".join(f"{line}\n" for line in missing)
-        write_whole(file, text.encode("utf-8", "surrogateescape"), 0o644, within=file.parents[2])
-
-
-def _exclude_file(tree: Path) -> Path | None:
-    git_dir = tree / ".git"
-    if git_dir.is_symlink():
-        return None
-    if git_dir.is_dir():
-        return git_dir / "info" / "exclude"
-    asked = GitRepo(git_dir, tree).attempt("rev-parse", "--path-format=absolute", "--git-path", "info/exclude")
-    return Path(asked.word) if asked.exit_code == 0 else None
+        write_whole(file, text.encode("utf-8", "surrogateescape"), 0o644, within=tree)
 
 
 def _make_way(tree: Path, name: str) -> None:

@@ -21,6 +21,7 @@ from typing import Final, NamedTuple
 
 from activities.git.command import GitRepo, failure
 from activities.git.stale_locks import clear_stale_locks
+from activities.git.trees import discard, remove_special_files
 from agents.session_folder import read_json, write_json
 from models import names
 from models.errors import ErrorCode, GtError
@@ -30,6 +31,8 @@ from services.whole_files import read_plain, write_whole
 NO_PUSH: Final = "/agents-do-not-push/run-gt-done"
 """Push address of a polecat's `origin`: no such repository, and git names it in its error."""
 
+_DEEPEST_BRANCH: Final = 50
+"""folders in a branch's name; os.walk calls itself"""
 _IN_PROGRESS: Final = (
     ("rebase-merge", "rebase"),
     ("rebase-apply", "rebase"),
@@ -154,7 +157,9 @@ class PolecatRepo:
             return {}
         found = {ref: sha for ref, sha in _packed(git_dir) if ref.startswith("refs/heads/")}
         top = git_dir / "refs" / "heads"
-        for folder, _, files in os.walk(top):
+        for folder, folders, files in os.walk(top):
+            if folder.count("/") - str(top).count("/") > _DEEPEST_BRANCH:
+                folders.clear()
             for name in files:
                 place = Path(folder, name)
                 sha = _text(place)
@@ -206,6 +211,10 @@ class PolecatRepo:
         # Without a commit git wants a branch; its name has to be one.
         write_whole_if_new(self._view_dir / "HEAD", f"{head.sha or 'ref: refs/heads/unborn'}\n")
         return GitRepo(self._view_dir, self.path)
+
+    def overlook(self, patterns: Sequence[str]) -> None:
+        """Have the town's own look at the work tree leave out files that it has put there itself, and no others."""
+        write_whole_if_new(self._view_dir / "info" / "exclude", "".join(f"{one}\n" for one in patterns))
 
     def copy_index(self, name: str) -> dict[str, str]:
         """Copy the agent's index, which knows which files are unchanged: the environment that makes git use the copy.
@@ -356,6 +365,7 @@ class PolecatRepo:
             GtError: DISK_FULL, GIT_FAILED.
         """
         self.check_out(start)
+        remove_special_files(self.path)
         shutil.rmtree(self._view_dir / "objects", ignore_errors=True)
 
     def salvage(self, place: Path) -> Path | None:
@@ -428,7 +438,7 @@ class PolecatRepo:
             doomed.parent.mkdir(parents=True, exist_ok=True)
             os.rename(git_dir, doomed)
         for doomed in self.side.glob("old.git*"):
-            shutil.rmtree(doomed, ignore_errors=True)
+            discard(doomed, self._paths.trash)
 
     def _empty_submodules(self, repo: GitRepo) -> None:
         """Neither checkout nor clean goes into a folder that the tree takes for a repository."""
@@ -436,7 +446,7 @@ class PolecatRepo:
             if line.startswith(b"160000 "):
                 place = self.path / os.fsdecode(line.partition(b"\t")[2])
                 if place.is_dir() and not place.is_symlink() and not _is_empty(place):
-                    shutil.rmtree(place, ignore_errors=True)
+                    discard(place, self._paths.trash)
                     place.mkdir(exist_ok=True)
 
 

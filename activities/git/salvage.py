@@ -17,6 +17,8 @@ from models.town import TownPaths
 
 LISTED: Final = 200
 """so many files of a folder are named"""
+_WALKED: Final = 400
+"""characters of a path; what is deeper is only named"""
 
 
 def keep_files(worktree: Path, place: Path, files: Sequence[str]) -> None:
@@ -47,6 +49,10 @@ def salvaged_files(folder: Path) -> list[str]:
             folders.remove(".git")
             found.append(os.path.relpath(os.path.join(place, ".git"), folder) + "/")
         found += [os.path.relpath(os.path.join(place, name), folder) for name in files]
+        if len(place) - len(str(folder)) > _WALKED:
+            # os.walk calls itself: a thousand levels would end it.
+            found += [os.path.relpath(os.path.join(place, name), folder) + "/" for name in folders]
+            folders.clear()
         if len(found) >= LISTED:
             break
     return sorted(name if name.isprintable() else ascii(name) for name in found[:LISTED])

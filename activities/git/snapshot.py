@@ -8,6 +8,7 @@ whoever gives the work tree up moves it to the salvage folder as a whole.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
@@ -27,6 +28,7 @@ UNDATED: Final = {"GIT_AUTHOR_DATE": "@0 +0000", "GIT_COMMITTER_DATE": "@0 +0000
 """The same content gives the same commit, whenever it is saved."""
 
 _GITLINK: Final = "160000"
+_TOO_LONG: Final = "too long a path"
 _FOLDER: Final = b"040000 "
 _READ_AT_ONCE: Final = 16_000_000
 """bytes of file contents in memory"""
@@ -108,7 +110,7 @@ class Saver:
         odd = self._odd()
         try:
             entries = self._begin(head)
-            odd += [f"{_shown(one.path)} is {why}" for one in entries if (why := self._oddity(one))]
+            odd += [_told(one.path, why) for one in entries if (why := self._oddity(one))]
             odd += self._repositories_within()
             unmerged = [one.path for one in entries if one.unmerged]
             skipped = [SkippedFile(os.fsdecode(one), "see the worktree") for one in unmerged if self._is_folder(one)]
@@ -217,8 +219,9 @@ class Saver:
             return "a submodule with changes"
         try:
             mode = self._place(entry.path).lstat().st_mode
-        except OSError:
-            return ""
+        except OSError as error:
+            # Neither git nor we can name it there: as it is, it can only be moved with all that is around it.
+            return _TOO_LONG if error.errno == errno.ENAMETOOLONG else ""
         if stat.S_ISDIR(mode):
             covers = entry.unmerged or os.path.lexists(self._place(entry.path) / ".git")
             return "a folder where git has a file" if covers else ""
@@ -399,6 +402,11 @@ class Saver:
             ]
             self._git("update-index", "-z", "--index-info", stdin=b"".join(rows))
         return self._write_tree()
+
+
+def _told(path: bytes, why: str) -> str:
+    """There may be thousands of those, of thousands of characters each."""
+    return f"files with {why}" if why == _TOO_LONG else f"{_shown(path)} is {why}"
 
 
 def _shown(path: bytes) -> str:

@@ -65,6 +65,20 @@ def discard(path: Path, trash: Path) -> Path | None:
         return aside
 
 
+def remove_special_files(tree: Path) -> None:
+    """Remove pipes, sockets and devices from a clean work tree: git neither sees nor cleans them, and a pipe hangs
+    whoever reads it. What cannot be removed stays."""
+    waiting = [os.fspath(tree)]
+    while waiting:
+        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                elif not entry.is_symlink() and not entry.is_file(follow_symlinks=False):
+                    with contextlib.suppress(OSError):
+                        os.unlink(entry.path)
+
+
 def _aside(path: Path, trash: Path) -> Path:
     name = f"{path.name[:80]}.{os.urandom(4).hex()}"
     trash.mkdir(mode=0o700, parents=True, exist_ok=True)

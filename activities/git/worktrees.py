@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,7 @@ from activities.git.salvage import first_salvaged, keep_files
 from activities.git.saved_commits import SavedCommit
 from activities.git.stale_locks import clear_stale_locks
 from activities.git.submodules import SubmoduleCheckout, check_reachable, uses_submodules
+from activities.git.trees import discard
 from activities.locks import exclusive
 from models import names
 from models.errors import ErrorCode, GtError
@@ -296,7 +296,7 @@ class Worktrees:
             repo.clear(start)
         else:
             # The target is gone: the next bead's checkout begins with nothing.
-            shutil.rmtree(repo.path, ignore_errors=True)
+            discard(repo.path, self._paths.trash)
         repo.remove_note()
 
     # --- beginning ------------------------------------------------------------------------------

@@ -16,8 +16,9 @@ from typing import Final
 
 from temporalio import activity
 
-from activities.brought_files import bring_files
+from activities.brought_files import bring_files, patterns
 from activities.crash_points import crash_point
+from activities.git.polecat_repo import PolecatRepo
 from activities.git.restoring import AttemptUsed
 from activities.git.salvage import first_salvaged
 from activities.git.trees import discard
@@ -241,6 +242,8 @@ class AttemptActivities:
         source = Path(named).expanduser() if named else self._paths.brought_files(request.rig.name)
         try:
             bring_files(request.worktree.copy_files, source, worktree)
+            # Nor may they travel to the remote with unfinished work.
+            PolecatRepo(self._paths, request.rig.name, request.polecat).overlook(patterns(request.worktree.copy_files))
         except OSError as error:
             # Nothing of this goes away by itself: a person has to look.
             raise GtError(ErrorCode.REFUSED, f"worktree.copy: {error}", "gt config worktree.copy") from error

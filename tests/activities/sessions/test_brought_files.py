@@ -10,6 +10,7 @@ from activities.brought_files import exclude
 from models.errors import ErrorCode, GtError
 from models.settings import WorktreeSettings
 from tests.activities.sessions.desk import IDLE, WORKS, Desk, eventually
+from tests.activities.workshop import Workshop, git
 
 
 @pytest.fixture
@@ -42,6 +43,26 @@ def test_gt_done_and_git_overlook_them(desk: Desk, files: Path) -> None:
     taken = desk.take()
     assert taken.accepted, taken.reason
     assert desk.worktree_git("ls-tree", "-r", "--name-only", "HEAD").split() == ["README.md", "till.py", "work.txt"]
+
+
+def test_they_do_not_travel_to_the_remote_with_unfinished_work(desk: Desk, files: Path, workshop: Workshop) -> None:
+    start(desk, ".env conf", "echo half > half.txt; echo ready; exec sleep 600")
+    desk.shown("ready")
+    ref = desk.clean_up().parked_ref
+    assert ref is not None
+    names = git(workshop.remote, "log", "--format=", "--name-only", "-m", ref)
+    assert "half.txt" in names
+    assert ".env" not in names
+    assert "conf" not in names
+
+
+def test_the_next_bead_of_a_rig_that_brings_none_finds_none_and_hides_none(desk: Desk, files: Path) -> None:
+    start(desk, ".env")
+    desk.clean_up()
+    desk.start("ls -a; echo end; exec sleep 600", bead="sh-2")
+    assert ".env" not in desk.shown("end")
+    (desk.paths.worktree("shop", "toast") / ".env").write_text("an agent's own")
+    assert desk.worktrees.status(desk.rig, "toast", "sh-2").dirty
 
 
 def test_what_the_tree_has_itself_stays(desk: Desk, files: Path) -> None:
