@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 
+from activities.sessions.process_tree import prompt_reaping
 from agents import session_folder
 from models.health import HealthKind
 from models.jobs import ObservationKind
@@ -19,11 +20,17 @@ def start(desk: Desk, setup: str, agent: str = IDLE, timeout_s: int = 60, attemp
     desk.start(agent, attempt=attempt, worktree=WorktreeSettings(setup=setup, setup_timeout=timeout_s))
 
 
-def dead(desk: Desk) -> int | None:
-    eventually(lambda: (pane := desk.pane()) is not None and pane.dead and pane.exit_code is not None)
-    pane = desk.pane()
-    assert pane is not None
-    return pane.exit_code
+def dead(desk: Desk) -> int:
+    def exit_code() -> int | None:
+        pane = desk.pane()
+        if pane is None or not pane.dead:
+            return None
+        if pane.exit_code is None:
+            prompt_reaping(pane.pane_pid)  # tmux may see the terminal close before it learns how the process ended
+        return pane.exit_code
+
+    code: int = eventually(exit_code)
+    return code
 
 
 def test_it_runs_before_the_agent_in_its_worktree_and_environment_and_is_seen_in_the_pane(desk: Desk) -> None:
