@@ -93,12 +93,13 @@ def up(town: Town, wait: bool = True, timeout_s: float = 60.0) -> UpReport:
     begun = time.monotonic()
     deadline = begun + timeout_s
     with _one_at_a_time(town, deadline):
-        write_town_config(town.paths)
         supervisor = Supervisor(supervisor_socket(town))
         condition = supervisor.condition()
         started = condition is not State.RUNNING
         if started:
             _require_programs()
+        write_town_config(town.paths)
+        if started:
             _start_supervisor(town, supervisor, deadline, _STOP_S if condition is State.STOPPING else _HUNG_S)
         else:
             started = _start_stopped(supervisor)

@@ -19,6 +19,8 @@ from models.town import TownPaths
 
 REMOTE_PROBLEMS: Final = frozenset({ErrorCode.REMOTE_UNREACHABLE, ErrorCode.REMOTE_REFUSED})
 """The remote has not got the work; this host has."""
+_UNREADABLE: Final = frozenset({ErrorCode.GIT_FAILED, ErrorCode.INVALID_VALUE})
+"""Objects that git refuses, that are missing or damaged."""
 _INDEX: Final = "parking.index"
 
 
@@ -154,12 +156,21 @@ class Parking:
             polecat_repo.amend_note(odd="no repository that can be read")
         if polecat_repo is None or polecat_repo.git_dir is None:
             return _Found(self._unlanded(bead, [*tips, *saves], remote.target, landed_sha), None)
-        saver = Saver(polecat_repo, _INDEX, None)
-        snapshot = saver.take()
-        # Branches of the agent's own too.
-        tips = saver.commits_here([*tips, *polecat_repo.branches().values()])
-        staged = [snapshot.staged] if snapshot.staged else []
-        polecat_repo.fetch_into_cache(self._cache, [*tips, *staged, saver.hold(snapshot.tree)])
+        try:
+            saver = Saver(polecat_repo, _INDEX, None)
+            snapshot = saver.take()
+            # Branches of the agent's own too.
+            theirs = saver.commits_here([*tips, *polecat_repo.branches().values()])
+            staged = [snapshot.staged] if snapshot.staged else []
+            polecat_repo.fetch_into_cache(self._cache, [*theirs, *staged, saver.hold(snapshot.tree)])
+        except GtError as error:
+            if error.code not in _UNREADABLE:
+                raise
+            # No try would ever read it: it stays on this host as it is.
+            polecat_repo.amend_note(odd=f"commits or files that git does not take: {error.message[:500]}")
+            here = [tip for tip in tips if self._cache.resolve(tip) == tip]
+            return _Found(self._unlanded(bead, [*here, *saves], remote.target, landed_sha), None)
+        tips = theirs
         unlanded = self._unlanded(bead, [*tips, *saves], remote.target, landed_sha)
         polecat_repo.amend_note(odd="; ".join(snapshot.odd), skipped=[one.path for one in snapshot.skipped])
         left = [*snapshot.skipped, *(SkippedFile("the worktree", f"it has {what}") for what in snapshot.odd)]

@@ -279,7 +279,12 @@ class PolecatRepo:
             (self._view_dir / "index").unlink(missing_ok=True)
             repo.run("read-tree", "--reset", "-u", start, doing="checking out")
         self._empty_submodules(repo)
-        repo.run("clean", "--quiet", "-ffdx")
+        if repo.attempt("clean", "--quiet", "-ffdx").exit_code != 0:
+            # Trees that git cannot name, or may not write in: everything anew.
+            discard(self.path, self._paths.trash)
+            self.path.mkdir()
+            (self._view_dir / "index").unlink(missing_ok=True)
+            repo.run("read-tree", "--reset", "-u", start, doing="checking out")
 
     def restore(self, tree: str, staged: str) -> None:
         """Put saved files into a work tree that was just checked out; `staged` is what the agent's index shall hold.

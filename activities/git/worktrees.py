@@ -352,7 +352,9 @@ class Worktrees:
     def _start(self, cache: GitRepo, rig: Rig, repo: PolecatRepo, bead: str, target_sha: str, git: GitSettings) -> str:
         """The commit that the bead's branch continues from; commits that it does not hold are kept under a ref."""
         for other in self._others_with(rig, bead, repo.path.name):
-            self._take_branch(cache, other, bead)
+            # What git does not take of another polecat's work stays in its worktree.
+            with contextlib.suppress(GtError):
+                self._take_branch(cache, other, bead)
         local = cache.resolve(names.work_ref(bead))
         published = _newest_published(cache, f"{git.branch_prefix}{bead}")
         if local is None:

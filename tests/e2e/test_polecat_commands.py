@@ -151,7 +151,7 @@ def test_a_stopped_polecats_work_comes_back_with_one_command(shop: QuickTown, tm
     assert work.bead not in living_beads(shop)
     (put_aside,) = parked(shop, work.bead)
     subprocess.run(["sh", "-c", put_aside["fetch"]], cwd=tmp_path, check=True)
-    assert [path.read_text() for path in tmp_path.glob("*/files/.env")] == ["TOKEN=x\n"]
+    assert [path.read_text() for path in tmp_path.glob("*/.env")] == ["TOKEN=x\n"]
 
     back = shop.json("gt", "polecat", "unpark", work.bead)
     assert git(shop.remote, "show", f"{back['branch']}:{work.name}") == "half\n"
