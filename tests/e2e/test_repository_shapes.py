@@ -1,0 +1,233 @@
+"""Repositories of the shapes that people have, through one town: landed, or refused with the right reason.
+
+All are slung at once; each test looks at what became of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.records import JobState
+from tests.e2e.held_agents import supervised_town
+from tests.e2e.living_town import git, wait_until
+from tests.e2e.quick_town import QuickTown
+
+pytestmark = pytest.mark.timeout(400)
+
+SETTINGS = {
+    "health.check_interval": 2,
+    "session.done_grace": 1,
+    "merge_queue.retry_delay": 1,
+    "merge_queue.retry_count": 1,
+}
+LONG_S = 240.0
+CONTENT = b"texture" * 3000
+
+
+@dataclass
+class Shape:
+    """A repository, what an agent does to it, and what a gate expects of its checkout."""
+
+    fill: Callable[[Path], None]
+    """puts files into the seed, before its commit"""
+    work: str
+    gate: str = "true"
+    branch: str = "main"
+    remote: Callable[[Path, Path], None] = lambda seed, remote: None
+    """does something to the remote after the push"""
+    refused: str = ""
+    """what a person is told where it cannot land"""
+    merged: Callable[[Path, str], None] = field(default=lambda remote, branch: None)
+
+
+def write(seed: Path, files: dict[str, str | bytes]) -> None:
+    for name, content in files.items():
+        place = seed / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def monorepo(seed: Path) -> None:
+    for number in range(20_000):
+        write(seed, {f"packages/{number % 200}/src/{number}.txt": f"{number}\n"})
+
+
+def lfs(seed: Path) -> None:
+    subprocess.run(["git", "lfs", "install", "--local"], cwd=seed, check=True, capture_output=True)
+    write(seed, {".gitattributes": "*.bin filter=lfs diff=lfs merge=lfs -text\n", "old.bin": b"old" * 1000})
+
+
+def push_lfs(seed: Path, remote: Path) -> None:
+    git(seed, "lfs", "push", "--all", f"file://{remote}")
+
+
+def has_object(remote: Path, branch: str) -> None:
+    oid = hashlib.sha256(CONTENT).hexdigest()
+    assert (remote / "lfs" / "objects" / oid[:2] / oid[2:4] / oid).read_bytes() == CONTENT
+
+
+def submodule(seed: Path) -> None:
+    library = seed.with_name("library")
+    if not library.exists():
+        git(seed.parent, "init", "-q", "-b", "main", str(library))
+        write(library, {"lib.py": "lib\n"})
+        git(library, "add", ".")
+        git(library, "commit", "-qm", "library")
+    git(seed, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(library), "lib")
+
+
+def links(seed: Path) -> None:
+    write(seed, {"real/file.txt": "real\n"})
+    (seed / "link").symlink_to("real/file.txt")
+    (seed / "folder").symlink_to("real")
+    (seed / "dangling").symlink_to("nowhere")
+
+
+def tags(seed: Path, remote: Path) -> None:
+    for number in range(300):
+        git(remote, "tag", f"v{number}", "main")
+
+
+def hook(name: str, body: str) -> Callable[[Path, Path], None]:
+    def install(seed: Path, remote: Path) -> None:
+        place = remote / "hooks" / name
+        place.write_text(f"#!/bin/sh\n{body}\n")
+        place.chmod(0o755)
+
+    return install
+
+
+def holds(*files: str) -> Callable[[Path, str], None]:
+    def look(remote: Path, branch: str) -> None:
+        there = subprocess.run(
+            ["git", "ls-tree", "-r", "-z", "--name-only", branch], cwd=remote, check=True, capture_output=True
+        ).stdout.decode()
+        assert set(files) <= set(there.split("\0"))
+
+    return look
+
+
+TICKET = """while read old new ref; do
+  [ "$ref" = refs/heads/main ] || continue
+  git log -1 --format=%B $new | grep -q ^Ticket: || { echo "every commit on main names its Ticket"; exit 1; }
+done"""
+PROTECTED = '[ "$1" != refs/heads/main ] || { echo "main is a protected branch: use a pull request"; exit 1; }'
+CRLF = """python3 -c "assert b'\\r\\n' in open('run.bat','rb').read() and b'\\r' not in open('run.sh','rb').read()\""""
+SHAPES = {
+    "monorepo": Shape(monorepo, "echo x > packages/7/new.txt", "test $(git ls-files | wc -l) -gt 20000"),
+    "lfs": Shape(
+        lfs,
+        "python3 -c \"open('new.bin','wb').write(b'texture'*3000)\"",
+        "test $(wc -c < old.bin) -eq 3000",
+        remote=push_lfs,
+        merged=has_object,
+    ),
+    "submodules": Shape(submodule, "test -f lib/lib.py && echo x > a.txt", "test -f lib/lib.py", merged=holds("lib")),
+    "crlf": Shape(
+        lambda seed: write(
+            seed, {".gitattributes": "*.bat eol=crlf\n*.sh eol=lf\n", "run.bat": "a\n", "run.sh": "b\n"}
+        ),
+        "echo more >> run.sh",
+        CRLF,
+    ),
+    "names": Shape(
+        lambda seed: write(
+            seed, {"readme.md": "small\n", "ünï/é.txt": "é\n", "e\u0301.txt": "other\n", "-x": "dash\n"}
+        ),
+        "echo x > 'ünï/ø.txt'",
+        "test -f 'ünï/é.txt' -a -f readme.md -a -f README.md",
+        merged=holds("ünï/ø.txt", "README.md", "readme.md"),
+    ),
+    "symlinks": Shape(
+        links, "ln -s real/file.txt more", "test -L dangling -a -f link", merged=holds("more", "dangling")
+    ),
+    "trunk": Shape(lambda seed: None, "echo x > a.txt", branch="trunk", merged=holds("a.txt")),
+    "tags": Shape(
+        lambda seed: None,
+        "git describe --tags && echo x > a.txt",
+        "test $(git tag | wc -l) -eq 300 && git describe --tags",
+        remote=tags,
+    ),
+    "required-hook": Shape(
+        lambda seed: None,
+        "echo x > a.txt",
+        remote=hook("pre-receive", TICKET),
+        refused="every commit on main names its Ticket",
+    ),
+    "protected": Shape(
+        lambda seed: None, "echo x > a.txt", remote=hook("update", PROTECTED), refused="main is a protected branch"
+    ),
+    "sparse": Shape(
+        lambda seed: write(seed, {"far/away.txt": "far\n", "near/here.txt": "near\n"}),
+        "git sparse-checkout set near && echo x > near/new.txt",
+        "test -f far/away.txt",
+        merged=holds("far/away.txt", "near/new.txt"),
+    ),
+}
+
+
+@dataclass
+class Slung:
+    town: QuickTown
+    remotes: dict[str, Path]
+    beads: dict[str, str]
+
+
+def make(town: QuickTown, name: str, shape: Shape) -> Path:
+    remote, seed = town.folder / f"{name}.git", town.folder / f"{name}.seed"
+    git(town.folder, "init", "-q", "--bare", "-b", shape.branch, str(remote))
+    git(town.folder, "init", "-q", "-b", shape.branch, str(seed))
+    write(seed, {"README.md": f"{name}\n"})
+    shape.fill(seed)
+    git(seed, "add", ".")
+    git(seed, "commit", "-qm", "first")
+    git(seed, "push", "-q", str(remote), shape.branch)
+    shape.remote(seed, remote)
+    return remote
+
+
+@pytest.fixture(scope="module")
+def slung() -> Iterator[Slung]:
+    with supervised_town(SETTINGS) as town:
+        remotes, beads = {}, {}
+        for number, (name, shape) in enumerate(SHAPES.items()):
+            remotes[name] = make(town, name, shape)
+            gate = f"shape={shape.gate}"
+            town.run("gt", "rig", "add", name, str(remotes[name]), "--prefix", f"q{number}", "--gate", gate)
+            beads[name] = str(town.json("bd", "create", f"work on {name}", "--rig", name)["id"])
+            agent = f"{shape.work} && git add -A && git commit -qm work && gt done; sleep 300"
+            town.run("gt", "sling", beads[name], name, "--agent", agent)
+        yield Slung(town, remotes, beads)
+
+
+@pytest.mark.parametrize("name", [name for name, shape in SHAPES.items() if not shape.refused])
+def test_it_lands_and_the_target_holds_all_of_it(slung: Slung, name: str) -> None:
+    shape, bead, remote = SHAPES[name], slung.beads[name], slung.remotes[name]
+
+    def merged() -> bool:
+        state = slung.town.job(bead).state
+        assert state not in {JobState.BLOCKED, JobState.ABANDONED}, slung.town.json("gt", "job", "show", bead)
+        return state is JobState.MERGED
+
+    wait_until(f"{name} to be merged", merged, LONG_S)
+    assert slung.town.job(bead).reworks == 0
+    shape.merged(remote, shape.branch)
+
+
+@pytest.mark.parametrize("name", [name for name, shape in SHAPES.items() if shape.refused])
+def test_a_remote_that_refuses_it_is_told_in_its_words(slung: Slung, name: str) -> None:
+    shape = SHAPES[name]
+
+    def told() -> list[Any]:
+        return [each for each in slung.town.escalations() if shape.refused in str(each) and name in str(each)]
+
+    wait_until(f"a person to hear of {name}", told, LONG_S)
+    assert slung.town.job(slung.beads[name]).state is not JobState.MERGED
+    assert git(slung.remotes[name], "log", "--format=%s", shape.branch).split() == ["first"]
