@@ -2,11 +2,10 @@
 
 A chain of n changes stands on a base that counts as green. Its prefixes 1..n are the candidates;
 a prefix is red when gates fail at its last commit. The search gates the whole chain first. Where
-that is red, the culprit stands at place k with weight (1-p)^(k-1), p being the chance that a
-change is bad, and the search walks down an optimal alphabetic tree over those weights: the mean
-number of runs is the least that any order of prefixes can have (dynamic programming over lengths,
-since what is left of a geometric distribution is geometric again). With k runners each node has up
-to k+1 branches and the mean number of rounds is the least.
+that is red, the stretch between the longest green and the shortest red prefix is halved, with k
+runners cut into k+1 even parts, until nothing is left between them. At the batch size that
+`batch_size` gives, halving costs within 1 % of the best of all search trees
+(tests/unit/test_merge_search.py tries every one).
 
 A red prefix whose predecessor is green ends with the suspect, also where two changes fail only
 together: then the later one is it. A suspect may need confirming runs; one that passes turns out
@@ -17,13 +16,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from functools import lru_cache
 from itertools import pairwise
 
 from models.base import Frozen
 
-MOST_BRANCHES = 16
-"""runners beyond this many cannot make a search of at most 256 changes any shorter than two rounds"""
 _LEAST_RATE, _HIGHEST_RATE = 0.001, 0.999
 
 
@@ -109,7 +105,7 @@ def next_probes(
     if known.suspect is not None:
         missing = confirms + 1 - known.reds[0].times - flying.count(known.suspect)
         return (known.suspect,) * min(free, max(missing, 0))
-    return _split(known.green, known.red, failure_rate, free, flying)
+    return _split(known.green, known.red, free, flying)
 
 
 def useless(known: Knowledge, flying: Iterable[int]) -> frozenset[int]:
@@ -132,17 +128,10 @@ def whole_queue(best: int, maximum: int, runners: int = 1) -> int:
     """Up to how many waiting changes are merged as one batch, instead of one of `best` and a rest.
 
     A rest of a few changes costs a run that tells little. Where nothing more comes, a third more in
-    one batch is within 1.5 % of the fewest runs, a batch and a rest up to 8 % above them (p from 2 to
+    one batch is within 2 % of the fewest runs, a batch and a rest up to 8 % above them (p from 2 to
     30 %); where so many come that each batch is a third larger, runs per landing grow by 2 %.
     """
     return min(best + best // 3, max(maximum, 1) * runners)
-
-
-def mean_runs(size: int, failure_rate: float) -> float:
-    """Mean number of runs that find the culprit of a red chain with one runner, the chain's own run left out."""
-    rate = _bounded(failure_rate)
-    weight = sum((1 - rate) ** place for place in range(size))
-    return _trees(rate, 1, size)[0][size] / weight
 
 
 def _best_size(rate: float, runners: int) -> int:
@@ -167,70 +156,14 @@ def _first_probes(known: Knowledge, failure_rate: float, runners: int, largest: 
     return tuple(sorted(cuts))
 
 
-def _split(green: int, red: int, failure_rate: float, free: int, flying: tuple[int, ...]) -> tuple[int, ...]:
-    """The best prefixes strictly between `green` and `red`, beside those that fly."""
-    rate = _bounded(failure_rate)
+def _split(green: int, red: int, free: int, flying: tuple[int, ...]) -> tuple[int, ...]:
+    """Prefixes that part evenly the widest stretch between `green` and `red` in which nothing flies."""
     bounds = [green, *sorted({prefix for prefix in flying if green < prefix < red}), red]
-    if len(bounds) == 2:
-        return tuple(green + cut for cut in _cuts(red - green, rate, free))
-    found: list[int] = []
-    for _ in range(free):
-        wide = [(low, high) for low, high in pairwise(bounds) if high - low > 1]
-        if not wide:
-            break
-        low, high = max(wide, key=lambda gap: (1 - rate) ** gap[0] - (1 - rate) ** gap[1])
-        found.append(low + _cuts(high - low, rate, 1)[0])
-        bounds = sorted([*bounds, found[-1]])
-    return tuple(sorted(found))
-
-
-def _cuts(places: int, rate: float, runners: int) -> tuple[int, ...]:
-    """Where to cut a red stretch of `places` > 1: the ends of all its parts but the last."""
-    branches = min(runners, MOST_BRANCHES)
-    # Tables of a few sizes serve every stretch.
-    _, firsts = _trees(rate, branches, 1 << (places - 1).bit_length())
-    cuts: list[int] = []
-    done = 0
-    for parts in range(branches + 1, 1, -1):
-        done += firsts[parts][places - done]
-        if done == places:
-            break
-        cuts.append(done)
-    return tuple(cuts)
-
-
-@lru_cache(maxsize=64)
-def _trees(rate: float, runners: int, size: int) -> tuple[list[float], list[list[int]]]:
-    """Optimal search trees for red stretches of up to `size` places.
-
-    Place i (from 0) of a stretch has weight q^i, q = 1 - rate. A stretch of m > 1 pays one round
-    with its whole weight W(m) and goes on in one of at most k+1 parts:
-    cost[m] = W(m) + parts[k+1][m], parts[j][m] = min over s of cost[s] + q^s * parts[j-1][m-s].
-
-    Returns:
-        (cost by length; by number of parts and length, the length of the first part).
-    """
-    powers = [1.0]
-    for _ in range(size):
-        powers.append(powers[-1] * (1 - rate))
-    most = runners + 1
-    cost = [0.0] * (size + 1)
-    parts = [[0.0] * (size + 1) for _ in range(most + 1)]
-    firsts = [[0, 1, *[0] * (size - 1)] for _ in range(most + 1)]
-    for m in range(2, size + 1):
-        for j in range(2, most + 1):
-            rest = parts[j - 1]
-            # Earlier places weigh more, so a first part is never longer than those behind it.
-            longest = min(-(-m // j), m - 1)
-            parts[j][m], firsts[j][m] = min((cost[s] + powers[s] * rest[m - s], s) for s in range(1, longest + 1))
-        cost[m] = sum(powers[:m]) + parts[most][m]
-        parts[1][m], firsts[1][m] = cost[m], m
-        for j in range(2, most):
-            if cost[m] <= parts[j][m]:
-                parts[j][m], firsts[j][m] = cost[m], m
-    return cost, firsts
+    low, high = max(pairwise(bounds), key=lambda gap: gap[1] - gap[0])
+    cuts = {low + (high - low) * part // (free + 1) for part in range(1, free + 1)}
+    return tuple(sorted(cuts - {low}))
 
 
 def _bounded(failure_rate: float) -> float:
-    """The rate that trees are built for: three digits, so that a slowly moving rate keeps its trees."""
-    return round(min(max(failure_rate, _LEAST_RATE), _HIGHEST_RATE), 3)
+    """A rate whose logarithms are finite."""
+    return min(max(failure_rate, _LEAST_RATE), _HIGHEST_RATE)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cache
-from itertools import combinations, pairwise
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.merge_search import Knowledge, Red, batch_size, learn, mean_runs, next_probes, useless, whole_queue
+from policies.merge_search import Knowledge, Red, batch_size, learn, next_probes, useless, whole_queue
 
 RATES = st.floats(0.0, 1.0)
 
@@ -82,53 +82,34 @@ def brute_force_mean_runs(weights: tuple[float, ...]) -> float:
     return cost(0, len(weights)) / sum(weights)
 
 
-def brute_force_mean_rounds(weights: tuple[float, ...], runners: int) -> float:
-    """The same with up to `runners` cuts in each node, every set of cuts tried."""
-
-    @cache
-    def cost(low: int, high: int) -> float:
-        if high - low == 1:
-            return 0.0
-        options = [
-            sum(cost(left, right) for left, right in pairwise((low, *cuts, high)))
-            for count in range(1, runners + 1)
-            for cuts in combinations(range(low + 1, high), min(count, high - low - 1))
-        ]
-        return sum(weights[low:high]) + min(options)
-
-    return cost(0, len(weights)) / sum(weights)
-
-
 def geometric(size: int, rate: float) -> tuple[float, ...]:
     return tuple((1 - rate) ** place * rate for place in range(size))
 
 
-def mean_found_after(size: int, rate: float, runners: int = 1) -> float:
-    """Mean number of rounds behind the first one, over where the culprit of a red chain may stand."""
+@cache
+def mean_runs(size: int, rate: float) -> float:
+    """Mean number of runs behind the first one, over where the culprit of a red chain may stand."""
     weights = geometric(size, rate)
-    after = [len(search(red_from(size, place + 1), rate, runners)[1]) - 1 for place in range(size)]
+    after = [len(search(red_from(size, place + 1), rate)[1]) - 1 for place in range(size)]
     return sum(weight * count for weight, count in zip(weights, after, strict=True)) / sum(weights)
 
 
-class TestOptimality:
-    @pytest.mark.parametrize("rate", [0.01, 0.05, 0.1, 0.2, 0.4, 0.7])
-    @pytest.mark.parametrize("size", [1, 2, 3, 5, 9, 14, 24])
-    def test_the_search_costs_what_the_best_of_all_trees_costs(self, size: int, rate: float) -> None:
-        best = brute_force_mean_runs(geometric(size, rate))
-        assert mean_found_after(size, rate) == pytest.approx(best)
-        assert mean_runs(size, rate) == pytest.approx(best)
+class TestHalving:
+    @pytest.mark.parametrize("rate", [0.02, 0.05, 0.1, 0.2, 0.3])
+    def test_at_the_batch_size_it_costs_hardly_more_than_the_best_of_all_trees(self, rate: float) -> None:
+        size = batch_size(rate, 1, 32)
+        assert mean_runs(size, rate) <= 1.01 * brute_force_mean_runs(geometric(size, rate))
 
-    @pytest.mark.parametrize("rate", [0.02, 0.1, 0.3])
     @pytest.mark.parametrize("runners", [2, 3, 4])
-    @pytest.mark.parametrize("size", [2, 3, 6, 9, 11])
-    def test_with_more_runners_no_cuts_need_fewer_rounds(self, size: int, runners: int, rate: float) -> None:
+    @pytest.mark.parametrize("size", [2, 3, 6, 9, 11, 64])
+    def test_with_more_runners_a_red_stretch_is_cut_into_even_parts(self, size: int, runners: int) -> None:
         known = learn(Knowledge(size=size), size, green=False)
-        assert next_probes(known, rate, runners=runners), "a red chain of several changes is open"
-        best = brute_force_mean_rounds(geometric(size, rate), runners)
-        weights = geometric(size, rate)
-        after = [rounds_after_red(size, place + 1, rate, runners) for place in range(size)]
-        mean = sum(weight * count for weight, count in zip(weights, after, strict=True)) / sum(weights)
-        assert mean == pytest.approx(best)
+        bounds = [0, *next_probes(known, 0.1, runners=runners), size]
+        widths = [high - low for low, high in pairwise(bounds)]
+        assert max(widths) - min(widths) <= 1
+        assert max(rounds_after_red(size, place, 0.1, runners) for place in range(1, size + 1)) <= math.ceil(
+            math.log(size, runners + 1)
+        )
 
     @given(st.integers(2, 256), RATES, st.integers(1, 64))
     def test_the_probes_of_a_red_stretch_lie_inside_it_and_each_once(
@@ -276,7 +257,7 @@ class TestWholeQueue:
         for waiting in range(best, min(3 * best, 40)):
             fewest = runs_to_empty(waiting, rate, lambda left: list(range(1, left + 1)))
             ours = runs_to_empty(waiting, rate, lambda left: [left if left <= whole else best])
-            assert ours <= 1.015 * fewest
+            assert ours <= 1.02 * fewest
 
     def test_it_is_no_larger_than_runners_may_clear(self) -> None:
         assert [whole_queue(best, 32) for best in (1, 3, 14, 30)] == [1, 4, 18, 32]
