@@ -26,6 +26,9 @@ from services.programs import SEARCH_ATTRIBUTES
 from services.schedules import keep_deadman, keep_schedules
 from services.town import Town
 
+_UNDELIVERABLE = frozenset({RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT})
+"""of a signal: nobody runs, or its run has all the signals that it may have"""
+
 
 async def connect(
     town: Town,
@@ -130,7 +133,7 @@ async def start_rig_workflows(client: Client, rig: str) -> None:
 
 
 async def wake_dispatchers(client: Client, rigs: Iterable[str]) -> None:
-    """Tell Dispatchers that the record has changed; a rig that has none is passed over.
+    """Tell Dispatchers that the record has changed; a rig whose Dispatcher is absent or takes no more is passed over.
 
     Without it they see what changed within a minute.
 
@@ -141,7 +144,7 @@ async def wake_dispatchers(client: Client, rigs: Iterable[str]) -> None:
         try:
             await client.get_workflow_handle(names.dispatch_id(rig)).signal("wake")
         except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:
+            if error.status not in _UNDELIVERABLE:
                 raise _unreachable(error) from error
 
 

@@ -39,7 +39,7 @@ from workflows import options
 from workflows.dispatch_start import cause, refusal, start_workflow, validate
 from workflows.dispatch_state import REMEMBERED, DispatchedJob, DispatchState
 from workflows.labels import Labels, details
-from workflows.messages import tell
+from workflows.messages import Receipt, deliver, tell
 from workflows.patience import Patience
 
 CYCLE = timedelta(seconds=60)
@@ -250,7 +250,10 @@ class DispatchWorkflow:
     async def _decide(self, order: JobOrder, kind: DecisionKind) -> SlingResult:
         self._count()
         job_id = names.polecat_id(self._state.rig, order.bead)
-        if not await tell(job_id, "decision", Decision(kind=kind, reason=order.reason)):
+        receipt = await deliver(job_id, "decision", Decision(kind=kind, reason=order.reason))
+        if receipt is Receipt.FULL:
+            raise refusal(ErrorCode.REFUSED, f"the job of {order.bead} takes no messages: its code fails")
+        if receipt is Receipt.ABSENT:
             self._state.jobs.pop(order.bead, None)
             raise refusal(
                 ErrorCode.NOT_FOUND, f"{order.bead} has no running job", f"gt sling {order.bead} {self._state.rig}"
@@ -285,8 +288,8 @@ class DispatchWorkflow:
         assert job.polecat is not None
         assert job.host is not None
         grant = SlotGrant(polecat=job.polecat, host=job.host, attempt=job.attempt)
-        told = await tell(names.polecat_id(self._state.rig, job.bead), "slot_granted", grant)
-        if not told and self._state.jobs.get(job.bead) is job:
+        receipt = await deliver(names.polecat_id(self._state.rig, job.bead), "slot_granted", grant)
+        if receipt is Receipt.ABSENT and self._state.jobs.get(job.bead) is job:
             self._forget(job.bead)
 
     async def _evacuate(self) -> None:
@@ -298,8 +301,8 @@ class DispatchWorkflow:
             await asyncio.gather(*(self._tell_lost(job, job.host) for job in stranded if job.host))
 
     async def _tell_lost(self, job: DispatchedJob, host: str) -> None:
-        told = await tell(names.polecat_id(self._state.rig, job.bead), "host_lost", HostLost(host=host))
-        if not told and self._state.jobs.get(job.bead) is job:
+        receipt = await deliver(names.polecat_id(self._state.rig, job.bead), "host_lost", HostLost(host=host))
+        if receipt is Receipt.ABSENT and self._state.jobs.get(job.bead) is job:
             self._forget(job.bead)
 
     def _forget(self, bead: str) -> None:

@@ -20,7 +20,7 @@ from policies.letters import letters
 from workflows import options
 from workflows.job_state import PolecatState
 from workflows.labels import Labels, details
-from workflows.messages import tell, tell_mayor, tell_mayor_cleared
+from workflows.messages import Receipt, deliver, tell, tell_mayor, tell_mayor_cleared
 from workflows.outbox import Outbox
 
 DETAIL_LENGTH = 4000
@@ -154,7 +154,7 @@ class Job:
     # --- other workflows ------------------------------------------------------------------------
 
     async def ask_slot(self) -> bool:
-        """Ask the dispatcher for a living session; False when no dispatcher runs."""
+        """Ask the dispatcher for a living session; False when no dispatcher takes that."""
         return await self._tell_dispatcher("slot_wanted", self._slot(self._state.current_attempt + 1))
 
     async def free_slot(self, *, polecat_kept: bool = True) -> None:
@@ -190,15 +190,15 @@ class Job:
         await self.hold_slot()
         await self.rest()
 
-    async def offer(self) -> bool:
-        """Hand the merge request to the Refinery, or take it back; False when no Refinery runs."""
+    async def offer(self) -> Receipt:
+        """Hand the merge request to the Refinery, or take it back."""
         job = self._state
         request = job.merge_request
         assert request is not None
         if job.withdrawing is None:
-            return await tell(names.refinery_id(job.rig), "submit", request)
+            return await deliver(names.refinery_id(job.rig), "submit", request)
         back = Withdraw(merge_request=request.id, bead=job.bead, attempt=request.attempt)
-        return await tell(names.refinery_id(job.rig), "withdraw", back)
+        return await deliver(names.refinery_id(job.rig), "withdraw", back)
 
     async def say_ended(self) -> None:
         """Tell the dispatcher that the job is over."""

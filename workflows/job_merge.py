@@ -19,6 +19,7 @@ from workflows.job import Job
 from workflows.job_endings import Endings
 from workflows.job_host import HostGone, HostWork, failure_of
 from workflows.job_state import PolecatState
+from workflows.messages import Receipt
 
 REPEAT = timedelta(minutes=10)
 """after this long others are told again what they must know, so that nothing hangs on one message"""
@@ -87,17 +88,20 @@ class JobMerge:
         self._job.record("rig_changed", story, merge_request=MergeRequestState.QUEUED)
         await self.offer()
 
-    async def offer(self) -> bool:
-        """Tell the Refinery what is wanted of it, and the Mayor that there is none. False: there is none."""
+    async def offer(self) -> Receipt:
+        """Tell the Refinery what is wanted of it, and the Mayor where it does not take that."""
         job = self._state
-        offered = await self._job.offer()
+        receipt = await self._job.offer()
+        offered = receipt is Receipt.TAKEN
         job.offer_due = workflow.now() + (REPEAT if offered and job.withdrawing is None else SOON)
         if offered:
             await self._job.end_faults(f"the Refinery of {job.rig} runs", STALLED)
         elif job.withdrawing is None:
-            message = f"no Refinery runs for {job.rig}: {job.bead} waits to be merged"
+            absent = receipt is Receipt.ABSENT
+            fault = f"no Refinery runs for {job.rig}" if absent else f"the Refinery of {job.rig} takes no messages"
+            message = f"{fault}: {job.bead} waits to be merged"
             await self._job.raise_fault(STALLED, message, level=Level.L3)
-        return offered
+        return receipt
 
     async def judged(self, verdict: Verdict) -> None:
         """The Refinery has decided. What is merged is merged, whatever was wanted meanwhile."""

@@ -28,6 +28,7 @@ from workflows.job_course import Course
 from workflows.job_host import HostGone, HostWork
 from workflows.job_merge import REPEAT, SOON
 from workflows.job_state import PolecatState
+from workflows.messages import Receipt
 from workflows.patience import Patience
 from workflows.timers import until
 
@@ -207,8 +208,8 @@ class PolecatWorkflow:
     async def _await_verdict(self) -> None:
         job = self._state
         if not job.verdicts and job.offer_due is None:
-            offered = await self._course.merge.offer()
-            if not offered and job.withdrawing is not None:
+            receipt = await self._course.merge.offer()
+            if receipt is Receipt.ABSENT and job.withdrawing is not None:
                 # No Refinery, no landing.
                 await self._course.endings.give_up(End.CANCELLED, job.withdrawing, MergeRequestState.WITHDRAWN)
                 return

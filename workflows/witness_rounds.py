@@ -19,7 +19,7 @@ from models.health import HealthReport, Thresholds
 from models.jobs import Observation
 from policies.restarts import wave_size
 from workflows import options
-from workflows.messages import tell
+from workflows.messages import Receipt, deliver
 from workflows.witness_deacon import LATE
 from workflows.witness_faults import Faults
 from workflows.witness_hold import Hold
@@ -190,9 +190,11 @@ class Rounds:
     async def _tell_job(self, bead: str, told: list[Observation]) -> None:
         """In order: of two signals that are sent at once the second may come first, and an end ends what was asked."""
         for seen in told:
-            if not await tell(names.polecat_id(self._state.rig, bead), "observed", seen):
+            receipt = await deliver(names.polecat_id(self._state.rig, bead), "observed", seen)
+            if receipt is Receipt.ABSENT:
                 # A job that does not run any more has no work here.
                 self._state.work.pop(bead, None)
+            if receipt is not Receipt.TAKEN:
                 return
 
     async def _judge_policy(self, report: WatchReport) -> None:

@@ -58,12 +58,17 @@ async def env() -> AsyncIterator[WorkflowEnvironment]:
 
 
 @contextlib.asynccontextmanager
-async def real_time() -> AsyncIterator[WorkflowEnvironment]:
+async def real_time(*dynamic: str) -> AsyncIterator[WorkflowEnvironment]:
     """A real server, for what the time-skipping one cannot do: it loses a workflow whose activity ends
-    in the moment in which it is cancelled."""
+    in the moment in which it is cancelled.
+
+    Args:
+        dynamic: `KEY=JSON` of its dynamic configuration.
+    """
     async with await WorkflowEnvironment.start_local(
         dev_server_existing_path=installed("temporal"),
         dev_server_log_level="error",
+        dev_server_extra_args=[word for value in dynamic for word in ("--dynamic-config-value", value)],
         data_converter=pydantic_data_converter,
         search_attributes=SEARCH_ATTRIBUTES,
     ) as environment:
