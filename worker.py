@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -65,7 +66,6 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
         PostActivities(paths),
         IntegrationActivities(paths),
         LandingActivities(paths),
-        GateActivities(paths),
     )
     work = [method for owner in on_host for method in activities_of(owner)]
     checkpoints = Checkpointer(CheckpointSaver(paths, town.file.host))
@@ -73,10 +73,11 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
         *activities_of(WatchActivities(Scanner(paths, tmux, town.file.host), checkpoints)),
         *activities_of(HostCheckActivities(town.file.host, paths, tmux)),
     ]
-    host_queue, watch_queue = names.host_queue(town.file.host), names.watch_queue(town.file.host)
+    host, gates = town.file.host, activities_of(GateActivities(paths))
     workers = [
-        new_worker(client, host_queue, work, THREADS, interceptor=conduct),
-        new_worker(client, watch_queue, watch, WATCHES, interceptor=conduct, threads=False),
+        new_worker(client, names.host_queue(host), work, THREADS, interceptor=conduct),
+        new_worker(client, names.gates_queue(host), gates, os.cpu_count() or 1, interceptor=conduct, threads=False),
+        new_worker(client, names.watch_queue(host), watch, WATCHES, interceptor=conduct, threads=False),
     ]
     if host_only:
         return workers

@@ -158,7 +158,7 @@ async def working(client: Client, paths: TownPaths, rig: Rig, settings: Settings
     landing, gates = LandingActivities(paths), GateActivities(paths)
     async with contextlib.AsyncExitStack() as stack:
         threads = stack.enter_context(ThreadPoolExecutor(8))
-        for queue in (names.TOWN_QUEUE, names.host_queue(HOST)):
+        for queue in (names.TOWN_QUEUE, names.host_queue(HOST), names.gates_queue(HOST)):
             worker = Worker(
                 client,
                 task_queue=queue,
@@ -167,7 +167,7 @@ async def working(client: Client, paths: TownPaths, rig: Rig, settings: Settings
                 activity_executor=threads,
                 interceptors=[ActivityConduct()],
                 workflow_runner=workflow_runner(),
-                max_concurrent_activities=8,
+                max_concurrent_activities=os.cpu_count() if queue == names.gates_queue(HOST) else 8,
             )
             await stack.enter_async_context(worker)
         yield

@@ -42,9 +42,38 @@ FrontOption = Annotated[bool, typer.Option("--front", help="Before all others.")
 @command(_group, "queue")
 def queue(call: Call, rig: RigOption) -> None:
     """Show the queue in the order in which it will be merged."""
-    from models.merging import QueueStatus
+    _emit_queue(call, _converse(call, rig, lambda client: _look_at_queue(client, rig)))
 
-    _emit_queue(call, _with_refinery(call, rig, lambda handle: connect.ask(handle, "queue", QueueStatus)))
+
+async def _look_at_queue(client: Client, rig: str) -> QueueStatus:
+    from models.merging import QueueItemState, QueueStatus
+
+    status = await connect.ask(client.get_workflow_handle(names.refinery_id(rig)), "queue", QueueStatus)
+    if status.merge is None or not await waits_for_core(client, status.merge):
+        return status
+    words = {"reason": "its gates wait for a core"}
+    items = [item.model_copy(update=words) if item.state is QueueItemState.MERGING else item for item in status.items]
+    return status.model_copy(update={"items": tuple(items)})
+
+
+async def waits_for_core(client: Client, merge: str) -> bool:
+    """Whether a merge has gates to run, and no host has a core for any of them yet: only the server knows.
+
+    Args:
+        merge: its workflow id.
+    """
+    from temporalio.api.enums.v1 import PendingActivityState
+    from temporalio.service import RPCError, RPCStatusCode
+
+    try:
+        described = await client.get_workflow_handle(merge).describe()
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return False
+        raise
+    gates = [one for one in described.raw_description.pending_activities if one.activity_type.name == "run_gates"]
+    scheduled = PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
+    return bool(gates) and all(one.state == scheduled for one in gates)
 
 
 @command(_group, "status")
@@ -280,11 +309,16 @@ def _chosen(call: Call, rig: str | None, all_rigs: bool) -> list[str]:
 
 
 def _with_refinery(call: Call, rig: str, conversation: Callable[[WorkflowHandle[Any, Any]], Awaitable[Any]]) -> Any:
-    """Talk to the rig's Refinery; an unknown rig is told from one whose Refinery does not run."""
+    """Talk to the rig's Refinery; see `_converse`."""
     refinery = names.refinery_id(rig)
+    return _converse(call, rig, lambda client: conversation(client.get_workflow_handle(refinery)))
+
+
+def _converse(call: Call, rig: str, conversation: Callable[[Client], Awaitable[Any]]) -> Any:
+    """Talk about the rig's Refinery; an unknown rig is told from one whose Refinery does not run."""
     town = connect.open_town(call)
     try:
-        return connect.converse(town, lambda client: conversation(client.get_workflow_handle(refinery)))
+        return connect.converse(town, conversation)
     except connect.WorkflowAbsent:
         with connect.open_ledger(town) as ledger:
             ledger.rig(rig)

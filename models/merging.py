@@ -52,6 +52,8 @@ class QueueStatus(Frozen):
     """by target: why nothing is merged to it until `resume`, though the queue goes on"""
     red_targets: dict[str, str] = Field(default_factory=dict)
     """by target that fails its gates by itself: what fails; the queue goes on once it passes"""
+    merge: str | None = None
+    """workflow id of the running merge"""
     items: tuple[QueueItem, ...] = ()
 
 

@@ -200,8 +200,13 @@ def errand_id(token: str) -> str:
 
 
 def host_queue(host: str) -> str:
-    """Task queue of git, sessions and gates on one host."""
+    """Task queue of git and sessions on one host."""
     return f"host.{valid_host(host)}"
+
+
+def gates_queue(host: str) -> str:
+    """Task queue of a host's gates: its worker takes one a core, so what waits for a core waits on the server."""
+    return f"gates.{valid_host(host)}"
 
 
 def watch_queue(host: str) -> str:

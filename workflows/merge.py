@@ -37,7 +37,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.labels import Labels, details
 
 from workflows.judging import ChainJudge, Judgement, Trouble
-from workflows.merge_hosts import MergeHosts, failure_kind
+from workflows.merge_hosts import MergeHosts, end_if_cancelled, failure_kind
 from workflows.messages import tell
 
 LOOK_AROUND = timedelta(minutes=5)
@@ -276,6 +276,7 @@ class MergeWorkflow:
 
         try:
             while result.outcome is LandOutcome.LANDED:
+                end_if_cancelled()
                 await workflow.wait_condition(news)
                 if judging.done():
                     self._blame_culprit(chain, judging.result())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,6 +21,7 @@ from temporalio.workflow import ActivityCancellationType
 with workflow.unsafe.imports_passed_through():
     from activities.gates.run import GateActivities
     from activities.git.landing import LandingActivities
+    from activities.town_checks import HostCheckActivities
     from models.errors import ErrorCode
     from models.gating import GateOutcome, GateReport, RunGates
     from models.merging import BuildChain, Chain, LandChain, LandResult
@@ -30,6 +32,8 @@ with workflow.unsafe.imports_passed_through():
 
 Result = TypeVar("Result")
 Work = Callable[[str], Awaitable[Result]]
+ANSWER_WITHIN = timedelta(seconds=10)
+"""how long a host that takes no gate has to show that it is only busy"""
 
 
 @dataclass
@@ -39,6 +43,8 @@ class Step:
     what: str
     expected: timedelta = timedelta(0)
     """how long it may take when all is well"""
+    takes_core: bool = False
+    """it waits for a free core of its host, however long"""
     waited: timedelta | None = None
     """counted from the first look at it"""
     failures: int = 0
@@ -56,9 +62,10 @@ class Step:
 class MergeHosts:
     """Places host work: chains and landings on the preferred host, gates on the least busy one.
 
-    A host on which nobody takes work in time is left out from then on. One that lacks the chain's
-    commits builds it itself: the same inputs give the same commits everywhere. Work that fails for
-    what is outside is tried until it succeeds; every other failure is its caller's to judge.
+    A host on which nobody takes work in time is left out from then on; one whose cores are all busy
+    is passed over. One that lacks the chain's commits builds it itself: the same inputs give the same
+    commits everywhere. Work that fails for what is outside is tried until it succeeds; every other
+    failure is its caller's to judge.
 
     Args:
         hosts: the preferred one first.
@@ -67,6 +74,8 @@ class MergeHosts:
 
     def __init__(self, hosts: tuple[str, ...], silent_s: int) -> None:
         self._busy = dict.fromkeys(hosts, 0)
+        self._full = dict.fromkeys(hosts, 0)
+        """how often in a row no core was free there in time"""
         self._silent_after = timedelta(seconds=silent_s)
         self._silent: set[str] = set()
         self._order: BuildChain | None = None
@@ -89,14 +98,15 @@ class MergeHosts:
 
         async def run(host: str) -> GateReport:
             chosen = options.gates(host, longest)
-            return await workflow.execute_activity_method(
+            report = await workflow.execute_activity_method(
                 GateActivities.run_gates, order, summary=summary, **self._bounded(chosen)
             )
+            self._full[host] = 0
+            return report
 
         try:
-            return await self._placed(
-                self._least_busy, lambda host: self._with_chain(host, run), Step(summary, expected=longest)
-            )
+            step = Step(summary, expected=longest, takes_core=True)
+            return await self._placed(self._least_busy, lambda host: self._with_chain(host, run), step)
         except ActivityError as error:
             kind = failure_kind(error)
             if is_cancelled_exception(error) or not may_be_a_change(kind):
@@ -162,14 +172,18 @@ class MergeHosts:
         self._steps.append(step)
         try:
             while True:
+                end_if_cancelled()
                 host = choose()
                 self._busy[host] += 1
                 try:
                     return await work(host)
                 except ActivityError as error:
                     if _never_taken(error):
-                        workflow.logger.warning("nobody takes work on %s", host)
-                        self._silent.add(host)
+                        if step.takes_core and await self._answers(host):
+                            self._full[host] += 1
+                        else:
+                            workflow.logger.warning("nobody takes work on %s", host)
+                            self._silent.add(host)
                         continue
                     if is_cancelled_exception(error) or not waits_for_outside(failure_kind(error)):
                         raise
@@ -181,6 +195,20 @@ class MergeHosts:
         finally:
             self._steps.remove(step)
 
+    async def _answers(self, host: str) -> bool:
+        """Whether a worker of the host takes what waits for no core."""
+        try:
+            await workflow.execute_activity_method(
+                HostCheckActivities.look_at_host,
+                summary=f"is {host} only busy?",
+                **options.look_at_host(host, min(self._silent_after, ANSWER_WITHIN)),
+            )
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise
+            return not _never_taken(error)
+        return True
+
     def _bounded(self, chosen: ActivityOptions) -> ActivityOptions:
         """With only one host left there is nothing to do but wait for it."""
         if len(self._living()) > 1:
@@ -191,11 +219,22 @@ class MergeHosts:
         return self._living()[0]
 
     def _least_busy(self) -> str:
-        return min(self._living(), key=lambda host: self._busy[host])
+        return min(self._living(), key=lambda host: self._busy[host] + self._full[host])
 
     def _living(self) -> list[str]:
         """Where all are silent all of them count: one of them will come back."""
         return [host for host in self._busy if host not in self._silent] or list(self._busy)
+
+
+def end_if_cancelled() -> None:
+    """End a task that was cancelled in the very moment in which what it awaited ended: the SDK returns the result then.
+
+    Raises:
+        asyncio.CancelledError: it was.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def failure_kind(error: ActivityError) -> str | None:

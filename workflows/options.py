@@ -174,9 +174,9 @@ def host_ask(host: str, patience: timedelta) -> ActivityOptions:
 
 
 def gates(host: str, total: timedelta) -> ActivityOptions:
-    """All gates at one commit; `total` is the sum of the gates' own limits."""
+    """All gates at one commit; `total` is the sum of the gates' own limits. They may wait long for a core."""
     return {
-        "task_queue": names.host_queue(host),
+        "task_queue": names.gates_queue(host),
         "start_to_close_timeout": total + timedelta(minutes=10),
         "heartbeat_timeout": HEARTBEAT_TIMEOUT,
         "retry_policy": BOUNDED,

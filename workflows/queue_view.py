@@ -85,7 +85,7 @@ def status(queue: MergeQueue, state: RefineryState, mood: str) -> RefineryStatus
         waiting=len(queue.entries) - len(merging) - held,
         held=held,
         merging=merging,
-        merge=names.merge_id(state.rig, state.merges) if merging else None,
+        merge=running_merge(queue, state),
         merges=state.merges,
         above_priority=state.above_priority,
         failure_rate=rate,
@@ -93,6 +93,11 @@ def status(queue: MergeQueue, state: RefineryState, mood: str) -> RefineryStatus
         runners=settings.max_concurrent,
         foreign=state.foreign,
     )
+
+
+def running_merge(queue: MergeQueue, state: RefineryState) -> str | None:
+    """The workflow id of the merge under way; None: nothing is being merged."""
+    return names.merge_id(state.rig, state.merges) if any(entry.merging for entry in queue.entries) else None
 
 
 def flaky_gates(state: RefineryState) -> tuple[str, ...]:

@@ -250,6 +250,7 @@ class RefineryWorkflow:
             ungated=bool(facts and not facts.rig.gates),
             flaky=queue_view.flaky_gates(self._state),
             red_targets=(red := queue_view.red_targets(self._state)),
+            merge=queue_view.running_merge(self._queue, self._state),
             items=queue_view.listing(self._queue, workflow.now(), red),
         )
 

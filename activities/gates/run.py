@@ -53,7 +53,7 @@ class Place(NamedTuple):
 
 
 class GateActivities:
-    """Gates on this host: at most as many at once as it has cores."""
+    """Gates on this host; its worker takes as many at once as there are cores."""
 
     def __init__(self, paths: TownPaths) -> None:
         self._paths = paths
@@ -70,7 +70,7 @@ class GateActivities:
         began = time.monotonic()
         if not request.gates:
             return GateReport(outcome=GateOutcome.PASSED)
-        async with a_slot(self._paths.run / "gates", os.cpu_count() or 1) as slot:
+        async with a_slot(self._paths.run / "gates") as slot:
             order = self._checkout(request, slot)
             wanted = list(request.gates)
             try:

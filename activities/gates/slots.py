@@ -1,7 +1,8 @@
-"""How many gates run at once on a host, and what a killed worker left running.
+"""Where gates run on a host, and what a killed worker left running.
 
-A slot is a lock file that the kernel frees when its holder dies. Beside it stands a note of the
-run that goes on, written before the run starts; a note on a free slot names an orphan.
+How many run at once is the worker's to say. Each run holds a slot: a lock file that the kernel frees when its holder
+dies. Beside it stands a note of the run that goes on, written before the run starts; a note on a free slot names an
+orphan.
 """
 
 from __future__ import annotations
@@ -12,15 +13,12 @@ import os
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
 
 import psutil
 
 from activities.gates.process import end_marked
 from activities.locks import try_exclusive
 from agents.session_folder import read_json, write_json
-
-_POLL_S: Final = 0.1
 
 
 class Lane:
@@ -83,29 +81,29 @@ class Slot:
 
 
 @contextlib.asynccontextmanager
-async def a_slot(folder: Path, count: int) -> AsyncIterator[Slot]:
-    """Wait for one of `count` slots and hold it. Orphans in any free slot are ended first.
+async def a_slot(folder: Path) -> AsyncIterator[Slot]:
+    """Hold the first free slot. Orphans in any free slot are ended first.
 
     Args:
         folder: where the host's locks and notes are.
     """
-    while (taken := await asyncio.to_thread(_take, folder, count)) is None:  # noqa: ASYNC110 - other processes free it
-        await asyncio.sleep(_POLL_S)
-    slot, handle = taken
+    slot, handle = await asyncio.to_thread(_take, folder)
     try:
         yield slot
     finally:
         os.close(handle)
 
 
-def _take(folder: Path, count: int) -> tuple[Slot, int] | None:
+def _take(folder: Path) -> tuple[Slot, int]:
     """The first free slot with its lock; every free slot is swept, since a retry may come by another one."""
     taken: tuple[Slot, int] | None = None
-    for number in range(count):
+    number = 0
+    while taken is None or (folder / f"{number}.lock").exists():
         handle = try_exclusive(folder / f"{number}.lock")
+        slot = Slot(folder, number)
+        number += 1
         if handle is None:
             continue
-        slot = Slot(folder, number)
         try:
             slot.end_orphans()
         except BaseException:

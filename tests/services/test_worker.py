@@ -60,7 +60,8 @@ async def test_every_activity_is_registered_on_exactly_one_queue(running_town: T
 async def test_a_host_only_worker_leaves_the_towns_queues_alone(running_town: Town) -> None:
     host = running_town.file.host
     workers = worker.build_workers(await connect(running_town), running_town, host_only=True)
-    assert {each.task_queue for each in workers} == {names.host_queue(host), names.watch_queue(host)}
+    of_the_host = {names.host_queue(host), names.gates_queue(host), names.watch_queue(host)}
+    assert {each.task_queue for each in workers} == of_the_host
 
 
 def test_every_workflow_that_has_a_name_is_registered() -> None:

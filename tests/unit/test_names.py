@@ -77,6 +77,7 @@ def test_ids_queues_and_refs_are_those_of_the_architecture() -> None:
     assert names.refinery_id("shop") == "refinery/shop"
     assert names.merge_id("shop", 7) == "merge/shop/7"
     assert names.host_queue("box-1.lan") == "host.box-1.lan"
+    assert names.gates_queue("box") == "gates.box"
     assert names.watch_queue("box") == "watch.box"
     assert names.parked_ref("sh-1a2", 3) == "refs/gastown/parked/sh-1a2/3"
     assert names.polecat_address("shop", "toast") == "shop/toast"

@@ -91,8 +91,10 @@ def workers(env: WorkflowEnvironment) -> WorkerBuilder:
     return workers_of(env)
 
 
-def workers_of(env: WorkflowEnvironment) -> WorkerBuilder:
+def workers_of(env: WorkflowEnvironment, *, cores: bool = True) -> WorkerBuilder:
     """`async with workers(workflows=[…], activities=[…]):` — the town, control and host queues.
+
+    Without `cores` no gate is ever taken.
 
     Every activity is offered on every queue; the code's options choose. A bug in workflow code
     fails the workflow instead of retrying its task for ever.
@@ -121,7 +123,8 @@ def workers_of(env: WorkflowEnvironment) -> WorkerBuilder:
             )
             await stack.enter_async_context(patient(town))
             queues = [names.CONTROL_QUEUE]
-            queues += [queue(host) for host in hosts for queue in (names.host_queue, names.watch_queue)]
+            of_a_host = (names.host_queue, names.watch_queue, *([names.gates_queue] if cores else []))
+            queues += [queue(host) for host in hosts for queue in of_a_host]
             for task_queue in queues if activities else []:
                 await stack.enter_async_context(Worker(client, task_queue=task_queue, activities=activities))
             yield

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
 
 from models import names
 from models.errors import ErrorCode
 from models.gating import GateReport, RunGates
 from models.jobs import VerdictKind
 from models.merging import BuildChain, Chain, LandChain, LandResult, MergeOutcome
+from models.supervision import HostSigns
 from tests.workflows.conftest import workers_of
-from tests.workflows.merge_world import HOST, MergeWorld, batch, beads, change
+from tests.workflows.merge_world import HOST, START, MergeWorld, batch, beads, change
 from workflows.merge import MergeWorkflow
 
 OTHER = "h2"
@@ -31,7 +34,7 @@ class Hosts(MergeWorld):
         self.there: dict[str, set[str]] = {}
 
     def note(self, what: str) -> str:
-        host = activity.info().task_queue.removeprefix("host.")
+        host = activity.info().task_queue.partition(".")[2]
         self.worked.append((host, what))
         return host
 
@@ -100,3 +103,21 @@ async def test_a_second_host_that_nobody_works_on_costs_a_moment_and_nothing_els
     outcome = await merge(real_env, world, (HOST,), (HOST, OTHER), max_concurrent=2)
     assert {verdict.kind for verdict in outcome.verdicts} == {VerdictKind.MERGED}
     assert world.hosts == {HOST}
+
+
+async def test_a_host_whose_cores_are_all_busy_is_passed_over_and_not_left_out(real_env: WorkflowEnvironment) -> None:
+    world = Hosts()
+
+    @activity.defn
+    async def look_at_host() -> HostSigns:
+        return HostSigns(host=HOST, disk_percent=1, disk_free_bytes=1, at=START, steady_s=1, steady_since="boot")
+
+    host = (names.host_queue(HOST), names.watch_queue(HOST))
+    async with contextlib.AsyncExitStack() as stack:
+        for queue in host:
+            activities = [*world.activities, look_at_host]
+            await stack.enter_async_context(Worker(real_env.client, task_queue=queue, activities=activities))
+        outcome = await merge(real_env, world, (OTHER,), (HOST, OTHER))
+    assert {verdict.kind for verdict in outcome.verdicts} == {VerdictKind.MERGED}
+    assert {host for host, what in world.worked if what == "gate"} == {OTHER}
+    assert {host for host, what in world.worked if what == "land"} == {HOST}

@@ -12,6 +12,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
+from cli.refinery import waits_for_core
 from models.errors import ErrorCode, GtError
 from models.gating import GateReport, RunGates
 from models.jobs import VerdictKind
@@ -156,6 +157,23 @@ async def test_a_cancelled_job_has_its_change_back_and_the_others_land_within_se
         await town.settled()
         assert world.landed == ("sh-2",)
         assert time.monotonic() - begun < SOON_S
+
+
+async def test_changes_whose_gates_wait_for_a_core_are_let_go_within_seconds(real_env: WorkflowEnvironment) -> None:
+    async with yard_in(real_env, workers_of(real_env, cores=False))() as town:
+        await town.pause()
+        await town.submit(*map(change, beads(2)))
+        await town.resume()
+
+        async def waiting() -> bool:
+            merge = (await town.queue()).merge
+            return merge is not None and await waits_for_core(real_env.client, merge)
+
+        await eventually(waiting, what="gates that wait for a core")
+        assert (await town.skip("sh-1.1")).state is QueueItemState.HELD
+        cleared = await town.clear()
+        assert sorted(cleared.returned) == ["sh-1.1", "sh-2.1"]
+        assert await town.waiting() == []
 
 
 async def test_what_is_let_go_keeps_its_place_and_its_score(real_env: WorkflowEnvironment) -> None:
