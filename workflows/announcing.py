@@ -15,21 +15,16 @@ ANNOUNCE = timedelta(seconds=70)
 """longer than a channel may take for one message"""
 
 
-async def announce(notice: Notice) -> None:
+async def announced(notice: Notice) -> bool:
     """Send a notice through every channel that rules name for it; again, to those that refused before.
 
-    Raises:
-        ActivityError: a channel has not taken it.
+    Returns:
+        Whether every channel has taken it.
     """
-    await workflow.execute_activity_method(
-        NoticeActivities.announce, notice, summary=f"directly: {notice.title}"[:200], **options.pings(ANNOUNCE)
-    )
-
-
-async def announced(notice: Notice) -> bool:
-    """The same. Returns: whether every channel has taken it."""
     try:
-        await announce(notice)
+        await workflow.execute_activity_method(
+            NoticeActivities.announce, notice, summary=f"directly: {notice.title}"[:200], **options.pings(ANNOUNCE)
+        )
     except ActivityError as error:
         if is_cancelled_exception(error):
             raise

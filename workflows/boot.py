@@ -38,8 +38,6 @@ LOOKS = 3
 LOOK = timedelta(minutes=3)
 """a Deacon in a long cycle answers only at its end"""
 RESTART_LIMIT = timedelta(minutes=1)
-_ASKS_MAYOR = "Boot looks whether the Mayor works"
-"""patch: runs that came by without it go on without it"""
 NOT_NEEDED = "not needed"
 BACK = "the Deacon answers again"
 TOLD = "the Mayor did not answer, so people were told directly"
@@ -78,7 +76,7 @@ class BootWorkflow:
         announced = last.announced if last else BootAnnouncement()
         if healthy:
             announced = await tell_people_over(announced, BACK)
-        elif look is not None and workflow.patched(_ASKS_MAYOR):
+        elif look is not None:
             announced = await self._tell_people(look.probe, escalation, announced)
         self._labels.show(role="boot", state="well" if healthy else "failed")
         return BootReport(

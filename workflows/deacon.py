@@ -48,8 +48,6 @@ FINISH_S = 90.0
 """what a run that hands over may have to wait for: a rescue, an announcement"""
 LOOK = timedelta(minutes=1)
 RESTARTS = timedelta(minutes=1)
-_REMEMBERS_DOWNS = "the Deacon remembers when each went down"
-"""patch: runs that began without it go on without it"""
 
 
 @workflow.defn(name=WorkflowType.DEACON)
@@ -64,7 +62,6 @@ class DeaconWorkflow:
         self._checks: tuple[CheckResult, ...] = ()
         self._post = Post(self._state)
         self._patience = Patience(self._state.patience)
-        self._remembers_downs = workflow.patched(_REMEMBERS_DOWNS)
         self._labels = Labels()
         self._next: datetime | None = None
         self._cycle_at: datetime | None = None
@@ -177,7 +174,7 @@ class DeaconWorkflow:
                 self._watches[probe.workflow_id] = self._watches[probe.workflow_id].look(probe, self._now_s)
         await self._judge()
         await self._town.show_witnesses()
-        await self._town.rescue_wedged()
+        self._town.rescue_wedged()
         self._amend(cycles=self._state.cycles + 1)
         self._next = workflow.now() + self._pause(newcomers)
 
@@ -277,8 +274,6 @@ class DeaconWorkflow:
         for name, watch in list(self._watches.items()):
             verdict = judge(watch, self._now_s, Limits.of(self._settings_of(name)), workflow.random().random())
             judged = verdict.watch
-            if not self._remembers_downs:
-                judged = judged.model_copy(update={"down_s": None})
             if verdict.over:
                 self._post.over(watch.told, "it does its work again")
             if verdict.report:

@@ -25,9 +25,6 @@ from workflows.messages import tell
 
 RESCUE = timedelta(seconds=40)
 RESCUED_AT_ONCE = 10
-_RESCUES_BESIDE = "rescues run beside the Deacon's loop"
-_TAKES_BACK = "a Deacon takes back the pause of the one before its reset"
-"""patches: runs that began without them go on without them"""
 
 
 class TownChecks:
@@ -42,7 +39,6 @@ class TownChecks:
         self.fresh = False
         """a look at a host has come in since the last verdicts"""
         self._looks: dict[str, asyncio.Task[None]] = {}
-        self._rescues_beside = workflow.patched(_RESCUES_BESIDE)
         self._rescuing = Beside()
 
     # --- looks --------------------------------------------------------------------------------
@@ -88,17 +84,14 @@ class TownChecks:
         for rig, host in self.memory.unwatched():
             await tell(names.witness_id(rig), "look_at", LookAt(host=host))
 
-    async def rescue_wedged(self) -> None:
+    def rescue_wedged(self) -> None:
         """Set jobs and merges going again whose code fails.
 
         Nobody waits for it: a dispatcher whose own code fails answers no rescue, and only a loop that goes on
         restarts it.
         """
-        if self._rescues_beside:
-            if self.memory.wedged.owed:
-                self._rescuing.start(self._rescue_all)
-            return
-        await self._rescue_all()
+        if self.memory.wedged.owed:
+            self._rescuing.start(self._rescue_all)
 
     async def finished(self) -> None:
         """Wait for the rescues under way; the others are left to the next run."""
@@ -173,7 +166,7 @@ class TownChecks:
             return
         if self.memory.holding is None:
             all_known = set(facts.hosts) <= self.memory.hosts.keys()
-            if not (all_known and workflow.patched(_TAKES_BACK)):
+            if not all_known:
                 return
         self.memory = self.memory.model_copy(update={"holding": False})
         await _tell_dispatchers(facts, "resume", "there is room")

@@ -22,13 +22,11 @@ with workflow.unsafe.imports_passed_through():
     from workflows import options
     from workflows.deacon_state import DeaconState
 
-from workflows.announcing import announce, announced
+from workflows.announcing import announced
 from workflows.beside import Beside
 
 ANNOUNCEMENTS_KEPT = 100
 """that a channel has refused; older ones are in the log of alerts alone"""
-_OWN_QUEUE = "announcements of the Deacon have a queue of their own"
-"""patch: runs that began without it go on without it"""
 _KINDS = {"witness": "witness_down", "refinery": "refinery_stalled"}
 """alert types of rigs' workflows; what befalls another is an `escalation`"""
 
@@ -45,7 +43,6 @@ class Post:
         self.announcements = list(state.announcements)
         self._open = {escalation.id: escalation for escalation in state.open}
         self._announced = list(state.announced)
-        self._own_queue = workflow.patched(_OWN_QUEUE)
         self._announcing = Beside()
         self._refused = set[str]()
         """ids of announcements that were tried in this run, and not taken by every channel"""
@@ -94,7 +91,7 @@ class Post:
             cleared = EscalationCleared(id=escalation, reason=reason)
             self.letters.append(Letter(cleared=cleared))
             self._open.pop(escalation, None)
-            if self._own_queue and escalation in self._announced:
+            if escalation in self._announced:
                 self._announced.remove(escalation)
                 self._announce(_end(cleared))
 
@@ -115,13 +112,10 @@ class Post:
 
     async def deliver(self, *, mayor_works: bool) -> None:
         """Hand the letters over; what cannot be delivered waits for the next time."""
-        if self._own_queue:
-            self._tell_people(mayor_works)
+        self._tell_people(mayor_works)
         while self.letters:
             try:
                 await _to_mayor(self.letters[0])
-                if not self._own_queue:
-                    await self._announce_in_line(self.letters[0], mayor_works)
             except ActivityError as error:
                 if is_cancelled_exception(error):
                     raise
@@ -166,16 +160,6 @@ class Post:
         """What is new comes first: a channel that has refused the others may hang, and take its time again."""
         left = [notice for notice in self.announcements if notice.id not in tried]
         return next((notice for notice in left if notice.id not in self._refused), left[0] if left else None)
-
-    async def _announce_in_line(self, letter: Letter, mayor_works: bool) -> None:
-        """As runs do that began before announcements had a queue."""
-        escalation, cleared = letter.escalation, letter.cleared
-        if escalation is not None and not mayor_works and escalation.id not in self._announced:
-            await announce(_notice(escalation))
-            self._announced.append(escalation.id)
-        if cleared is not None and cleared.id in self._announced:
-            await announce(_end(cleared))
-            self._announced.remove(cleared.id)
 
 
 async def _to_mayor(letter: Letter) -> None:

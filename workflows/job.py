@@ -26,8 +26,6 @@ from workflows.outbox import Outbox
 DETAIL_LENGTH = 4000
 """characters of one line of a job's story"""
 
-_LATE = "a job follows no decision about what is over"
-"""patch: runs that began without it go on without it"""
 _BEAD_STATUS = {
     JobState.WAITING: BeadStatus.HOOKED,
     JobState.STARTING: BeadStatus.HOOKED,
@@ -235,7 +233,7 @@ class Job:
 
     def comes_late(self, decision: Decision) -> bool:
         """Whether it answers nothing that is open; that is noted, and nothing else comes of it."""
-        if not self._state.is_late(decision) or not workflow.patched(_LATE):
+        if not self._state.is_late(decision):
             return False
         story = f"{decision.kind.value}: {decision.reason} (about {decision.escalation}, which is over)"
         workflow.logger.warning("a decision comes late: %s", story)

@@ -14,8 +14,6 @@ from workflows.job import Job
 
 WAITS = AlertType.ESCALATION.value
 """A kind that only a person answers: what could be tried is tried already, again and again."""
-_ACCOMPANIED = "long steps on a host are told of"
-"""patch: a job that began without it waits in silence"""
 
 
 class Steps:
@@ -23,7 +21,6 @@ class Steps:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._accompanied = workflow.patched(_ACCOMPANIED)
 
     async def wait(
         self, over: Callable[[], bool], doing: str, again: Callable[[], Awaitable[None]] | None = None
@@ -34,9 +31,6 @@ class Steps:
             doing: what people are told of it: "the start of attempt 2 on h1".
             again: what tells others of the attempt.
         """
-        if not self._accompanied:
-            await workflow.wait_condition(over)
-            return
         waited = timedelta(0)
         while True:
             pause = next_pause(waited)

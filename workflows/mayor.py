@@ -37,8 +37,6 @@ CATCH_UP = timedelta(minutes=1)
 SETTLE = timedelta(seconds=5)
 IDLE_REFRESH = timedelta(minutes=15)
 """how often settings are read while nothing is open; otherwise each `health.check_interval`"""
-_COUNTS_STEPS = "a further telling counts by its steps, and in place of its teller's earlier one"
-"""patch: runs that began without it go on without it"""
 DRAINS = 8
 """records written at once"""
 
@@ -89,7 +87,7 @@ class MayorWorkflow:
     @workflow.signal(description="A fault that somebody must know of; telling it twice is one")
     def escalate(self, escalation: Escalation) -> None:
         self._count()
-        case = self._state.open(escalation, workflow.now(), counts_steps=workflow.patched(_COUNTS_STEPS))
+        case = self._state.open(escalation, workflow.now())
         if case is not None:
             ruling = self._state.judge(case, workflow.now())
             workflow.logger.info("%s: %s (%s)", escalation.id, ruling.move.value, ruling.rule)

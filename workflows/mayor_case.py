@@ -85,15 +85,14 @@ class Case(BaseModel):
         if told.bead is None and (told.source in self.askers or len(self.askers) < ASKERS_KEPT):
             self.askers[told.source] = told.id
 
-    def note_telling(self, told: Escalation, *, in_place: bool) -> None:
+    def note_telling(self, told: Escalation) -> None:
         """One more telling that has to end.
 
-        Args:
-            in_place: of what the same workflow had told of the same condition before it takes the place: nobody
-                but this workflow would say that the earlier one is over, and it forgot that when its code failed.
+        It takes the place of what the same workflow had told of the same condition before: nobody but this
+        workflow would say that the earlier one is over, and it forgot that when its code failed.
         """
         others = self.ids
-        if in_place and told.bead is None:
+        if told.bead is None:
             others = [known for known in others if _condition_of(known) != _condition_of(told.id)]
         self.ids = [*others, told.id][-IDS_KEPT:]
 

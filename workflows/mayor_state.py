@@ -86,19 +86,15 @@ class MayorState(BaseModel):
 
     # --- what is reported -----------------------------------------------------------------------
 
-    def open(self, told: Escalation, now: datetime, *, counts_steps: bool = True) -> Case | None:
-        """Take a report. Returns the case whose course is to be decided; None where nothing new is to decide.
-
-        Args:
-            counts_steps: False in a run that began before a further telling was taken by its steps and its teller.
-        """
+    def open(self, told: Escalation, now: datetime) -> Case | None:
+        """Take a report. Returns the case whose course is to be decided; None where nothing new is to decide."""
         key = self._key(told)
         same = self.cases.get(self._open.get(key, ""))
         known = self.find(told.id) or same
         if known is not None and known.status.resolved and _is_late(told, known):
             return None
         if known is not None and not known.status.resolved and not _stands_alone(told, known):
-            self._told_again(known, told, now, counts_steps)
+            self._told_again(known, told, now)
             return None
         if same is not None:
             key = f"{key}#{told.id}"  # people are told of each open case under a key of its own
@@ -164,13 +160,13 @@ class MayorState(BaseModel):
         self.forgotten = max(self.forgotten - (not status.resolved), 0)
         return case
 
-    def _told_again(self, case: Case, told: Escalation, now: datetime, counts_steps: bool) -> None:
+    def _told_again(self, case: Case, told: Escalation, now: datetime) -> None:
         """The same fault: more urgent perhaps, or another question."""
         status = case.status
         case.note_asker(told)
         if told.id not in case.ids:
             self._unindex(case)
-            case.note_telling(told, in_place=counts_steps)
+            case.note_telling(told)
             self._index(case)
             if told.kind in FREE_TEXT:
                 case.tellings += 1
@@ -181,7 +177,7 @@ class MayorState(BaseModel):
         said = Priority(told.severity) if told.severity in set(Priority) else Priority.HIGH
         steps = said.rank - Priority(status.severity).rank
         if steps > 0:
-            case.raises += steps if counts_steps else 1
+            case.raises += steps
             case.amend(severity=said.value, message=clipped(told.message, LONG_MESSAGE_BYTES))
             self._shorten()
             if case.asked_at is not None:

@@ -14,8 +14,6 @@ from temporalio import workflow
 
 MESSAGES_PER_RUN = 1000
 EVENTS_PER_RUN = 1000
-_BOUNDED = "a run has 1000 events"
-"""patch: runs that began without the bound go on without it"""
 
 
 class Patience:
@@ -28,7 +26,6 @@ class Patience:
     def __init__(self, limit: int = MESSAGES_PER_RUN) -> None:
         self._limit = limit
         self._taken = 0
-        self._bounded = workflow.patched(_BOUNDED)
 
     def count(self) -> None:
         """One message was taken."""
@@ -38,5 +35,5 @@ class Patience:
     def exhausted(self) -> bool:
         """The run should continue as new at its next safe point."""
         run = workflow.info()
-        too_long = self._bounded and run.get_current_history_length() >= EVENTS_PER_RUN
+        too_long = run.get_current_history_length() >= EVENTS_PER_RUN
         return self._taken >= self._limit or too_long or run.is_continue_as_new_suggested()

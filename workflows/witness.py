@@ -33,8 +33,6 @@ SLACK = timedelta(seconds=10)
 """A watch ends when the cycle is due and brings the loop along; its own timer is for when that comes late."""
 SHORT = timedelta(seconds=1)
 """No watch is shorter, so that one which ends a moment too soon is not followed by many."""
-_BELIEVES = "a job that speaks of its attempt is believed"
-"""patch: a run that began without it refuses what it has presumed over"""
 
 
 @workflow.defn(name=WorkflowType.WITNESS)
@@ -50,7 +48,6 @@ class WitnessWorkflow:
         self._zombies = Zombies(state, self._faults)
         self._rounds = Rounds(state, self._faults, self._hold, self._zombies)
         self._patience = Patience(state.patience)
-        self._believes = workflow.patched(_BELIEVES)
         self._labels = Labels()
         self._started = 0
         """counts work_started: a resting patrol looks again when it changes"""
@@ -101,8 +98,7 @@ class WitnessWorkflow:
     @workflow.signal(description="An attempt's session was started: watch its host")
     def work_started(self, started: WorkStarted) -> None:
         self._patience.count()
-        if self._believes:
-            self._state.believe(started)
+        self._state.believe(started)
         if self._state.start(started):
             if started.session:
                 self._hold.started(started)
@@ -203,7 +199,7 @@ class WitnessWorkflow:
             asking.append(self._read_settings())
         await asyncio.gather(*asking)
         await self._hold.look()
-        await self._deacon.judge()
+        self._deacon.judge()
 
     async def _wait(self) -> None:
         """Until the next cycle, or something that is due before it; new work after none wants the settings."""
@@ -253,7 +249,7 @@ class WitnessWorkflow:
             workflow.logger.warning("the record of %s is unreadable: %s", self._state.rig, found.unread)
         if found.facts is not None:
             self._state.settings, self._state.facts = found.facts.settings, found.facts
-        await self._deacon.heard(ping, found.pong)
+        self._deacon.heard(ping, found.pong)
 
     async def _read_settings(self) -> bool:
         """Read the rig's facts; with the record unreadable the last ones hold, and the answer is False."""

@@ -24,11 +24,11 @@ class DeaconWatch:
         self._state = state
         self._faults = faults
 
-    async def heard(self, ping: WitnessPing, pong: DeaconPong | None) -> None:
+    def heard(self, ping: WitnessPing, pong: DeaconPong | None) -> None:
         """The Deacon has answered this ping, or not."""
         if pong is not None and pong.number >= ping.number:
             self._state.deacon.answered, self._state.deacon.silent_s = True, 0.0
-            await self._faults.end(DOWN, "the Deacon answers again")
+            self._faults.end(DOWN, "the Deacon answers again")
 
     def look(self) -> None:
         """Count the silence since the last look. After a gap it begins anew."""
@@ -39,12 +39,12 @@ class DeaconWatch:
             line.silent_s += max((now - line.looked_at).total_seconds(), 0.0)
         line.looked_at = now
 
-    async def judge(self) -> None:
+    def judge(self) -> None:
         """Call the Mayor when the Deacon has been silent for too long."""
         silent_s, limit_s = self._state.deacon.silent_s, self._state.settings.health.deacon_timeout
         if silent_s >= limit_s:
             message = f"the Deacon has not answered the Witness of {self._state.rig} for {silent_s:.0f} s"
-            await self._faults.begin(
+            self._faults.begin(
                 DOWN,
                 AlertType.DEACON_DOWN,
                 message,

@@ -18,8 +18,6 @@ from workflows.witness_state import WitnessState
 
 REFUSED_PAUSE = timedelta(seconds=60)
 """before the next try, after a letter failed in a way that retrying at once cannot mend"""
-_CARRIES = "letters to the Mayor are carried until he has them"
-"""patch: a run that began without it tells him while the patrol waits"""
 
 
 class Faults:
@@ -27,8 +25,6 @@ class Faults:
 
     def __init__(self, state: WitnessState) -> None:
         self._state = state
-        self.carries = workflow.patched(_CARRIES)
-        """what was begun or ended is carried at once, before anything is waited for"""
 
     @property
     def told(self) -> bool:
@@ -53,7 +49,7 @@ class Faults:
                 continue
             del letters[0]
 
-    async def begin(
+    def begin(
         self,
         about: str,
         kind: AlertType,
@@ -83,19 +79,13 @@ class Faults:
             tried=tried,
             opened_at=now,
         )
-        await self._send(Letter(escalation=escalation))
+        self._state.letters.append(Letter(escalation=escalation))
 
-    async def end(self, about: str, reason: str) -> None:
+    def end(self, about: str, reason: str) -> None:
         """The condition is over."""
         escalation = self._state.faults.pop(about, None)
         if escalation is not None:
-            await self._send(Letter(cleared=EscalationCleared(id=escalation, reason=reason)))
-
-    async def _send(self, letter: Letter) -> None:
-        if self.carries:
-            self._state.letters.append(letter)
-        else:
-            await _hand_over(letter)
+            self._state.letters.append(Letter(cleared=EscalationCleared(id=escalation, reason=reason)))
 
     def about(self, escalation: str | None) -> str | None:
         """What an open escalation is about; None for one that is not this Witness's."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
 from datetime import datetime, timedelta
-from typing import Any
 
 from temporalio import workflow
 
@@ -18,8 +16,6 @@ from workflows.witness_faults import Faults
 from workflows.witness_state import WitnessState
 
 BRAKE = "brake"
-_COUNTS_ENDS = "an attempt that was ended proves nothing about starting"
-"""patch: in a run that began without it such an attempt releases the brake"""
 
 
 class Hold:
@@ -28,7 +24,6 @@ class Hold:
     def __init__(self, state: WitnessState, faults: Faults) -> None:
         self._state = state
         self._faults = faults
-        self._counts_ends = workflow.patched(_COUNTS_ENDS)
 
     # --- what is heard ----------------------------------------------------------------------------
 
@@ -38,8 +33,7 @@ class Hold:
 
     def ended(self, ended: WorkEnded) -> None:
         """An attempt is over: one that had not proved itself by then will not."""
-        if self._counts_ends:
-            self._state.memory = self._state.memory.ended(ended.bead, ended.attempt, workflow.now())
+        self._state.memory = self._state.memory.ended(ended.bead, ended.attempt, workflow.now())
 
     async def judged(self, seen: Observation) -> Observation:
         """Take an observation into account.
@@ -60,7 +54,7 @@ class Hold:
     async def _pull(self) -> None:
         state = self._state
         state.brake = brake.pulled(state.memory, self._living, workflow.now(), state.settings.recovery.retry_delay)
-        alarm = self._faults.begin(
+        self._faults.begin(
             BRAKE,
             AlertType.POLECAT_UNRESPONSIVE,
             f"{state.rig}: restarts are paused: {state.brake.reason}",
@@ -69,7 +63,7 @@ class Hold:
             evidence=", ".join(sorted(brake.fallen(state.memory, workflow.now()))),
             tried="a restart of each; one more is tried from time to time, and when it lives restarts go on",
         )
-        await self._tell_both(alarm)
+        await self.post()
 
     # --- while it is pulled -----------------------------------------------------------------------
 
@@ -93,7 +87,8 @@ class Hold:
         if state.brake is None:
             return
         state.brake, state.memory = None, brake.Memory()
-        await self._tell_both(self._faults.end(BRAKE, reason))
+        self._faults.end(BRAKE, reason)
+        await self.post()
 
     def next_look(self) -> datetime | None:
         """When something may have changed by itself; None while the brake is not pulled."""
@@ -110,7 +105,7 @@ class Hold:
         beads = sorted(started.bead for started in state.work.values() if started.host == host)
         others = sorted(set(state.facts.hosts if state.facts else ()) - set(state.lost_hosts))
         fate = f"they go on at {', '.join(others)}" if others else "there is no other host for them"
-        alarm = self._faults.begin(
+        self._faults.begin(
             f"host_lost {host}",
             AlertType.HOST_LOST,
             f"{host} is lost: no worker there for {waited.total_seconds():.0f} s; "
@@ -119,12 +114,13 @@ class Hold:
             severity=Priority.CRITICAL,
             evidence=", ".join(beads),
         )
-        await self._tell_both(alarm)
+        await self.post()
 
     async def regain(self, host: str) -> None:
         """A worker of the host works again."""
         self._state.watches[host].lost = False
-        await self._tell_both(self._faults.end(f"host_lost {host}", f"{host} works again"))
+        self._faults.end(f"host_lost {host}", f"{host} works again")
+        await self.post()
 
     # --- the dispatcher ---------------------------------------------------------------------------
 
@@ -142,15 +138,6 @@ class Hold:
             lost_hosts=state.lost_hosts,
         )
         await tell(names.dispatch_id(state.rig), "restrain", restraint)
-
-    async def _tell_both(self, mayor: Coroutine[Any, Any, None]) -> None:
-        """Mayor and dispatcher: his letter first, since it is carried; a fresh run posts to the dispatcher anyway."""
-        if self._faults.carries:
-            await mayor
-            await self.post()
-        else:
-            await self.post()
-            await mayor
 
     @property
     def _living(self) -> frozenset[str]:

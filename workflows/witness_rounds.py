@@ -165,7 +165,7 @@ class Rounds:
         watch.surveyed_at = workflow.now()
         self._state.note_unseen(host, watch.surveyed_at)
         await self._zombies.look(host, report, presumed)
-        await self._judge_policy(report)
+        self._judge_policy(report)
         if watch.asked_at is not None and watch.surveyed_at - watch.asked_at >= SETTLED:
             watch.asked_at = None
         return len(fresh)
@@ -197,12 +197,12 @@ class Rounds:
             if receipt is not Receipt.TAKEN:
                 return
 
-    async def _judge_policy(self, report: WatchReport) -> None:
+    def _judge_policy(self, report: WatchReport) -> None:
         """The rig's own diagnosis failed, and the built-in one judges in its place: a person should mend it."""
         if not report.policy_error:
-            await self._faults.end("recovery.policy", "the rig's own policy judges again")
+            self._faults.end("recovery.policy", "the rig's own policy judges again")
             return
-        await self._faults.begin(
+        self._faults.begin(
             "recovery.policy",
             AlertType.ESCALATION,
             f"recovery.policy of {self._state.rig} fails, the built-in one judges: {report.policy_error}",

@@ -49,7 +49,7 @@ class Zombies:
             presumed: `presumed_over` as it was when the report was asked for.
         """
         seen = {_key(host, zombie): zombie for zombie in report.zombies}
-        await self._forget(host, set(seen))
+        self._forget(host, set(seen))
         for key, zombie in seen.items():
             if zombie.age_s >= GRACE_S and key not in self._under_way and not self._spoken_for(zombie, presumed):
                 self._under_way[key] = asyncio.create_task(self._clean(key, host, zombie))
@@ -120,15 +120,15 @@ class Zombies:
             workflow.logger.warning("%s is not cleaned up: %s", key, problem)
         if problem and state.cleanings[key] >= TRIES:
             message = f"{zombie.polecat} on {host} is not cleaned up after {zombie.bead}: {problem}"
-            await self._faults.begin(
+            self._faults.begin(
                 f"zombie {key}", AlertType.POLECAT_ZOMBIE, message, level=Level.L2, severity=Priority.MEDIUM
             )
 
-    async def _forget(self, host: str, seen: set[str]) -> None:
+    def _forget(self, host: str, seen: set[str]) -> None:
         """Those that are gone need nobody any more."""
         for key in [key for key in self._state.cleanings if key.startswith(f"{host}/") and key not in seen]:
             del self._state.cleanings[key]
-            await self._faults.end(f"zombie {key}", "it is cleaned up")
+            self._faults.end(f"zombie {key}", "it is cleaned up")
 
 
 def _key(host: str, zombie: Zombie) -> str:
