@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import timedelta
 from itertools import islice
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import ActivityError, ApplicationError
 
 from activities.ledger import LedgerActivities
 from activities.town import TownActivities
@@ -60,6 +61,8 @@ class DispatchWorkflow:
         self._changed = True
         self._facts_wanted = True
         self._evacuating = False
+        self._starting: dict[str, asyncio.Task[None]] = {}
+        """by bead: jobs that are being admitted and started"""
         self._checked = 0
         """where in the jobs the next cycle goes on to look"""
 
@@ -216,11 +219,21 @@ class DispatchWorkflow:
     # --- starting and steering jobs -------------------------------------------------------------
 
     async def _take_on(self, request: SlingRequest) -> SlingResult:
-        if request.bead not in self._state.jobs:
+        """Start the bead's job, or wait for the start that is under way: who slings twice hears of one."""
+        bead = request.bead
+        if bead not in self._starting and bead not in self._state.jobs:
+            self._starting[bead] = asyncio.create_task(self._admit_and_start(request))
+        if bead in self._starting:
+            await self._starting[bead]
+        return self._answer(bead)
+
+    async def _admit_and_start(self, request: SlingRequest) -> None:
+        try:
             admission = await self._admit(request)
             if request.bead not in self._state.jobs:
                 await self._start_job(admission)
-        return self._answer(request.bead)
+        finally:
+            del self._starting[request.bead]
 
     async def _admit(self, request: SlingRequest) -> Admission:
         try:
@@ -249,6 +262,10 @@ class DispatchWorkflow:
 
     async def _decide(self, order: JobOrder, kind: DecisionKind) -> SlingResult:
         self._count()
+        if order.bead in self._starting:
+            # Until then its last job, which is ending, would be told.
+            with contextlib.suppress(ApplicationError):
+                await self._starting[order.bead]
         job_id = names.polecat_id(self._state.rig, order.bead)
         receipt = await deliver(job_id, "decision", Decision(kind=kind, reason=order.reason))
         if receipt is Receipt.FULL:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 
 import pytest
 from temporalio import activity
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
@@ -17,7 +18,7 @@ from models.errors import ErrorCode
 from models.jobs import DispatchStatus, JobOrder, SlingRequest, SlingResult, VerdictKind
 from models.merging import PauseRequest
 from models.records import JobState, JobWrites
-from tests.workflows.conftest import WorkerBuilder
+from tests.workflows.conftest import WorkerBuilder, workers_of
 from tests.workflows.job_world import JobWorld, PostBox, Town, rig
 from tests.workflows.probes import eventually, runs_of
 from workflows.dispatch import DispatchWorkflow
@@ -249,3 +250,48 @@ async def test_a_bead_slung_anew_while_its_job_is_ending_starts_one_also_after_a
 
         await eventually(begun, what="the next job of the bead")
         assert [job.bead for job in (await dispatched(shop)).jobs] == ["sh-1"]
+
+
+async def test_a_second_sling_answers_once_the_job_that_the_first_one_starts_runs(
+    real_env: WorkflowEnvironment,
+) -> None:
+    world = SlowRecord()
+    workflows = [DispatchWorkflow, PolecatWorkflow, PostBox]
+    async with workers_of(real_env)(workflows=workflows, activities=world.activities):
+        shop = await Town.open(real_env, world)
+        await shop.sling("sh-1")
+        await shop.submit_work("sh-1")
+        ending = (await shop.job("sh-1").describe()).run_id
+        await shop.judge("sh-1", VerdictKind.MERGED, merged_sha="c" * 40)
+
+        async def known() -> bool:
+            return bool((await dispatched(shop)).jobs)
+
+        await eventually(lambda: not_yet(known), what="the job to say that it ends")
+        slinging = [asyncio.create_task(shop.sling("sh-1"))]
+        await eventually(known, what="the first sling to be under way")
+        slinging.append(asyncio.create_task(shop.sling("sh-1")))
+        cancelling = asyncio.create_task(shop.dispatch.execute_update("cancel", JobOrder(bead="sh-1")))
+        await eventually(lambda: accepted(shop, 4), what="all orders to be accepted")
+        answered = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_COMPLETED
+        assert await events(shop, answered) == 1, "none is answered while the last job is ending"
+        world.slow = False
+        for answer in await asyncio.gather(*slinging):
+            assert answer.state is JobState.WAITING
+        assert (await shop.job("sh-1").describe()).run_id != ending
+        await cancelling
+        await shop.reach("sh-1", JobState.ABANDONED)
+
+
+async def not_yet(known: Callable[[], Awaitable[bool]]) -> bool:
+    return not await known()
+
+
+async def accepted(shop: Town, count: int) -> bool:
+    """Whether the dispatcher has taken so many updates."""
+    return await events(shop, EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED) == count
+
+
+async def events(shop: Town, kind: EventType.ValueType) -> int:
+    """How many events of this kind are in the dispatcher's history."""
+    return len([None async for event in shop.dispatch.fetch_history_events() if event.event_type == kind])
