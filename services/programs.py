@@ -26,6 +26,18 @@ ALARM = "alarm"
 """The supervisor's event listener: no service of the town, but what tells when one cannot be kept alive."""
 SEARCH_ATTRIBUTES = ("GtRig", "GtBead", "GtPolecat", "GtRole", "GtState")
 """Keywords that a namespace must know before any workflow starts; workflows/labels.py sets them."""
+SERVER_SETTINGS = {
+    # A workflow whose code fails carries TemporalReportedProblems after two failures, seconds instead of half a minute.
+    "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute": "2",
+    # Queues serve rigs (the fairness key of their jobs) in turn, instead of all of one before all of another.
+    "matching.enableFairness": "true",
+    # Each partition of a queue is fair by itself only, and one machine needs no more than one.
+    "matching.numTaskqueueReadPartitions": "1",
+    "matching.numTaskqueueWritePartitions": "1",
+    # Timers and retries come when they are due, not up to a second later to save reads of a shared database.
+    "history.timerProcessorMaxTimeShift": '"10ms"',
+}
+"""Of the Temporal server's dynamic configuration: key and value in JSON, measured in docs/temporal.md."""
 
 WORKER_MODULE = "worker"
 PRIVATE_PARENT = Path("/tmp")  # noqa: S108 - the folder in it is checked to be private
@@ -103,17 +115,22 @@ def _temporal(town: Town) -> Program:
         *("--ui-port", str(section.ui_port), "--ui-disable-news-fetch"),
         *("--metrics-port", str(section.metrics_port), "--namespace", section.namespace),
         *("--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=normal"),
-        *("--dynamic-config-value", "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute=2"),
         *("--log-level", "warn", "--disable-config-file", "--disable-config-env"),
+        *temporal_settings(),
     ]
-    for attribute in SEARCH_ATTRIBUTES:
-        argv += ["--search-attribute", f"{attribute}=Keyword"]
     ports = (
         ("temporal.port", section.port),
         ("temporal.ui_port", section.ui_port),
         ("temporal.metrics_port", section.metrics_port),
     )
     return Program(TEMPORAL, tuple(argv), ports, 15)
+
+
+def temporal_settings() -> tuple[str, ...]:
+    """Arguments of every Temporal server of ours: what it knows and how it behaves."""
+    attributes = [("--search-attribute", f"{attribute}=Keyword") for attribute in SEARCH_ATTRIBUTES]
+    settings = [("--dynamic-config-value", f"{key}={value}") for key, value in SERVER_SETTINGS.items()]
+    return tuple(word for pair in (*attributes, *settings) for word in pair)
 
 
 def supervisor_config(town: Town, socket: Path) -> str:

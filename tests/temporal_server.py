@@ -14,14 +14,14 @@ from pathlib import Path
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from services.programs import SEARCH_ATTRIBUTES
+from services.programs import temporal_settings
 
 START_S = 30.0
 
 
 @contextlib.contextmanager
 def dev_server(folder: Path) -> Iterator[int]:
-    """Run a server with our search attributes and without a database file; its log is in `folder`.
+    """Run a server with a town's settings and without a database file; its log is in `folder`.
 
     Yields:
         Its port.
@@ -29,12 +29,11 @@ def dev_server(folder: Path) -> Iterator[int]:
     port = free_port()
     program = Path(sys.executable).parent / "temporal"
     argv = [str(program), "server", "start-dev", "--headless", "--port", str(port), "--log-level", "error"]
-    for attribute in SEARCH_ATTRIBUTES:
-        argv += ["--search-attribute", f"{attribute}=Keyword"]
+    argv += temporal_settings()
     with (folder / "log").open("wb") as stream:
         process = subprocess.Popen(argv, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL)
     try:
-        asyncio.run(_wait_for_server(port))
+        asyncio.run(wait_for_server(port))
         yield port
     finally:
         process.terminate()
@@ -51,7 +50,7 @@ async def client_of(port: int) -> Client:
     return await Client.connect(f"127.0.0.1:{port}", data_converter=pydantic_data_converter)
 
 
-async def _wait_for_server(port: int) -> None:
+async def wait_for_server(port: int) -> None:
     deadline = time.monotonic() + START_S
     while True:
         with contextlib.suppress(Exception):

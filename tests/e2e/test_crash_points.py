@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from activities.crash_points import JOB_POINTS
+from services.programs import temporal_settings
 from tests.e2e.living_town import BIN, LivingTown, git, shell_agent, wait_until
 
 pytestmark = pytest.mark.timeout(900)
@@ -36,6 +37,7 @@ class BareTown(LivingTown):
             [
                 str(BIN / "temporal"), "server", "start-dev", "--headless", "--ip", "127.0.0.1",
                 "--port", str(temporal["port"]), "--namespace", temporal["namespace"], "--log-level", "error",
+                *temporal_settings(),
             ],
             env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip

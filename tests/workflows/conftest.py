@@ -19,6 +19,7 @@ from temporalio.worker import Worker
 
 from models import names
 from services.polling import patient
+from services.programs import temporal_settings
 from tests.workflows.asking import AskAgain
 from workflows.labels import SEARCH_ATTRIBUTES
 from workflows.sandbox import workflow_runner
@@ -59,18 +60,20 @@ async def env() -> AsyncIterator[WorkflowEnvironment]:
 
 @contextlib.asynccontextmanager
 async def real_time(*dynamic: str) -> AsyncIterator[WorkflowEnvironment]:
-    """A real server, for what the time-skipping one cannot do: it loses a workflow whose activity ends
-    in the moment in which it is cancelled.
+    """A real server with a town's settings, for what the time-skipping one cannot do: it loses a workflow whose
+    activity ends in the moment in which it is cancelled.
 
     Args:
-        dynamic: `KEY=JSON` of its dynamic configuration.
+        dynamic: more of its dynamic configuration, `KEY=JSON`.
     """
     async with await WorkflowEnvironment.start_local(
         dev_server_existing_path=installed("temporal"),
         dev_server_log_level="error",
-        dev_server_extra_args=[word for value in dynamic for word in ("--dynamic-config-value", value)],
+        dev_server_extra_args=[
+            *temporal_settings(),
+            *(word for value in dynamic for word in ("--dynamic-config-value", value)),
+        ],
         data_converter=pydantic_data_converter,
-        search_attributes=SEARCH_ATTRIBUTES,
     ) as environment:
         yield environment
 
