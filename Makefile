@@ -10,7 +10,7 @@ KEY := $(shell { cat pyproject.toml; pwd; } | cksum | tr -d ' ')
 RUNTIME := .venv/runtime-$(KEY)
 DEVELOPMENT := .venv/development-$(KEY)
 
-# Keep compiled modules: the sandbox imports a workflow's anew for each run (docs/decisions/0021).
+# Keep compiled modules: each command and each restart of a worker would compile them anew.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup demo test check bench chaos-supervision chaos-ledger clean

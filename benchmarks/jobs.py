@@ -33,12 +33,14 @@ def measure(beads: int) -> dict[str, Any]:
 
 
 def _through_the_town(town: LivingTown, beads: int, bare_s: float) -> dict[str, Any]:
+    from benchmarks.cost import JobCost
     from benchmarks.sling import sling_all
     from ledger.store import Ledger
     from services.town import find_town
 
     found = find_town(town.root)
     ids = [town.bead(f"job {n}") for n in range(beads)]
+    cost = JobCost(found)
     started = time.monotonic()
     sling_all(found, [(bead, shell_agent(file=f"{bead}.py")) for bead in ids])
     with contextlib.closing(Ledger.open(found.ledger_url(), migrate=False)) as ledger:
@@ -49,11 +51,13 @@ def _through_the_town(town: LivingTown, beads: int, bare_s: float) -> dict[str, 
         took = time.monotonic() - started
         stories = [ledger.job_events(bead) for bead in ids]
     assert all(len(town.landed(bead)) == 1 for bead in ids)
+    costs = cost.figures(beads)
     return {
         "seconds": round(took, 1),
         "jobs_per_minute": round(60 * beads / took, 1),
         "bare_loop_seconds": round(bare_s, 1),
         "ratio_to_bare_loop": round(took / bare_s, 2),
+        **costs,
         "seconds_by_phase_p50": _phases(stories),
         "milliseconds_of_commands_in_that_town": commands.measure_talking(town.root, town.env, ids[0]),
     }

@@ -9,28 +9,9 @@ from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.worker.workflow_sandbox._runner import _Instance
 
-PASSED_THROUGH: Final = (
-    "models",
-    "policies",
-    "activities",
-    "pydantic",
-    "pydantic_core",
-    "workflows.deacon_state",
-    "workflows.job_state",
-    "workflows.dispatch_state",
-    "workflows.mayor_case",
-    "workflows.mayor_state",
-    "workflows.witness_state",
-    "workflows.options",
-    "workflows.labels",
-    "workflows.refinery_state",
-    "workflows.merge_queue",
-    "workflows.queue_view",
-    "workflows.gate_tallies",
-)
-"""Imported once per process. Workflow classes themselves are loaded anew for each run, so that
-no state of one leaks into another; data classes and pure functions cannot leak and are costly to
-rebuild."""
+PASSED_THROUGH: Final = ("workflows", "models", "policies", "activities", "pydantic", "pydantic_core")
+"""Imported once per process, so that a worker goes on with the code that it was started with when the package is
+replaced on disk, and a run costs no import. A module of these keeps no state (docs/decisions/0021)."""
 
 
 class PlainSandbox(SandboxedWorkflowRunner):
