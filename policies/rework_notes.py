@@ -7,8 +7,10 @@ from models.jobs import Observation, ObservationKind, Verdict, VerdictKind
 FILES_LISTED = 50
 WITHOUT = "git rebase --onto"
 """in a verdict's words: they say themselves how the branch catches up with a target that was rewritten"""
-
-
+BY_SIGNAL = "killed by signal"
+"""So begins what is seen of a pane whose program a signal has ended."""
+_DEADLY = frozenset({6, 9, 11, 15})
+"""ABRT, KILL, SEGV, TERM; other codes above 128 are mostly a program's own."""
 _SAID = 3
 """So many of a set-up's last lines stand in the note's first, which is what the job's story shows."""
 
@@ -22,10 +24,21 @@ def setup_note(seen: Observation) -> str:
     return "\n\n".join([first, "\n".join(said)]).strip()
 
 
+def how_it_died(seen: Observation) -> str:
+    """By itself, by a signal, or with its session: what the job's story and the demonstration name as the cause."""
+    first = seen.detail.strip().partition("\n")[0]
+    if first.startswith(BY_SIGNAL):
+        return f"it was {first}"
+    if seen.exit_code is None:
+        return first or "its session is gone"
+    signalled = ", which a shell says of a program killed by signal {}"
+    number = seen.exit_code - 128
+    return f"it ended with exit code {seen.exit_code}" + (signalled.format(number) if number in _DEADLY else "")
+
+
 def death_note(seen: Observation, refusal: str) -> str:
     """The agent died or did not respond: how, its last words, and why its work was not taken."""
-    how = "its session is gone" if seen.exit_code is None else f"it ended with exit code {seen.exit_code}"
-    parts = [f"The agent of attempt {seen.attempt} died: {how}."]
+    parts = [f"The agent of attempt {seen.attempt} died: {how_it_died(seen)}."]
     if seen.kind is ObservationKind.UNRESPONSIVE:
         parts = [f"The agent of attempt {seen.attempt} did not respond any more, and was ended."]
     if refusal:

@@ -32,6 +32,7 @@ from models.jobs import DoneStatus, Observation, ObservationKind
 from models.town import TownPaths
 from policies.health import is_dead, needs_tail, reported_as
 from policies.prompts import TAIL_LINES
+from policies.rework_notes import BY_SIGNAL
 
 TICK_S: Final = 1.0
 """At most one look in this time, however many rigs are watched."""
@@ -402,5 +403,5 @@ def _sendable(text: str) -> str:
 
 def _how_it_ended(pane: PaneFacts) -> str:
     if pane.dead_signal is not None:
-        return f"killed by signal {pane.dead_signal}"
+        return f"{BY_SIGNAL} {pane.dead_signal}"
     return "ended" if pane.dead_status is None else f"exit code {pane.dead_status}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,20 +12,26 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ledger.store import Ledger
+    from models.records import JobEvent
 
 _TROUBLE = {
-    "agent_died": ("agent killed", "restarted in its worktree"),
+    "agent_died": ("agent died", "restarted in its worktree"),
     "agent_unresponsive": ("agent hung", "restarted in its worktree"),
     "merge_failed": ("tests failed", "told why, repaired"),
     "rework_request": ("conflict", "rebased"),
+    "work_refused": ("work refused", "told why, repaired"),
+    "setup_failed": ("set-up failed", "tried again"),
+    "reassigned": ("polecat given up", "given to another"),
 }
+_CAUSED = frozenset({"agent_died", "work_refused", "setup_failed", "reassigned"})
+"""What may have many causes, so that the one which the ledger names is shown."""
+_DEATH = re.compile(r"The agent of attempt \d+ died: (.+?)\.(?:\s|$)")
 
 
 def job_facts(ledger: Ledger, role: str, bead: str, title: str) -> dict[str, Any]:
     """What the record says of one bead's job."""
     row = ledger.job(bead)
-    events = [event.event for event in ledger.job_events(bead)]
-    troubles = [_TROUBLE[event] for event in events if event in _TROUBLE]
+    troubles = [event for event in ledger.job_events(bead) if event.event in _TROUBLE]
     return {
         "role": role,
         "bead": bead,
@@ -33,9 +40,17 @@ def job_facts(ledger: Ledger, role: str, bead: str, title: str) -> dict[str, Any
         "attempts": row.attempt if row else 0,
         "polecat": row.polecat if row else None,
         "merged_sha": row.merged_sha if row else None,
-        "what_went_wrong": ", ".join(wrong for wrong, _ in troubles),
-        "recovered_by": ", ".join(cure for _, cure in troubles),
+        "what_went_wrong": ", ".join(map(_what_went_wrong, troubles)),
+        "recovered_by": ", ".join(_TROUBLE[event.event][1] for event in troubles),
     }
+
+
+def _what_went_wrong(event: JobEvent) -> str:
+    wrong, _ = _TROUBLE[event.event]
+    if event.event not in _CAUSED or not event.detail.strip():
+        return wrong
+    death = _DEATH.match(event.detail)
+    return f"{wrong}: {death[1] if death else event.detail.strip().splitlines()[0]}"
 
 
 class Shown(Protocol):
