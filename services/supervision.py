@@ -311,6 +311,8 @@ def _stop_supervisor(town: Town) -> bool:
 
 
 def _end_sessions(town: Town) -> bool:
+    if shutil.which("tmux") is None:
+        return False
     tmux_server.find_again(town.paths.tmux_server)
     ended = subprocess.run(
         ["tmux", "-L", town.tmux_socket, "kill-server"],

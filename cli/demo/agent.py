@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-DEADLINE_S = 120.0
+DEADLINE_S = 300.0
 
 
 def main() -> int:

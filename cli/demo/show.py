@@ -14,12 +14,16 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from cli.demo import project, table
+from models.errors import ErrorCode, GtError
 
-DEADLINE_S = 180.0
+DEADLINE_S = 360.0
+"""generous: a machine with other work is no reason to fail"""
 POLL_S = 0.5
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 SETTINGS = {"health.check_interval": "2", "health.polecat_timeout": "5", "health.grace": "2"}
@@ -72,7 +76,11 @@ class Demo:
             [str(program), *argv[1:]], cwd=cwd, env=_environment(), capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
-            raise SystemExit(f"{' '.join(argv)} ended {done.returncode}\n{done.stderr}")
+            said = done.stderr.strip()
+            raise GtError(ErrorCode.SERVICE_FAILED, f"{' '.join(argv)} ended {done.returncode}: {said}")
+        if argv[:3] == ("gt", "rig", "add"):
+            # What it found out about the remote.
+            _say(done.stderr.strip())
         return done.stdout
 
     def json(self, *argv: str) -> Any:
@@ -95,6 +103,8 @@ def run(keep: bool, output: str) -> int:
         output: `text` or `json`.
     """
     started = time.monotonic()
+    for number in _ENDING:
+        signal.signal(number, _interrupt)
     demo = Demo(Path(tempfile.mkdtemp(prefix="gt-demo-")))
     try:
         _prepare(demo)
@@ -103,10 +113,10 @@ def run(keep: bool, output: str) -> int:
         jobs = _watch(demo)
         ok = _check(demo, jobs, web_url, time.monotonic() - started, output)
     finally:
-        if not keep:
+        if keep:
+            _say(f"the town is still up: cd {demo.town} && gt status; end it with: gt down --sessions")
+        else:
             _tear_down(demo)
-    if keep:
-        _say(f"the town is still up: cd {demo.town} && gt status; end it with: gt down --sessions")
     return 0 if ok else 1
 
 
@@ -172,9 +182,20 @@ def _check(demo: Demo, jobs: list[dict[str, Any]], web_url: str, took_s: float, 
 
 
 def _tear_down(demo: Demo) -> None:
-    if demo.town.exists():
-        demo.command("gt", "down", "--sessions")
+    try:
+        if demo.town.exists():
+            demo.command("gt", "down", "--sessions")
+    except GtError as error:
+        # Said, not raised: why the demonstration failed counts for more.
+        _say(f"the town did not end: {error.message}")
     shutil.rmtree(demo.folder, ignore_errors=True)
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    """End with the town taken down; a second signal does not interrupt that."""
+    for one in _ENDING:
+        signal.signal(one, signal.SIG_IGN)
+    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def _environment() -> dict[str, str]:
