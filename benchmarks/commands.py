@@ -13,7 +13,7 @@ from pathlib import Path
 
 from agents import session_folder
 
-REPEATS = 15
+REPEATS = 9
 BIN = Path(sys.executable).parent
 
 

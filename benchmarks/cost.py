@@ -15,6 +15,7 @@ from services.supervision import service_states
 from services.temporal import connect
 from services.town import Town
 
+WAIT_S: Final = 300.0
 OF_JOBS: Final = tuple(
     each.value
     for each in (
@@ -67,7 +68,7 @@ async def _all_ended(town: Town) -> None:
     """Wait for the jobs' last steps, which follow the merge."""
     client = await connect(town)
     running = f"WorkflowType = '{WorkflowType.POLECAT.value}' AND ExecutionStatus = 'Running'"
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(WAIT_S):
         while (await client.count_workflows(running)).count:
             await asyncio.sleep(0.2)
 

@@ -167,14 +167,14 @@ def simulate(
     }
 
 
-def measure(seeds: int = SEEDS) -> list[dict[str, Any]]:
+def measure(seeds: int = SEEDS, rates: tuple[float, ...] = FAILURE_RATES) -> list[dict[str, Any]]:
     """One row for each failure rate and flakiness."""
     methods = {"ours": ours, "ours_whole_queue": ours_whole, "serial": serial, f"halving_{HALVING_BATCH}": halving}
     return [
         {"p": bad, "flakiness": flaky, "floor": round(floor(bad), 3)}
         | {name: simulate(method, bad, flaky, seeds) for name, method in methods.items()}
         for flaky in FLAKINESS
-        for bad in FAILURE_RATES
+        for bad in rates
     ]
 
 

@@ -10,7 +10,7 @@ from services.temporal import connect
 from services.town import Town
 from services.updates import accepted
 
-PATIENCE_S = 60
+PATIENCE_S = 240
 
 
 def sling_all(town: Town, work: list[tuple[str, str]], rig: str = "shop") -> None:

@@ -43,7 +43,7 @@ SEED = 20
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def measure(seconds: float = 120, sessions: tuple[int, ...] = (50, 200), kills: int = 20) -> dict[str, Any]:
+def measure(seconds: float = 60, sessions: tuple[int, ...] = (50, 200), kills: int = 10) -> dict[str, Any]:
     """CPU in percent of one core, memory in MB, subprocesses a second by number of quiet sessions; latencies in s."""
     figures: dict[str, Any] = {"machine": {"cores": os.cpu_count(), "load_before": round(os.getloadavg()[0], 1)}}
     for number in sessions:
