@@ -62,7 +62,7 @@ def say(name: str, target: str, found: RemoteFound) -> None:
     seen = [
         f"push allowed (dry run), {'bare' if found.bare else 'remote'}, {found.object_format}",
         f"default branch {found.default_branch}" if found.default_branch else "HEAD names no branch",
-        f"{found.files} files" if found.files is not None else "",
+        f"{found.files} {'file' if found.files == 1 else 'files'}" if found.files is not None else "",
         f"{found.disk_bytes / MEGABYTE:.1f} MB of history" if found.disk_bytes is not None else "",
         f"submodules: {', '.join(found.submodules[:5])}" if found.submodules else "",
         "uses Git LFS" if found.lfs else "",
