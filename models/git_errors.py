@@ -62,7 +62,7 @@ _MEANINGS: Final[tuple[tuple[ErrorCode, re.Pattern[str]], ...]] = tuple(
 repository»), so the precise meanings come first. git must run with LC_ALL=C."""
 
 _OVER_TIME = re.compile(r"did not complete in \S+ secs")
-"""GitPython's words for a command that it killed; only commands that talk to a remote have a limit"""
+"""GitPython's words for a command that it killed"""
 _USERINFO = re.compile(r"(?<=://)[^/\s@]+@")
 
 
@@ -72,7 +72,8 @@ def classify(stderr: str, exit_code: int) -> ErrorCode:
     A git that was killed (negative, or above 128 by a shell's convention) failed for no reason
     of its own: GIT_FAILED, which is tried again.
     """
-    if _OVER_TIME.search(stderr):
+    if is_over_time(stderr):
+        # Only commands that talk to a remote, and those within bounds of their own, have a limit.
         return ErrorCode.REMOTE_UNREACHABLE
     if exit_code < 0:
         return ErrorCode.GIT_FAILED
@@ -80,6 +81,11 @@ def classify(stderr: str, exit_code: int) -> ErrorCode:
         if words.search(stderr):
             return code
     return ErrorCode.GIT_FAILED
+
+
+def is_over_time(stderr: str) -> bool:
+    """Whether the command was ended because its time was over."""
+    return _OVER_TIME.search(stderr) is not None
 
 
 REMOTE_WORDS = 3_500

@@ -234,7 +234,7 @@ class GateSettings(Frozen):
 class LimitSettings(Frozen):
     path_bytes: int = Field(1000, ge=50, le=4000, description="longest path of a file in a change; a name has 255")
     depth: int = Field(64, ge=5, le=1000, description="deepest folder in a change")
-    entries: int = Field(200_000, ge=100, le=100_000_000, description="files that a change may add")
+    entries: int = Field(200_000, ge=100, le=500_000, description="files that a change may add")
     blob_bytes: int = Field(100_000_000, ge=1000, le=100_000_000_000, description="largest file that a change may add")
     total_bytes: int = Field(1_000_000_000, ge=1000, le=1_000_000_000_000, description="bytes that a change may add")
 

@@ -19,6 +19,7 @@ from typing import Final
 from activities.git.clone_refs import BRANCHES_SEEN, TAGS
 from activities.git.command import REMOTE_TIMEOUT_S, GitRepo, failure
 from activities.git.lfs import LfsCheckout, as_options, repository_config
+from activities.git.limits import refuse_growth
 from activities.git.stale_locks import clear_stale_locks
 from activities.git.submodules import SubmoduleCheckout, gitlinks
 from activities.git.trees import discard, remove_tree
@@ -77,12 +78,13 @@ def check_out(order: GateCheckout) -> None:
     """Make the runner's folder hold exactly the files of the commit, detached.
 
     Raises:
-        GtError: NOT_FOUND where this host does not have the commit; DISK_FULL; GIT_FAILED, REFUSED,
+        GtError: NOT_FOUND where this host does not have the commit; DISK_FULL; GIT_FAILED, INVALID_VALUE, REFUSED,
             REMOTE_UNREACHABLE, PROGRAM_MISSING where the tree cannot be checked out.
     """
     land = GitRepo(order.land_clone)
     if not order.land_clone.exists() or land.resolve(order.sha) != order.sha:
         raise GtError(ErrorCode.NOT_FOUND, f"this host has no commit {order.sha}: the chain has to be built again")
+    refuse_growth(land, order.sha, _checked_out_before(order, land))
     uses_lfs = order.lfs.wanted(land, order.sha)
     options = [*as_options(AS_THE_TREE_SAYS), *order.lfs.options(land, order.sha, order.url)]
     try:
@@ -134,13 +136,19 @@ def _fill_submodules(order: GateCheckout) -> None:
 def _forget_stale_index(order: GateCheckout, land: GitRepo, options: Sequence[str]) -> None:
     """git writes no file again whose blob is the same, though attributes or settings would make another file of it."""
     note = read_json(_note(order)) or {}
-    before = note.get("sha")
-    if note.get("options") == _digest(options) and isinstance(before, str) and land.resolve(before) == before:
+    before = _checked_out_before(order, land)
+    if note.get("options") == _digest(options) and before:
         changed = land.attempt("diff-tree", "-r", "-z", "--name-only", before, order.sha)
         names_changed = (path.rpartition(b"/")[2] for path in changed.stdout.split(b"\0"))
         if changed.exit_code == 0 and b".gitattributes" not in names_changed:
             return
     order.index.unlink(missing_ok=True)
+
+
+def _checked_out_before(order: GateCheckout, land: GitRepo) -> str:
+    """The commit that this runner had last; "" where none is known, or none that is still here."""
+    before = (read_json(_note(order)) or {}).get("sha")
+    return before if isinstance(before, str) and land.resolve(before) == before else ""
 
 
 def _start_over(order: GateCheckout) -> None:

@@ -8,8 +8,10 @@ HOME stays, so that the user's ssh keys and credential helpers work. What goes w
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +22,7 @@ from git.exc import GitCommandNotFound
 
 from models import names
 from models.errors import DISK_FULL_HINT, ErrorCode, GtError
-from models.git_errors import classify, plain_words, remote_words
+from models.git_errors import classify, is_over_time, plain_words, remote_words
 
 REMOTE_TIMEOUT_S: Final = 540.0
 """A command that talks to a remote is ended before its activity's 10 minutes are over."""
@@ -61,6 +63,7 @@ _CONFIG: Final[tuple[tuple[str, str], ...]] = (
     # Threads cost more than they give on packs of a few objects.
     ("pack.threads", "1"),
 )
+_OUT_OF_MEMORY: Final = ("ut of memory", "annot allocate memory")
 _KEPT: Final = ("GIT_SSH", "GIT_ASKPASS", "GIT_SSL_", "GIT_PROXY_", "GIT_HTTP_", "GIT_TRACE", "GIT_PYTHON_")
 """Variables of the worker's own environment that may reach git; any other GIT_* is withheld."""
 
@@ -126,6 +129,21 @@ def failure(answer: Answer, doing: str) -> GtError:
     return GtError(code, f"{doing}: {words}", hint)
 
 
+class Bounds(NamedTuple):
+    """How much each command may take that reads what an agent wrote: an index can stand for any number of files."""
+
+    cpu_s: int
+    wall_s: float
+    """for what waits, as for a pipe in an object's place; a busy machine needs many times the work's own seconds"""
+    memory_bytes: int
+    """of its own data; mapped packs do not count"""
+
+    def prefix(self) -> list[str]:
+        # A lower limit that holds already stays.
+        limited = f"ulimit -S -t {self.cpu_s} 2>/dev/null; ulimit -S -d {self.memory_bytes // 1024} 2>/dev/null"
+        return ["sh", "-c", f'{limited}; exec "$@"', "sh"]
+
+
 class GitRepo:
     """One repository, or one work tree of it.
 
@@ -133,14 +151,26 @@ class GitRepo:
         git_dir: the repository, or a work tree's own directory in it.
         work_tree: where files are, for the commands that touch files.
         environment: variables added to the safe ones (an index file, an author).
+        bounds: of each command; None: only what a command itself is given.
     """
 
     def __init__(
-        self, git_dir: Path, work_tree: Path | None = None, environment: Mapping[str, str] | None = None
+        self,
+        git_dir: Path,
+        work_tree: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
         self.git_dir = git_dir
         self.work_tree = work_tree
         self._environment = dict(environment or {})
+        self.bounds = bounds
+
+    def command(self, *arguments: str) -> list[str]:
+        """What runs for `git <arguments>` here."""
+        work_tree = [f"--work-tree={self.work_tree}"] if self.work_tree is not None else []
+        prefix = self.bounds.prefix() if self.bounds is not None else []
+        return [*prefix, "git", f"--git-dir={self.git_dir}", *work_tree, *arguments]
 
     def attempt(
         self,
@@ -152,14 +182,29 @@ class GitRepo:
         """Run `git <arguments>` and give back whatever came of it.
 
         Raises:
-            GtError: PROGRAM_MISSING.
+            GtError: PROGRAM_MISSING; INVALID_VALUE where it went beyond the bounds.
         """
-        where = [f"--git-dir={self.git_dir}"]
-        if self.work_tree is not None:
-            where.append(f"--work-tree={self.work_tree}")
-        return _execute(
-            [*where, *arguments], self.work_tree, {**self._environment, **(environment or {})}, stdin, timeout_s
-        )
+        bounds = self.bounds
+        if bounds is not None:
+            timeout_s = bounds.wall_s if timeout_s is None else min(timeout_s, bounds.wall_s)
+        given = {**self._environment, **(environment or {})}
+        answer = _execute(self.command(*arguments), self.work_tree, given, stdin, timeout_s)
+        if bounds is not None and answer.exit_code != 0:
+            self._refuse_beyond(arguments[0], answer)
+        return answer
+
+    def _refuse_beyond(self, command: str, answer: Answer) -> None:
+        """Trying again takes as much; so no caller is to take it for a failure of the moment."""
+        beyond = ""
+        if answer.exit_code == -signal.SIGXCPU or is_over_time(answer.stderr):
+            beyond = "took more time than is allowed"
+        elif any(sign in answer.stderr for sign in _OUT_OF_MEMORY):
+            beyond = "needed more memory than is allowed"
+        if beyond:
+            where = self.work_tree or self.git_dir
+            raise GtError(
+                ErrorCode.INVALID_VALUE, f"git {command} of {where} {beyond}: too much is committed or staged"
+            )
 
     def run(
         self,
@@ -242,7 +287,9 @@ class ObjectReader:
     """Reads many objects of a repository through one git process, which ends with the `with` block."""
 
     def __init__(self, repo: GitRepo) -> None:
-        self._git_dir = repo.git_dir
+        self._command = repo.command("cat-file", "--batch")
+        self._wall_s = repo.bounds.wall_s if repo.bounds is not None else None
+        self._watchdog: threading.Timer | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -251,15 +298,20 @@ class ObjectReader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._watchdog is not None:
+            self._watchdog.cancel()
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
 
-    def read(self, objects: Sequence[str], most_bytes: int) -> list[bytes]:
+    def read(self, objects: Sequence[str], most_bytes: int, kind: str = "") -> list[bytes]:
         """The objects' contents, in their order; nothing for one of more than `most_bytes`.
 
+        Args:
+            kind: that all of them are to be: tree, blob, commit; any without it.
+
         Raises:
-            GtError: GIT_FAILED where one is missing; PROGRAM_MISSING.
+            GtError: GIT_FAILED where one is missing, or of another kind; PROGRAM_MISSING.
         """
         process = self._process = self._process or self._start()
         assert process.stdin is not None
@@ -272,14 +324,13 @@ class ObjectReader:
                 process.stdin.flush()
             except BrokenPipeError as error:
                 raise GtError(ErrorCode.GIT_FAILED, "git cat-file ended while it was being asked") from error
-            contents += [_content(process.stdout, name, most_bytes) for name in part]
+            contents += [_content(process.stdout, name, most_bytes, kind) for name in part]
         return contents
 
     def _start(self) -> subprocess.Popen[bytes]:
-        command = [*_without_inherited(), "git", f"--git-dir={self._git_dir}", "cat-file", "--batch"]
         try:
-            return subprocess.Popen(
-                command,
+            process = subprocess.Popen(
+                [*_without_inherited(), *self._command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -287,13 +338,20 @@ class ObjectReader:
             )
         except FileNotFoundError as error:
             raise GtError(ErrorCode.PROGRAM_MISSING, "git is not on PATH", "install git 2.39 or newer") from error
+        if self._wall_s is not None:
+            self._watchdog = threading.Timer(self._wall_s, process.kill)
+            self._watchdog.daemon = True
+            self._watchdog.start()
+        return process
 
 
-def _content(stream: IO[bytes], name: str, most_bytes: int) -> bytes:
+def _content(stream: IO[bytes], name: str, most_bytes: int, kind: str) -> bytes:
     """One answer of `git cat-file --batch`: `<name> <type> <size>`, a line end, the content, a line end."""
     header = stream.readline().split()
     if len(header) != 3:
         raise GtError(ErrorCode.GIT_FAILED, f"reading {name}: {b' '.join(header[1:]).decode() or 'git ended'}")
+    if kind and header[1] != kind.encode():
+        raise GtError(ErrorCode.GIT_FAILED, f"{name} is a {header[1].decode()}, not a {kind}")
     size = int(header[2])
     if size <= most_bytes:
         return stream.read(size + 1)[:-1]
@@ -309,8 +367,8 @@ def init_bare(path: Path) -> None:
     Raises:
         GtError: DISK_FULL, GIT_FAILED.
     """
-    arguments = ["init", "--quiet", "--bare", "--template=", "--initial-branch=main", "--", str(path)]
-    answer = _execute(arguments, None, {}, None, None)
+    command = ["git", "init", "--quiet", "--bare", "--template=", "--initial-branch=main", "--", str(path)]
+    answer = _execute(command, None, {}, None, None)
     if answer.exit_code != 0:
         raise failure(answer, "making a repository")
 
@@ -347,8 +405,8 @@ def remote_head(url: str) -> tuple[str | None, dict[str, str]]:
     Raises:
         GtError: REMOTE_UNREACHABLE and others of models.git_errors.
     """
-    arguments = ["ls-remote", "--quiet", "--symref", "--", names.valid_remote(url), "HEAD", "refs/heads/*"]
-    answer = _execute(arguments, None, {}, None, REMOTE_TIMEOUT_S)
+    command = ["git", "ls-remote", "--quiet", "--symref", "--", names.valid_remote(url), "HEAD", "refs/heads/*"]
+    answer = _execute(command, None, {}, None, REMOTE_TIMEOUT_S)
     if answer.exit_code != 0:
         raise remote_failure(answer, "asking the remote")
     head, branches = None, {}
@@ -377,7 +435,7 @@ def ls_remote_branches(url: str, first: str) -> dict[str, str]:
 
 def _listed(url: str, patterns: Sequence[str]) -> dict[str, str]:
     answer = _execute(
-        ["ls-remote", "--quiet", "--", names.valid_remote(url), *patterns], None, {}, None, REMOTE_TIMEOUT_S
+        ["git", "ls-remote", "--quiet", "--", names.valid_remote(url), *patterns], None, {}, None, REMOTE_TIMEOUT_S
     )
     if answer.exit_code != 0:
         raise remote_failure(answer, "asking the remote")
@@ -401,13 +459,12 @@ def push_failure(answer: Answer, doing: str) -> GtError:
 
 
 def _execute(
-    arguments: Sequence[str],
+    command: Sequence[str],
     folder: Path | None,
     environment: Mapping[str, str],
     stdin: bytes | None,
     timeout_s: float | None,
 ) -> Answer:
-    command = [*_without_inherited(), "git", *arguments]
     runner = git.Git(folder if folder is not None else Path("/"))
     with tempfile.TemporaryFile() as given:
         if stdin is not None:
@@ -415,7 +472,7 @@ def _execute(
             given.seek(0)
         try:
             exit_code, stdout, stderr = runner.execute(
-                command,
+                [*_without_inherited(), *command],
                 istream=given if stdin is not None else None,
                 with_extended_output=True,
                 with_exceptions=False,

@@ -28,6 +28,7 @@ from activities.git.command import (
     remote_failure,
     remote_head,
 )
+from activities.git.limits import refuse_what_git_cannot_walk
 from activities.git.merge_styles import Hand
 from activities.git.merged_trees import TreeMerger
 from activities.git.stale_locks import clear_stale_locks
@@ -95,6 +96,8 @@ class LandingActivities:
         single_out = activity.in_activity() and activity.info().attempt >= SINGLED_OUT_AT
         heads = [change.head_sha for change in alive]
         fetched, broken = self._fetch(repo, rig, request.target, base, heads, single_out=single_out)
+        broken |= _too_much(repo, sorted(fetched), base)
+        fetched -= broken.keys()
         here = [change for change in alive if change.head_sha in fetched]
         with self._fetching(rig, request.target):
             bring_refs(repo, rig.url, rig.branch, on_remote)
@@ -296,6 +299,21 @@ class LandingActivities:
 
 def _branch_ref(branch: str) -> str:
     return f"refs/heads/{names.valid_branch(branch)}"
+
+
+def _too_much(repo: GitRepo, heads: Sequence[str], base: str) -> dict[str, str]:
+    """Heads with trees that no command of git gets through, and what is too much: nothing walks them from here on."""
+    if not heads:
+        return {}
+    try:
+        refuse_what_git_cannot_walk(repo, heads, [base])
+    except GtError as error:
+        if error.code is not ErrorCode.INVALID_VALUE:
+            raise
+        if len(heads) == 1:
+            return {heads[0]: error.message}
+        return {head: words for one in heads for head, words in _too_much(repo, [one], base).items()}
+    return {}
 
 
 def _some(branches: Iterable[str]) -> str:

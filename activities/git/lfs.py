@@ -80,7 +80,7 @@ def uses_lfs(repo: GitRepo, commit: str) -> bool:
     """
     attributes = ("grep", "--quiet", "-I", "-E", "-e", _ATTRIBUTE, commit, "--", ".gitattributes", "**/.gitattributes")
     answer = repo.attempt(*attributes, environment={"GIT_LITERAL_PATHSPECS": "0", "GIT_GLOB_PATHSPECS": "1"})
-    if answer.exit_code > 1:
+    if answer.exit_code not in {0, 1}:
         raise failure(answer, "reading .gitattributes")
     return answer.exit_code == 0
 

@@ -9,6 +9,7 @@ from typing import Final
 from activities.git.changes import landed_as
 from activities.git.command import GitRepo, ls_remote, push_failure
 from activities.git.lfs import publish_objects, uses_lfs
+from activities.git.limits import refuse_what_git_cannot_walk
 from activities.git.polecat_repo import PolecatRepo
 from activities.git.saved_commits import read_save, save_message
 from activities.git.snapshot import Saver, SkippedFile
@@ -168,7 +169,7 @@ class Parking:
                 raise
             # No try would ever read it: it stays on this host as it is.
             polecat_repo.amend_note(odd=f"commits or files that git does not take: {error.message[:500]}")
-            here = [tip for tip in tips if self._cache.resolve(tip) == tip]
+            here = [tip for tip in tips if self._is_fit(tip, remote.target)]
             return _Found(self._unlanded(bead, [*here, *saves], remote.target, landed_sha), None)
         tips = theirs
         unlanded = self._unlanded(bead, [*tips, *saves], remote.target, landed_sha)
@@ -183,6 +184,18 @@ class Parking:
         )  # fmt: skip
         parents = list(dict.fromkeys([*first, *unlanded, *staged]))
         return _Found(parents, None if plain else snapshot.tree, message)
+
+    def _is_fit(self, tip: str, target: str) -> bool:
+        """Whether the cache clone has the commit, and git can work with all that it brings."""
+        if self._cache.resolve(tip) != tip:
+            return False
+        try:
+            refuse_what_git_cannot_walk(self._cache, [tip], [target] if target else [])
+        except GtError as error:
+            if error.code not in _UNREADABLE:
+                raise
+            return False
+        return True
 
     def _saves_of_others(self, polecat_repo: PolecatRepo | None, bead: str, wips: dict[str, str]) -> list[str]:
         """Saves of unfinished work that no worktree of this host holds the content of."""

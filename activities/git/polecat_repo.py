@@ -19,18 +19,22 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from activities.git.command import GitRepo, failure
+from activities.git.command import REMOTE_TIMEOUT_S, Bounds, GitRepo, failure
+from activities.git.limits import refuse_growth, refuse_what_git_cannot_walk
 from activities.git.stale_locks import clear_stale_locks
 from activities.git.trees import discard, remove_special_files
 from agents.session_folder import read_json, write_json
 from models import names
 from models.errors import ErrorCode, GtError
+from models.git_errors import is_over_time
 from models.town import TownPaths
 from services.whole_files import read_plain, write_whole
 
 NO_PUSH: Final = "/agents-do-not-push/run-gt-done"
 """Push address of a polecat's `origin`: no such repository, and git names it in its error."""
 
+BOUNDS: Final = Bounds(cpu_s=120, wall_s=400.0, memory_bytes=2 << 30)
+"""Of each command that reads an agent's index or work tree; a status with a million changes takes 15 s of a core."""
 _DEEPEST_BRANCH: Final = 50
 """folders in a branch's name; os.walk calls itself"""
 _IN_PROGRESS: Final = (
@@ -193,8 +197,11 @@ class PolecatRepo:
     def view(self) -> GitRepo:
         """git on the work tree, with HEAD and objects of the agent's repository and nothing else of it.
 
+        No command on it runs without bounds: HEAD's tree was measured, and each has its time and its memory.
+
         Raises:
-            GtError: NOT_FOUND where there is no repository here.
+            GtError: NOT_FOUND where there is no repository here; INVALID_VALUE where git cannot work with what is
+                checked out, which any command on the view may raise too.
         """
         git_dir = self.git_dir
         if git_dir is None:
@@ -208,9 +215,22 @@ class PolecatRepo:
                 own.unlink(missing_ok=True)
             write_whole(own, wanted)
         head = self.head()
+        view = GitRepo(self._view_dir, self.path, bounds=BOUNDS)
         # Without a commit git wants a branch; its name has to be one.
-        write_whole_if_new(self._view_dir / "HEAD", f"{head.sha or 'ref: refs/heads/unborn'}\n")
-        return GitRepo(self._view_dir, self.path)
+        wanted = head.sha or "ref: refs/heads/unborn"
+        if _text(self._view_dir / "HEAD") != wanted:
+            if head.sha:
+                self._refuse_unfit_head(view, head.sha)
+            write_whole(self._view_dir / "HEAD", f"{wanted}\n")
+        return view
+
+    def _refuse_unfit_head(self, view: GitRepo, head: str) -> None:
+        try:
+            refuse_growth(view, head, self.target())
+        except GtError as error:
+            if error.code is not ErrorCode.GIT_FAILED:
+                raise
+            raise GtError(ErrorCode.INVALID_VALUE, f"git cannot read what is checked out: {error.message}") from error
 
     def overlook(self, patterns: Sequence[str]) -> None:
         """Have the town's own look at the work tree leave out files that it has put there itself, and no others."""
@@ -237,17 +257,22 @@ class PolecatRepo:
         """Bring commits from here into the cache clone; every object is checked on the way, and none is ever pruned.
 
         Raises:
-            GtError: INVALID_VALUE where git refuses an object (names like `.git`, duplicate entries), GIT_FAILED
-                where objects are missing, DISK_FULL.
+            GtError: INVALID_VALUE where git refuses an object (names like `.git`, duplicate entries) or cannot walk
+                all trees, GIT_FAILED where objects are missing, DISK_FULL.
         """
         wanted = list(dict.fromkeys(commits))
         if not wanted:
             return
         self.view()
         options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-show-forced-updates")
-        answer = cache.attempt("-c", "fetch.fsckObjects=true", "fetch", *options, "--", str(self._view_dir), *wanted)
+        fetch = ("-c", "fetch.fsckObjects=true", "fetch", *options, "--", str(self._view_dir), *wanted)
+        answer = cache.attempt(*fetch, timeout_s=REMOTE_TIMEOUT_S)
+        if is_over_time(answer.stderr):
+            raise GtError(ErrorCode.INVALID_VALUE, f"git took more time to read {self.path} than is allowed")
         if answer.exit_code != 0:
             raise unfit_objects(answer.stderr) or failure(answer, f"reading {self.path}")
+        # They are here without a name now, and get none before this.
+        refuse_what_git_cannot_walk(cache, wanted, filter(None, [self.target()]))
 
     def fresh(self) -> GitRepo:
         """git on the repository itself: only between its making and the start of its agent."""

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 from activities.git.command import Answer, GitRepo, failure, init_bare, ls_remote_under
 from activities.git.lfs import LfsCheckout
+from activities.git.limits import refuse_growth
 from activities.git.remote_kinds import resolved, same_reach
 from activities.git.trees import remove_tree
 from activities.locks import exclusive
@@ -133,7 +134,16 @@ class ModuleCache:
             keep = f"refs/gastown/modules/{link.sha}"
             if repo.resolve(keep) != link.sha:
                 self._bring(repo, url, link, keep)
+        self._refuse_unfit(repo, link)
         return repo
+
+    def _refuse_unfit(self, repo: GitRepo, link: Gitlink) -> None:
+        try:
+            refuse_growth(repo, link.sha, "")
+        except GtError as error:
+            if error.code is not ErrorCode.INVALID_VALUE:
+                raise
+            raise _refused(link, f"cannot be checked out: {error.message}", "") from error
 
     def _bring(self, repo: GitRepo, url: str, link: Gitlink, keep: str) -> None:
         answer = repo.try_fetch(url, [f"{link.sha}:{keep}"])

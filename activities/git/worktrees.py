@@ -268,10 +268,20 @@ class Worktrees:
         if note is None:
             return None
         outdated = newest is not None and note.attempt and newest.attempt > note.attempt
-        if note.bead == bead and not outdated and (note.releasing or repo.git_dir is not None):
+        if note.bead == bead and not outdated and (note.releasing or self._can_go_on(repo)):
             return note
         self._evict(rig, repo, note)
         return None
+
+    def _can_go_on(self, repo: PolecatRepo) -> bool:
+        """Whether an agent finds a repository here, and one that git can work with."""
+        try:
+            repo.view()
+        except GtError as error:
+            if error.code not in {ErrorCode.NOT_FOUND, ErrorCode.INVALID_VALUE}:
+                raise
+            return False
+        return True
 
     def _evict(self, rig: Rig, repo: PolecatRepo, note: OwnerNote) -> None:
         """Park and clear what stands in this worktree."""

@@ -146,7 +146,12 @@ class AttemptActivities:
         rejected = (record_of(folder) or {}).get("rejected", [])
         announced = (session_folder.read_json(folder / session_folder.DONE) or {}).get("head_sha")
         for _ in range(_MOVED_LIMIT):
-            status = self._worktrees.status(rig, polecat, bead)
+            try:
+                status = self._worktrees.status(rig, polecat, bead)
+            except GtError as error:
+                if error.code not in _MENDABLE:
+                    raise
+                return WorkTaken(accepted=False, reason=_in_words(error))
             if status.head_sha == announced:
                 # `gt done` found the tree clean; what was left behind since is parked with the worktree.
                 status = replace(status, dirty=False)
@@ -160,7 +165,7 @@ class AttemptActivities:
             except GtError as error:
                 if error.code not in _MENDABLE:
                     raise
-                return WorkTaken(accepted=False, head_sha=status.head_sha, reason=f"{error.message}; {error.hint}")
+                return WorkTaken(accepted=False, head_sha=status.head_sha, reason=_in_words(error))
             if published.head == status.head_sha:
                 with tolerated("what was taken"):
                     note = folder / session_folder.TAKEN_HEAD
@@ -312,6 +317,10 @@ class AttemptActivities:
 
     def _folder(self, rig: str, polecat: str, bead: str, attempt: int) -> Path:
         return self._paths.session(rig, polecat, bead, attempt)
+
+
+def _in_words(error: GtError) -> str:
+    return "; ".join(words for words in (error.message, error.hint) if words)
 
 
 def _used_up(highest: int) -> AttemptStarted:
