@@ -47,6 +47,7 @@ BENCHMARKS = {
     "supervision": Benchmark("supervision", {"times": 6}, {"times": 1}),
     # What patrol and supervision measure in a whole town, by the scanner alone.
     "watching": Benchmark("watching", {}, {"seconds": 3, "sessions": (3,), "kills": 1}, in_whole_run=False),
+    "worktrees": Benchmark("worktrees", {}, {"rounds": 1}, in_whole_run=False),
 }
 
 

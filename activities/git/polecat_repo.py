@@ -280,13 +280,13 @@ class PolecatRepo:
 
     # --- making and clearing it -----------------------------------------------------------------
 
-    def check_out(self, start: str, *, config: Sequence[tuple[str, str]] | None = None) -> None:
+    def check_out(self, start: str, *, config: Sequence[tuple[str, str]]) -> None:
         """Make the work tree hold exactly the files of `start`, whatever was here; the agent's `.git` goes.
 
         The town's index remembers which files are unchanged since its last checkout.
 
         Args:
-            config: git settings of the view from now on: filters, where contents come from. None: as before.
+            config: git settings of the view from now on: filters, where contents come from.
 
         Raises:
             GtError: DISK_FULL, GIT_FAILED.
@@ -294,22 +294,30 @@ class PolecatRepo:
         self.path.mkdir(parents=True, exist_ok=True)
         self._drop_git_dir()
         self._make_view([self._paths.clone(self.rig) / "objects"])
-        if config is not None and self._configure(_VIEW_CONFIG + config_text(config)):
+        if self._configure(_VIEW_CONFIG + config_text(config)):
             # Files may come out otherwise than the last checkout left them.
             (self._view_dir / "index").unlink(missing_ok=True)
         write_whole_if_new(self._view_dir / "HEAD", f"{start}\n")
         repo = self._on_cache()
         clear_stale_locks([self._view_dir / "index.lock"], [self.path, self._view_dir])
-        if repo.attempt("read-tree", "--reset", "-u", start).exit_code != 0:
-            (self._view_dir / "index").unlink(missing_ok=True)
-            repo.run("read-tree", "--reset", "-u", start, doing="checking out")
-        self._empty_submodules(repo)
-        if repo.attempt("clean", "--quiet", "-ffdx").exit_code != 0:
+        if not self._fill(repo, start):
             # Trees that git cannot name, or may not write in: everything anew.
             discard(self.path, self._paths.trash)
             self.path.mkdir()
             (self._view_dir / "index").unlink(missing_ok=True)
             repo.run("read-tree", "--reset", "-u", start, doing="checking out")
+        remove_special_files(self.path)
+
+    def _fill(self, repo: GitRepo, start: str) -> bool:
+        """Whether git has made the work tree hold the files of `start` and no others."""
+        checkout = ("read-tree", "--reset", "-u", start)
+        if repo.attempt(*checkout).exit_code != 0:
+            # The index was damaged, or somebody else's.
+            (self._view_dir / "index").unlink(missing_ok=True)
+            if repo.attempt(*checkout).exit_code != 0:
+                return False
+        self._empty_submodules(repo)
+        return repo.attempt("clean", "--quiet", "-ffdx").exit_code == 0
 
     def restore(self, tree: str, staged: str) -> None:
         """Put saved files into a work tree that was just checked out; `staged` is what the agent's index shall hold.
@@ -388,14 +396,9 @@ class PolecatRepo:
                     told.append(f"{folder}/{path.name}")
         return "\n".join(told[:_LEFT_LINES])
 
-    def clear(self, start: str) -> None:
-        """Free the work tree for the next bead: its files are those of `start`, and nobody's repository is there.
-
-        Raises:
-            GtError: DISK_FULL, GIT_FAILED.
-        """
-        self.check_out(start)
-        remove_special_files(self.path)
+    def drop_repository(self) -> None:
+        """Delete the agent's `.git`, and what the town's own looks at it have made."""
+        self._drop_git_dir()
         shutil.rmtree(self._view_dir / "objects", ignore_errors=True)
 
     def salvage(self, place: Path) -> Path | None:

@@ -32,7 +32,6 @@ from activities.git.salvage import first_salvaged, keep_files
 from activities.git.saved_commits import SavedCommit
 from activities.git.stale_locks import clear_stale_locks
 from activities.git.submodules import SubmoduleCheckout, check_reachable, uses_submodules
-from activities.git.trees import discard
 from activities.locks import exclusive
 from models import names
 from models.errors import ErrorCode, GtError
@@ -137,11 +136,10 @@ class Worktrees:
                 saved, lfs = self._furnish(cache, rig, repo, bead, target_sha, newest, config, git, worktree)
                 restored = saved.sha if saved is not None else None
             repo.write_note(OwnerNote(bead=bead, target=target, attempt=attempt, restored=restored, lfs=lfs))
-        status = self.status(rig, polecat, bead)
+            head = repo.head().sha
+            base = repo.view().attempt("merge-base", target_sha, head).word if head else ""
         kept = first_salvaged(self._paths, rig.name, bead, saved.attempt) if saved is not None else None
-        return PreparedWorktree(
-            repo.path, status.base_sha or target_sha, status.head_sha, resumed, saved, Path(kept) if kept else None
-        )
+        return PreparedWorktree(repo.path, base or target_sha, head, resumed, saved, Path(kept) if kept else None)
 
     def status(self, rig: Rig, polecat: str, bead: str) -> WorkStatus:
         """Look at the polecat's worktree; nothing of it is changed.
@@ -244,9 +242,10 @@ class Worktrees:
             return self._parking(rig).park(repo if owned else None, bead, attempt, landed_sha)
 
     def release(self, rig: Rig, polecat: str, bead: str) -> None:
-        """Free the worktree for the next bead: clean, without a repository. Only after `park`.
+        """Free the worktree for the next bead, without a repository. Only after `park`.
 
-        What no commit can hold, and what may not leave this host, goes to the salvage folder.
+        What no commit can hold, and what may not leave this host, goes to the salvage folder. All other files stay
+        until `prepare` checks the next bead's out in their place.
 
         Raises:
             GtError: GIT_FAILED where the work was never parked or has moved since.
@@ -301,12 +300,7 @@ class Worktrees:
             repo.salvage(salvaged)
         else:
             keep_files(repo.path, salvaged, note.skipped)
-        start = GitRepo(self._paths.clone(rig.name)).resolve(f"refs/remotes/origin/{note.target}")
-        if start is not None:
-            repo.clear(start)
-        else:
-            # The target is gone: the next bead's checkout begins with nothing.
-            discard(repo.path, self._paths.trash)
+        repo.drop_repository()
         repo.remove_note()
 
     # --- beginning ------------------------------------------------------------------------------

@@ -187,7 +187,7 @@ class TestPark:
 
 
 class TestRelease:
-    def test_the_worktree_is_clean_and_the_repository_and_the_branch_are_gone(
+    def test_the_repository_and_the_branch_are_gone_and_the_next_bead_finds_no_file_of_this_one(
         self, worktrees: Worktrees, rig: Rig, worktree: Path, workshop: Workshop, town_paths: TownPaths
     ) -> None:
         commit(worktree, ".gitignore", "*.log\n")
@@ -195,9 +195,11 @@ class TestRelease:
         (worktree / "noise.log").write_text("x")
         park(worktrees, rig)
         worktrees.release(rig, "toast", "sh-1")
-        assert sorted(entry.name for entry in worktree.iterdir()) == ["README.md", "till.py"]
+        assert not (worktree / ".git").exists()
         assert git(town_paths.clone("shop"), "for-each-ref", "refs/gastown/work") == ""
         worktrees.release(rig, "toast", "sh-1")
+        worktrees.prepare(rig, "toast", "sh-2", "main")
+        assert sorted(entry.name for entry in worktree.iterdir()) == [".git", "README.md", "till.py"]
 
     def test_work_that_was_never_parked_is_not_cleaned_away(
         self, worktrees: Worktrees, rig: Rig, worktree: Path
