@@ -137,7 +137,7 @@ def _living(town: Town, bead: str, row: JobRow | None) -> tuple[JobStatus | None
         return None, None
 
     async def ask(client: Client) -> JobStatus | None:
-        workflow_id = row.workflow_id if row is not None else await _job_id(client, bead)
+        workflow_id = names.polecat_id(row.rig, bead) if row is not None else await _job_id(client, bead)
         if workflow_id is None:
             return None
         return await connect.ask(client.get_workflow_handle(workflow_id), "status", JobStatus)
@@ -193,6 +193,7 @@ def _merged_view(row: JobRow | None, status: JobStatus | None) -> dict[str, Any]
     if row is not None:
         known = output.document(row)
         shown |= {key: known[key] for key in shown if key in known}
+        shown["waits_for"] = "room in its rig's Dispatcher" if row.waits_for_room else ""
     if status is not None:
         shown |= output.document(status)
     return shown

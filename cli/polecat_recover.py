@@ -73,16 +73,20 @@ def _count(found: list[dict[str, Any]], action: str) -> int:
 
 
 def _unfinished(ledger: Ledger, name: str | None, rig: str | None) -> list[_Lost]:
-    """Jobs with a polecat first: its name must be theirs again before a new one is given away."""
+    """Jobs with a polecat first: its name must be theirs again before a new one is given away.
+
+    A job that waits for room never had a workflow, and its Dispatcher begins it by itself.
+    """
     if rig is not None:
         ledger.rig(rig)
     only = polecat_row(ledger, name, rig) if name is not None else None
+    rows = ledger.jobs(rig=rig, unfinished=True)
     jobs = [
         _Lost(row.bead, row.rig, row.state.value, row.polecat, row.attempt)
-        for row in ledger.jobs(rig=rig, unfinished=True)
-        if only is None or (row.rig, row.polecat) == (only.rig, only.name)
+        for row in rows
+        if not row.waits_for_room and (only is None or (row.rig, row.polecat) == (only.rig, only.name))
     ]
-    known = {job.bead for job in jobs}
+    known = {row.bead for row in rows}
     orphans = [
         _Lost(bead.id, bead.rig, bead.status.value)
         for bead in (ledger.beads(rig=rig) if only is None else [])

@@ -109,7 +109,7 @@ def why(call: Call, item: ItemOrBeadArgument, rig: ItemRigOption = None) -> None
     if not told.known:
         raise GtError(
             ErrorCode.NOT_FOUND,
-            f"the merge queue of {rig} does not know {item}",
+            "; ".join((f"the merge queue of {rig} does not know {item}", *told.words)),
             f"gt job show {item.partition('.')[0]}",
         )
     output.emit(call, output.document(told), refinery_view.why(told))

@@ -90,6 +90,8 @@ def land(
     document = told | {"sha": bead.integrates_sha, "bead": bead.id, "workflow_id": result.workflow_id}
     text = f"{bead.id}: {branch} at {(bead.integrates_sha or '')[:12]} for {home.branch}: {result.state.value}"
     output.emit(call, document | {"state": result.state.value}, f"{text}\ngt refinery why {bead.id}")
+    if result.note:
+        output.warn(result.note)
     if bead.integrates_sha != found.sha:
         output.warn(f"{branch} has moved on to {found.sha[:12]}: land it again when {bead.id} is over")
 

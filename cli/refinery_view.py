@@ -21,7 +21,8 @@ def queue(status: QueueStatus) -> str:
     head = f"{status.rig} to {status.target}: {state}" + (", ungated" if status.ungated else "")
     held = "".join(f"\nnothing is merged to {target}: {why}" for target, why in status.held_targets.items())
     held += "".join(f"\n{why}" for why in status.red_targets.values())
-    return head + held + "\n" + (items(status.items) if status.items else "nothing waits")
+    more = "\nmore changes wait in the ledger, and come in when there is room" if status.more_in_ledger else ""
+    return head + held + "\n" + (items(status.items) if status.items else "nothing waits") + more
 
 
 def items(rows: Iterable[QueueItem]) -> str:

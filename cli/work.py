@@ -65,12 +65,15 @@ def sling(
     request = SlingRequest(bead=bead, rig=rig, agent=agent)
     result = connect.converse(town, lambda client: hand_over(client, town, request))
     state, code = result.state.value, ExitCode.DONE
+    if result.note:
+        output.warn(f"{result.note}, and starts by itself")
+        output.say(f"hint: gt job list --rig {rig} --unfinished")
     if wait:
         state = _wait(town, result, deadline) or state
         code = _EXIT_CODES.get(state, ExitCode.TIMED_OUT)
     web_url = town.web_url(result.workflow_id)
     document = {"bead": bead, "workflow_id": result.workflow_id, "state": state, "web_url": web_url}
-    output.emit(call, document, f"{bead}: {state}\n{web_url or result.workflow_id}")
+    output.emit(call, document | {"note": result.note}, f"{bead}: {state}\n{web_url or result.workflow_id}")
     if code is not ExitCode.DONE:
         what = f"still {state} after {timeout:.0f} s" if code is ExitCode.TIMED_OUT else state
         output.fail(f"{bead} is {what}", f"gt job show {bead}")
@@ -101,16 +104,19 @@ def _wait(town: Town, result: SlingResult, deadline: float) -> str | None:
     """The state that ended the wait, or the last one seen (None: none was seen) at the deadline."""
     try:
         output.say(f"{result.bead}: {result.state}; waiting")
-        return connect.converse(town, lambda client: _watch(client, result.workflow_id, deadline))
+        return connect.converse(town, lambda client: _watch(client, result, deadline))
     except KeyboardInterrupt:
         output.say(f"{result.bead}: the job goes on; see gt job show {result.bead}")
         raise
 
 
-async def _watch(client: Client, workflow_id: str, deadline: float) -> str | None:
+async def _watch(client: Client, slung: SlingResult, deadline: float) -> str | None:
     """Look at the job until it is final or blocked; an outage of Temporal is waited out."""
     from models.jobs import JobResult
 
+    workflow_id = slung.workflow_id
+    if slung.note and not await _begun(client, workflow_id, deadline):
+        return slung.state.value
     # Without a run id: should the job continue as new, the handle follows it.
     ended = asyncio.ensure_future(_result(client.get_workflow_handle(workflow_id, result_type=JobResult)))
     seen: str | None = None
@@ -126,6 +132,30 @@ async def _watch(client: Client, workflow_id: str, deadline: float) -> str | Non
         return ended.result().value
     finally:
         ended.cancel()
+
+
+async def _begun(client: Client, workflow_id: str, deadline: float) -> bool:
+    """Wait until a job that waits in the ledger has a workflow; what an earlier job of its bead came to is old."""
+    earlier = await _run_of(client, workflow_id)
+    while True:
+        run = await _run_of(client, workflow_id)
+        if run is not None and (run[1] or run != earlier):
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        await asyncio.sleep(POLL_S)
+
+
+async def _run_of(client: Client, workflow_id: str) -> tuple[str, bool] | None:
+    """The workflow's newest run, and whether it is open; None where there is none, or nobody answers."""
+    from temporalio.client import WorkflowExecutionStatus
+    from temporalio.service import RPCError
+
+    try:
+        described = await client.get_workflow_handle(workflow_id).describe()
+    except RPCError:
+        return None
+    return described.run_id, described.status is WorkflowExecutionStatus.RUNNING
 
 
 async def _result(handle: Any) -> JobState:

@@ -132,7 +132,7 @@ def _against_temporal(record: RecordFacts, temporal: TemporalFacts) -> Iterator[
         yield from _of_running(record, bead, rigs)
     for bead, job in record.jobs.items():
         fact = record.beads.get(bead)
-        if fact is None or job.state.final or fact.status is BeadStatus.CLOSED:
+        if fact is None or job.state.final or job.waits_for_room or fact.status is BeadStatus.CLOSED:
             continue
         if (job.rig, bead) not in temporal.jobs:
             yield Problem(

@@ -108,6 +108,7 @@ class JobRecords(Transactions):
             _refuse_misplaced(bead, rig)
             attempt, sequence = _highest(connection, bead.id)
             unfinished = _unfinished(connection, bead.id)
+            waits = unfinished is not None and unfinished.row.waits_for_room
             return Admission(
                 bead=bead,
                 rig=rig,
@@ -118,7 +119,8 @@ class JobRecords(Transactions):
                 open_dependencies=open_dependencies(connection, (bead.id,))[bead.id],
                 landed_before=_last_landing(connection, bead.id),
                 cleared=_cleared(connection, bead.id) or _whole(connection, bead, rig, attempt),
-                unfinished=unfinished,
+                unfinished=None if waits else unfinished,
+                waited_for_room=waits,
             )
 
         return self.read(ask)
@@ -133,6 +135,7 @@ class JobRecords(Transactions):
                 settings=facts.settings,
                 hosts=facts.hosts,
                 open_dependencies=open_dependencies(connection, request.beads),
+                waiting=_waiting(connection, request.rig, request.waiting),
             )
 
         return self.read(ask)
@@ -151,7 +154,7 @@ class JobRecords(Transactions):
                 settings=facts.settings,
                 hosts=facts.hosts,
                 open_dependencies=open_dependencies(connection, request.beads),
-                queued=_queued(connection, request.rig),
+                queued=_queued(connection, request),
             )
 
         return self.read(ask)
@@ -192,16 +195,36 @@ def _rig_facts(connection: Connection, rig: str) -> RigFacts:
     )
 
 
-def _queued(connection: Connection, rig: str) -> tuple[MergeRequest, ...]:
-    """Requests that wait to be merged, of jobs that are submitted under just that attempt; oldest first."""
+def _waiting(connection: Connection, rig: str, limit: int) -> tuple[str, ...]:
+    """Beads that were slung when their Dispatcher had no room: urgent ones first, then by when."""
+    jobs, beads = schema.jobs, schema.beads
+    query = (
+        select(jobs.c.bead)
+        .join(beads, beads.c.id == jobs.c.bead)
+        .where(jobs.c.rig == rig, jobs.c.state == JobState.WAITING.value, jobs.c.workflow_id == names.dispatch_id(rig))
+        .where(beads.c.status != BeadStatus.CLOSED.value)
+        .order_by(beads.c.priority, jobs.c.started_at, jobs.c.bead)
+    )
+    return tuple(connection.execute(query.limit(limit)).scalars()) if limit else ()
+
+
+def _queued(connection: Connection, request: QueueFactsRequest) -> tuple[MergeRequest, ...]:
+    """Requests that wait to be merged, of jobs that are submitted under just that attempt.
+
+    Urgent ones first, then the oldest; no more than were asked for.
+    """
+    if not request.queued:
+        return ()
     requests, jobs = schema.merge_requests, schema.jobs
     submitted = (jobs.c.state == JobState.SUBMITTED.value) & (jobs.c.attempt == requests.c.attempt)
     query = (
         select(requests, schema.beads.c.target.is_not(None).label("pinned"))
         .join(jobs, (jobs.c.bead == requests.c.bead) & submitted)
         .join(schema.beads, schema.beads.c.id == requests.c.bead, isouter=True)
-        .where(requests.c.rig == rig, requests.c.state == MergeRequestState.QUEUED.value)
-        .order_by(requests.c.submitted_at, requests.c.id)
+        .where(requests.c.rig == request.rig, requests.c.state == MergeRequestState.QUEUED.value)
+        .where(requests.c.id.not_in(request.known))
+        .order_by(requests.c.priority, requests.c.submitted_at, requests.c.id)
+        .limit(request.queued)
     )
     return tuple(MergeRequest.model_validate(row) for row in _dicts(connection, query))
 

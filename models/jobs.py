@@ -51,6 +51,8 @@ class SlingResult(Frozen):
     bead: str
     workflow_id: str
     state: JobState
+    note: str = ""
+    """why its workflow does not run yet, and what comes of it"""
 
 
 class JobOrder(Frozen):
@@ -92,6 +94,8 @@ class Admission(Frozen):
     integration branch"""
     unfinished: UnfinishedJob | None = None
     """a job of the bead that the record knows and that may have no workflow any more: it goes on where it was"""
+    waited_for_room: bool = False
+    """it was slung before, when its Dispatcher had no room, and waits in the record"""
 
 
 # --- slots (between the Dispatcher and jobs) --------------------------------------------------
@@ -167,11 +171,15 @@ class DispatchFacts(RigFacts):
 
     open_dependencies: dict[str, tuple[str, ...]]
     """for each bead asked about: those of its dependencies that are not closed"""
+    waiting: tuple[str, ...] = ()
+    """beads that were slung when there was no room, urgent ones first; no more than were asked for"""
 
 
 class DispatchFactsRequest(Frozen):
     rig: str
     beads: tuple[str, ...]
+    waiting: int = 0
+    """how many of those that wait for room are asked for"""
 
 
 class DispatchJob(Frozen):

@@ -54,6 +54,8 @@ class QueueStatus(Frozen):
     """by target that fails its gates by itself: what fails; the queue goes on once it passes"""
     merge: str | None = None
     """workflow id of the running merge"""
+    more_in_ledger: bool = False
+    """further changes wait in the ledger until there is room"""
     items: tuple[QueueItem, ...] = ()
 
 

@@ -16,6 +16,10 @@ class QueueFactsRequest(Frozen):
     rig: str
     beads: tuple[str, ...] = ()
     """those that wait to be merged"""
+    queued: int = 0
+    """how many waiting requests are asked for"""
+    known: tuple[str, ...] = ()
+    """ids of requests that are not asked for"""
 
 
 class QueueFacts(RigFacts):
@@ -24,7 +28,8 @@ class QueueFacts(RigFacts):
     open_dependencies: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """for each bead asked about: those of its dependencies that are not closed"""
     queued: tuple[MergeRequest, ...] = ()
-    """requests that the record has as waiting to be merged: their jobs are submitted under just that attempt"""
+    """requests that the record has as waiting to be merged, urgent ones first: their jobs are submitted under just that
+    attempt"""
 
 
 class RefineryStatus(Frozen):
@@ -81,7 +86,7 @@ class QueueWhy(Frozen):
     state: QueueItemState | VerdictKind | None = None
     position: int | None = None
     words: tuple[str, ...] = ()
-    """sentences: what it waits for, or why it went back"""
+    """sentences: what it waits for, or why it went back; of one that is not known, where else it may be"""
     log_path: str | None = None
     next_command: str = ""
 

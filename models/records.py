@@ -234,6 +234,11 @@ class JobRow(Frozen):
     started_at: datetime
     updated_at: datetime
 
+    @property
+    def waits_for_room(self) -> bool:
+        """It was slung when its rig's Dispatcher had no room, and has no workflow yet."""
+        return self.workflow_id == names.dispatch_id(self.rig)
+
 
 class JobEvent(Frozen):
     """One line of a job's story."""

@@ -110,13 +110,13 @@ async def submit_again(client: Client, request: MergeRequest) -> None:
 
 
 async def _queue(client: Client, rig: str) -> tuple[str, ...] | None:
-    """Ids of what a Refinery has; None where it does not answer."""
+    """Ids of what a Refinery has; None where it does not answer, or may well lack what waits in the ledger."""
     handle = client.get_workflow_handle(names.refinery_id(rig))
     try:
         status = await asyncio.wait_for(handle.query("queue", result_type=QueueStatus), ANSWER_S)
     except (RPCError, TimeoutError):
         return None
-    return tuple(item.id for item in status.items)
+    return None if status.more_in_ledger else tuple(item.id for item in status.items)
 
 
 def _facts(target: str, log: str) -> BranchFacts:

@@ -34,7 +34,7 @@ from models.jobs import (
 )
 from models.merging import PauseRequest
 from models.names import WorkflowType
-from models.records import JobState
+from models.records import BeadStatus, JobState, JobWrite, JobWrites
 from policies.slots import Allocation
 from workflows import options
 from workflows.dispatch_start import cause, refusal, start_workflow, validate
@@ -61,8 +61,8 @@ class DispatchWorkflow:
         self._changed = True
         self._facts_wanted = True
         self._evacuating = False
-        self._starting: dict[str, asyncio.Task[None]] = {}
-        """by bead: jobs that are being admitted and started"""
+        self._starting: dict[str, asyncio.Task[str]] = {}
+        """by bead: jobs that are being admitted and started; why one is not, "" where it is"""
         self._checked = 0
         """where in the jobs the next cycle goes on to look"""
 
@@ -223,17 +223,65 @@ class DispatchWorkflow:
         bead = request.bead
         if bead not in self._starting and bead not in self._state.jobs:
             self._starting[bead] = asyncio.create_task(self._admit_and_start(request))
-        if bead in self._starting:
-            await self._starting[bead]
-        return self._answer(bead)
+        note = await self._starting[bead] if bead in self._starting else ""
+        return self._answer(bead, note)
 
-    async def _admit_and_start(self, request: SlingRequest) -> None:
+    async def _admit_and_start(self, request: SlingRequest, *, at_any_rate: bool = False) -> str:
+        """See `_leave_in_ledger` for what is returned of a bead that there is no room for; "" of any other."""
         try:
             admission = await self._admit(request)
             if request.bead not in self._state.jobs:
+                if not at_any_rate and not self._state.has_room(admission):
+                    return await self._leave_in_ledger(admission)
                 await self._start_job(admission)
         finally:
             del self._starting[request.bead]
+        return ""
+
+    async def _leave_in_ledger(self, admission: Admission) -> str:
+        """Have a bead wait in the ledger: one more job could not be carried to the next run.
+
+        Returns:
+            What that means, for people.
+        """
+        bead, rig = admission.bead.id, self._state.rig
+        note = f"{rig} has {len(self._state.jobs)} unfinished jobs, as many as fit: {bead} waits in the ledger for room"
+        if not admission.waited_for_room:
+            write = JobWrite(
+                bead=bead,
+                rig=rig,
+                workflow_id=names.dispatch_id(rig),
+                attempt=admission.highest_attempt,
+                sequence=admission.highest_sequence + 1,
+                at=workflow.now(),
+                event="waits_for_room",
+                detail=note,
+                state=JobState.WAITING,
+                bead_status=BeadStatus.HOOKED,
+                agent=admission.agent,
+            )
+            try:
+                await workflow.execute_activity_method(
+                    LedgerActivities.record_job,
+                    JobWrites(writes=(write,)),
+                    summary=f"{bead} waits for room",
+                    **options.ledger_ask(),
+                )
+            except ActivityError as error:
+                raise cause(error) from error
+        self._state.waits_in_ledger = True
+        return note
+
+    async def _take_in(self, waiting: tuple[str, ...]) -> bool:
+        """Start jobs of beads that waited in the ledger for room; False where none could be started."""
+        new = [bead for bead in waiting if bead not in self._state.jobs]
+        for bead in new:
+            self._patience.count()
+            try:
+                await self._take_on(SlingRequest(bead=bead, rig=self._state.rig))
+            except ApplicationError as error:
+                workflow.logger.warning("%s goes on waiting in the ledger: %s", bead, error.message)
+        return any(bead in self._state.jobs for bead in new)
 
     async def _admit(self, request: SlingRequest) -> Admission:
         try:
@@ -266,8 +314,7 @@ class DispatchWorkflow:
             # Until then its last job, which is ending, would be told.
             with contextlib.suppress(ApplicationError):
                 await self._starting[order.bead]
-        job_id = names.polecat_id(self._state.rig, order.bead)
-        receipt = await deliver(job_id, "decision", Decision(kind=kind, reason=order.reason))
+        receipt = await self._tell_decision(order.bead, Decision(kind=kind, reason=order.reason))
         if receipt is Receipt.FULL:
             raise refusal(ErrorCode.REFUSED, f"the job of {order.bead} takes no messages: its code fails")
         if receipt is Receipt.ABSENT:
@@ -277,12 +324,27 @@ class DispatchWorkflow:
             )
         return self._answer(order.bead)
 
-    def _answer(self, bead: str) -> SlingResult:
+    async def _tell_decision(self, bead: str, decision: Decision) -> Receipt:
+        """Tell a job; one that waits in the ledger is started to hear it, whatever the room."""
+        job_id = names.polecat_id(self._state.rig, bead)
+        receipt = await deliver(job_id, "decision", decision)
+        if receipt is not Receipt.ABSENT or not self._state.waits_in_ledger:
+            return receipt
+        request = SlingRequest(bead=bead, rig=self._state.rig)
+        if not (await self._admit(request)).waited_for_room:
+            return receipt
+        if bead not in self._starting:
+            self._starting[bead] = asyncio.create_task(self._admit_and_start(request, at_any_rate=True))
+        await self._starting[bead]
+        return await deliver(job_id, "decision", decision)
+
+    def _answer(self, bead: str, note: str = "") -> SlingResult:
         job = self._state.jobs.get(bead)
         return SlingResult(
             bead=bead,
             workflow_id=names.polecat_id(self._state.rig, bead),
             state=job.state if job else JobState.WAITING,
+            note=note,
         )
 
     # --- slots ----------------------------------------------------------------------------------
@@ -339,14 +401,15 @@ class DispatchWorkflow:
             if self._patience.exhausted:
                 return
             self._facts_wanted = False
-            await self._read_facts()
+            came = await self._take_in(await self._read_facts())
+            self._facts_wanted = self._facts_wanted or (came and self._state.waits_in_ledger)
             await self._check_jobs()
 
     async def _due(self) -> None:
-        idle = not self._state.jobs
+        idle = not self._has_work()
 
         def holds() -> bool:
-            return self._facts_wanted or (idle and bool(self._state.jobs)) or self._patience.exhausted
+            return self._facts_wanted or (idle and self._has_work()) or self._patience.exhausted
 
         try:
             await workflow.wait_condition(
@@ -355,28 +418,38 @@ class DispatchWorkflow:
         except TimeoutError:
             return
 
-    async def _read_facts(self) -> None:
-        """Hosts, capacity and dependencies; with the record unreadable the last ones hold."""
+    def _has_work(self) -> bool:
+        return bool(self._state.jobs) or self._state.waits_in_ledger
+
+    async def _read_facts(self) -> tuple[str, ...]:
+        """Hosts, capacity and dependencies; with the record unreadable the last ones hold.
+
+        Returns:
+            Beads that wait in the ledger and fit in by now.
+        """
+        room = self._state.room
         asked = tuple(job.bead for job in self._state.jobs.values() if job.request is not None or not job.started)
         try:
             facts = await workflow.execute_activity_method(
                 LedgerActivities.dispatch_facts,
-                DispatchFactsRequest(rig=self._state.rig, beads=asked),
+                DispatchFactsRequest(rig=self._state.rig, beads=asked, waiting=room + 1),
                 summary=f"settings of {self._state.rig}, dependencies of {len(asked)} beads",
                 **options.ledger_ask(),
             )
         except ActivityError as error:
             workflow.logger.warning("the record of %s is unreadable: %s", self._state.rig, error.cause)
-            return
+            return ()
         for bead in asked:
             self._state.depend(bead, facts.open_dependencies.get(bead, ()))
-        self._state.facts = facts.model_copy(update={"open_dependencies": {}})
+        self._state.facts = facts.model_copy(update={"open_dependencies": {}, "waiting": ()})
+        self._state.waits_in_ledger = len(facts.waiting) > room
         self._changed = True
         changed = RigChanged(rig=facts.rig)
         await asyncio.gather(*(self._tell_rig(job, changed) for job in self._state.misinformed()))
         if self._state.refinery_knows not in {None, facts.rig.whereabouts}:
             await tell(names.refinery_id(self._state.rig), "rig_changed", changed)
         self._state.refinery_knows = facts.rig.whereabouts
+        return facts.waiting[:room]
 
     async def _tell_rig(self, job: DispatchedJob, changed: RigChanged) -> None:
         """Its steps so far went to the rig as it was when the job began."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.jobs import Admission, DispatchFacts, DispatchJob, DispatchStatus, Restraint, SlotRequest
 from models.records import JobState
+from policies.room import JOBS_BYTES, has_room, job_bytes, room_for
 from policies.slots import Allocation, HeldPolecat, WaitingJob, allocate
 
 REMEMBERED = 200
@@ -100,6 +102,10 @@ class DispatchState(BaseModel):
     """beads merged lately"""
     ended: list[str] = Field(default_factory=list)
     """beads whose job has said that it ends; its workflow may run on until the record has all of it"""
+    waits_in_ledger: bool = False
+    """beads were slung for which there was no room"""
+    capacity: int = JOBS_BYTES
+    """of all jobs, as `policies.room` counts"""
     patience: int = 1000
     """messages after which a run hands over"""
 
@@ -117,6 +123,21 @@ class DispatchState(BaseModel):
             self.arrivals += 1
             self.jobs[bead] = DispatchedJob(bead=bead, arrival=self.arrivals)
         return self.jobs[bead]
+
+    def has_room(self, admission: Admission) -> bool:
+        """Whether the job of a bead fits in; one that has been here before always does."""
+        more = job_bytes(admission.rig.whereabouts, admission.open_dependencies)
+        return admission.unfinished is not None or has_room(self._sizes(), more, self.capacity)
+
+    @property
+    def room(self) -> int:
+        """How many jobs come in from the ledger now."""
+        whereabouts = self.facts.rig.whereabouts if self.facts else ""
+        return room_for(self._sizes(), job_bytes(whereabouts, ()), self.capacity)
+
+    def _sizes(self) -> Iterator[int]:
+        whereabouts = self.facts.rig.whereabouts if self.facts else ""
+        return (job_bytes(job.rig_known or whereabouts, job.open_dependencies or ()) for job in self.jobs.values())
 
     def take_up(self, admission: Admission) -> Admission:
         """Note what the record knows of a job that goes on: its polecat stays its own, unless another has the name."""

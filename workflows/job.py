@@ -228,7 +228,8 @@ class Job:
     async def end_earlier_life(self) -> None:
         """The bead is worked on again: that its earlier job ended without a merge needs no person any more."""
         admission = self._state.admission
-        if admission.highest_attempt and admission.bead.status is BeadStatus.DEFERRED:
+        deferred = admission.bead.status is BeadStatus.DEFERRED or admission.waited_for_room
+        if admission.highest_attempt and deferred:
             await tell_mayor_cleared(self._escalation_id(JOB_ENDED, ""), "it is worked on again")
 
     def comes_late(self, decision: Decision) -> bool:

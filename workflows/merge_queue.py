@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
@@ -14,6 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from models.merging import MergeOutcome, TargetRed, Withdraw
     from models.records import MergeRequest
     from policies.queue_order import Candidate, joinable, order
+    from policies.room import CHANGES_BYTES, REASON_LENGTH, USUAL_CHANGE, change_bytes, has_room, room_for
 
 from workflows.refinery_state import Decided, QueueEntry
 
@@ -59,7 +60,11 @@ class MergeQueue:
     """Every change to the queue, each one harmless when it is told twice."""
 
     def __init__(
-        self, entries: tuple[QueueEntry, ...] = (), decided: tuple[Decided, ...] = (), arrivals: int = 0
+        self,
+        entries: tuple[QueueEntry, ...] = (),
+        decided: tuple[Decided, ...] = (),
+        arrivals: int = 0,
+        capacity: int = CHANGES_BYTES,
     ) -> None:
         # No merge of a queue that begins here is running: a Refinery that was restarted took its own along.
         self._entries = {
@@ -70,6 +75,9 @@ class MergeQueue:
         }
         self._decided = {entry.verdict.merge_request: entry for entry in decided}
         self.arrivals = arrivals
+        self._capacity = capacity
+        self.waits_in_ledger = False
+        """a request came for which there was no room"""
 
     @property
     def entries(self) -> tuple[QueueEntry, ...]:
@@ -94,7 +102,7 @@ class MergeQueue:
     # --- coming and going ---------------------------------------------------------------------
 
     def submit(self, request: MergeRequest) -> Verdict | None:
-        """Queue a request, once.
+        """Queue a request, once. One that there is no room for waits in the ledger.
 
         Returns:
             The verdict, when the request was decided already and its job may not have heard.
@@ -104,11 +112,21 @@ class MergeQueue:
             return known.verdict
         if request.id in self._entries:
             known_as = self._entries[request.id].request
-            moved = known_as.model_copy(update={"target": request.target, "pinned": request.pinned})
+            # The ledger, where it may have come from, has no bases.
+            moved = known_as.model_copy(
+                update={
+                    "target": request.target,
+                    "pinned": request.pinned,
+                    "bases": request.bases or known_as.bases,
+                }
+            )
             self._change(request.id, withdrawn=False, request=moved)
             return None
         rivals = [entry for entry in self._entries.values() if entry.request.bead == request.bead]
         if any(entry.request.attempt > request.attempt for entry in rivals):
+            return None
+        if not rivals and not has_room(self._sizes(), change_bytes(request), self._capacity):
+            self.waits_in_ledger = True
             return None
         for entry in rivals:
             self._take_out(entry)
@@ -116,6 +134,21 @@ class MergeQueue:
         self.arrivals += 1
         self._entries[request.id] = QueueEntry(request=request, arrived=self.arrivals)
         return None
+
+    @property
+    def room(self) -> int:
+        """How many requests come in from the ledger now."""
+        sizes = list(self._sizes())
+        return room_for(sizes, max(sizes, default=USUAL_CHANGE), self._capacity)
+
+    def known(self, now: datetime) -> tuple[str, ...]:
+        """Ids of requests that the ledger need not tell of: what is here, and what it may not know as decided yet."""
+        decided = self._decided.items() if self.waits_in_ledger else ()
+        lately = (item for item, each in decided if each.at is not None and now - each.at < RECORD_LAGS)
+        return (*self._entries, *lately)
+
+    def _sizes(self) -> Iterator[int]:
+        return (change_bytes(entry.request) for entry in self._entries.values())
 
     def lacks(self, request: MergeRequest) -> bool:
         """Neither this request of its bead nor a newer one is here or was decided."""
@@ -146,15 +179,16 @@ class MergeQueue:
             return (known.verdict,)
         if not withdraw.bead:
             return ()
-        return (
-            Verdict(
-                merge_request=withdraw.merge_request,
-                bead=withdraw.bead,
-                attempt=withdraw.attempt,
-                kind=VerdictKind.RETURNED,
-                detail=WITHDRAWN,
-            ),
+        returned = Verdict(
+            merge_request=withdraw.merge_request,
+            bead=withdraw.bead,
+            attempt=withdraw.attempt,
+            kind=VerdictKind.RETURNED,
+            detail=WITHDRAWN,
         )
+        # It may wait in the ledger, which may be read before that has heard of it.
+        self._remember(Decided(verdict=returned, submitted_at=now, at=now))
+        return (returned,)
 
     def _take_out(self, entry: QueueEntry) -> None:
         """A newer request of its bead has come: nobody waits to hear of this one."""
@@ -256,7 +290,7 @@ class MergeQueue:
             The verdicts that jobs must hear.
         """
         verdicts = [told for verdict in outcome.verdicts for told in self.decide(verdict, now)]
-        trouble = outcome.could_not_run or outcome.stalled
+        trouble = (outcome.could_not_run or outcome.stalled)[:REASON_LENGTH]
         red, merging = outcome.target_red, [entry for entry in self.entries if entry.merging]
         asked = red is not None and all(entry.now for entry in merging)
         alone = bool(outcome.stalled) and len(merging) + len(outcome.verdicts) == 1

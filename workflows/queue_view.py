@@ -24,6 +24,7 @@ from workflows.refinery_state import Decided, QueueEntry, RefineryState
 from workflows.refinery_trouble import red_words
 
 HISTORY_SHOWN = 200
+IN_LEDGER = "more changes than there is room for wait in the ledger, it may be one of them"
 NONE_RED: Mapping[str, str] = MappingProxyType({})
 _WENT_BACK = {
     VerdictKind.MERGED: "It is merged",
@@ -149,7 +150,9 @@ def why(queue: MergeQueue, state: RefineryState, item: str, scope: Scope, now: d
     if entry is not None:
         return _why_it_waits(queue, state, entry, scope, now)
     decided = queue.decision_on(item)
-    return QueueWhy(id=item) if decided is None else _why_it_left(decided)
+    if decided is not None:
+        return _why_it_left(decided)
+    return QueueWhy(id=item, words=(IN_LEDGER,) if queue.waits_in_ledger else ())
 
 
 def _why_it_waits(queue: MergeQueue, state: RefineryState, entry: QueueEntry, scope: Scope, now: datetime) -> QueueWhy:

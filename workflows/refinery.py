@@ -88,7 +88,8 @@ class RefineryWorkflow:
     @workflow.init
     def __init__(self, state: RefineryState) -> None:
         self._state = state
-        self._queue = MergeQueue(state.entries, state.decided, state.arrivals)
+        self._queue = MergeQueue(state.entries, state.decided, state.arrivals, state.capacity)
+        self._queue.waits_in_ledger = state.waits_in_ledger
         self._patience = Patience(state.patience)
         self._labels = Labels()
         self._woken = False
@@ -222,6 +223,7 @@ class RefineryWorkflow:
     @workflow.update(description="Return every item to its job")
     async def clear(self) -> QueueCleared:
         self._wake()
+        self._compare = self._compare or self._queue.waits_in_ledger
         here = [entry.request.id for entry in self._queue.entries]
         await self._tell_jobs(self._queue.clear(workflow.now()))
         await self._let_go()
@@ -251,6 +253,7 @@ class RefineryWorkflow:
             flaky=queue_view.flaky_gates(self._state),
             red_targets=(red := queue_view.red_targets(self._state)),
             merge=queue_view.running_merge(self._queue, self._state),
+            more_in_ledger=self._queue.waits_in_ledger,
             items=queue_view.listing(self._queue, workflow.now(), red),
         )
 
@@ -326,7 +329,8 @@ class RefineryWorkflow:
     async def _rest(self) -> None:
         """Wait for a message, for the next try, or for the end of the cycle."""
         now = workflow.now()
-        cycle = self._cycle() if self._queue.entries and not self._frozen() else IDLE_CYCLE
+        busy = bool(self._queue.entries) or self._queue.waits_in_ledger
+        cycle = self._cycle() if busy and not self._frozen() else IDLE_CYCLE
         wake_at = (self._compared_at or now) + cycle
         due = self._state.next_try((entry.request.target for entry in self._queue.entries), now)
         if due is not None and not self._frozen():
@@ -348,10 +352,11 @@ class RefineryWorkflow:
         if not due and (not asked or self._frozen() or self._state.facts is None):
             return
         self._compared_at = workflow.now()
+        room, known = self._queue.room, self._queue.known(workflow.now()) if due else ()
         try:
             facts = await workflow.execute_activity_method(
                 LedgerActivities.queue_facts,
-                QueueFactsRequest(rig=self._state.rig, beads=asked),
+                QueueFactsRequest(rig=self._state.rig, beads=asked, queued=room + 1 if due else 0, known=known),
                 summary=f"settings of {self._state.rig}, what {len(asked)} beads need",
                 **options.ledger_ask(),
             )
@@ -364,11 +369,14 @@ class RefineryWorkflow:
             self._state = gated_anew(self._state)
         self._amend(facts=RigFacts(rig=facts.rig, settings=facts.settings, hosts=facts.hosts))
         self._queue.learn_needs({bead: facts.open_dependencies.get(bead, ()) for bead in asked}, workflow.now())
-        for request in facts.queued:
+        if due:
+            self._queue.waits_in_ledger = len(facts.queued) > room
+        for request in facts.queued[:room]:
             # Only ever added: what the record does not have is on its way there.
             if self._queue.lacks(request):
                 self._queue.submit(request)
                 self._woken = True
+                self._compare = self._queue.waits_in_ledger
 
     def _follow_rig(self, rig: Rig) -> None:
         """The rig as it is now: where it is elsewhere, what waits goes there, and what is being merged is of no use."""
@@ -447,6 +455,7 @@ class RefineryWorkflow:
         self._state = passed_by(self._state, outcome.foreign, workflow.now())
         await self._tell_jobs(self._queue.settle(outcome, workflow.now()))
         state = windowed(self._state, target, len(changes), best, stalled=bool(outcome.stalled))
+        self._compare = self._compare or self._queue.waits_in_ledger
         troubled = self._queue.troubled(target)
         self._state = weighed(state, target, outcome, settings, troubled=troubled, now=workflow.now())
 
@@ -531,7 +540,12 @@ class RefineryWorkflow:
 
     def _carried(self) -> RefineryState:
         queue = self._queue
-        held = {"entries": queue.entries, "decided": queue.decided, "arrivals": queue.arrivals}
+        held = {
+            "entries": queue.entries,
+            "decided": queue.decided,
+            "arrivals": queue.arrivals,
+            "waits_in_ledger": queue.waits_in_ledger,
+        }
         return self._state.model_copy(update=held)
 
     def _mood(self) -> str:

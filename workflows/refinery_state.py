@@ -16,6 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from models.merging import ForeignCommit, MergeOutcome, QueueItemState, TargetRed
     from models.records import MergeRequest
     from policies.merge_rates import after_merge
+    from policies.room import CHANGES_BYTES
 
 MERGES_NOTED = 300
 """merges that figures are drawn from"""
@@ -134,6 +135,10 @@ class RefineryState(Frozen):
     """of targets, that people were told of: the escalations' ids, the latest last"""
     letters: tuple[Letter, ...] = ()
     """what the Mayor was not told yet, in order"""
+    waits_in_ledger: bool = False
+    """changes were handed in for which there was no room"""
+    capacity: int = CHANGES_BYTES
+    """of all entries, as `policies.room` counts"""
     patience: int = 1000
     """messages after which a run hands over"""
 

@@ -342,7 +342,7 @@ def test_a_refinerys_cycle_reads_what_waits_to_be_merged_and_what_beads_still_ne
     ledger.record_job(story(merged))
     ledger.record_job([a_write(reworked, 1, 1, **submitted, **queued, merge_request=a_request(reworked, 1))])
     ledger.record_job([a_write(reworked, 2, 2)])
-    facts = ledger.queue_facts(QueueFactsRequest(rig="shop", beads=(waits, merged)))
+    facts = ledger.queue_facts(QueueFactsRequest(rig="shop", beads=(waits, merged), queued=9))
     assert facts.rig.name == "shop"
     assert facts.open_dependencies == {waits: (needed,), merged: ()}
     assert [request.id for request in facts.queued] == [f"{waits}.1"], "the attempt that goes on is not submitted"
@@ -384,6 +384,38 @@ def test_a_bead_that_lands_an_integration_branch_is_admitted_with_what_it_hands_
     queued = {"merge_request": request, "merge_request_state": MergeRequestState.QUEUED}
     submitted = {"event": "submitted", "state": JobState.SUBMITTED, "bead_status": BeadStatus.SUBMITTED}
     ledger.record_job([a_write(bead.id, 0, 1, **submitted, **queued)])
-    assert ledger.queue_facts(QueueFactsRequest(rig="shop")).queued == (request,)
+    assert ledger.queue_facts(QueueFactsRequest(rig="shop", queued=1)).queued == (request,)
     admission = ledger.admission(order, None)
     assert (admission.cleared, admission.unfinished is not None) == (None, True)
+
+
+def test_what_waits_for_room_is_told_by_urgency_and_admitted_as_a_job_that_never_began(ledger: Ledger) -> None:
+    urgent, begun, closed, later = (a_bead(ledger, priority=priority).id for priority in (0, 1, 1, 3))
+    waiting = {
+        "event": "waits_for_room", "workflow_id": "dispatch/shop", "state": JobState.WAITING, "polecat": None,
+        "bead_status": BeadStatus.HOOKED, "agent": "codex", "host": None,
+    }  # fmt: skip
+    ledger.record_job([a_write(bead, 0, 1, **waiting) for bead in (later, closed, begun, urgent)])
+    ledger.record_job([a_write(begun, 0, 2, event="hooked", state=JobState.WAITING, polecat=None, host=None)])
+    ledger.record_job([a_merge(closed, 0, 2, workflow_id="dispatch/shop", state=JobState.WAITING)])
+
+    def asked(waiting: int) -> tuple[str, ...]:
+        return ledger.dispatch_facts(DispatchFactsRequest(rig="shop", beads=(), waiting=waiting)).waiting
+
+    assert asked(9) == (urgent, later)
+    assert (asked(1), asked(0)) == ((urgent,), ())
+    admission = ledger.admission(SlingRequest(bead=later, rig="shop"), "claude")
+    assert (admission.waited_for_room, admission.unfinished, admission.agent) == (True, None, "codex")
+    assert (admission.highest_attempt, admission.highest_sequence) == (0, 1)
+    assert not ledger.admission(SlingRequest(bead=begun, rig="shop"), "claude").waited_for_room
+
+
+def test_a_refinery_is_told_of_no_more_requests_than_it_asks_for_urgent_ones_first(ledger: Ledger) -> None:
+    beads = [a_bead(ledger, f"change {number}", priority=number).id for number in range(4)]
+    submitted = {"event": "submitted", "state": JobState.SUBMITTED, "bead_status": BeadStatus.SUBMITTED}
+    for number, bead in reversed(list(enumerate(beads))):
+        request = a_request(bead, 1).model_copy(update={"priority": number})
+        ledger.record_job([a_write(bead, 1, 1, **submitted, merge_request=request)])
+    known = (f"{beads[1]}.1",)
+    facts = ledger.queue_facts(QueueFactsRequest(rig="shop", queued=2, known=known))
+    assert [request.bead for request in facts.queued] == [beads[0], beads[2]]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from ledger.comparing import disagreements
-from models.records import BeadStatus
-from models.verification import BeadFact, BranchFacts, ProblemKind, RecordFacts, RemoteFacts
+from models.records import BeadStatus, JobRow, JobState
+from models.verification import BeadFact, BranchFacts, ProblemKind, RecordFacts, RemoteFacts, TemporalFacts
 
 SHA = "a" * 40
 
@@ -69,3 +71,19 @@ def test_an_open_bead_is_landed_where_it_was_to_land_and_nowhere_else() -> None:
     assert found("next", BeadStatus.OPEN, landed) == [(ProblemKind.LANDED_BUT_OPEN, "next is its work")]
     assert found(None, BeadStatus.OPEN, landed) == []
     assert found("next", BeadStatus.OPEN, remote((SHA,), next=())) == []
+
+
+def test_a_job_that_waits_for_room_has_no_workflow_and_that_is_right() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    fact = BeadFact(rig="shop", status=BeadStatus.HOOKED, close_reason=None, merged_sha=None, target=None)
+
+    def problems(workflow_id: str) -> list[ProblemKind]:
+        job = JobRow(
+            bead="sh-1", rig="shop", workflow_id=workflow_id, state=JobState.WAITING, attempt=0, sequence=1,
+            started_at=now, updated_at=now,
+        )  # fmt: skip
+        record = RecordFacts(beads={"sh-1": fact}, jobs={"sh-1": job}, landings={}, polecats=(), queued=(), dangling=())
+        return [each.kind for each in disagreements(record, {}, TemporalFacts(jobs=frozenset(), queues={}))]
+
+    assert problems("dispatch/shop") == []
+    assert problems("polecat/shop/sh-1") == [ProblemKind.HOOKED_WITHOUT_JOB]

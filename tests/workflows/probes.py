@@ -103,7 +103,8 @@ class Record:
     async def queue_facts(self, asked: QueueFactsRequest) -> QueueFacts:
         facts = await self.load_rig(RigName(rig=asked.rig))
         needs = {bead: self.needs[bead] for bead in asked.beads if bead in self.needs}
-        return QueueFacts(**facts.model_dump(), open_dependencies=needs, queued=tuple(self.queued))
+        queued = [request for request in self.queued if request.id not in asked.known]
+        return QueueFacts(**facts.model_dump(), open_dependencies=needs, queued=tuple(queued[: asked.queued]))
 
 
 @dataclass

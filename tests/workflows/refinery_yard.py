@@ -17,6 +17,7 @@ from models.jobs import VerdictKind
 from models.merging import PauseRequest, QueueCleared, QueueItem, QueueItemRef, QueueStatus, Withdraw
 from models.records import MergeRequest
 from models.settings import MergeQueueSettings, Settings
+from policies.room import CHANGES_BYTES
 from tests.workflows.conftest import WorkerBuilder
 from tests.workflows.merge_world import MergeWorld, rig
 from tests.workflows.probes import Job, JobProbe, MayorsPost, Record, eventually
@@ -87,6 +88,7 @@ def yard_in(env: WorkflowEnvironment, workers: WorkerBuilder) -> Open:
         gated: bool = True,
         readable: bool = True,
         patience: int = 1000,
+        capacity: int = CHANGES_BYTES,
         **settings: int | str,
     ) -> AsyncIterator[Yard]:
         world = world or MergeWorld()
@@ -108,7 +110,7 @@ def yard_in(env: WorkflowEnvironment, workers: WorkerBuilder) -> Open:
         ):
             refinery = await env.client.start_workflow(
                 RefineryWorkflow.run,
-                RefineryState(rig="shop", patience=patience),
+                RefineryState(rig="shop", patience=patience, capacity=capacity),
                 id=names.refinery_id("shop"),
                 task_queue=names.TOWN_QUEUE,
             )

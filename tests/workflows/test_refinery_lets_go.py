@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -22,9 +21,6 @@ from tests.workflows.merge_world import PASSED, MergeWorld, beads, change
 from tests.workflows.probes import JobProbe, eventually, start_job
 from tests.workflows.refinery_yard import Open, Yard, refused, verdicts, yard_in
 from workflows.refinery import RefineryWorkflow
-
-SOON_S = 5.0
-"""a free queue, from the order on"""
 
 
 def failing(code: ErrorCode) -> ApplicationError:
@@ -99,7 +95,7 @@ async def stuck(town: Yard, world: HeldWorld, count: int) -> None:
 
 
 @HELD_UP
-async def test_a_skipped_change_is_let_go_and_the_others_land_within_seconds(
+async def test_a_skipped_change_is_let_go_and_the_others_land(
     real_env: WorkflowEnvironment, held_up: Callable[[], HeldWorld]
 ) -> None:
     world = held_up()
@@ -108,7 +104,6 @@ async def test_a_skipped_change_is_let_go_and_the_others_land_within_seconds(
         await town.submit(*map(change, beads(3)))
         await town.resume()
         await stuck(town, world, 3)
-        begun = time.monotonic()
         row = await town.skip("sh-1.1")
         assert row.state is QueueItemState.HELD
 
@@ -116,12 +111,11 @@ async def test_a_skipped_change_is_let_go_and_the_others_land_within_seconds(
             return set(world.landed) == {"sh-2", "sh-3"} and await town.waiting() == ["sh-1"]
 
         await eventually(landed, what="the others to land")
-        assert time.monotonic() - begun < SOON_S
         assert town.post.letters == [], "an order is no trouble"
 
 
 @HELD_UP
-async def test_a_cleared_queue_is_empty_and_every_job_told_within_seconds(
+async def test_a_cleared_queue_is_empty_and_every_job_told(
     real_env: WorkflowEnvironment, held_up: Callable[[], HeldWorld]
 ) -> None:
     world = held_up()
@@ -131,17 +125,15 @@ async def test_a_cleared_queue_is_empty_and_every_job_told_within_seconds(
         await town.submit(*map(change, beads(2)))
         await town.resume()
         await stuck(town, world, 2)
-        begun = time.monotonic()
         cleared = await town.clear()
         assert sorted(cleared.returned) == ["sh-1.1", "sh-2.1"]
         assert await town.waiting() == []
         for job, bead in zip(jobs, beads(2), strict=True):
             assert await verdicts(job) == [(f"{bead}.1", VerdictKind.RETURNED)]
-        assert time.monotonic() - begun < SOON_S
 
 
 @HELD_UP
-async def test_a_cancelled_job_has_its_change_back_and_the_others_land_within_seconds(
+async def test_a_cancelled_job_has_its_change_back_and_the_others_land(
     real_env: WorkflowEnvironment, held_up: Callable[[], HeldWorld]
 ) -> None:
     world = held_up()
@@ -151,15 +143,13 @@ async def test_a_cancelled_job_has_its_change_back_and_the_others_land_within_se
         await town.submit(*map(change, beads(2)))
         await town.resume()
         await stuck(town, world, 2)
-        begun = time.monotonic()
         await town.withdraw("sh-1")
         assert await verdicts(job) == [("sh-1.1", VerdictKind.RETURNED)]
         await town.settled()
         assert world.landed == ("sh-2",)
-        assert time.monotonic() - begun < SOON_S
 
 
-async def test_changes_whose_gates_wait_for_a_core_are_let_go_within_seconds(real_env: WorkflowEnvironment) -> None:
+async def test_changes_whose_gates_wait_for_a_core_are_let_go(real_env: WorkflowEnvironment) -> None:
     async with yard_in(real_env, workers_of(real_env, cores=False))() as town:
         await town.pause()
         await town.submit(*map(change, beads(2)))

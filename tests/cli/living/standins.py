@@ -47,7 +47,7 @@ STATE = SearchAttributeKey.for_keyword("GtState")
 
 @workflow.defn(name=WorkflowType.DISPATCH)
 class Dispatcher:
-    """Starts what it is asked to; refuses an agent that ends in `refuse`."""
+    """Starts what it is asked to; refuses an agent that ends in `refuse`, has no room for one that ends in `many`."""
 
     @workflow.init
     def __init__(self, state: RigName) -> None:
@@ -64,6 +64,9 @@ class Dispatcher:
         if (request.agent or "").endswith("refuse"):
             raise ApplicationError("no agent for it", "L2", "gt sling ID RIG --agent CMD", type="agent_not_found")
         workflow_id = names.polecat_id(self._rig, request.bead)
+        if (request.agent or "").endswith("many"):
+            note = f"{request.bead} waits in the ledger for room"
+            return SlingResult(bead=request.bead, workflow_id=workflow_id, state=JobState.WAITING, note=note)
         if request.bead not in self._jobs:
             self._jobs.append(request.bead)
             await workflow.start_child_workflow(

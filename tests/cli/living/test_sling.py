@@ -41,6 +41,17 @@ class TestSling:
         assert f"hint: gt job show {bead.id}" in outcome.err
         assert here.json("gt", "job", "show", bead.id)["state"] == "working"
 
+    def test_a_bead_that_there_is_no_room_for_is_said_to_wait_and_may_be_waited_for(
+        self, here: Here, rig: Rig, bead: Bead
+    ) -> None:
+        argv = ("gt", "sling", bead.id, rig.name, "--agent", "true many", "-o", "json")
+        outcome = here.run(*argv)
+        note = f"{bead.id} waits in the ledger for room"
+        assert (outcome.json["state"], outcome.json["note"]) == ("waiting", note)
+        assert f"warning: {note}, and starts by itself" in outcome.err
+        assert f"hint: gt job list --rig {rig.name} --unfinished" in outcome.err
+        assert here.run(*argv, "--wait", "--timeout", "0.1", expect=6).json["state"] == "waiting"
+
     def test_a_job_that_fails_by_itself_ends_the_wait_with_an_error(self, here: Here, rig: Rig, bead: Bead) -> None:
         argv = ("gt", "sling", bead.id, rig.name, "--agent", "true fail", "--wait", "--timeout", "20")
         assert "a bug" in here.run(*argv, expect=1).err
