@@ -98,14 +98,16 @@ def run_all(names: Sequence[str], *, quick: bool) -> dict[str, Any]:
     document: dict[str, Any] = {"machine": machine(), "run": this_run()}
     began = time.monotonic()
     found: dict[str, Any] = {}
+    loads: dict[str, float] = {}
     for name in names:
         started, load = time.monotonic(), load_average()
+        loads[name] = load
         found[name] = _apart(name, quick=quick)
         took = time.monotonic() - started
         said = f"FAILED: {found[name].why}" if isinstance(found[name], Failed) else "done"
         sys.stderr.write(f"{name}: {said} ({took:.0f} s, load {load} before and {load_average()} after)\n")
         sys.stderr.flush()
-    document["run"] |= {"minutes": round((time.monotonic() - began) / 60, 1), "load_after": load_average()}
+    document["run"] |= {"minutes": round((time.monotonic() - began) / 60, 1), "loads": loads}
     return document | {"figures": found}
 
 

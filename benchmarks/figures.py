@@ -12,6 +12,7 @@ README = ROOT / "README.md"
 FIGURES = ROOT / "docs" / "figures.json"
 BEGIN = "<!-- made by `make bench` from docs/figures.json; a test compares them -->\n"
 END = "<!-- end of the figures -->\n"
+NOT_MEASURED = "\nNot measured yet: a whole `make bench` on a machine with nothing else to do writes them here.\n\n"
 _PHASES = {
     "starting": "slot",
     "working": "worktree and session",
@@ -27,6 +28,14 @@ def write(document: Mapping[str, Any]) -> None:
     README.write_text(with_block(README.read_text(encoding="utf-8"), block(document)), encoding="utf-8")
 
 
+def measured() -> dict[str, Any] | None:
+    """What the last whole run found; None before the first one."""
+    if not FIGURES.exists():
+        return None
+    found: dict[str, Any] = json.loads(FIGURES.read_text(encoding="utf-8"))
+    return found
+
+
 def with_block(readme: str, made: str) -> str:
     """The text with what stands between its markers replaced.
 
@@ -37,8 +46,10 @@ def with_block(readme: str, made: str) -> str:
     return readme[:begin] + made + readme[end:]
 
 
-def block(document: Mapping[str, Any]) -> str:
+def block(document: Mapping[str, Any] | None) -> str:
     """The machine, the run, and a table of figures."""
+    if document is None:
+        return NOT_MEASURED
     figures = document["figures"]
     rows = [
         *_jobs(figures["jobs"]),
@@ -60,7 +71,8 @@ def _run(document: Mapping[str, Any]) -> list[str]:
         f"One run of `make bench` ({run['minutes']} minutes) on {run['date']}, commit {run['commit']}{changed}: "
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, {machine['system']}, "
         f"Python {machine['python']}, git {machine['git']}, tmux {machine['tmux']}, "
-        f"Temporal {machine['temporal_server']}, Dolt {machine['dolt']}; load {run['load_before']} before.",
+        f"Temporal {machine['temporal_server']}, Dolt {machine['dolt']}; load {run['load_before']} before and "
+        f"{max(run['loads'].values())} at most between two benchmarks.",
         "Minutes differ between machines, so the ratio to the same work without a town stands first.",
     ]
 
@@ -156,7 +168,7 @@ def _ledger(ledger: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{embedded['one_row_write_with_commit_ms']['p50']} ms embedded",
         ),
         (
-            "`bd show`, `bd list --limit 50` of 10,000 beads, embedded ledger",
+            f"`bd show`, `bd list --limit 50` of {embedded['beads']:,} beads, embedded ledger",
             f"{round(commands['bd show']['wall'])}, {round(commands['bd list --limit 50']['wall'])} ms",
         ),
     ]

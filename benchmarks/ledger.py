@@ -46,6 +46,7 @@ def _engine(name: str, folder: Path, seconds: float, jobs: int, beads: int) -> d
             "one_row_write_with_commit_ms": _one_row(url("one")),
             "many_writers": _many_writers(url("many"), seconds),
             "growth_per_1000_jobs_mb": _growth(url("growth"), folder, jobs),
+            "beads": beads,
             "commands_ms": _commands(name, folder, beads),
         }
 
