@@ -121,11 +121,12 @@ def unpark(
     town = connect.open_town(call)
     with connect.open_ledger(town) as ledger:
         rig, job = ledger.rig(ledger.bead(bead).rig), ledger.job(bead)
+        git = ledger.effective_settings(rig.name).git
     _refuse_while_working(bead, job)
     again = f"gt polecat unpark {bead}"
     works, asked = _works(town, rig, again)
     work = chosen(works, bead, attempt, asked.unreached)
-    task = Unpark(rig=rig, bead=bead, attempt=work.attempt, dry_run=dry_run)
+    task = Unpark(rig=rig, bead=bead, attempt=work.attempt, dry_run=dry_run, git=git)
     done = ask_host(town, work.host, task, again).unparked
     assert done is not None
     document = {

@@ -135,7 +135,9 @@ def _handed_in(town: Town, home: Rig, bead: Bead, agent: str | None, again: str,
     assert bead.integrates is not None
     assert bead.integrates_sha is not None
     if not began:
-        task = HandInBranch(rig=home, branch=bead.integrates, bead=bead.id, sha=bead.integrates_sha)
+        with connect.open_ledger(town) as ledger:
+            git = ledger.effective_settings(home.name).git
+        task = HandInBranch(rig=home, branch=bead.integrates, bead=bead.id, sha=bead.integrates_sha, git=git)
         ask_host(town, town.file.host, task, again)
     request = SlingRequest(bead=bead.id, rig=home.name, agent=agent)
     return connect.converse(town, lambda client: hand_over(client, town, request))

@@ -306,7 +306,7 @@ def _whole(connection: Connection, bead: Bead, rig: Rig, attempt: int) -> MergeR
         title=bead.title,
         polecat=NOBODY,
         attempt=attempt,
-        branch=names.job_branch(bead.id),
+        branch=names.published_branch(bead.id, effective_settings(connection, rig.name).git.branch_prefix),
         head_sha=bead.integrates_sha,
         target=rig.branch,
         priority=bead.priority,

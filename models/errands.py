@@ -11,7 +11,7 @@ from models.base import Frozen
 from models.gating import GateReport
 from models.mail import Message
 from models.records import Rig
-from models.settings import GateSettings
+from models.settings import GateSettings, GitSettings
 
 
 class Nudge(Frozen):
@@ -43,6 +43,7 @@ class Unpark(Frozen):
     attempt: int | None = None
     """None: the newest"""
     dry_run: bool = False
+    git: GitSettings = GitSettings()
 
 
 class DeliverLetter(Frozen):
@@ -136,6 +137,7 @@ class HandInBranch(Frozen):
     branch: str
     bead: str
     sha: str
+    git: GitSettings = GitSettings()
 
 
 class CheckGates(Frozen):

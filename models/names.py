@@ -219,6 +219,15 @@ def job_branch(bead: str) -> str:
     return f"{_JOB_BRANCHES}{valid_bead(bead)}"
 
 
+def published_branch(bead: str, prefix: str) -> str:
+    """The branch on the remote that a bead's work begins to be published under.
+
+    Args:
+        prefix: the setting git.branch_prefix.
+    """
+    return valid_branch(f"{prefix}{valid_bead(bead)}")
+
+
 def parked_ref(bead: str, attempt: int) -> str:
     """The ref on the remote under which cleanup parks unlanded work."""
     return f"refs/gastown/parked/{valid_bead(bead)}/{attempt}"

@@ -59,7 +59,8 @@ class IntegrationActivities:
         Raises:
             GtError: INVALID_NAME, REMOTE_UNREACHABLE, REMOTE_REFUSED, GIT_FAILED.
         """
-        rig, ref = request.rig, f"refs/heads/{names.job_branch(request.bead)}"
+        rig = request.rig
+        ref = f"refs/heads/{names.published_branch(request.bead, request.git.branch_prefix)}"
         with self._alone(rig):
             repo = cache_clone(self._paths, rig)
             if ref not in ls_remote(rig.url, [ref]):

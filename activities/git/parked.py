@@ -67,7 +67,8 @@ class ParkedActivities:
                 DISK_FULL, GIT_FAILED.
         """
         rig, bead = request.rig, names.valid_bead(request.bead)
-        branch = f"refs/heads/{names.job_branch(bead)}"
+        name = names.published_branch(bead, request.git.branch_prefix)
+        branch = f"refs/heads/{name}"
         with self._alone(rig):
             repo = cache_clone(self._paths, rig)
             there = self._fetch(repo, rig, (f"{_FOLDERS[0]}{bead}/", f"{_FOLDERS[1]}{bead}/"))
@@ -87,7 +88,7 @@ class ParkedActivities:
                 bead=bead,
                 attempt=names.saved_attempt(ref) or 0,
                 ref=ref,
-                branch=names.job_branch(bead),
+                branch=name,
                 sha=sha,
                 stayed_here=saved.left if saved else "",
                 kept_folder=first_salvaged(self._paths, rig.name, bead, names.saved_attempt(ref) or 0),

@@ -10,7 +10,7 @@ from models.errands import CreateBranch, HandInBranch, IntegrationBranch, LookAt
 from models.errors import ErrorCode, GtError
 from models.merging import BuildChain, Chain, DropKind, FindLanded, LandChain, LandOutcome
 from models.records import MergeRequest, Rig
-from models.settings import MergeStyle
+from models.settings import GitSettings, MergeStyle
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git
 
@@ -59,6 +59,14 @@ class Bench:
 @pytest.fixture
 def bench(town_paths: TownPaths, rig: Rig, workshop: Workshop) -> Bench:
     return Bench(town_paths, rig, workshop)
+
+
+def test_a_landing_is_handed_in_under_the_rigs_own_prefix(bench: Bench) -> None:
+    tip = bench.create().sha
+    order = HandInBranch(rig=bench.rig, branch="next", bead="sh-9", sha=tip, git=GitSettings(branch_prefix="bots/gt-"))
+    bench.branches.hand_in_branch(order)
+    assert bench.workshop.at_remote("refs/heads/bots/gt-sh-9") == tip
+    assert bench.workshop.at_remote("refs/heads/polecat/sh-9") is None
 
 
 def test_a_branch_is_made_once_where_the_rigs_own_one_stands(bench: Bench) -> None:

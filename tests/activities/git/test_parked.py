@@ -11,6 +11,7 @@ from activities.git.worktrees import Worktrees
 from models.errands import ExpireParked, ListParked, ParkedRef, ParkedWork, Unpark, Unparked
 from models.errors import ErrorCode, GtError
 from models.records import Rig
+from models.settings import GitSettings
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git
 
@@ -65,6 +66,16 @@ def commit(path: Path, name: str) -> str:
     git(path, "add", "--", name)
     git(path, "commit", "--quiet", "-m", f"Add {name}")
     return git(path, "rev-parse", "HEAD")
+
+
+def test_unparked_work_is_where_the_rigs_branches_are_and_the_next_attempt_goes_on_from_it(bench: Bench) -> None:
+    git_settings = GitSettings(branch_prefix="bots/gt-")
+    bench.parked({"a.txt": "a\n"})
+    done = bench.unpark(git=git_settings)
+    assert done.branch == "bots/gt-sh-1"
+    assert bench.workshop.at_remote("refs/heads/bots/gt-sh-1") == done.sha
+    assert bench.workshop.at_remote("refs/heads/polecat/sh-1") is None
+    assert bench.worktrees.prepare(bench.rig, "nux", "sh-1", "main", git=git_settings).head_sha == done.sha
 
 
 class TestListing:
