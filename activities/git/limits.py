@@ -114,9 +114,11 @@ class _Trees:
             for sha, raw in zip(wanted, self._reader.read(wanted, _TREE_BYTES, "tree"), strict=True):
                 self._entries[sha] = _parsed(raw, sha)
                 entries += len(self._entries[sha])
-            if depth > MOST_DEPTH or entries > MOST_FILES:
-                where = _start(next(iter(level.values())))
-                raise _refusal(f"more than {MOST_FILES} files, or folders more than {MOST_DEPTH} deep: {where}")
+            where = _start(next(iter(level.values())))
+            if depth > MOST_DEPTH:
+                raise _refusal(f"folders are more than {MOST_DEPTH} deep: {where}")
+            if entries > MOST_FILES:
+                raise _refusal(f"the work has more than {MOST_FILES} files in its folders: {where}")
             depth += 1
             level = {
                 sub: (level[sha] + b"/" + name)[:_SHOWN]

@@ -35,6 +35,8 @@ NO_PUSH: Final = "/agents-do-not-push/run-gt-done"
 
 BOUNDS: Final = Bounds(cpu_s=120, wall_s=400.0, memory_bytes=2 << 30)
 """Of each command that reads an agent's index or work tree; a status with a million changes takes 15 s of a core."""
+_DAMAGED: Final = ("repository corruption", "did not send all necessary objects", "not our ref", "bad object")
+"""what git says of a repository that lacks an object, or has one that is none"""
 _DEEPEST_BRANCH: Final = 50
 """folders in a branch's name; os.walk calls itself"""
 _IN_PROGRESS: Final = (
@@ -258,7 +260,7 @@ class PolecatRepo:
 
         Raises:
             GtError: INVALID_VALUE where git refuses an object (names like `.git`, duplicate entries) or cannot walk
-                all trees, GIT_FAILED where objects are missing, DISK_FULL.
+                all trees, or where one is missing; GIT_FAILED, DISK_FULL.
         """
         wanted = list(dict.fromkeys(commits))
         if not wanted:
@@ -270,7 +272,11 @@ class PolecatRepo:
         if is_over_time(answer.stderr):
             raise GtError(ErrorCode.INVALID_VALUE, f"git took more time to read {self.path} than is allowed")
         if answer.exit_code != 0:
-            raise unfit_objects(answer.stderr) or failure(answer, f"reading {self.path}")
+            error = failure(answer, f"reading {self.path}")
+            if any(sign in answer.stderr for sign in _DAMAGED):
+                # As often as it is tried, the objects are not there.
+                error = GtError(ErrorCode.INVALID_VALUE, error.message, "objects of the work are missing or damaged")
+            raise unfit_objects(answer.stderr) or error
         # They are here without a name now, and get none before this.
         refuse_what_git_cannot_walk(cache, wanted, filter(None, [self.target()]))
 

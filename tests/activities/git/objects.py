@@ -46,6 +46,13 @@ class Objects:
             tree = self.write("tree", raw)
         return tree
 
+    def folders(self, name: bytes, depth: int) -> str:
+        """A file below `depth` folders of one name."""
+        tree = self.tree([("100644", b"f", "content")])
+        for _ in range(depth):
+            tree = self.write("tree", b"40000 %s\0" % name + bytes.fromhex(tree))
+        return tree
+
     def commit(self, tree: str, parent: str) -> str:
         head = f"tree {tree}\nparent {parent}\n".encode()
         return self.write("commit", head + b"author %s\ncommitter %s\n\nTree\n" % (_WHO, _WHO))

@@ -197,3 +197,16 @@ def test_the_queue_leaves_one_out_that_came_in_past_the_town(
     (dropped,) = chain.dropped
     assert (dropped.bead, dropped.kind) == ("sh-2", DropKind.BROKEN)
     assert "files in its folders" in dropped.detail
+
+
+@pytest.mark.parametrize("mode", [b"100644", b"40000"])
+def test_a_commit_that_names_what_is_nowhere_is_refused_and_not_tried_for_ever(
+    worktrees: Worktrees, worktree: Path, town_paths: TownPaths, rig: Rig, mode: bytes
+) -> None:
+    objects = Objects(worktree / ".git" / "objects")
+    objects.commit_tree_on(worktree, "sh-1", objects.write("tree", b"%s f\0" % mode + b"\x12" * 20))
+    with pytest.raises(GtError, match="1212121212") as refused:
+        worktrees.publish(rig, "toast", "sh-1", 1)
+    assert refused.value.code is ErrorCode.INVALID_VALUE
+    released(worktrees, town_paths, rig)
+    free(worktrees, town_paths, rig)
