@@ -23,6 +23,7 @@ from models.errors import GtError
 from models.merging import QueueItemState, QueueStatus
 from models.supervision import HostSigns, QueueSigns
 from models.town import TownPaths
+from services import alarm
 from services.long_lived import UNREADABLE
 
 ASK_S = 3.0
@@ -49,13 +50,13 @@ class HostCheckActivities:
         since, steady_s = _steady_clock()
         return HostSigns(
             host=self._host,
-            # As df counts: what only root may use is neither used nor free.
-            disk_percent=100.0 * usage.used / max(usage.used + usage.free, 1),
+            disk_percent=alarm.used_percent(usage),
             disk_free_bytes=usage.free,
             at=datetime.now(UTC),
             steady_s=steady_s,
             steady_since=since,
             rigs=await asyncio.to_thread(self._rigs),
+            alarm=await asyncio.to_thread(alarm.signs, self._paths),
         )
 
     def _rigs(self) -> tuple[str, ...]:

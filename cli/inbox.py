@@ -29,7 +29,8 @@ def inbox(call: Call) -> None:
     town = connect.open_town(call)
     recorded = recorded_of(town)
     living = living_of(town, [rig.name for rig in recorded.rigs] if recorded.rigs is not None else None)
-    items = [*_services(town), *_asked(recorded, living), *_blocked(town, recorded, living), *_paused(living)]
+    asked = {one.kind for one in _open(recorded, living)}
+    items = [*_services(town, asked), *_asked(recorded, living), *_blocked(town, recorded, living), *_paused(living)]
     items += _alerts(town)
     items.sort(key=lambda item: (_ORDER.get(item["severity"], 1), item["since"] or ""))
     output.emit(call, items, inbox_text(items))
@@ -46,8 +47,13 @@ def _item(
     }  # fmt: skip
 
 
-def _services(town: Town) -> Iterable[Item]:
-    """Services that keep ending; where nobody supervises, nothing is expected to run."""
+def _services(town: Town, asked: set[str]) -> Iterable[Item]:
+    """What the alarm has told, and services that keep ending; where nobody supervises, nothing is expected to run.
+
+    Args:
+        asked: kinds of open escalations: of a ledger that is down or a disk that is full they say all.
+    """
+    from models.alerts import AlertType
     from services.alarm import alarms
     from services.programs import log_path
     from services.supervision import service_states
@@ -55,9 +61,11 @@ def _services(town: Town) -> Iterable[Item]:
 
     told = set()
     for alarm in alarms(town):
-        name = alarm.key.removeprefix("service:").partition("@")[0]
+        what, _, name = alarm.key.partition("@")[0].partition(":")
         told.add(name)
-        yield _item("service", name, "critical", alarm.title, f"less {log_path(town, name)}", since=alarm.since)
+        if alarm.type not in {AlertType.DOLT_DOWN, AlertType.DISK_FULL} or alarm.type.value not in asked:
+            subject = name if what == "service" else what
+            yield _item(what, subject, alarm.severity.value, alarm.title, alarm.command, since=alarm.since)
     for state in service_states(town):
         if state.state is State.FAILING and state.name not in told:
             why = f"{state.name} keeps ending soon after its start"

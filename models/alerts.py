@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from models.base import Frozen
-from models.settings import AlertSettings, DeadmanSettings
+from models.settings import AlertSettings, DeadmanSettings, DiskSettings
 
 
 class AlertType(StrEnum):
@@ -113,6 +113,7 @@ class AlertMirror(Frozen):
     rules: tuple[AlertRule, ...] = ()
     alerts: AlertSettings = AlertSettings()
     deadman: DeadmanSettings = DeadmanSettings()
+    disk: DiskSettings = DiskSettings()
 
 
 class Alerting(AlertMirror):
@@ -140,3 +141,22 @@ class ChannelNames(Frozen):
     """The channels that had a URL when their list was last read."""
 
     names: tuple[str, ...] = ()
+
+
+class Outage(Frozen):
+    """What a host's alarm has told people, and when."""
+
+    type: AlertType
+    since: datetime
+    until: datetime | None = None
+    """None: it lasts"""
+    title: str = ""
+
+
+class AlarmSigns(Frozen):
+    """What the alarm of a host's supervisor watches, and what it has found lately."""
+
+    tells: tuple[AlertType, ...] = ()
+    """kinds of which it tells people both edges itself"""
+    outages: tuple[Outage, ...] = ()
+    """those that last, and the latest that are over"""

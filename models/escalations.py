@@ -39,6 +39,8 @@ class Escalation(Frozen):
     evidence: str = ""
     tried: str = ""
     opened_at: datetime
+    announced: bool = False
+    """people are told of its beginning and end by whoever found it"""
 
 
 class EscalationStatus(Frozen):

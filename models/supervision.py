@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from models.alerts import AlarmSigns
 from models.base import Frozen
 from models.errors import Level
 from models.health import HealthReport, Thresholds, Zombie
@@ -190,6 +191,8 @@ class HostSigns(Frozen):
     """two values of that clock can be compared only where this is the same"""
     rigs: tuple[str, ...] = ()
     """of which there are sessions, or attempts that nobody has ended"""
+    alarm: AlarmSigns | None = None
+    """of the alarm beside it; None: none watches there"""
 
 
 class QueueSigns(Frozen):
@@ -239,6 +242,8 @@ class CheckResult(Frozen):
     severity: str = "high"
     detail: str = ""
     hint: str = ""
+    announced: bool = False
+    """people are told of its beginning and end by the alarm of a host"""
 
     @property
     def key(self) -> str:

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from pydantic import Field
 
+from models.alerts import AlertType, Outage
 from models.base import Frozen
 from models.errors import Level
 from models.settings import DiskSettings
@@ -29,6 +30,29 @@ class HostMemory(Frozen):
     """how long no worker took a look; 0: one did"""
     clock_off_s: float = 0.0
     """by how much its clock jumped since the look before, or differs from Temporal's"""
+    missed: tuple[Outage, ...] = ()
+    """outages that began and ended between the look before and the last one"""
+
+    def ledger_outage(self) -> Outage | None:
+        """What the host's alarm says of the ledger: that it is down, or was since the look before."""
+        lasting = [one for one in self._outages if one.until is None]
+        down = [one for one in (*lasting, *self.missed) if one.type is AlertType.DOLT_DOWN]
+        return down[0] if down and not self.lost_s else None
+
+    def announces(self, type: AlertType) -> bool:
+        """Whether the host's alarm tells people of it."""
+        return self.signs is not None and self.signs.alarm is not None and type in self.signs.alarm.tells
+
+    @property
+    def _outages(self) -> tuple[Outage, ...]:
+        return self.signs.alarm.outages if self.signs is not None and self.signs.alarm is not None else ()
+
+    def missed_in(self, signs: HostSigns) -> tuple[Outage, ...]:
+        """Which outages that are over by now this had not heard of; at the first look it is no news."""
+        if self.signs is None or signs.alarm is None:
+            return ()
+        known = {one.since for one in self._outages}
+        return tuple(one for one in signs.alarm.outages if one.until is not None and one.since not in known)
 
 
 class QueueMemory(Frozen):
@@ -55,6 +79,11 @@ class TownMemory(Frozen):
 
     # --- what looks bring -------------------------------------------------------------------------
 
+    @property
+    def in_doubt(self) -> bool:
+        """The ledger could not be read; whether it is down shows the next reading."""
+        return 0 < self.ledger_failures < LEDGER_FAILURES
+
     def ledger_read(self, problem: str) -> TownMemory:
         """The record was read; "" or why it could not be."""
         failures = self.ledger_failures + 1 if problem else 0
@@ -62,9 +91,10 @@ class TownMemory(Frozen):
 
     def host_seen(self, signs: HostSigns, temporal_now: datetime) -> TownMemory:
         """A host answered."""
-        before = self.hosts.get(signs.host, HostMemory()).signs
-        off_s = _clock_off_s(before, signs, temporal_now)
-        return self._with_host(signs.host, HostMemory(signs=signs, clock_off_s=off_s))
+        known = self.hosts.get(signs.host, HostMemory())
+        off_s = _clock_off_s(known.signs, signs, temporal_now)
+        missed = known.missed_in(signs)
+        return self._with_host(signs.host, HostMemory(signs=signs, clock_off_s=off_s, missed=missed))
 
     def host_missed(self, host: str, waited_s: float) -> TownMemory:
         """No worker of a host took the look."""
@@ -124,14 +154,22 @@ def _clock_off_s(before: HostSigns | None, now: HostSigns, temporal_now: datetim
 
 
 def ledger_check(memory: TownMemory) -> CheckResult:
+    """The Deacon's own reading, and what alarms have found, who look more often."""
+    found = [outage for known in memory.hosts.values() if (outage := known.ledger_outage())]
+    failing = memory.ledger_failures >= LEDGER_FAILURES
+    detail = "the ledger answers"
+    if found:
+        since, until = found[0].since, found[0].until
+        detail = f"{found[0].title}: since {since:%H:%M:%S} UTC" + (f" until {until:%H:%M:%S}" if until else "")
+    elif memory.ledger_problem:
+        detail = f"the ledger does not answer: {memory.ledger_problem}"
     return CheckResult(
-        name="dolt_down",
-        ok=memory.ledger_failures < LEDGER_FAILURES,
+        name=AlertType.DOLT_DOWN.value,
+        ok=not found and not failing,
         severity="critical",
-        detail=f"the ledger does not answer: {memory.ledger_problem}"
-        if memory.ledger_problem
-        else "the ledger answers",
+        detail=detail,
         hint="gt up",
+        announced=any(known.announces(AlertType.DOLT_DOWN) for known in memory.hosts.values() if not known.lost_s),
     )
 
 
@@ -143,7 +181,14 @@ def disk_checks(host: str, known: HostMemory, settings: DiskSettings, told: dict
     detail = f"{used:.0f} % of the town's disk on {host} are used, {free / 1e9:.1f} GB are free"
 
     def check(subject: str, threshold: int, severity: str, note: str) -> CheckResult:
-        result = CheckResult(name="disk_full", subject=subject, ok=True, detail=detail, hint="gt polecat parked expire")
+        result = CheckResult(
+            name=AlertType.DISK_FULL.value,
+            subject=subject,
+            ok=True,
+            detail=detail,
+            hint="gt polecat parked expire",
+            announced=known.announces(AlertType.DISK_FULL),
+        )
         limit = threshold - DISK_SLACK if result.key in told else threshold
         well = used < limit
         return result.model_copy(update={"ok": well, "severity": severity, "detail": detail + ("" if well else note)})

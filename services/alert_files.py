@@ -251,7 +251,9 @@ class AlertFiles:
 def mirror_of(ledger: Ledger) -> AlertMirror:
     """What the record says about alerts now."""
     settings = ledger.effective_settings(None)
-    return AlertMirror(rules=tuple(ledger.alert_rules()), alerts=settings.alerts, deadman=settings.deadman)
+    return AlertMirror(
+        rules=tuple(ledger.alert_rules()), alerts=settings.alerts, deadman=settings.deadman, disk=settings.disk
+    )
 
 
 def _log_line(notice: Notice) -> str:

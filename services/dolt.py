@@ -26,6 +26,7 @@ from services.town import DOLT_PASSWORD, Town, find_town
 MINIMUM_VERSION = (1, 80)
 _VERSION = re.compile(r"dolt version (\d+)\.(\d+)")
 _PROBE_TIMEOUT_S = 20
+_ANSWER_S = 3
 INSTALL_HINT = "make test builds one into ~/.cache/gastown, or see https://github.com/dolthub/dolt#installation"
 
 
@@ -135,6 +136,30 @@ def run_server(town: Town) -> None:
         environment["DOLT_ROOT_PASSWORD"] = town.secrets[DOLT_PASSWORD]
     os.chdir(data)
     os.execve(program, [str(program), "sql-server", "--config", str(config)], environment)  # noqa: S606
+
+
+def ailment(town: Town) -> str | None:
+    """None when the town's server answers a query, else what is wrong in a few words."""
+    import pymysql  # noqa: PLC0415 - every command imports this module
+
+    try:
+        connection = pymysql.connect(
+            host=LOOPBACK,
+            port=town.file.store.port or 0,
+            user="root",
+            password=town.secrets.get(DOLT_PASSWORD, ""),
+            connect_timeout=_ANSWER_S,
+            read_timeout=_ANSWER_S,
+        )
+    except (pymysql.Error, OSError) as error:
+        return f"does not answer: {error.args[-1] if error.args else error}"
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute("SELECT dolt_version()")
+            cursor.fetchone()
+    except (pymysql.Error, OSError) as error:
+        return f"cannot be asked: {error.args[-1] if error.args else error}"
+    return None
 
 
 def main() -> None:

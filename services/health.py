@@ -11,23 +11,21 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
-import pymysql
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.service import RPCError
 
 from models.errors import GtError
-from services import readiness
-from services.ports import LOOPBACK
+from services import dolt, readiness
 from services.programs import DOLT, TEMPORAL, WORKER
 from services.temporal import connect
-from services.town import DOLT_PASSWORD, Town, find_town
+from services.town import Town, find_town
 
 _TIMEOUT_S = 3
 
 
 def ailment(town: Town, program: str) -> str | None:
     """None when the service is healthy, else what is wrong in a few words."""
-    checks = {TEMPORAL: _temporal, DOLT: _dolt, WORKER: readiness.worker_ailment}
+    checks = {TEMPORAL: _temporal, DOLT: dolt.ailment, WORKER: readiness.worker_ailment}
     return checks[program](town)
 
 
@@ -47,27 +45,6 @@ async def _temporal_answers(town: Town) -> str | None:
         return error.message
     except RPCError as error:
         return f"namespace {town.file.temporal.namespace}: {error.message}"
-    return None
-
-
-def _dolt(town: Town) -> str | None:
-    try:
-        connection = pymysql.connect(
-            host=LOOPBACK,
-            port=town.file.store.port or 0,
-            user="root",
-            password=town.secrets.get(DOLT_PASSWORD, ""),
-            connect_timeout=_TIMEOUT_S,
-            read_timeout=_TIMEOUT_S,
-        )
-    except (pymysql.Error, OSError) as error:
-        return f"does not answer: {error.args[-1] if error.args else error}"
-    try:
-        with connection, connection.cursor() as cursor:
-            cursor.execute("SELECT dolt_version()")
-            cursor.fetchone()
-    except (pymysql.Error, OSError) as error:
-        return f"cannot be asked: {error.args[-1] if error.args else error}"
     return None
 
 

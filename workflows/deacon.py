@@ -211,7 +211,8 @@ class DeaconWorkflow:
             for watch in self._watches.values()
             if watch.restart_due_s is not None
         ]
-        if newcomers or any(watch.doubt and not watch.given_up for watch in self._watches.values()):
+        doubted = any(watch.doubt and not watch.given_up for watch in self._watches.values())
+        if newcomers or doubted or self._town.memory.in_doubt:
             waits.append(SECOND_LOOK)
         return max(min([usual, *waits]), timedelta(seconds=1))
 

@@ -83,6 +83,7 @@ class Post:
             level=check.level,
             severity=check.severity,
             message=f"{check.detail} ({check.hint})",
+            announced=check.announced,
         )
 
     def over(self, told: Iterable[str], reason: str) -> None:
@@ -95,7 +96,16 @@ class Post:
                 self._announced.remove(escalation)
                 self._announce(_end(cleared))
 
-    def _escalate(self, stem: str, kind: str, *, message: str, level: Level = Level.L3, **more: str | None) -> str:
+    def _escalate(
+        self,
+        stem: str,
+        kind: str,
+        *,
+        message: str,
+        level: Level = Level.L3,
+        announced: bool = False,
+        **more: str | None,
+    ) -> str:
         now = workflow.now()
         escalation = Escalation(
             id=f"{stem}/{now:%Y%m%dT%H%M%S%fZ}",
@@ -104,6 +114,7 @@ class Post:
             source=names.DEACON_ID,
             message=message,
             opened_at=now,
+            announced=announced,
             **more,
         )
         self.letters.append(Letter(escalation=escalation))
@@ -133,7 +144,7 @@ class Post:
         """Also of what began while the Mayor still seemed to work: it is in his history, and he tells it to nobody."""
         if not mayor_works:
             for escalation in self._open.values():
-                if escalation.id not in self._announced:
+                if escalation.id not in self._announced and not escalation.announced:
                     self._announced.append(escalation.id)
                     self._announce(_notice(escalation))
         if self.announcements:

@@ -63,6 +63,8 @@ class Case(BaseModel):
     plan: Plan | None = None
     asked_at: datetime | None = None
     """when people were last asked; None: they were not"""
+    announced: bool = False
+    """whoever told it tells people of its beginning and end, so that only what nobody answers is repeated"""
     paused: list[str] = Field(default_factory=list)
     """rigs that take no new work because of it"""
 

@@ -115,7 +115,7 @@ class MayorState(BaseModel):
             evidence=clipped(told.evidence, EVIDENCE_BYTES),
             tried=clipped(told.tried, TRIED_BYTES),
         )
-        case = Case(status=status, key=key, severity=severity, ids=[told.id])
+        case = Case(status=status, key=key, severity=severity, ids=[told.id], announced=told.announced)
         case.note_asker(told)
         before = self.cases.pop(told.id, None)  # it comes back: behind all that are open already
         if before is not None:
@@ -221,6 +221,8 @@ class MayorState(BaseModel):
         """From now on people know of it and somebody has to answer."""
         if case.asked_at is None:
             case.asked_at = now
+            if case.announced:
+                self.told[case.key] = case.condition()
 
     def made(self, case: Case, move: Move, now: datetime) -> None:
         """Remember a move, for the next time that the same happens."""
@@ -247,6 +249,8 @@ class MayorState(BaseModel):
         by_somebody = {} if action == CLEARED else {"acked": True}
         case.amend(resolved=True, action=action, resolved_at=now, resolved_by=by, **by_somebody)
         case.plan = None
+        if case.announced:
+            self.told.pop(case.key, None)
         self.cases.pop(case.status.id, None)  # behind all that were resolved before
         self._changed(case)
         self._index(case)

@@ -7,6 +7,8 @@ import contextlib
 import json
 import os
 import signal
+import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -20,7 +22,7 @@ from services.alarm import Alarm
 from services.alert_files import AlertFiles
 from services.guard import tenant
 from services.health import ailment
-from services.programs import ALARM, WORKER, lock_path, supervisor_socket
+from services.programs import ALARM, TEMPORAL, WORKER, lock_path, supervisor_socket
 from services.supervision import down, up
 from services.supervisor import Supervisor
 from services.town import Town
@@ -59,7 +61,7 @@ def test_a_worker_that_keeps_dying_is_told_once_through_every_channel_and_its_he
         wait_until("both channels", lambda: http.taken and smtp.mails, DEADLINE_S)
         assert "worker of" in http.titles()[0]
         assert "CRITICAL host_lost" in smtp.subjects()[0]
-        [item] = [one for one in _services(dying_town) if one["id"] == WORKER]
+        [item] = [one for one in _services(dying_town, set()) if one["id"] == WORKER]
         assert item["severity"] == "critical"
 
         listener = tenant(lock_path(dying_town, ALARM))
@@ -79,26 +81,81 @@ def test_a_worker_that_hangs_is_told_and_one_that_a_person_has_stopped_is_over(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Looked at from here, with shorter limits than the supervised alarm has."""
-    monkeypatch.setattr(policy, "AILING_S", 2.0)
+    monkeypatch.setattr(policy, "STARTING_S", 2.0)
     monkeypatch.setattr(readiness, "SILENT_AFTER_S", 3.0)
     with http_sink() as http:
         AlertFiles(town.paths).set_channel("hook", http.url)
         up(town)
         worker = tenant(lock_path(town, WORKER))
         assert worker is not None
-        watch = Alarm(town)
-        asyncio.run(watch.look())
-        assert http.taken == []
-        os.kill(worker.pid, signal.SIGSTOP)
-        try:
-            wait_until("the alert", lambda: (asyncio.run(watch.look()), http.taken)[1], DEADLINE_S)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(worker.pid, signal.SIGCONT)
-        assert "does not do its work: has been silent" in json.dumps(http.taken[0])
-        Supervisor(supervisor_socket(town)).stop(WORKER)
-        wait_until("the end", lambda: (asyncio.run(watch.look()), len(http.taken) == 2)[1], DEADLINE_S)
+        with looking(town):
+            os.kill(worker.pid, signal.SIGSTOP)
+            try:
+                wait_until("the alert", lambda: http.taken, DEADLINE_S)
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker.pid, signal.SIGCONT)
+            assert "does not do its work: has been silent" in json.dumps(http.taken[0])
+            Supervisor(supervisor_socket(town)).stop(WORKER)
+            wait_until("the end", lambda: len(http.taken) == 2, DEADLINE_S)
         down(town)
-        asyncio.run(watch.look())
-        assert len(http.taken) == 2
         assert log_of(town) == ["start", "end"]
+
+
+@contextlib.contextmanager
+def looking(town: Town) -> Iterator[None]:
+    """Look again and again meanwhile, in this process, and not by the supervised alarm."""
+    Supervisor(supervisor_socket(town)).stop(ALARM)
+
+    async def look() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        ended.append((asyncio.get_running_loop(), task))
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            while True:
+                await watch.look()
+                await asyncio.sleep(0.2)
+
+    watch = Alarm(town)
+    begun = threading.Event()
+    ended: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = []
+    thread = threading.Thread(target=lambda: asyncio.run(look()))
+    thread.start()
+    begun.wait(10)
+    try:
+        yield
+    finally:
+        [(loop, task)] = ended
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join(30)
+
+
+def test_a_look_that_hangs_hides_no_other(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A channel that takes a minute for its message does not either."""
+    monkeypatch.setattr(policy, "OUTAGE_S", 1.0)
+    hung = threading.Event()
+    with http_sink() as http, deaf_server() as deaf:
+        AlertFiles(town.paths).set_channel("hook", http.url)
+        AlertFiles(town.paths).set_channel("deaf", f"json://127.0.0.1:{deaf}/")
+        up(town)
+        monkeypatch.setattr(readiness, "worker_ailment", lambda _: str(hung.wait(DEADLINE_S)))
+        try:
+            with looking(town):
+                wait_until("a first look", lambda: alarm.signs(town.paths) is not None)
+                temporal = tenant(lock_path(town, TEMPORAL))
+                assert temporal is not None
+                os.kill(temporal.pid, signal.SIGSTOP)
+                wait_until("the alert", lambda: http.taken, DEADLINE_S)
+                os.kill(temporal.pid, signal.SIGCONT)
+                wait_until("the end", lambda: len(http.taken) == 2, DEADLINE_S)
+        finally:
+            hung.set()
+        assert ["temporal of" in title for title in http.titles()] == [True, True]
+
+
+@contextlib.contextmanager
+def deaf_server() -> Iterator[int]:
+    """The port of a server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening.getsockname()[1]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from models.town import TemporalSection, TownFile, TownPaths
-from services.alarm import _temporal_ailment
+from services.alarm import temporal_ailment
 from services.loopback import no_proxy
 from services.town import Town
 
@@ -31,12 +31,12 @@ def test_who_leaves_everything_out_goes_on_doing_so() -> None:
 
 
 @pytest.fixture
-def metrics_port() -> Iterator[int]:
+def ui_port() -> Iterator[int]:
     class Answers(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(b"metrics")
+            self.wfile.write(b"{}")
 
         def log_message(self, *_: object) -> None:
             pass
@@ -51,11 +51,13 @@ def metrics_port() -> Iterator[int]:
 
 
 def test_the_alarms_look_at_temporal_goes_past_the_proxy(
-    metrics_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ui_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    temporal = TemporalSection(namespace="t", port=1, ui_port=2, metrics_port=metrics_port)
+    temporal = TemporalSection(namespace="t", port=1, ui_port=ui_port, metrics_port=2)
     town = Town(TownPaths(tmp_path), TownFile(name="t", id="t-1", host="h", temporal=temporal), {})
-    assert _temporal_ailment(town) == ""
+    town.paths.data.mkdir()
+    town.paths.temporal_db.touch()
+    assert temporal_ailment(town) == ""

@@ -53,6 +53,19 @@ def announced(state: MayorState, now: datetime, alerting: Alerting | None = None
     return notices
 
 
+def test_of_what_is_announced_elsewhere_people_hear_only_when_nobody_answers() -> None:
+    state = MayorState(settings=Settings(escalation=EscalationSettings(ack_timeout=3600)))
+    down = told("d1", kind="dolt_down", level="L3", source="deacon", rig=None, bead=None, announced=True)
+    case = opened(state, down)
+    assert case.asked_at == START
+    assert announced(state, START) == []
+    state.remind(START + 2 * HOUR)
+    state = next_run(state)
+    assert [notice.edge for notice in announced(state, START + 2 * HOUR)] == [Edge.REPEAT]
+    state.clear("d1", START + 3 * HOUR)
+    assert announced(state, START + 3 * HOUR) == []
+
+
 # --- one fault is one ---------------------------------------------------------------------------
 
 

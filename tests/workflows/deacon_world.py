@@ -14,7 +14,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from models import names
-from models.alerts import Notice
+from models.alerts import AlarmSigns, Notice
 from models.base import Frozen
 from models.errors import ErrorCode
 from models.escalations import EscalationCleared
@@ -134,6 +134,7 @@ class TownWorld(MayorsPost):
     hosts: tuple[str, ...] = ("h1",)
     disk_percent: float | None = 50.0
     clock_ahead_s: float = 0.0
+    alarm: AlarmSigns | None = None
     crowds: tuple[str, ...] = ()
     """rigs with sessions on each host"""
     queues: dict[str, QueueSigns] = field(default_factory=dict)
@@ -197,6 +198,7 @@ class TownWorld(MayorsPost):
             steady_s=now.timestamp(),
             steady_since="boot",
             rigs=self.crowds,
+            alarm=self.alarm,
         )
 
     @activity.defn

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from temporalio import workflow
@@ -14,6 +14,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from models import names
+from models.alerts import AlarmSigns, AlertType, Outage
 from models.merging import PauseRequest
 from models.settings import HostSettings, Settings
 from models.supervision import ProbeResult, QueueSigns, Wedged, WitnessPing
@@ -23,6 +24,7 @@ from tests.workflows.probes import eventually, runs_of
 from workflows.deacon import DeaconWorkflow
 from workflows.deacon_state import DeaconState
 
+START = datetime(2026, 3, 1, tzinfo=UTC)
 Open = Callable[..., contextlib.AbstractAsyncContextManager[DeaconTown]]
 
 
@@ -108,6 +110,42 @@ async def test_a_ledger_that_was_never_readable_is_told_too(town: Open) -> None:
     async with town(world) as here:
         await here.pass_time(timedelta(minutes=10))
         assert told(world) == ["dolt_down"]
+
+
+async def test_a_ledger_that_cannot_be_read_is_read_again_in_seconds_and_told(town: Open) -> None:
+    world = TownWorld()
+    async with town(world) as here:
+        await here.pass_time(timedelta(minutes=2))
+        world.readable = False
+        await here.pass_time(timedelta(seconds=70))
+        assert told(world) == ["dolt_down"], "not a whole cycle later: by then a minute's outage is over"
+
+
+async def test_an_outage_that_an_alarm_has_found_between_two_looks_is_told_and_over_with_the_next(town: Open) -> None:
+    world = TownWorld(alarm=AlarmSigns(tells=(AlertType.DOLT_DOWN,)))
+    async with town(world) as here:
+        await here.pass_time(timedelta(minutes=2))
+        away = Outage(type=AlertType.DOLT_DOWN, since=START, until=START + timedelta(seconds=40), title="dolt of h1")
+        world.alarm = AlarmSigns(tells=(AlertType.DOLT_DOWN,), outages=(away,))
+        await here.pass_time(timedelta(hours=1))
+        assert told(world) == ["dolt_down"]
+        assert "dolt of h1: since 00:00:00 UTC until 00:00:40" in world.letters[0].message
+        assert world.letters[0].announced, "people heard of it from the alarm"
+        assert [cleared.id for cleared in world.cleared] == [world.letters[0].id]
+        lasting = away.model_copy(update={"since": START + timedelta(hours=1), "until": None})
+        world.alarm = AlarmSigns(tells=(AlertType.DOLT_DOWN,), outages=(away, lasting))
+        await here.pass_time(timedelta(minutes=5))
+        assert await failing(here) == ["dolt_down"]
+        assert len(world.cleared) == 1
+
+
+async def test_people_hear_from_the_deacon_of_what_no_alarm_tells(town: Open) -> None:
+    world = TownWorld(alarm=AlarmSigns(tells=(AlertType.DISK_FULL,)))
+    async with town(world) as here:
+        await here.pass_time(timedelta(minutes=2))
+        world.readable, world.disk_percent = False, 90
+        await here.pass_time(timedelta(minutes=5))
+        assert {letter.kind: letter.announced for letter in world.letters} == {"dolt_down": False, "disk_full": True}
 
 
 @pytest.mark.document("2: 磁盘空间不足")
