@@ -179,6 +179,8 @@ def with_a_job(town: QuickTown) -> set[str]:
 
 
 def test_a_polecat_s_name_serves_the_next_bead_and_nothing_of_the_last_one_reaches_it(town: QuickTown) -> None:
+    # The lowest free name is given: one that an earlier job has not let go yet would be free for the second bead.
+    wait_until("all names to be free", lambda: not with_a_job(town))
     first = town.bead("leaves a process and a file behind")
     daemon = town.folder / "daemon.pid"
     stray = f"setsid sh -c 'echo $$ > {daemon}; exec sleep 600' </dev/null >/dev/null 2>&1 & "
@@ -294,7 +296,9 @@ def short_timeouts(town: QuickTown) -> Iterator[None]:
 
 @pytest.mark.usefixtures("short_timeouts")
 def test_a_worker_frozen_for_longer_than_every_timeout_accuses_nobody_when_it_is_thawed(town: QuickTown) -> None:
-    job = held(town, "watched by a frozen worker")
+    frozen = town.folder / "frozen"
+    # It gets on with its work while it is watched: on a busy machine that takes longer than an agent may do nothing.
+    job = held(town, "watched by a frozen worker", f"[ -e {frozen} ] || {{ touch step; rm step; }}")
     job.sling(before="(while sleep 0.5; do gt heartbeat || exit; done &)")
     job.waits()
     beaten = session_folder_of(town, job.bead, 1) / session_folder.HEARTBEAT
@@ -304,6 +308,7 @@ def test_a_worker_frozen_for_longer_than_every_timeout_accuses_nobody_when_it_is
     pid = town.service("worker").pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
+    frozen.touch()
     try:
         # Not synchronisation: the time itself is the fault. The longest limit is an activity's 5 s and hosts.timeout.
         time.sleep(5 + SETTINGS["hosts.timeout"] + 2)
