@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from models.jobs import AttemptNote
 
 _KINDS = {
-    "agent_died": "the agent's session died",
+    "agent_died": "the agent ended without handing in its work",
     "agent_unresponsive": "the agent did not respond any more",
     "setup_failed": "its worktree could not be set up, and no agent ran",
     "merge_failed": "a gate failed (MERGE_FAILED)",

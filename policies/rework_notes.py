@@ -31,9 +31,9 @@ def how_it_died(seen: Observation) -> str:
         return f"it was {first}"
     if seen.exit_code is None:
         return first or "its session is gone"
-    signalled = ", which a shell says of a program killed by signal {}"
     number = seen.exit_code - 128
-    return f"it ended with exit code {seen.exit_code}" + (signalled.format(number) if number in _DEADLY else "")
+    # So a shell says of the program that it has started for the agent.
+    return f"it ended with exit code {seen.exit_code}" + (f" (signal {number})" if number in _DEADLY else "")
 
 
 def death_note(seen: Observation, refusal: str) -> str:

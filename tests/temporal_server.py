@@ -16,7 +16,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 
 from services.programs import temporal_settings
 
-START_S = 30.0
+START_S = 120.0
 
 
 @contextlib.contextmanager
@@ -37,7 +37,7 @@ def dev_server(folder: Path) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)
 
 
 def free_port() -> int:

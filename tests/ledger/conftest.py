@@ -29,7 +29,7 @@ from ledger.store import Ledger
 load_doltlite()
 
 DOLT_VERSION = "1.86.4"
-START_S = 20.0
+START_S = 120.0
 MAX_CONNECTIONS = 60
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -29,7 +29,7 @@ ENDS = [
     (death(137, "killed by signal 9\nhalf a word"), "it was killed by signal 9"),
     (
         death(137, "exit code 137\nKilled"),
-        "it ended with exit code 137, which a shell says of a program killed by signal 9",
+        "it ended with exit code 137 (signal 9)",
     ),
     (death(129, "exit code 129\nusage: git …"), "it ended with exit code 129"),
     (death(255, "exit code 255"), "it ended with exit code 255"),
