@@ -42,26 +42,23 @@ FrontOption = Annotated[bool, typer.Option("--front", help="Before all others.")
 @command(_group, "queue")
 def queue(call: Call, rig: RigOption) -> None:
     """Show the queue in the order in which it will be merged."""
-    _emit_queue(call, _converse(call, rig, lambda client: _look_at_queue(client, rig)))
+    _emit_queue(call, _converse(call, rig, lambda client: look_at_queue(client, rig)))
 
 
-async def _look_at_queue(client: Client, rig: str) -> QueueStatus:
+async def look_at_queue(client: Client, rig: str) -> QueueStatus:
+    """The queue as its Refinery knows it; whether a merge's gates wait for a core, Temporal alone knows."""
     from models.merging import QueueItemState, QueueStatus
 
     status = await connect.ask(client.get_workflow_handle(names.refinery_id(rig)), "queue", QueueStatus)
-    if status.merge is None or not await waits_for_core(client, status.merge):
+    if status.merge is None or not await _waits_for_core(client, status.merge):
         return status
     words = {"reason": "its gates wait for a core"}
     items = [item.model_copy(update=words) if item.state is QueueItemState.MERGING else item for item in status.items]
     return status.model_copy(update={"items": tuple(items)})
 
 
-async def waits_for_core(client: Client, merge: str) -> bool:
-    """Whether a merge has gates to run, and no host has a core for any of them yet: only the server knows.
-
-    Args:
-        merge: its workflow id.
-    """
+async def _waits_for_core(client: Client, merge: str) -> bool:
+    """Whether the merge of this workflow id has gates to run, and no host has a core for any of them yet."""
     from temporalio.api.enums.v1 import PendingActivityState
     from temporalio.service import RPCError, RPCStatusCode
 

@@ -11,7 +11,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
-from cli.refinery import waits_for_core
+from cli.refinery import look_at_queue
 from models.errors import ErrorCode, GtError
 from models.gating import GateReport, RunGates
 from models.jobs import VerdictKind
@@ -156,8 +156,8 @@ async def test_changes_whose_gates_wait_for_a_core_are_let_go(real_env: Workflow
         await town.resume()
 
         async def waiting() -> bool:
-            merge = (await town.queue()).merge
-            return merge is not None and await waits_for_core(real_env.client, merge)
+            shown = await look_at_queue(real_env.client, "shop")
+            return {item.reason for item in shown.items} == {"its gates wait for a core"}
 
         await eventually(waiting, what="gates that wait for a core")
         assert (await town.skip("sh-1.1")).state is QueueItemState.HELD
