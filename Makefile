@@ -19,7 +19,7 @@ help:
 	@echo "make demo    a scratch town, agents that fail, and how it recovers"
 	@echo "make test    every test; ARGS='tests/unit -x' for some"
 	@echo "make check   format, lint, types, import rules, compose file"
-	@echo "make bench   the benchmarks; ARGS='supervision' for some"
+	@echo "make bench   the benchmarks, and README's figures from them; ARGS='supervision' for some, ARGS=--quick in small"
 	@echo "make chaos-ledger        writers and the Dolt server, killed at random; ARGS='--rounds 20 --writers 8'"
 	@echo "make chaos-supervision   a town at work, killed at random; ARGS='--seed 7 --minutes 15'"
 	@echo "make setup   .venv with everything in it; make clean removes it"

@@ -106,6 +106,9 @@ def run_all(names: Sequence[str], *, quick: bool) -> dict[str, Any]:
         took = time.monotonic() - started
         said = f"FAILED: {found[name].why}" if isinstance(found[name], Failed) else "done"
         sys.stderr.write(f"{name}: {said} ({took:.0f} s, load {load} before and {load_average()} after)\n")
+        if not isinstance(found[name], Failed):
+            # Now, so that one that is interrupted an hour later has not measured for nothing.
+            sys.stderr.write(json.dumps(found[name]) + "\n")
         sys.stderr.flush()
     document["run"] |= {"minutes": round((time.monotonic() - began) / 60, 1), "loads": loads}
     return document | {"figures": found}
