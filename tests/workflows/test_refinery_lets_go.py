@@ -10,17 +10,21 @@ import pytest
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
 
 from cli.refinery import look_at_queue
+from models import names
 from models.errors import ErrorCode, GtError
 from models.gating import GateReport, RunGates
 from models.jobs import VerdictKind
 from models.merging import BuildChain, Chain, LandChain, LandResult, QueueItemState
 from tests.workflows.conftest import workers_of
-from tests.workflows.merge_world import PASSED, MergeWorld, beads, change
+from tests.workflows.merge_world import HOST, PASSED, MergeWorld, batch, beads, change
 from tests.workflows.probes import JobProbe, eventually, start_job
 from tests.workflows.refinery_yard import Open, Yard, refused, verdicts, yard_in
+from workflows.merge import MergeWorkflow
 from workflows.refinery import RefineryWorkflow
+from workflows.sandbox import workflow_runner
 
 
 def failing(code: ErrorCode) -> ApplicationError:
@@ -255,3 +259,44 @@ async def test_a_landing_that_did_not_come_about_is_looked_up_and_the_change_giv
         await town.withdraw("sh-1")
         assert await verdicts(job) == [("sh-1.1", VerdictKind.RETURNED)]
         assert world.landed == ()
+
+
+@dataclass
+class HeldBuild(MergeWorld):
+    """Its chain is built when the test says so; no gate ever gets a core."""
+
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @activity.defn
+    async def build_chain(self, request: BuildChain) -> Chain:
+        self.begun.set()
+        await self.go_on.wait()
+        return await super().build_chain(request)
+
+
+async def test_an_order_to_stop_is_heard_that_comes_with_the_end_of_what_is_under_way(
+    real_env: WorkflowEnvironment,
+) -> None:
+    """Both in one workflow task: the SDK then returns the result of what was to be cancelled."""
+    world, client = HeldBuild(), real_env.client
+
+    def town() -> Worker:
+        return Worker(client, task_queue=names.TOWN_QUEUE, workflows=[MergeWorkflow], workflow_runner=workflow_runner())
+
+    async with Worker(client, task_queue=names.host_queue(HOST), activities=world.activities):
+        async with town():
+            work = batch(change("sh-1"))
+            merge = await client.start_workflow(
+                MergeWorkflow.run, work, id=names.merge_id("shop", 1), task_queue=names.TOWN_QUEUE
+            )
+            await asyncio.wait_for(world.begun.wait(), 60)
+        await merge.signal(MergeWorkflow.stop)
+        world.go_on.set()
+
+        async def built() -> bool:
+            return not (await merge.describe()).raw_description.pending_activities
+
+        await eventually(built, what="the chain to be built")
+        async with town():
+            assert (await asyncio.wait_for(merge.result(), 60)).stopped
