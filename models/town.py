@@ -112,12 +112,8 @@ class TownPaths:
         return self.root / "rigs" / names.valid_rig(rig)
 
     def clone(self, rig: str) -> Path:
-        """Bare cache clone, written by the town alone; polecats and gates borrow its objects."""
+        """Bare cache clone, written by the town alone: chains are built in it, polecats borrow its objects."""
         return self.rig(rig) / "repo.git"
-
-    def land_clone(self, rig: str) -> Path:
-        """Where chains are built and landed from: the cache clone, which no agent can write to."""
-        return self.clone(rig)
 
     def lfs(self, rig: str) -> Path:
         """Contents of Git LFS, for every checkout that the town makes."""

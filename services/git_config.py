@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -50,12 +50,12 @@ def write_town_config(paths: TownPaths, environment: Mapping[str, str] | None = 
         GtError: PROGRAM_MISSING where there is no git.
     """
     settings = list(_settings(os.environ if environment is None else environment))
-    lines = [_line(key, value) for key, value in settings if TAKEN_OVER.fullmatch(key)]
+    taken = [(key, value) for key, value in settings if TAKEN_OVER.fullmatch(key)]
     ignored = _ignored_patterns(dict(settings), os.environ if environment is None else environment)
     if ignored:
         write_whole(paths.root / _IGNORED, ignored)
-        lines.append(_line("core.excludesfile", str(paths.root / _IGNORED)))
-    write_whole(paths.git_config, "# Written anew by gt up and gt rig add.\n" + "".join(lines))
+        taken.append(("core.excludesfile", str(paths.root / _IGNORED)))
+    write_whole(paths.git_config, "# Written anew by gt up and gt rig add.\n" + config_text(taken))
     known = dict(settings)
     return Person(known.get("user.name", ""), known.get("user.email", ""))
 
@@ -90,12 +90,18 @@ def _ignored_patterns(settings: Mapping[str, str], environment: Mapping[str, str
         return b""
 
 
-def _line(key: str, value: str) -> str:
-    section, _, rest = key.partition(".")
-    name, _, variable = rest.rpartition(".")
-    heading = f'[{section} "{_escaped(name)}"]' if name else f"[{section}]"
-    return f'{heading}\n\t{variable} = "{_escaped(value)}"\n'
+def config_text(pairs: Iterable[tuple[str, str]]) -> str:
+    """Settings as a git configuration file has them."""
+    lines = []
+    for key, value in pairs:
+        section, _, rest = key.partition(".")
+        name, _, variable = rest.rpartition(".")
+        heading = f"[{section} {quoted(name)}]" if name else f"[{section}]"
+        lines.append(f"{heading}\n\t{variable} = {quoted(value)}\n")
+    return "".join(lines)
 
 
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
+def quoted(value: str) -> str:
+    """A value, or the name of a section, as git's configuration files quote it."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
+    return f'"{escaped}"'

@@ -39,7 +39,7 @@ def remote_facts(paths: TownPaths, rig: Rig, targets: Iterable[str] = ()) -> Rem
     with tempfile.TemporaryDirectory(prefix="gt-verify-") as folder:
         scratch = Path(folder)
         _git(scratch, rig, "init", "-q", "--bare", "--template=", ".")
-        land = paths.land_clone(rig.name) / "objects"
+        land = paths.clone(rig.name) / "objects"
         if land.is_dir():
             # What the Refinery has fetched already need not come over the network again.
             (scratch / "objects" / "info").mkdir(exist_ok=True)

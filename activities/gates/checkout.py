@@ -26,6 +26,7 @@ from activities.git.trees import discard, remove_tree
 from agents.session_folder import read_json, write_json
 from models import names
 from models.errors import ErrorCode, GtError
+from services.git_config import config_text
 
 AS_THE_TREE_SAYS: Final = (
     ("core.autocrlf", "false"),
@@ -207,7 +208,7 @@ def _make_git_dir(order: GateCheckout) -> None:
     alternates.write_text(f"{order.land_clone / 'objects'}\n", encoding="utf-8")
     (order.git_dir / "HEAD").write_text(f"{order.sha}\n", encoding="utf-8")
     pairs = [("core.repositoryformatversion", "0"), ("core.bare", "false"), ("gc.auto", "0"), *AS_THE_TREE_SAYS]
-    (order.git_dir / "config").write_text(_config_text(pairs), encoding="utf-8")
+    (order.git_dir / "config").write_text(config_text(pairs), encoding="utf-8")
 
 
 def _finish(order: GateCheckout, land: GitRepo, *, uses_lfs: bool) -> None:
@@ -223,7 +224,7 @@ def _finish(order: GateCheckout, land: GitRepo, *, uses_lfs: bool) -> None:
     if uses_lfs:
         pairs += [pair for pair in repository_config(order.url) if pair[0] != "remote.origin.url"]
     with (order.git_dir / "config").open("a", encoding="utf-8") as config:
-        config.write(_config_text(pairs))
+        config.write(config_text(pairs))
     refs = _refs(order, land)
     (order.git_dir / "packed-refs").write_text("".join(f"{sha} {ref}\n" for ref, sha in refs.items()), encoding="utf-8")
     if f"refs/remotes/origin/{order.branch}" in refs:
@@ -244,16 +245,6 @@ def _refs(order: GateCheckout, land: GitRepo) -> dict[str, str]:
     if order.target and order.target_sha:
         refs[f"refs/remotes/origin/{names.valid_branch(order.target)}"] = order.target_sha
     return refs
-
-
-def _config_text(pairs: Iterable[tuple[str, str]]) -> str:
-    text = []
-    for key, value in pairs:
-        section, _, rest = key.partition(".")
-        inner, _, variable = rest.rpartition(".")
-        quoted = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        text.append(f'[{section}{f" {chr(34)}{inner}{chr(34)}" if inner else ""}]\n\t{variable} = "{quoted}"\n')
-    return "".join(text)
 
 
 def _note(order: GateCheckout) -> Path:

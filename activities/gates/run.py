@@ -93,7 +93,7 @@ class GateActivities:
             cache = self._paths.modules(request.rig)
             submodules = SubmoduleCheckout(cache, request.url, tuple(as_options(AS_THE_TREE_SAYS)), lfs)
         return GateCheckout(
-            land_clone=self._paths.land_clone(request.rig),
+            land_clone=self._paths.clone(request.rig),
             runner=self._paths.gate_runner(request.rig, slot.number),
             trash=self._paths.trash,
             sha=request.sha,

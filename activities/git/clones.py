@@ -25,10 +25,6 @@ def cache_clone(paths: TownPaths, rig: Rig) -> GitRepo:
     return GitRepo(_made_once(paths.clone(rig.name)))
 
 
-land_clone = cache_clone
-"""chains are built in it"""
-
-
 BLOBLESS: Final = "blobless"
 """of the setting git.clone: contents are fetched when they are needed"""
 

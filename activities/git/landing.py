@@ -18,7 +18,7 @@ from activities.git.chain import ChainBuilder
 from activities.git.changes import last_landing
 from activities.git.clone_refs import bring_refs, watched_refs
 from activities.git.clone_refs import locks as ref_locks
-from activities.git.clones import land_clone
+from activities.git.clones import cache_clone
 from activities.git.command import (
     Answer,
     GitRepo,
@@ -85,7 +85,7 @@ class LandingActivities:
         """
         rig, changes = request.rig, request.changes
         target_ref = _branch_ref(request.target)
-        repo = land_clone(self._paths, rig)
+        repo = cache_clone(self._paths, rig)
         branch_refs = [_branch_ref(change.branch) for change in changes]
         on_remote = ls_remote_under(rig.url, [target_ref, *branch_refs, *watched_refs(rig.branch)])
         base = request.base_sha or on_remote.get(target_ref)
@@ -143,7 +143,7 @@ class LandingActivities:
         """
         if not request.links:
             raise GtError(ErrorCode.INVALID_VALUE, "a chain without links cannot land")
-        repo = land_clone(self._paths, request.rig)
+        repo = cache_clone(self._paths, request.rig)
         refs = _look(request)
         result = self._standing(repo, request, refs)
         if result is None:
@@ -171,7 +171,7 @@ class LandingActivities:
             GtError: REMOTE_UNREACHABLE, NO_SUCH_BRANCH (the target), DISK_FULL, GIT_FAILED.
         """
         rig, target_ref = request.rig, _branch_ref(request.rig.branch)
-        repo = land_clone(self._paths, rig)
+        repo = cache_clone(self._paths, rig)
         there = ls_remote(rig.url, [target_ref]).get(target_ref)
         if there is None:
             raise GtError(ErrorCode.NO_SUCH_BRANCH, f"the remote of {rig.name} has no branch {rig.branch}")
@@ -191,7 +191,7 @@ class LandingActivities:
             GtError: REMOTE_UNREACHABLE, DISK_FULL, GIT_FAILED.
         """
         rig = request.rig
-        repo = land_clone(self._paths, rig)
+        repo = cache_clone(self._paths, rig)
         head, branches = remote_head(rig.url)
         if rig.branch in branches:
             return Renamed(words=f"{rig.branch} is there again")
@@ -289,7 +289,7 @@ class LandingActivities:
     @contextlib.contextmanager
     def _fetching(self, rig: Rig, target: str) -> Iterator[None]:
         """Write refs of the clone alone, and without the locks of a fetch that was killed."""
-        clone = self._paths.land_clone(rig.name)
+        clone = self._paths.clone(rig.name)
         refs = (self._history(GitRepo(clone), rig, target).last_ref, names.EPOCH_REF, "packed-refs", "shallow")
         with exclusive(self._paths.rig(rig.name) / "land.lock"):
             locks = [clone / f"{name}.lock" for name in refs]

@@ -28,6 +28,7 @@ from models import names
 from models.errors import ErrorCode, GtError
 from models.git_errors import is_over_time
 from models.town import TownPaths
+from services.git_config import config_text
 from services.whole_files import read_plain, write_whole
 
 NO_PUSH: Final = "/agents-do-not-push/run-gt-done"
@@ -487,21 +488,6 @@ class PolecatRepo:
                 if place.is_dir() and not place.is_symlink() and not _is_empty(place):
                     discard(place, self._paths.trash)
                     place.mkdir(exist_ok=True)
-
-
-def config_text(pairs: Sequence[tuple[str, str]]) -> str:
-    """Settings as a git configuration file has them."""
-    lines = []
-    for key, value in pairs:
-        section, _, rest = key.partition(".")
-        name, _, variable = rest.rpartition(".")
-        heading = f'[{section} "{_escaped(name)}"]' if name else f"[{section}]"
-        lines.append(f'{heading}\n\t{variable} = "{_escaped(value)}"\n')
-    return "".join(lines)
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
 
 
 def packed_refs(cache: GitRepo, *, without: str) -> str:

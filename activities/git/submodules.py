@@ -24,6 +24,7 @@ from activities.git.trees import remove_tree
 from activities.locks import exclusive
 from models import names
 from models.errors import ErrorCode, GtError
+from services.git_config import quoted
 
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _ABSENT: Final = ("not our ref", "couldn't find remote ref", "no such remote ref", "unadvertised object")
@@ -271,8 +272,8 @@ def _furnished(git_dir: Path, link: Gitlink, clone: GitRepo, place: Path, url: s
     (own / "HEAD").write_text(f"{link.sha}\n", encoding="utf-8")
     (own / "config").write_text(
         "[core]\n\trepositoryformatversion = 0\n\tbare = false\n"
-        f"\tworktree = {_quoted(os.path.relpath(place, own))}\n"
-        f'[remote "origin"]\n\turl = {_quoted(url)}\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n',
+        f"\tworktree = {quoted(os.path.relpath(place, own))}\n"
+        f'[remote "origin"]\n\turl = {quoted(url)}\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n',
         encoding="utf-8",
     )
     return own
@@ -283,11 +284,6 @@ def _register(repo: GitRepo, link: Gitlink, url: str) -> None:
     config = str(repo.git_dir / "config")
     for variable, value in (("active", "true"), ("url", url)):
         repo.run("config", "--file", config, f"submodule.{link.name}.{variable}", value)
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
-    return f'"{escaped}"'
 
 
 def _absent(answer: Answer) -> bool:

@@ -26,7 +26,7 @@ from activities.git.lfs import (
 )
 from activities.git.limits import refuse_beyond_limits
 from activities.git.park import Parking
-from activities.git.polecat_repo import NO_PUSH, OwnerNote, PolecatRepo, config_text, packed_refs
+from activities.git.polecat_repo import NO_PUSH, OwnerNote, PolecatRepo, packed_refs
 from activities.git.restoring import AttemptUsed, Save, commit_to_go_on_from, saves_of
 from activities.git.salvage import first_salvaged, keep_files
 from activities.git.saved_commits import SavedCommit
@@ -38,6 +38,7 @@ from models.errors import ErrorCode, GtError
 from models.records import Rig
 from models.settings import GitSettings, LimitSettings, WorktreeSettings
 from models.town import TownPaths
+from services.git_config import config_text
 
 _PATH_FIELD: Final = {"1": 7, "2": 8, "u": 9}
 """fields before the path, by kind of entry of `git status --porcelain=v2`"""

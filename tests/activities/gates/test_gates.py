@@ -134,10 +134,10 @@ class TestSurroundings:
         assert report.tail.split() == [".git", ".gitignore", "README.md", "check.sh", "till.py"]
 
     async def test_git_inside_it_cannot_reach_the_landing_clone(self, town_paths: TownPaths, sha: str) -> None:
-        before = (town_paths.land_clone("shop") / "config").read_bytes()
+        before = (town_paths.clone("shop") / "config").read_bytes()
         await run(town_paths, sha, "git config core.hooksPath /evil; git update-ref refs/heads/evil HEAD; git gc -q")
-        assert (town_paths.land_clone("shop") / "config").read_bytes() == before
-        assert git(town_paths.land_clone("shop"), "for-each-ref", "refs/heads") == ""
+        assert (town_paths.clone("shop") / "config").read_bytes() == before
+        assert git(town_paths.clone("shop"), "for-each-ref", "refs/heads") == ""
 
     async def test_no_credential_reaches_it_and_its_home_is_empty(
         self, town_paths: TownPaths, sha: str, monkeypatch: pytest.MonkeyPatch

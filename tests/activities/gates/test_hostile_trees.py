@@ -9,12 +9,13 @@ import pytest
 
 from activities.gates.checkout import GateCheckout, check_out
 from activities.gates.run import GateActivities
-from activities.git.clones import land_clone
+from activities.git.clones import cache_clone
 from activities.git.lfs import LfsCheckout
 from activities.git.submodules import SubmoduleCheckout
 from models.gating import GateOutcome, GateReport, RunGates
 from models.records import GateSpec, Rig
 from models.town import TownPaths
+from tests.activities.git.objects import Objects
 from tests.activities.workshop import git
 
 
@@ -23,12 +24,14 @@ class Trees:
 
     def __init__(self, clone: Path) -> None:
         self.clone = clone
-        self.blob = git(clone, "hash-object", "-w", "--stdin", stdin=b"content\n")
+        # 2,500 folders by a git command each take minutes on a busy machine.
+        self._objects = Objects(clone / "objects")
+        self.blob = self._objects.write("blob", b"content\n")
 
     def tree(self, *entries: tuple[str, bytes, str]) -> str:
         """A tree of (mode, name, object) as they are: git's own commands would refuse some."""
         raw = b"".join(f"{mode} ".encode() + name + b"\0" + bytes.fromhex(sha) for mode, name, sha in entries)
-        return git(self.clone, "hash-object", "-t", "tree", "-w", "--stdin", "--literally", stdin=raw)
+        return self._objects.write("tree", raw)
 
     def commit(self, tree: str) -> str:
         return git(self.clone, "commit-tree", tree, "-m", "Tree")
@@ -42,7 +45,7 @@ class Trees:
 
 @pytest.fixture
 def trees(town_paths: TownPaths, rig: Rig) -> Trees:
-    return Trees(land_clone(town_paths, rig).git_dir)
+    return Trees(cache_clone(town_paths, rig).git_dir)
 
 
 async def gated(paths: TownPaths, rig: Rig, sha: str, command: str = "true") -> GateReport:
@@ -63,6 +66,7 @@ def hostile(trees: Trees, kind: str) -> str:
         "a blob that is nowhere": lambda: trees.tree(("100644", b"f", "12" * 20)),
         "a tree that is nowhere": lambda: trees.tree(("40000", b"d", "12" * 20)),
         "a tree that is a blob": lambda: trees.tree(("40000", b"d", blob)),
+        "10^12 files": lambda: Objects(trees.clone / "objects").nested(10, 12),
         ".gitmodules that is a link": lambda: trees.tree(("120000", b".gitmodules", blob), ("160000", b"x", "12" * 20)),
     }
     return trees.commit(made[kind]())
@@ -78,6 +82,7 @@ REFUSED = (
     "a blob that is nowhere",
     "a tree that is nowhere",
     "a tree that is a blob",
+    "10^12 files",
 )
 
 

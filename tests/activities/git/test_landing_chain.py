@@ -29,7 +29,7 @@ def only_drop(chain: Chain) -> DroppedChange:
 
 
 def message(paths: TownPaths, sha: str) -> str:
-    return git(paths.land_clone("shop"), "show", "--no-patch", "--format=%B", sha).rstrip("\n")
+    return git(paths.clone("shop"), "show", "--no-patch", "--format=%B", sha).rstrip("\n")
 
 
 class TestLinks:
@@ -39,7 +39,7 @@ class TestLinks:
         first = workshop.change("sh-1", {"a.txt": "a"})
         second = workshop.change("sh-2", {"b.txt": "b"})
         chain = build(town_paths, rig, first, second)
-        clone = town_paths.land_clone("shop")
+        clone = town_paths.clone("shop")
         assert chain.base_sha == workshop.at_remote("refs/heads/main")
         assert [link.bead for link in chain.links] == ["sh-1", "sh-2"]
         assert git(clone, "rev-parse", f"{chain.links[0].sha}^") == chain.base_sha
@@ -68,8 +68,8 @@ class TestLinks:
         request = workshop.submit("sh-1", title="Build the thing")
         workshop.advance_main({"other.txt": "x"})
         (link,) = build(town_paths, rig, request).links
-        assert git(town_paths.land_clone("shop"), "show", f"{link.sha}:a.txt") == "2"
-        assert git(town_paths.land_clone("shop"), "show", f"{link.sha}:other.txt") == "x"
+        assert git(town_paths.clone("shop"), "show", f"{link.sha}:a.txt") == "2"
+        assert git(town_paths.clone("shop"), "show", f"{link.sha}:other.txt") == "x"
         assert message(town_paths, link.sha) == (
             "Build the thing\n\n* First step\n\n* Second step\n\n"
             f"Bead: sh-1\nPolecat: shop/toast\nChange: {request.head_sha}"
@@ -86,9 +86,7 @@ class TestLinks:
             GIT_AUTHOR_DATE="@1600000000 -0330",
         )
         (link,) = build(town_paths, rig, workshop.submit("sh-1")).links
-        shown = git(
-            town_paths.land_clone("shop"), "show", "-s", "--date=raw", "--format=%an|%ae|%ad|%cn|%ce|%cd", link.sha
-        )
+        shown = git(town_paths.clone("shop"), "show", "-s", "--date=raw", "--format=%an|%ae|%ad|%cn|%ce|%cd", link.sha)
         refinery = "Gas Town Refinery|refinery@gastown.invalid"
         assert shown == f"Zoë O'Neil|z@x.org|1600000000 -0330|{refinery}|1600000000 -0330"
 
@@ -115,12 +113,12 @@ class TestLinks:
         request = workshop.change("sh-1", {"till.py": SEVEN.replace("two", "TWO")})
         workshop.advance_main({"till.py": None, "register.py": SEVEN})
         (link,) = build(town_paths, rig, request).links
-        assert "TWO" in git(town_paths.land_clone("shop"), "show", f"{link.sha}:register.py")
+        assert "TWO" in git(town_paths.clone("shop"), "show", f"{link.sha}:register.py")
 
     @pytest.mark.parametrize("name", ["with space.txt", "new\nline.txt", "ünïcode-文.txt", "-dash", "tab\t\"quote'"])
     def test_any_file_name_lands(self, workshop: Workshop, rig: Rig, town_paths: TownPaths, name: str) -> None:
         (link,) = build(town_paths, rig, workshop.change("sh-1", {name: "content"})).links
-        listed = git(town_paths.land_clone("shop"), "ls-tree", "-z", "--name-only", link.sha)
+        listed = git(town_paths.clone("shop"), "ls-tree", "-z", "--name-only", link.sha)
         assert name in listed.split("\0")
 
     def test_the_submitted_commit_counts_when_its_branch_was_pushed_over(
@@ -129,7 +127,7 @@ class TestLinks:
         request = workshop.change("sh-1", {"a.txt": "submitted"})
         workshop.change("sh-1", {"a.txt": "pushed over"})
         (link,) = build(town_paths, rig, request).links
-        assert git(town_paths.land_clone("shop"), "show", f"{link.sha}:a.txt") == "submitted"
+        assert git(town_paths.clone("shop"), "show", f"{link.sha}:a.txt") == "submitted"
 
     def test_a_merge_of_the_target_into_the_branch_adds_nothing_to_the_message(
         self, workshop: Workshop, rig: Rig, town_paths: TownPaths
@@ -210,7 +208,7 @@ class TestHostileMessages:
         sha = git(workshop.folder, "hash-object", "-t", "commit", "-w", "--stdin", stdin=raw.encode() + b"\n")
         workshop.git("reset", "--quiet", "--hard", sha)
         (link,) = build(town_paths, rig, workshop.submit("sh-1")).links
-        author = git(town_paths.land_clone("shop"), "show", "-s", "--format=%an <%ae>", link.sha)
+        author = git(town_paths.clone("shop"), "show", "-s", "--format=%an <%ae>", link.sha)
         assert author == "toast <toast@shop.gastown.invalid>"
 
 
@@ -242,7 +240,7 @@ class TestKilledGit:
         self, workshop: Workshop, rig: Rig, town_paths: TownPaths
     ) -> None:
         build(town_paths, rig, workshop.change("sh-1", {"a.txt": "a"}))
-        (town_paths.land_clone("shop") / "refs" / "gastown" / "target" / "main.lock").touch()
+        (town_paths.clone("shop") / "refs" / "gastown" / "target" / "main.lock").touch()
         workshop.advance_main({"b.txt": "b"})
         assert len(build(town_paths, rig, workshop.change("sh-2", {"c.txt": "c"})).links) == 1
 

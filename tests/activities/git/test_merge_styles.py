@@ -48,7 +48,7 @@ class TestRebase:
     ) -> None:
         request = two_steps(workshop)
         chain = build(town_paths, rig, REBASE, request)
-        clone, (link,) = town_paths.land_clone("shop"), chain.links
+        clone, (link,) = town_paths.clone("shop"), chain.links
         assert subjects(clone, link.sha, 2) == ["Second step", "First step"]
         assert git(clone, "log", "--format=%an|%cn", "-2", link.sha).splitlines() == [
             "Bob|Gas Town Refinery", "Ada Author|Gas Town Refinery",
@@ -81,7 +81,7 @@ class TestRebase:
         request = workshop.submit("sh-1")
         workshop.advance_main({"a.txt": "a"})
         chain = build(town_paths, rig, REBASE, request)
-        clone = town_paths.land_clone("shop")
+        clone = town_paths.clone("shop")
         assert git(clone, "rev-parse", f"{chain.links[0].sha}^") == chain.base_sha
         assert subjects(clone, chain.links[0].sha, 1) == ["New"]
 
@@ -92,7 +92,7 @@ class TestRebase:
         workshop.git("checkout", "--quiet", "polecat/sh-1")
         workshop.git("merge", "--quiet", "--no-ff", "-m", "Merge main", "origin/main")
         chain = build(town_paths, rig, REBASE, workshop.submit("sh-1"))
-        assert git(town_paths.land_clone("shop"), "rev-parse", f"{chain.links[0].sha}^") == chain.base_sha
+        assert git(town_paths.clone("shop"), "rev-parse", f"{chain.links[0].sha}^") == chain.base_sha
 
 
 class TestMergeCommit:
@@ -101,7 +101,7 @@ class TestMergeCommit:
         workshop.commit({"a.txt": "1"}, "Step")
         request = workshop.submit("sh-1", title="One thing")
         chain = build(town_paths, rig, MERGE, request)
-        clone, (link,) = town_paths.land_clone("shop"), chain.links
+        clone, (link,) = town_paths.clone("shop"), chain.links
         assert git(clone, "show", "-s", "--format=%P", link.sha).split() == [chain.base_sha, request.head_sha]
         assert subjects(clone, link.sha, 1) == ["Merge sh-1: One thing"]
 
@@ -145,7 +145,7 @@ class TestAlways:
     ) -> None:
         chain = build(town_paths, rig, style, two_steps(workshop))
         squashed = build(town_paths, rig, MergeStyle.SQUASH, two_steps(workshop, "sh-5"))
-        clone = town_paths.land_clone("shop")
+        clone = town_paths.clone("shop")
         files = git(clone, "ls-tree", "-r", chain.links[0].sha)
         assert files == git(clone, "ls-tree", "-r", squashed.links[0].sha)
 
@@ -153,7 +153,7 @@ class TestAlways:
         self, workshop: Workshop, rig: Rig, town_paths: TownPaths
     ) -> None:
         (link,) = build(town_paths, rig, MergeStyle.SQUASH, two_steps(workshop)).links
-        message = git(town_paths.land_clone("shop"), "show", "-s", "--format=%B", link.sha)
+        message = git(town_paths.clone("shop"), "show", "-s", "--format=%B", link.sha)
         assert "Co-authored-by: Ada Author <ada@example.org>" in message.splitlines()
         assert "Bob" not in message, "he is the commit's author"
 
@@ -175,5 +175,5 @@ class TestSigned:
         allowed = tmp_path / "allowed"
         allowed.write_text(f"refinery@gastown.invalid {key.with_suffix('.pub').read_text()}")
         trust = ("-c", "gpg.format=ssh", "-c", f"gpg.ssh.allowedSignersFile={allowed}")
-        sign = git(town_paths.land_clone("shop"), *trust, "log", "-1", "--format=%G?", chain.links[0].sha)
+        sign = git(town_paths.clone("shop"), *trust, "log", "-1", "--format=%G?", chain.links[0].sha)
         assert sign == "G"

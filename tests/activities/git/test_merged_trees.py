@@ -47,7 +47,7 @@ def disputed(workshop: Workshop, name: str = "log.txt", attributes: str | bytes 
 
 
 def shown(paths: TownPaths, chain: Chain, name: str) -> str:
-    return git(paths.land_clone("shop"), "show", f"{chain.links[-1].sha}:{name}")
+    return git(paths.clone("shop"), "show", f"{chain.links[-1].sha}:{name}")
 
 
 def drops(chain: Chain) -> list[tuple[DropKind, tuple[str, ...]]]:
@@ -277,7 +277,7 @@ class TestHostileAttributes:
 
 class TestNothingIsLeft:
     def left(self, town_paths: TownPaths) -> list[str]:
-        return sorted(path.name for path in (town_paths.land_clone("shop") / "merging").iterdir())
+        return sorted(path.name for path in (town_paths.clone("shop") / "merging").iterdir())
 
     def test_after_a_chain_no_folder_is_left(self, workshop: Workshop, town_paths: TownPaths, build: Build) -> None:
         build(disputed(workshop, attributes=UNION))
@@ -287,14 +287,14 @@ class TestNothingIsLeft:
         self, workshop: Workshop, town_paths: TownPaths, build: Build
     ) -> None:
         build(disputed(workshop))
-        assert not (town_paths.land_clone("shop") / "merging").exists()
+        assert not (town_paths.clone("shop") / "merging").exists()
 
     def test_what_a_killed_merge_left_is_cleared_by_the_next(
         self, workshop: Workshop, town_paths: TownPaths, build: Build
     ) -> None:
         request = disputed(workshop, attributes="log.txt merge=union\n")
         build()
-        place = town_paths.land_clone("shop") / "merging/0"
+        place = town_paths.clone("shop") / "merging/0"
         (place / "tree/docs").mkdir(parents=True)
         (place / "tree/docs/.gitattributes").write_text("* -merge\n")
         (place / "tree/.merge_file_a1b2c3").write_text("left")

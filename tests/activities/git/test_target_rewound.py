@@ -24,7 +24,7 @@ def land(paths: TownPaths, rig: Rig, chain: Chain) -> None:
 
 
 def files(paths: TownPaths, sha: str) -> list[str]:
-    return git(paths.land_clone("shop"), "ls-tree", "-r", "--name-only", sha).split()
+    return git(paths.clone("shop"), "ls-tree", "-r", "--name-only", sha).split()
 
 
 def started_at(request: MergeRequest, *bases: str, target: str = "main") -> MergeRequest:
@@ -61,7 +61,7 @@ class TestWhatWasTakenOffTheTargetStaysOff:
         chain = build(town_paths, rig, request, style=style)
         (link,) = chain.links
         assert files(town_paths, link.sha) == ["README.md", "more.txt", "till.py", "work.txt"]
-        history = git(town_paths.land_clone("shop"), "log", "--format=%H %B", link.sha)
+        history = git(town_paths.clone("shop"), "log", "--format=%H %B", link.sha)
         assert leak not in history
         assert "oops: leaks a key" not in history
         assert "Do the work" in history
