@@ -90,12 +90,13 @@ def _town_job(town: QuickTown, number: int) -> float:
 
 
 class Bare:
-    """The same work by hand: a bare clone, a worktree a job, and a folder for the gate that is kept, as a town has."""
+    """The same work by hand: a bare clone, and a worktree and a gate's folder kept from job to job, as in a town."""
 
     def __init__(self, folder: Path, remote: Path) -> None:
         self._folder = folder
         self._remote = str(remote)
         self._cache = folder / "clone.git"
+        self._tree = folder / "tree"
         self._gate = folder / "gate"
         folder.mkdir()
 
@@ -107,9 +108,12 @@ class Bare:
     def job(self, number: int) -> float:
         """Seconds until the change is on the remote's main."""
         started = time.monotonic()
-        cache, remote, tree, branch = self._cache, self._remote, self._folder / f"tree{number}", f"bare{number}"
+        cache, remote, tree, branch = self._cache, self._remote, self._tree, f"bare{number}"
         git(cache, "fetch", "-q", remote, "+main:main")
-        git(cache, "worktree", "add", "-q", "-b", branch, str(tree), "main")
+        if tree.exists():
+            git(tree, "checkout", "-q", "-b", branch, "main")
+        else:
+            git(cache, "worktree", "add", "-q", "-b", branch, str(tree), "main")
         _shell(tree, shell_agent(file=f"{branch}.py", after="git status"))
         git(tree, "push", "-q", remote, f"HEAD:refs/heads/{branch}")
         git(cache, "fetch", "-q", remote, "+main:main", f"+{branch}:refs/landing/{number}")
@@ -121,10 +125,7 @@ class Bare:
             git(cache, "worktree", "add", "-q", "--detach", str(self._gate), sha)
         _shell(self._gate, GATE)
         git(cache, "push", "-q", remote, f"{sha}:main", f":{branch}")
-        took = time.monotonic() - started
-        # A town removes it beside the next job, when nobody waits for it.
-        git(cache, "worktree", "remove", "--force", str(tree))
-        return took
+        return time.monotonic() - started
 
 
 def _shell(folder: Path, command: str) -> None:
