@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,9 @@ from tests.sinks import HttpSink, http_sink
 
 TOLD_S = 30.0
 """what is promised"""
-BACK_S = 90.0
-"""for a server to start again and be seen well"""
+BACK_S = 240.0
+"""for a server to start again and be seen well, however little it gets of its machine"""
+SENT_S = 60.0
 DISK_BYTES = 192_000_000
 BUNDLED = re.compile(r"\d{4}-\d\d-\d\dT[\d:]+Z ")
 pytestmark = pytest.mark.timeout(600)
@@ -73,49 +75,62 @@ def small_disk(folder: Path) -> Iterator[None]:
             subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@dataclass
+class People:
+    """What people learn of a town from now on: its log of alerts, and one channel."""
+
+    town: Town
+    channel: HttpSink
+    known: int
+
+    def logged(self, words: str) -> list[str]:
+        """Edges, in order, of what these words are in the line of."""
+        lines = self.town.paths.alerts_log.read_text(encoding="utf-8").splitlines()[self.known :]
+        return [line.split()[1] for line in lines if words in line]
+
+    def sent(self, words: str) -> list[str]:
+        """The same of every notice that the channel has taken, alone or bundled with others."""
+        found: list[str] = []
+        for body in self.channel.taken:
+            bundled = [line.split("Z ", 1)[1] for line in str(body["message"]).splitlines() if BUNDLED.match(line)]
+            found += bundled or [str(body["title"]).split("] ", 1)[1]]
+        return ["end" if line.startswith("over:") else "start" for line in found if words in line]
+
+    def hear(self, words: str, number: int = 1) -> None:
+        """The log has it in time; that it is sent as well is the matter of a process that has to start first."""
+        wait_until("the outage to be told", lambda: self.logged(words) == ["start"] * number, TOLD_S)
+        wait_until("a message about it", lambda: self.sent(words) == ["start"] * number, SENT_S)
+
+    def hear_the_end(self, words: str, number: int = 1) -> None:
+        """Once, and nothing was told in between."""
+        edges = ["start"] * number + ["end"] * number
+        wait_until("its end to be told", lambda: self.logged(words) == edges, BACK_S)
+        wait_until("a message about its end", lambda: self.sent(words) == edges, SENT_S)
+
+
 @pytest.fixture
-def sink(town: Town) -> Iterator[HttpSink]:
-    """What people are sent while all was well before, and is afterwards."""
-    for name in (TEMPORAL, DOLT, WORKER):
-        wait_until(f"{name} to be well", lambda name=name: ailment(town, name) is None, BACK_S)  # type: ignore[misc]
-    wait_until("the alarm to have nothing to say", lambda: all_is_well(town), BACK_S)
-    with http_sink() as http:
-        AlertFiles(town.paths).set_channel("hook", http.url)
-        yield http
-        wait_until("the alarm to have nothing to say", lambda: all_is_well(town), BACK_S)
+def people(town: Town) -> Iterator[People]:
+    """All is well before and afterwards."""
+    log = town.paths.alerts_log
+    log.touch()
+    wait_until("all to be well", lambda: all_is_well(town), BACK_S)
+    with http_sink() as channel:
+        AlertFiles(town.paths).set_channel("hook", channel.url)
+        yield People(town, channel, len(log.read_text(encoding="utf-8").splitlines()))
+        wait_until("all to be well", lambda: all_is_well(town), BACK_S)
         AlertFiles(town.paths).remove_channel("hook")
 
 
 def all_is_well(town: Town) -> bool:
     found = alarm.signs(town.paths)
-    return found is not None and all(outage.until for outage in found.outages)
+    quiet = found is not None and all(outage.until for outage in found.outages)
+    return quiet and all(ailment(town, name) is None for name in (TEMPORAL, DOLT, WORKER))
 
 
 def pid_of(town: Town, name: str) -> int:
     holder = tenant(lock_path(town, name))
     assert holder is not None
     return holder.pid
-
-
-def headlines(sink: HttpSink) -> list[str]:
-    """Of every notice that people were sent, alone or bundled with others."""
-    found: list[str] = []
-    for body in sink.taken:
-        bundled = [line.split("Z ", 1)[1] for line in str(body["message"]).splitlines() if BUNDLED.match(line)]
-        found += bundled or [str(body["title"]).split("] ", 1)[1]]
-    return found
-
-
-def told_in_time(sink: HttpSink, *words: str) -> None:
-    wait_until("the outage to be told", lambda: headlines(sink), TOLD_S)
-    assert all(word in headlines(sink)[0] for word in words), headlines(sink)
-
-
-def over(sink: HttpSink, *words: str) -> None:
-    """Its end is told too, and nothing else ever was."""
-    wait_until("its end to be told", lambda: len(headlines(sink)) >= 2, BACK_S)
-    assert all(word in headlines(sink)[1] for word in ("over:", *words)), headlines(sink)
-    assert len(headlines(sink)) == 2, headlines(sink)
 
 
 @contextlib.contextmanager
@@ -162,56 +177,52 @@ Fault = Callable[[Town, str], contextlib.AbstractContextManager[None]]
 
 
 @pytest.mark.parametrize("fault", [stopped, killed_for_good])
-@pytest.mark.parametrize(("name", "type"), [(DOLT, "dolt_down"), (TEMPORAL, "host_lost")])
+@pytest.mark.parametrize("name", [DOLT, TEMPORAL])
 def test_a_server_that_is_away_is_told_within_half_a_minute_and_its_end_once(
-    town: Town, sink: HttpSink, name: str, type: str, fault: Fault
+    town: Town, people: People, name: str, fault: Fault
 ) -> None:
     with fault(town, name):
-        told_in_time(sink, f"CRITICAL {type}", f"{name} of")
-    over(sink, type)
+        people.hear(f"{name} of")
+    people.hear_the_end(f"{name} of")
 
 
 def test_a_temporal_whose_database_was_deleted_under_it_is_told_while_it_still_answers(
-    town: Town, sink: HttpSink
+    town: Town, people: People
 ) -> None:
     for file in town.paths.data.glob("temporal.db*"):
         file.unlink()
-    told_in_time(sink, "CRITICAL host_lost", "temporal of", "was deleted")
+    people.hear("temporal of")
+    assert "was deleted" in town.paths.alerts_log.read_text(encoding="utf-8").splitlines()[-1]
     assert ailment(town, TEMPORAL) is None
     os.kill(pid_of(town, TEMPORAL), signal.SIGKILL)
-    over(sink, "host_lost")
+    people.hear_the_end("temporal of")
 
 
-def test_both_servers_that_hang_at_once_are_each_told_in_time(town: Town, sink: HttpSink) -> None:
+def test_both_servers_that_hang_at_once_are_each_told_in_time(town: Town, people: People) -> None:
     with frozen(town, DOLT), frozen(town, TEMPORAL):
-        wait_until("both to be told", lambda: len(headlines(sink)) == 2, TOLD_S)
-    wait_until("both ends", lambda: len(headlines(sink)) == 4, BACK_S)
-    edges = [("over:" in line, DOLT in line) for line in headlines(sink)]
-    assert sorted(edges) == [(False, False), (False, True), (True, False), (True, True)]
+        wait_until("both", lambda: people.logged("dolt of") and people.logged("temporal of"), TOLD_S)
+    for name in (DOLT, TEMPORAL):
+        people.hear_the_end(f"{name} of")
 
 
 def test_a_disk_that_fills_is_told_and_so_is_its_last_byte_and_the_room_that_comes_back(
-    town: Town, sink: HttpSink
+    town: Town, people: People
 ) -> None:
     """Nothing can be written when the disk is full: no log, no lock, no state of the alarm."""
     usage = os.statvfs(town.root)
-    if usage.f_blocks * usage.f_frsize > 2 * DISK_BYTES:
-        pytest.skip("a small disk cannot be mounted by this user")
-    ballast = town.root / "ballast"
     total = usage.f_blocks * usage.f_frsize
-    used = total - usage.f_bavail * usage.f_frsize
-    fill(ballast, int(0.88 * total) - used)
-    told_in_time(sink, "HIGH disk_full")
+    if total > 2 * DISK_BYTES:
+        pytest.skip("this user may mount no small disk")
+    ballast = town.root / "ballast"
+    fill(ballast, int(0.88 * total) - (total - usage.f_bavail * usage.f_frsize))
+    people.hear("disk_full")
     fill(ballast, total)
-    wait_until(
-        "the full disk to be told", lambda: any("CRITICAL disk_full" in line for line in headlines(sink)), TOLD_S
-    )
     with pytest.raises(OSError, match="No space left"):
         (town.root / "one-more").write_text("x" * 100_000)
+    wait_until("a message that it is full", lambda: people.sent("disk_full") == ["start"] * 2, TOLD_S)
     (town.root / "one-more").unlink()
     ballast.unlink()
-    wait_until("both ends", lambda: sum("over: disk_full" in line for line in headlines(sink)) == 2, BACK_S)
-    assert sum("disk_full" in line for line in headlines(sink)) == 4, headlines(sink)
+    wait_until("both ends", lambda: people.sent("disk_full") == ["start"] * 2 + ["end"] * 2, BACK_S)
 
 
 def fill(file: Path, size: int) -> None:
