@@ -23,7 +23,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from activities.interceptor import ActivityConduct
 from models.errors import ErrorCode, GtError
 
-LONG_S = 4.0
+LONG_S = 7.0
 """longer than the heartbeat timeout of the workflow below"""
 
 
@@ -51,7 +51,7 @@ class OneActivityWorkflow:
         result: str = await workflow.execute_activity(
             name,
             start_to_close_timeout=timedelta(seconds=30),
-            heartbeat_timeout=timedelta(seconds=2),
+            heartbeat_timeout=timedelta(seconds=5),
             retry_policy=RetryPolicy(maximum_attempts=1),
             result_type=str,
         )

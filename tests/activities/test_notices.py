@@ -179,7 +179,7 @@ def test_a_sender_whose_worker_was_killed_and_the_retry_deliver_one(town: Town, 
         )
         argv = [sys.executable, "-c", script, str(town.root), message("hook").model_dump_json()]
         worker = subprocess.Popen(argv)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not psutil.Process(worker.pid).children() and time.monotonic() < deadline:
             time.sleep(0.005)
         os.kill(worker.pid, signal.SIGKILL)
@@ -261,7 +261,7 @@ def _read_into(seen: bytearray, terminal: int) -> None:
 
 
 def _until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < deadline, f"waited for {what}"
         time.sleep(0.05)

@@ -22,7 +22,7 @@ from services.town import Town
 from tests.cli.conftest import BIN, Commands, Here
 from tests.cli.test_beads import start_job
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class Tmux:

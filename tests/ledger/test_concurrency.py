@@ -140,7 +140,7 @@ def test_the_same_write_committed_at_the_same_moment_is_one_commit(
         def announce(point: str) -> None:
             if point == "ledger.before_commit" and not met:
                 met.append(point)
-                both_wrote.wait(timeout=30)
+                both_wrote.wait(timeout=60)
 
         return announce
 
@@ -246,7 +246,7 @@ def test_writers_killed_at_any_moment_lose_nothing_that_was_acknowledged(ledger:
         assert process.stdout is not None
         told = [process.stdout.readline().strip() for _ in range(acknowledged_lines)]
         process.kill()
-        rest, _ = process.communicate(timeout=30)
+        rest, _ = process.communicate(timeout=60)
         told += rest.split()
         sequences = [event.sequence for event in ledger.job_events(bead)]
         job = ledger.job(bead)

@@ -57,7 +57,7 @@ def _write_setting(connection: Connection, number: int) -> int:
 def stop_wholly(pid: int) -> None:
     """SIGSTOP, and wait until none of its threads runs: a busy machine lets them go on for a moment."""
     os.kill(pid, signal.SIGSTOP)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     for thread in psutil.Process(pid).threads():
         while psutil.Process(thread.id).status() != psutil.STATUS_STOPPED:
             assert time.monotonic() < deadline
@@ -77,7 +77,7 @@ def test_a_server_that_hangs_is_unreachable_within_the_time_limit_and_then_goes_
             with pytest.raises(GtError) as failure:
                 ask()
             assert failure.value.code is ErrorCode.LEDGER_UNREACHABLE
-            assert time.monotonic() - started < 10
+            assert time.monotonic() - started < 20, "what one statement may take as a rule"
     finally:
         os.kill(mortal_server.pid, signal.SIGCONT)
     assert ledger.bead(bead.id) == bead

@@ -26,7 +26,7 @@ T = TypeVar("T")
 STAND_IN = "tests.services.stand_in_worker"
 
 
-def wait_until(what: str, look: Callable[[], T], timeout_s: float = 30.0) -> T:
+def wait_until(what: str, look: Callable[[], T], timeout_s: float = 60.0) -> T:
     """Poll `look` until it gives something true, and return that; AssertionError after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -37,7 +37,7 @@ def wait_until(what: str, look: Callable[[], T], timeout_s: float = 30.0) -> T:
         time.sleep(0.05)
 
 
-async def eventually(what: str, look: Callable[[], Awaitable[bool]], timeout_s: float = 30.0) -> None:
+async def eventually(what: str, look: Callable[[], Awaitable[bool]], timeout_s: float = 60.0) -> None:
     """Ask `look` until it says True; AssertionError after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not await look():

@@ -77,7 +77,7 @@ def test_what_was_changed_before_a_refresh_is_never_overwritten_by_an_older_read
 
     mayor = threading.Thread(target=files.refresh_mirror, args=(slowly,))
     mayor.start()
-    reading.wait(10)
+    reading.wait(60)
     record = AlertMirror(alerts=AlertSettings(rate=7))
     person = threading.Thread(target=files.refresh_mirror, args=(lambda: record,))
     person.start()
@@ -103,7 +103,7 @@ def test_whoever_is_cancelled_while_it_waits_for_a_lock_leaves_it_free(files: Al
 
     def frozen() -> AlertMirror:
         reading.set()
-        thawed.wait(30)
+        thawed.wait(200)
         return AlertMirror()
 
     def cancelled() -> None:
@@ -114,14 +114,14 @@ def test_whoever_is_cancelled_while_it_waits_for_a_lock_leaves_it_free(files: Al
     holder = threading.Thread(target=files.refresh_mirror, args=(frozen,))
     waiting = threading.Thread(target=cancelled)
     holder.start()
-    assert reading.wait(10)
+    assert reading.wait(60)
     waiting.start()
     assert waiting.ident is not None
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while len(open_descriptors("rules.lock")) < 2:
         assert time.monotonic() < deadline, "it never came to wait"
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(waiting.ident), ctypes.py_object(CancelledError))
-    assert over.wait(10), "it does not wait for ever, nor for the other"
+    assert over.wait(60), "it does not wait for ever, nor for the other"
     thawed.set()
     holder.join()
     waiting.join()

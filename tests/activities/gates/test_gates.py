@@ -45,7 +45,7 @@ async def run(paths: TownPaths, sha: str, *commands: str, timeout_s: int = 60) -
     return await GateActivities(paths).run_gates(request(sha, *commands, timeout_s=timeout_s))
 
 
-async def until(condition: Callable[[], bool], what: str, within_s: float = 15) -> None:
+async def until(condition: Callable[[], bool], what: str, within_s: float = 60) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {within_s} s: {what}"

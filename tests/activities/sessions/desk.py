@@ -27,8 +27,8 @@ IDLE = "echo ready; exec sleep 600"
 WORKS = "echo work > work.txt && git add -A && git commit -qm Work && gt done; exec sleep 600"
 
 
-def eventually(condition: Callable[[], Any], within_s: float = 10.0) -> Any:
-    """The first true answer of `condition`, which must come in time."""
+def eventually(condition: Callable[[], Any], within_s: float = 60.0) -> Any:
+    """The first true answer of `condition`; AssertionError after `within_s`, which is for a machine that is busy."""
     deadline = time.monotonic() + within_s
     while True:
         answer = condition()

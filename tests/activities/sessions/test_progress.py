@@ -191,7 +191,7 @@ def test_names_that_are_no_text_are_read(repo: PolecatRepo, worktree: Path) -> N
 
 def test_trees_are_read_in_a_thread_of_their_own(repo: PolecatRepo, worktree: Path) -> None:
     reader = TreeReader()
-    assert reader(repo).result(timeout=30).fingerprint == read_tree(repo).fingerprint
+    assert reader(repo).result(timeout=60).fingerprint == read_tree(repo).fingerprint
 
 
 def test_reading_trees_leaves_most_of_a_core_to_others(

@@ -52,7 +52,7 @@ def ended(desk: Desk) -> Iterator[None]:
     desk.end_all()
 
 
-def answer(desk: Desk, script: str, within_s: float = 20.0) -> str:
+def answer(desk: Desk, script: str, within_s: float = 60.0) -> str:
     """What a shell agent's script printed, once it has come to its end."""
     place = desk.paths.root.parent / "answer"
     file = desk.paths.root.parent / "agent.sh"

@@ -16,7 +16,7 @@ from tests.cli.living.conftest import working
 from workflows.dispatch import DispatchWorkflow
 from workflows.polecat import PolecatWorkflow
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 @pytest.fixture(autouse=True)

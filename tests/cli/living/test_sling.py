@@ -100,7 +100,7 @@ class TestWithoutAWorker:
     def test_a_sling_that_nobody_accepts_is_unreachable_within_seconds(self, here: Here, rig: Rig, bead: Bead) -> None:
         begun = time.monotonic()
         outcome = here.run("gt", "sling", bead.id, rig.name, "--agent", "true hang", "-o", "json", expect=4)
-        assert time.monotonic() - begun < 20
+        assert time.monotonic() - begun < 60
         assert outcome.out == ""
         assert "hint: gt up" in outcome.err
 
