@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.dealing import dealt
+from tests.temporal_server import FOR_MANY_TESTS, dev_server
 
 LONG = (
     "tests/e2e/",
@@ -19,14 +21,16 @@ LONG = (
 )
 """Whole towns, and what runs for minutes."""
 
-NO_ANSWER = "RPCError: (Timeout expired|h2 protocol error|query deadline exceeded)"
-"""How a test ends that the time-skipping server leaves without an answer: docs/decisions/0018."""
-SKIPPING_S = 120
-"""The limit of a test on that server: several times the longest, and short enough to be waited out twice."""
-
 # The same examples each time, and no limit on one example's time: how busy the machine is proves nothing.
 settings.register_profile("gastown", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("gastown")
+
+
+@pytest.fixture(scope="session")
+def temporal_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A real server for many tests of this process: each takes a namespace of its own."""
+    with dev_server(tmp_path_factory.mktemp("temporal"), FOR_MANY_TESTS) as port:
+        yield port
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -35,15 +39,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deal the long tests out to the test processes; those of one module and parameter share a town.
-
-    What the time-skipping server leaves without an answer is asked again.
-    """
-    for item in items:
-        if "env" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.flaky(reruns=2, only_rerun=[NO_ANSWER]))
-            if item.get_closest_marker("timeout") is None:
-                item.add_marker(pytest.mark.timeout(SKIPPING_S))
+    """Deal the long tests out to the test processes; those of one module and parameter share a town."""
     hands = int(getattr(config, "workerinput", {}).get("workercount", 1))
     long = [
         (item.nodeid.rpartition("::")[0] + item.nodeid.partition("[")[2], item)

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from temporalio import activity, workflow
-from temporalio.client import WorkflowFailureError
+from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
-from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.interceptor import ActivityConduct
 from models.errors import ErrorCode, GtError
+from tests.temporal_server import client_of_namespace
 
 LONG_S = 7.0
 """longer than the heartbeat timeout of the workflow below"""
@@ -59,17 +55,15 @@ class OneActivityWorkflow:
 
 
 @pytest.fixture
-async def environment() -> AsyncIterator[WorkflowEnvironment]:
-    temporal = shutil.which("temporal", path=str(Path(sys.executable).parent))
-    async with await WorkflowEnvironment.start_local(dev_server_existing_path=temporal) as started:
-        yield started
+async def client(temporal_port: int) -> Client:
+    return await client_of_namespace(temporal_port)
 
 
-async def run_one(environment: WorkflowEnvironment, name: str) -> str:
+async def run_one(client: Client, name: str) -> str:
     queue = str(uuid.uuid4())
     with ThreadPoolExecutor(2) as threads:
         async with Worker(
-            environment.client,
+            client,
             task_queue=queue,
             workflows=[OneActivityWorkflow],
             activities=[work_in_a_thread, work_in_the_loop, refuse],
@@ -77,19 +71,17 @@ async def run_one(environment: WorkflowEnvironment, name: str) -> str:
             interceptors=[ActivityConduct()],
             workflow_runner=UnsandboxedWorkflowRunner(),
         ):
-            return await environment.client.execute_workflow(OneActivityWorkflow.run, name, id=queue, task_queue=queue)
+            return await client.execute_workflow(OneActivityWorkflow.run, name, id=queue, task_queue=queue)
 
 
 @pytest.mark.parametrize("name", ["work_in_a_thread", "work_in_the_loop"])
-async def test_an_activity_that_outlasts_its_heartbeat_timeout_lives(
-    environment: WorkflowEnvironment, name: str
-) -> None:
-    assert await run_one(environment, name) == "done"
+async def test_an_activity_that_outlasts_its_heartbeat_timeout_lives(client: Client, name: str) -> None:
+    assert await run_one(client, name) == "done"
 
 
-async def test_a_failure_reaches_the_workflow_with_code_level_and_hint(environment: WorkflowEnvironment) -> None:
+async def test_a_failure_reaches_the_workflow_with_code_level_and_hint(client: Client) -> None:
     with pytest.raises(WorkflowFailureError) as failed:
-        await run_one(environment, "refuse")
+        await run_one(client, "refuse")
     assert isinstance(failed.value.cause, ActivityError)
     cause = failed.value.cause.cause
     assert isinstance(cause, ApplicationError)

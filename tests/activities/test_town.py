@@ -6,14 +6,12 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from temporalio.client import Client, WorkflowHandle
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
+from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
 
 from activities.town import TownActivities
@@ -22,21 +20,15 @@ from models.errors import Level
 from models.escalations import Escalation, EscalationCleared, EscalationStatus
 from models.jobs import WorkflowIds
 from models.supervision import ProbeResult, RestartWorkflow
-from workflows.labels import SEARCH_ATTRIBUTES
+from tests.temporal_server import client_of_namespace
 from workflows.mayor import MayorWorkflow
 from workflows.sandbox import workflow_runner
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[Client]:
-    """A dev server of its own: the Mayor's id is the same in every test."""
-    async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=str(Path(sys.executable).parent / "temporal"),
-        data_converter=pydantic_data_converter,
-        search_attributes=SEARCH_ATTRIBUTES,
-        dev_server_log_level="error",
-    ) as env:
-        yield env.client
+async def client(temporal_port: int) -> Client:
+    """Of a namespace of its own: the Mayor's id is the same in every test."""
+    return await client_of_namespace(temporal_port)
 
 
 def report(name: str) -> Escalation:
@@ -97,13 +89,15 @@ async def test_a_kill_after_the_report_and_its_retry_are_one_escalation(client: 
         "from activities.town import TownActivities\n"
         "from models.escalations import Escalation\n"
         "async def main():\n"
-        "    client = await Client.connect(sys.argv[1], data_converter=pydantic_data_converter)\n"
-        "    await TownActivities(client).tell_mayor(Escalation.model_validate_json(sys.argv[2]))\n"
+        "    address, namespace, document = sys.argv[1:]\n"
+        "    client = await Client.connect(address, namespace=namespace, data_converter=pydantic_data_converter)\n"
+        "    await TownActivities(client).tell_mayor(Escalation.model_validate_json(document))\n"
         "asyncio.run(main())\n"
         # The client's threads outlive it and may abort an interpreter that shuts down.
         "os._exit(0)\n"
     )
-    command = [sys.executable, "-c", script, client.service_client.config.target_host, report("one").model_dump_json()]
+    address = client.service_client.config.target_host
+    command = [sys.executable, "-c", script, address, client.namespace, report("one").model_dump_json()]
     environment = os.environ | {"GT_CRASH_POINT": "mayor.told", "GT_CRASH_MARK": str(tmp_path / "mark")}
     ends = []
     for _ in range(2):

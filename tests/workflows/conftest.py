@@ -1,30 +1,39 @@
-"""A time-skipping server per test, and workers on the queues that the code names."""
+"""Servers that skip time, and workers on the queues that the code names."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import GrpcCompression
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from models import names
-from services.polling import patient
 from services.programs import temporal_settings
+from tests.temporal_server import client_of_namespace
 from tests.workflows.asking import AskAgain
+from tests.workflows.skipping import SkippingEnvironment
 from workflows.labels import SEARCH_ATTRIBUTES
 from workflows.sandbox import workflow_runner
 
 HOST = "h1"
+START = timedelta(minutes=1)
+"""what a server may take to start on a busy machine; the SDK's own limit is 5 s"""
+STALL_S = 60
+"""A workflow task that takes this long is taken for a deadlock: a machine may be busier than a town's ever is."""
+PIECE = timedelta(minutes=10)
+Sleep = Callable[[timedelta | float], Coroutine[Any, Any, None]]
 
 
 def installed(program: str) -> str:
@@ -39,6 +48,7 @@ async def time_skipping() -> AsyncIterator[WorkflowEnvironment]:
     """A server with its search attributes."""
     async with await WorkflowEnvironment.start_time_skipping(
         test_server_existing_path=installed("temporal-test-server"),
+        test_server_startup_timeout=START,
         data_converter=pydantic_data_converter,
         interceptors=[AskAgain()],
     ) as environment:
@@ -48,12 +58,31 @@ async def time_skipping() -> AsyncIterator[WorkflowEnvironment]:
                 search_attributes={key.name: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD for key in SEARCH_ATTRIBUTES},
             )
         )
+        environment.sleep = in_pieces(environment.sleep)  # type: ignore[method-assign, assignment]
         yield environment
 
 
+def in_pieces(sleep: Sleep) -> Sleep:
+    """`sleep`, some minutes a call: one that has much to work off is not over in the 30 s that a call may take."""
+
+    async def sleep_on(duration: timedelta | float) -> None:
+        left = duration if isinstance(duration, timedelta) else timedelta(seconds=duration)
+        while left > timedelta(0):
+            await sleep(min(left, PIECE))
+            left -= PIECE
+
+    return sleep_on
+
+
 @pytest.fixture
-async def env() -> AsyncIterator[WorkflowEnvironment]:
-    """One server per test: its clock may end years ahead, and one broken workflow freezes it."""
+async def env(request: pytest.FixtureRequest, temporal_port: int) -> AsyncIterator[WorkflowEnvironment]:
+    """A Java server that skips time, of the test's own: one broken workflow freezes it, its clock may end years ahead.
+
+    With the mark `own_clocks` a namespace of a real server (docs/decisions/0028).
+    """
+    if request.node.get_closest_marker("own_clocks"):
+        yield SkippingEnvironment(await client_of_namespace(temporal_port))
+        return
     async with time_skipping() as environment:
         yield environment
 
@@ -68,6 +97,7 @@ async def real_time(*dynamic: str) -> AsyncIterator[WorkflowEnvironment]:
     """
     async with await WorkflowEnvironment.start_local(
         dev_server_existing_path=installed("temporal"),
+        dev_server_startup_timeout=START,
         dev_server_log_level="error",
         dev_server_extra_args=[
             *temporal_settings(),
@@ -79,10 +109,11 @@ async def real_time(*dynamic: str) -> AsyncIterator[WorkflowEnvironment]:
 
 
 @pytest.fixture
-async def real_env() -> AsyncIterator[WorkflowEnvironment]:
-    """See `real_time`."""
-    async with real_time() as environment:
-        yield environment
+async def real_env(temporal_port: int) -> WorkflowEnvironment:
+    """A namespace of a real server, in real time."""
+    config = (await client_of_namespace(temporal_port)).config()
+    config["interceptors"] = [AskAgain()]
+    return WorkflowEnvironment.from_client(Client(**config))
 
 
 WorkerBuilder = Callable[..., contextlib.AbstractAsyncContextManager[None]]
@@ -124,7 +155,10 @@ def workers_of(env: WorkflowEnvironment, *, cores: bool = True) -> WorkerBuilder
                 workflow_failure_exception_types=[Exception],
                 max_cached_workflows=max_cached_workflows,
             )
-            await stack.enter_async_context(patient(town))
+            of_workflows = town._workflow_worker
+            assert of_workflows is not None
+            of_workflows._deadlock_timeout_seconds = STALL_S
+            await stack.enter_async_context(town)
             queues = [names.CONTROL_QUEUE]
             of_a_host = (names.host_queue, names.watch_queue, *([names.gates_queue] if cores else []))
             queues += [queue(host) for host in hosts for queue in of_a_host]

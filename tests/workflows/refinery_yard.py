@@ -13,6 +13,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from models import names
+from models.escalations import Escalation
 from models.jobs import VerdictKind
 from models.merging import PauseRequest, QueueCleared, QueueItem, QueueItemRef, QueueStatus, Withdraw
 from models.records import MergeRequest
@@ -117,6 +118,16 @@ def yard_in(env: WorkflowEnvironment, workers: WorkerBuilder) -> Open:
             yield Yard(env, world, record, post, refinery)
 
     return start
+
+
+async def letters(town: Yard, count: int) -> list[Escalation]:
+    """What the Mayor was told, once it is so much."""
+
+    async def enough() -> list[Escalation]:
+        return list(town.post.letters) if len(town.post.letters) >= count else []
+
+    answer: list[Escalation] = await eventually(enough, what=f"{count} letters")
+    return answer
 
 
 async def verdicts(job: Job, count: int = 1) -> list[tuple[str, VerdictKind]]:

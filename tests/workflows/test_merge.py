@@ -29,6 +29,8 @@ from tests.workflows.merge_world import (
 )
 from workflows.merge import ALREADY_THERE
 
+pytestmark = pytest.mark.own_clocks
+
 # --- landing ------------------------------------------------------------------------------------
 
 

@@ -25,6 +25,8 @@ from tests.workflows.merge_world import (
 from tests.workflows.probes import JobProbe, eventually, start_job
 from tests.workflows.refinery_yard import Open, verdicts
 
+pytestmark = pytest.mark.own_clocks
+
 REASONS = ("not_executable", "no_such_command", "killed", "timed_out", "disk_full")
 """each is caused for real in tests/activities/gates/test_gates_could_not_run.py"""
 

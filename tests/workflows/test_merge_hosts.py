@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+import pytest
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
@@ -19,6 +20,8 @@ from models.supervision import HostSigns
 from tests.workflows.conftest import workers_of
 from tests.workflows.merge_world import HOST, START, MergeWorld, batch, beads, change
 from workflows.merge import MergeWorkflow
+
+pytestmark = pytest.mark.own_clocks
 
 OTHER = "h2"
 

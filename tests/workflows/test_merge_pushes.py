@@ -25,6 +25,8 @@ from tests.workflows.merge_world import (
 )
 from workflows.merge import MergeWorkflow
 
+pytestmark = pytest.mark.own_clocks
+
 
 @pytest.mark.document("5: 推送失败")
 async def test_a_refused_push_is_retried_after_the_delay_without_gating_again(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from models.gating import GateOutcome, GateReport, Seen
@@ -28,6 +29,8 @@ from tests.workflows.merge_world import (
     merge,
     red_with,
 )
+
+pytestmark = pytest.mark.own_clocks
 
 Gates = Callable[[tuple[str, ...], int], GateReport]
 RED = TargetRed(sha="base", gate="test", why="gate test failed (exit 1)")

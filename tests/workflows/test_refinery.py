@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from models import names
@@ -14,6 +15,8 @@ from tests.workflows.merge_world import START, MergeWorld, beads, change, red_wi
 from tests.workflows.probes import eventually, start_job
 from tests.workflows.refinery_yard import Open, Refinery, refused, verdicts
 from workflows.refinery import RefineryWorkflow
+
+pytestmark = pytest.mark.own_clocks
 
 # --- the main path ------------------------------------------------------------------------------
 

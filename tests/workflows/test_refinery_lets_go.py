@@ -26,6 +26,8 @@ from workflows.merge import MergeWorkflow
 from workflows.refinery import RefineryWorkflow
 from workflows.sandbox import workflow_runner
 
+pytestmark = pytest.mark.own_clocks
+
 
 def failing(code: ErrorCode) -> ApplicationError:
     error = GtError(code, f"it is {code.value}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from models.errors import ErrorCode
@@ -14,6 +15,8 @@ from tests.workflows.merge_world import FAILED, KILLED, PASSED, MergeWorld, bead
 from tests.workflows.probes import eventually, start_job
 from tests.workflows.refinery_yard import Open, refused, verdicts
 from workflows.refinery import RefineryWorkflow
+
+pytestmark = pytest.mark.own_clocks
 
 # --- freezing, draining, stopping -------------------------------------------------------------------
 

@@ -18,6 +18,8 @@ from tests.workflows.refinery_yard import Open, Yard, verdicts
 from workflows.refinery import RefineryWorkflow
 from workflows.refinery_trouble import GATED_AGAIN_FIRST
 
+pytestmark = pytest.mark.own_clocks
+
 
 def red_unless(*mended: str) -> MergeWorld:
     """A target that is red until it holds one of these."""

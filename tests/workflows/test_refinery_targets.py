@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from models.gating import GateReport
 from models.jobs import Decision, DecisionKind
 from models.queue import ItemRef, QueueWhy
@@ -10,6 +12,8 @@ from tests.workflows.merge_world import KILLED, PASSED, MergeWorld, change
 from tests.workflows.probes import eventually
 from tests.workflows.refinery_yard import Open
 from workflows.refinery import RefineryWorkflow
+
+pytestmark = pytest.mark.own_clocks
 
 
 def to_next(bead: str) -> MergeRequest:

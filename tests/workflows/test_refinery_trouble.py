@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import pytest
 from temporalio import activity
 from temporalio.testing import WorkflowEnvironment
 
@@ -16,8 +17,10 @@ from models.merging import ForeignCommit, QueueItemState, Rewound
 from tests.workflows.conftest import workers_of
 from tests.workflows.merge_world import KILLED, PASSED, REFUSED, MergeWorld, beads, change, rig
 from tests.workflows.probes import eventually
-from tests.workflows.refinery_yard import Open, yard_in
+from tests.workflows.refinery_yard import Open, letters, yard_in
 from workflows.refinery import RefineryWorkflow
+
+pytestmark = pytest.mark.own_clocks
 
 
 async def test_gates_that_cannot_run_are_retried_then_the_queue_pauses_and_the_mayor_knows(
@@ -213,14 +216,14 @@ async def test_a_target_that_lost_commits_is_told_once_a_rewind_and_merges_go_on
             await town.submit(change(bead))
             await town.settled()
         assert set(world.landed) == set(beads(4))
-        [told] = town.post.letters
+        [told] = await letters(town, 1)
         assert (told.kind, told.subject) == ("target_rewound", told.id)
         assert "lost 1 commit" in told.message
         assert "oops: leaks a key" in told.evidence
         world.rewound = (first, first.model_copy(update={"left_sha": "ccc"}))
         await town.submit(change("sh-5"))
         await town.settled()
-        assert len({letter.id for letter in town.post.letters}) == 2
+        assert len({letter.id for letter in await letters(town, 2)}) == 2
 
 
 async def test_a_person_s_push_is_shown_and_a_polecat_s_is_told_once(env: WorkflowEnvironment, yard: Open) -> None:
@@ -231,7 +234,7 @@ async def test_a_person_s_push_is_shown_and_a_polecat_s_is_told_once(env: Workfl
         for bead in beads(3):
             await town.submit(change(bead))
             await town.settled()
-        [told] = town.post.letters
+        [told] = await letters(town, 1)
         assert (told.kind, told.level) == ("foreign_commit", Level.L2.value)
         assert "toast has pushed to main past the queue (work on sh-9)" in told.message
         shown = (await town.refinery.query(RefineryWorkflow.status)).foreign

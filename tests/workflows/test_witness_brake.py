@@ -15,6 +15,8 @@ from tests.workflows.conftest import WorkerBuilder
 from tests.workflows.probes import Job, JobProbe, eventually, start_job
 from tests.workflows.witness_world import DispatchDouble, Post, died, posted, started, strict
 
+pytestmark = pytest.mark.own_clocks
+
 Open = Callable[..., contextlib.AbstractAsyncContextManager[Post]]
 BEADS = ("sh-1", "sh-2", "sh-3", "sh-4")
 
