@@ -32,6 +32,7 @@ JOB_POINTS: Final[tuple[str, ...]] = (
     "land.pushed",
     "land.verified",
     "land.branches_deleted",
+    "land.confirmed",
     "ledger.before_commit",
     "ledger.committed",
     "mayor.told",

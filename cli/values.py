@@ -61,6 +61,7 @@ class AlertKind(StrEnum):
     DOLT_DOWN = "dolt_down"
     DISK_FULL = "disk_full"
     HOST_LOST = "host_lost"
+    DISAGREEMENT = "disagreement"
     BACKUP_FAILED = "backup_failed"
     ESCALATION = "escalation"
 

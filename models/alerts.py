@@ -27,6 +27,7 @@ class AlertType(StrEnum):
     FOREIGN_COMMIT = "foreign_commit"
     TARGET_REWOUND = "target_rewound"
     TARGET_RENAMED = "target_renamed"
+    DISAGREEMENT = "disagreement"
     BACKUP_FAILED = "backup_failed"
     ESCALATION = "escalation"
 

@@ -297,6 +297,8 @@ class Verdict(Frozen):
     """merged: the target held the content before; `merged_sha` is the commit of the target that has it"""
     submitted_at: datetime | None = None
     """returned: which handing in of the request this answers; None: any"""
+    host: str | None = None
+    """merged: a host that has the commit; who checks the verdict asks there where no other host is nearer"""
 
 
 class DecisionKind(StrEnum):

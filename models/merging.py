@@ -319,3 +319,16 @@ class FindLanded(Frozen):
 class Landed(Frozen):
     sha: str | None = None
     """the newest landing commit of the bead; None: there is none"""
+
+
+class ConfirmLanded(Frozen):
+    """Whether the remote bears out the verdict that `change` is merged: asked by its job before the bead is closed."""
+
+    rig: Rig
+    change: MergeRequest
+    verdict: Verdict
+
+
+class Confirmation(Frozen):
+    doubt: str = ""
+    """what the remote has instead; "": it bears the verdict out"""

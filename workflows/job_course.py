@@ -24,7 +24,7 @@ from workflows.job import Job
 from workflows.job_endings import Endings
 from workflows.job_health import JobHealth
 from workflows.job_host import HostWork, code_of, failure_of
-from workflows.job_merge import JobMerge
+from workflows.job_merge import DISAGREEMENT, JobMerge
 from workflows.job_state import PolecatState
 
 _SETUP_FAILED = "setup_failed"
@@ -345,6 +345,11 @@ class Course:
             job.withdrawing, job.offer_due = decision.reason or "cancelled", None
             self._job.show("the Refinery's answer to the withdrawal")
             self._job.record("withdrawing", story)
+            return
+        if job.state is JobState.SUBMITTED and DISAGREEMENT in job.faults and decision.kind is not DecisionKind.IGNORE:
+            await self._job.end_faults(f"decided: {story}", DISAGREEMENT, resolved=decision.escalation)
+            job.doubts, job.offer_due = 0, None
+            self._job.record("asked_again", story)
             return
         if job.state is JobState.SUBMITTED or decision.kind is DecisionKind.IGNORE:
             self._job.record("decision_without_effect", story)

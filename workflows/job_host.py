@@ -31,8 +31,8 @@ from models.attempts import (
     WorktreeReleased,
 )
 from models.errors import ErrorCode, Level
-from models.jobs import WorkEnded
-from models.merging import FindLanded
+from models.jobs import Verdict, WorkEnded
+from models.merging import Confirmation, ConfirmLanded, FindLanded
 from workflows import options
 from workflows.job import Job
 from workflows.job_state import PolecatState
@@ -161,6 +161,27 @@ class HostWork:
             if landed is not None or self.interrupted() or not job.rig_left(rig):
                 return landed.sha if landed else None
 
+    async def confirm_landed(self, verdict: Verdict) -> Confirmation | None:
+        """Whether the remote bears out that this job's change is merged. None: interrupted.
+
+        Raises:
+            ActivityError: retrying cannot help.
+        """
+        job = self._state
+        host = job.host or verdict.host
+        assert job.merge_request is not None
+        if host is None:
+            return Confirmation(doubt="no host is known that could ask the remote")
+        return await self._unless_interrupted(
+            workflow.start_activity_method(
+                LandingActivities.confirm_landed,
+                ConfirmLanded(rig=job.project, change=job.merge_request, verdict=verdict),
+                summary=f"is {job.bead} on {job.merge_request.target} as {verdict.merged_sha}?",
+                **options.host_work(host),
+            ),
+            "asking the remote whether its work is merged",
+        )
+
     async def settle(self, intent: str, refused: str = "") -> None:
         """An intent was dealt with: its file goes, and the agent learns of a refusal; both went with a lost host."""
         job = self._state
@@ -270,7 +291,8 @@ class HostWork:
         return None
 
     def _named(self, doing: str) -> str:
-        return f"{self._state.bead}: {doing} on {self._host}"
+        host = self._state.host
+        return f"{self._state.bead}: {doing}" + (f" on {host}" if host else "")
 
     @property
     def _polecat(self) -> str:

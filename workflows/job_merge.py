@@ -25,7 +25,10 @@ REPEAT = timedelta(minutes=10)
 """after this long others are told again what they must know, so that nothing hangs on one message"""
 SOON = timedelta(seconds=30)
 """the same, while there was nobody to tell, or while an answer is urgent"""
+DOUBTS_COUNTED = 5
+"""after so many verdicts that were refused the Refinery is asked every REPEAT"""
 STALLED = AlertType.REFINERY_STALLED.value
+DISAGREEMENT = AlertType.DISAGREEMENT.value
 PUBLICATIONS = 3
 """So often accepted work whose branch is gone is published again; who deletes it then is a person's to find out."""
 
@@ -103,8 +106,40 @@ class JobMerge:
             await self._job.raise_fault(STALLED, message, level=Level.L3)
         return receipt
 
-    async def judged(self, verdict: Verdict) -> None:
-        """The Refinery has decided. What is merged is merged, whatever was wanted meanwhile."""
+    async def judged(self, verdict: Verdict) -> bool:
+        """The Refinery has decided. What is merged is merged, whatever was wanted meanwhile, if the remote says so too.
+
+        Returns:
+            False where that could not be found out: the verdict has to be looked at again.
+        """
+        if verdict.kind is VerdictKind.MERGED:
+            confirmed = await self._host.confirm_landed(verdict)
+            if confirmed is None:
+                return False
+            if confirmed.doubt:
+                await self._refuse(verdict, confirmed.doubt)
+                return True
+        self._state.doubts = 0
+        await self._job.end_faults("the Refinery's verdict is borne out", DISAGREEMENT)
+        await self._follow(verdict)
+        return True
+
+    async def _refuse(self, verdict: Verdict, doubt: str) -> None:
+        """The remote does not bear the verdict out: the Refinery is asked again, later each time, and a person told."""
+        job = self._state
+        said = f"the verdict says that {job.bead} is merged as {verdict.merged_sha}, but {doubt}"
+        self._job.record("verdict_refused", said)
+        if job.withdrawing is not None:
+            await self._endings.give_up(End.CANCELLED, job.withdrawing, MergeRequestState.WITHDRAWN)
+            return
+        job.offer_due = workflow.now() + min(REPEAT, SOON * 2**job.doubts)
+        job.doubts = min(job.doubts + 1, DOUBTS_COUNTED)
+        self._job.show("a verdict that the remote bears out")
+        message = f"{said}. Its bead stays open, and the Refinery is asked again"
+        await self._job.raise_fault(DISAGREEMENT, message, evidence=verdict.model_dump_json(), level=Level.L3)
+
+    async def _follow(self, verdict: Verdict) -> None:
+        """Do what a verdict calls for."""
         job = self._state
         if verdict.kind is VerdictKind.MERGED:
             story = ": ".join(part for part in (verdict.merged_sha, verdict.detail) if part)

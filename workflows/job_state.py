@@ -108,6 +108,8 @@ class PolecatState(BaseModel):
     merge_request: MergeRequest | None = None
     offer_due: datetime | None = None
     """when the Refinery is told again what is wanted of it; None: now"""
+    doubts: int = 0
+    """verdicts in a row that the remote does not bear out"""
     withdrawing: str | None = None
     """the reason, once a submitted job was cancelled and waits for the Refinery's answer"""
 

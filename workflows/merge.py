@@ -435,6 +435,7 @@ class MergeWorkflow:
                 already_there=already_there,
                 # What was returned may be handed in again: the answer is about this time alone.
                 submitted_at=change.submitted_at if kind is VerdictKind.RETURNED else None,
+                host=self._hosts.first if kind is VerdictKind.MERGED else None,
             )
         )
 

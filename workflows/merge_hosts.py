@@ -82,6 +82,11 @@ class MergeHosts:
         """builds the present chain again, on its own base"""
         self._steps: list[Step] = []
 
+    @property
+    def first(self) -> str:
+        """Where chains are built and landed now."""
+        return self._living()[0]
+
     async def build(self, order: BuildChain) -> Chain:
         """Build a chain; what is gated and landed from here on is of this one."""
         chain = await self.try_build(order)
@@ -216,7 +221,7 @@ class MergeHosts:
         return chosen
 
     def _first(self) -> str:
-        return self._living()[0]
+        return self.first
 
     def _least_busy(self) -> str:
         return min(self._living(), key=lambda host: self._busy[host] + self._full[host])

@@ -218,8 +218,9 @@ class PolecatWorkflow:
             job.offer_due = job.offer_due if heard else None
         if job.verdicts and not job.decisions:
             verdict = job.verdicts[0]
-            job.verdicts.clear()
-            await self._course.merge.judged(verdict)
+            if await self._course.merge.judged(verdict):
+                # What was told again meanwhile is the same verdict; another one may be the true one.
+                job.verdicts[:] = [other for other in job.verdicts if other != verdict and job.awaits(other)]
 
 
 def _rank(seen: Observation) -> int:

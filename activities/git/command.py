@@ -27,6 +27,9 @@ from models.git_errors import classify, is_over_time, plain_words, remote_words
 REMOTE_TIMEOUT_S: Final = 540.0
 """A command that talks to a remote is ended before its activity's 10 minutes are over."""
 
+ABSENT: Final = "not our ref"
+"""what a remote says of an object that it does not have"""
+
 _ASKED_AT_ONCE: Final = 100
 """objects; what git is asked must fit a pipe while it answers"""
 

@@ -20,6 +20,7 @@ from activities.git.clone_refs import bring_refs, watched_refs
 from activities.git.clone_refs import locks as ref_locks
 from activities.git.clones import cache_clone
 from activities.git.command import (
+    ABSENT,
     Answer,
     GitRepo,
     ls_remote,
@@ -28,6 +29,7 @@ from activities.git.command import (
     remote_failure,
     remote_head,
 )
+from activities.git.confirming import doubt
 from activities.git.limits import refuse_what_git_cannot_walk
 from activities.git.merge_styles import Hand
 from activities.git.merged_trees import TreeMerger
@@ -40,6 +42,8 @@ from models.merging import (
     BuildChain,
     Chain,
     ChainLink,
+    Confirmation,
+    ConfirmLanded,
     FindLanded,
     FindRenamed,
     ForeignCommit,
@@ -52,8 +56,6 @@ from models.merging import (
 from models.records import MergeRequest, Rig
 from models.town import TownPaths
 
-_ABSENT: Final = "not our ref"
-"""what a remote says of an object that it does not have"""
 SINGLED_OUT_AT: Final = 3
 """the try at which a change that git fails at is left out: what fails for a moment has passed by then"""
 _RACES: Final = ("stale info", "cannot lock ref", "failed to update ref", "fetch first", "non-fast-forward")
@@ -182,6 +184,25 @@ class LandingActivities:
         return Landed(sha=last_landing(repo, names.valid_bead(request.bead), there, request.known))
 
     @activity.defn
+    def confirm_landed(self, request: ConfirmLanded) -> Confirmation:
+        """Ask the remote whether a change is merged as its verdict says. Nothing is changed.
+
+        Raises:
+            GtError: REMOTE_UNREACHABLE, DISK_FULL, GIT_FAILED.
+        """
+        rig, target = request.rig, request.change.target
+        repo = land_clone(self._paths, rig)
+        tip = ls_remote(rig.url, [_branch_ref(target)]).get(_branch_ref(target))
+        if tip is None:
+            return Confirmation(doubt=f"the remote of {rig.name} has no branch {target}")
+        if repo.resolve(tip) is None:
+            with self._fetching(rig, target):
+                repo.fetch(rig.url, [tip])
+        found = doubt(repo, request, tip, self._history(repo, rig, target))
+        crash_point("land.confirmed")
+        return Confirmation(doubt=found)
+
+    @activity.defn
     def find_renamed(self, request: FindRenamed) -> Renamed:
         """Look whether the rig's branch, which is gone, has become what the remote's HEAD names now.
 
@@ -216,7 +237,7 @@ class LandingActivities:
             if answer.exit_code == 0:
                 return Fetched(frozenset(wanted), {})
             error = remote_failure(answer, "fetching")
-            if _ABSENT not in answer.stderr and not (single_out and error.code is ErrorCode.GIT_FAILED):
+            if ABSENT not in answer.stderr and not (single_out and error.code is ErrorCode.GIT_FAILED):
                 raise error
             # One absent or broken head fails a fetch as a whole.
             repo.fetch(rig.url, [base])
@@ -225,7 +246,7 @@ class LandingActivities:
                 answer = repo.try_fetch(rig.url, [head])
                 if answer.exit_code == 0:
                     found.add(head)
-                elif _ABSENT not in answer.stderr:
+                elif ABSENT not in answer.stderr:
                     error = remote_failure(answer, "fetching")
                     if error.code is not ErrorCode.GIT_FAILED or not single_out:
                         raise error

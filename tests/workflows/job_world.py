@@ -44,7 +44,7 @@ from models.jobs import (
     WorkflowIds,
 )
 from models.mail import Message
-from models.merging import FindLanded, Landed
+from models.merging import Confirmation, ConfirmLanded, FindLanded, Landed
 from models.records import (
     Bead,
     BeadRef,
@@ -130,6 +130,12 @@ class JobWorld:
     closed: BeadStatusReply | None = None
     landed: str | None = None
     """what is found on the target when somebody asks"""
+    doubt: str = ""
+    """what the remote has instead of what a verdict says"""
+    on_remote: set[str] = field(default_factory=set)
+    """commits of which there is no doubt"""
+    remote_away: bool = False
+    """it does not answer who checks a verdict"""
     hosts: tuple[str, ...] = (HOST,)
     highest_attempt: int = 0
 
@@ -149,6 +155,7 @@ class JobWorld:
     letters: list[Escalation] = field(default_factory=list)
     cleared: list[EscalationCleared] = field(default_factory=list)
     landed_asked: list[FindLanded] = field(default_factory=list)
+    confirmed: list[ConfirmLanded] = field(default_factory=list)
 
     @activity.defn
     async def admit_bead(self, request: SlingRequest) -> Admission:
@@ -252,6 +259,13 @@ class JobWorld:
         return Landed(sha=self.landed)
 
     @activity.defn
+    async def confirm_landed(self, request: ConfirmLanded) -> Confirmation:
+        self.confirmed.append(request)
+        if self.remote_away:
+            raise ApplicationError("no answer", type=ErrorCode.REMOTE_UNREACHABLE.value)
+        return Confirmation(doubt="" if request.verdict.merged_sha in self.on_remote else self.doubt)
+
+    @activity.defn
     async def running_workflows(self, asked: WorkflowIds) -> WorkflowIds:
         return WorkflowIds(ids=tuple(name for name in asked.ids if name not in self.gone))
 
@@ -271,6 +285,7 @@ class JobWorld:
             self.admit_bead, self.dispatch_facts, self.record_job, self.bead_status, self.start_attempt,
             self.take_work, self.settle_intent, self.end_session, self.release_worktree, self.tell_mayor,
             self.publish_again, self.running_workflows, self.clear_escalation, self.find_landed,
+            self.confirm_landed,
         ]  # fmt: skip
 
     def mail(self, bead: str) -> list[Message]:

@@ -1,0 +1,61 @@
+"""A verdict is a claim: the remote alone says what is merged."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from models import names
+from models.jobs import Verdict, VerdictKind
+from services.temporal import connect
+from tests.e2e.living_town import LivingTown, git, shell_agent, wait_until
+
+pytestmark = pytest.mark.timeout(240)
+MADE_UP = "0123456789" * 4
+
+
+def forge(town: LivingTown, bead: str, sha: str) -> None:
+    """Signal the job as the Refinery does: what any script can do that reaches Temporal."""
+
+    async def send() -> None:
+        job = (await connect(town.town)).get_workflow_handle(names.polecat_id("shop", bead))
+        request = names.merge_request_id(bead, 1)
+        merged = Verdict(merge_request=request, bead=bead, attempt=1, kind=VerdictKind.MERGED, merged_sha=sha)
+        await job.signal("verdict", merged)
+
+    asyncio.run(send())
+
+
+def told(town: LivingTown, bead: str) -> list[dict[str, Any]]:
+    """Open escalations about the bead."""
+    return [one for one in town.json("gt", "escalate", "list") if one["bead"] == bead and not one["resolved"]]
+
+
+def test_a_forged_verdict_closes_no_bead_and_is_told_once_with_what_the_remote_has(town: LivingTown) -> None:
+    bead = town.bead("forge me")
+    town.run("gt", "refinery", "pause", "--rig", "shop")
+    town.sling(bead, shell_agent(file="a.py"))
+    wait_until("the work to be handed in", lambda: town.status_of(bead) == "submitted", 60)
+    tip = git(town.remote, "rev-parse", "main").strip()
+    for sha in (MADE_UP, tip, "9" * 40):
+        forge(town, bead, sha)
+    (one,) = wait_until("a person to be told", lambda: told(town, bead), 60)
+    assert (one["level"], one["kind"]) == ("L3", "disagreement")
+    assert MADE_UP[:12] in one["message"], "what the verdict said"
+    assert tip[:12] in one["message"], "what the remote has"
+
+    def refused() -> bool:
+        events = [each["event"] for each in town.json("gt", "job", "show", bead)["history"]]
+        return events.count("verdict_refused") == 3
+
+    wait_until("each verdict to be checked", refused, 60)
+    assert town.status_of(bead) == "submitted"
+    assert len(told(town, bead)) == 1
+
+    town.run("gt", "refinery", "resume", "--rig", "shop")
+    town.wait_closed(bead)
+    shown = town.json("bd", "show", bead)
+    assert [shown["merged_sha"]] == town.landed(bead)
+    wait_until("the escalation to be over", lambda: not told(town, bead), 60)
