@@ -35,6 +35,7 @@ from activities.supervised import ServiceActivities
 from activities.town import TownActivities
 from activities.town_checks import HostCheckActivities
 from activities.upkeep import UpkeepActivities
+from activities.verifying import VerifyActivities
 from ledger.store import Ledger
 from models import names
 from models.errors import GtError
@@ -84,7 +85,8 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
     rounds = RoundActivities(client, ledger.load_rig, ledger.town_facts)
     # A check-in is a local activity, so it belongs to the worker that runs the Witnesses.
     upkeep = UpkeepActivities(lambda: Ledger.open(town.ledger_url(), migrate=False), town.ledger_storage())
-    record = [*activities_of(ledger), *activities_of(upkeep), rounds.check_in]
+    verify = VerifyActivities(client, paths, lambda: Ledger.open(town.ledger_url(), migrate=False))
+    record = [*activities_of(ledger), *activities_of(upkeep), *activities_of(verify), rounds.check_in]
     of_town = (
         TownActivities(client),
         StandingActivities(client),
@@ -113,6 +115,8 @@ async def serve(town: Town, host_only: bool) -> None:
 
     keep = worker_life.register_patiently if host_only else worker_life.keep_started
     beside = [worker_life.show_readiness(client, town, identity, queues), keep(client, town, open_ledger)]
+    if not host_only:
+        beside.append(worker_life.verify_after_start(client))
     await run_until_stopped(workers, beside)
     readiness.retract(town)
 

@@ -15,7 +15,7 @@ from models.errors import ErrorCode
 from models.escalations import Escalation, EscalationCleared
 from models.jobs import WorkflowIds
 from models.supervision import DeaconLook, Probe, RestartWorkflow, Wedged
-from services import long_lived, restarting
+from services import long_lived, restarting, schedules
 from services import wedged as rescuing
 
 ASKED_AT_ONCE = 20
@@ -101,12 +101,15 @@ class TownActivities:
             WorkflowUpdateFailedError: its job cannot be begun again now, as while the ledger is down.
         """
         try:
-            return await rescuing.rescue(self._client, wedged, "the Deacon: its code fails")
+            ended = await rescuing.rescue(self._client, wedged, "the Deacon: its code fails")
         except WorkflowUpdateFailedError as error:
             if not _is_final(error):
                 raise
             activity.logger.warning("%s is not begun again: %s", wedged.workflow_id, error.cause)
             return True
+        if ended:
+            await schedules.verify_soon(self._client)
+        return ended
 
     async def _runs(self, workflow_id: str) -> bool:
         try:

@@ -108,6 +108,10 @@ async def _recover(client: Client, lost: list[_Lost], dry_run: bool) -> list[dic
 
     with_polecat = await asyncio.gather(*(one(job) for job in lost if job.polecat is not None))
     without = await asyncio.gather(*(one(job) for job in lost if job.polecat is None))
+    if not dry_run:
+        from services.schedules import verify_soon
+
+        await verify_soon(client)
     return [*with_polecat, *without]
 
 

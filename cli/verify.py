@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,12 +14,11 @@ from models.errors import ErrorCode, ExitCode, GtError
 if TYPE_CHECKING:
     from ledger.store import Ledger
     from models.records import Rig
-    from models.verification import Problem, RemoteFacts, TemporalFacts
+    from models.verification import Problem, TemporalFacts
     from services.town import Town
+    from services.verification import Compared
 
 app = new_app("Verify.")
-
-T = TypeVar("T")
 
 GRACE_S = 5.0
 """Twice the second that Temporal's list of workflows lags behind, and what a job's write takes."""
@@ -89,54 +87,27 @@ class _Look:
 
     def settled(self, grace_s: float) -> list[Problem]:
         """The disagreements; while work moves, those that are still there after the grace."""
-        found, moving = self._once()
-        if found and moving and grace_s:
+        compared = self._once()
+        found = compared.problems
+        if found and compared.moving and grace_s:
             time.sleep(grace_s)
-            again, _ = self._once()
-            still = {(problem.kind, problem.subject) for problem in found}
-            found = [problem for problem in again if (problem.kind, problem.subject) in still]
+            still = {problem.key for problem in found}
+            found = [problem for problem in self._once().problems if problem.key in still]
         return found
 
-    def _once(self) -> tuple[list[Problem], bool]:
-        from ledger.comparing import disagreements, troubles
+    def _once(self) -> Compared:
+        from services.verification import TEMPORAL, compare
 
-        self.unchecked = []
-        store = troubles(self._ledger.store_facts())
-        if any(problem.kind in {"damaged_file", "schema_drift"} for problem in store):
-            return store, False
-        rigs = self._ledger.rigs()
-        temporal = self._asked("Temporal", lambda: self._temporal(rigs))
-        # Before git: what the record has closed by now is on the target that is read afterwards.
-        record = self._ledger.record_facts()
-        remotes: dict[str, RemoteFacts] = {}
-        for rig in rigs:
-            targets = {bead.target for bead in record.beads.values() if bead.rig == rig.name and bead.target}
-            facts = self._asked(
-                f"git of {rig.name}",
-                lambda rig=rig, targets=targets: self._remote(rig, targets),  # type: ignore[misc]
-            )
-            if facts is not None:
-                remotes[rig.name] = facts
-        unfinished = any(not job.state.final for job in record.jobs.values())
-        moving = unfinished or (temporal is not None and bool(temporal.jobs))
-        return store + disagreements(record, remotes, temporal), moving
+        compared = compare(self._town.paths, self._ledger, self._temporal)
+        self.unchecked = [
+            f"{what if what == TEMPORAL else f'git of {what}'}: {why}" for what, why in compared.unread.items()
+        ]
+        return compared
 
     def _temporal(self, rigs: list[Rig]) -> TemporalFacts:
         from services.verification import temporal_facts
 
         return connect.converse(self._town, lambda client: temporal_facts(client, [rig.name for rig in rigs]))
-
-    def _remote(self, rig: Rig, targets: set[str]) -> RemoteFacts:
-        from services.verification import remote_facts
-
-        return remote_facts(self._town.paths, rig, targets)
-
-    def _asked(self, what: str, ask: Callable[[], T]) -> T | None:
-        try:
-            return ask()
-        except GtError as error:
-            self.unchecked.append(f"{what}: {error.message}")
-            return None
 
 
 def _mend(town: Town, ledger: Ledger, problem: Problem) -> bool:

@@ -33,7 +33,7 @@ def disagreements(
         remotes: by rig; a rig whose remote could not be asked is not there.
         temporal: None where it could not be asked.
     """
-    found = [*_against_git(record, remotes, temporal), *_within(record)]
+    found = [*_against_git(record, remotes, temporal), *_unknown_landings(record, remotes), *_within(record)]
     if temporal is not None:
         found += [*_against_temporal(record, temporal), *_idle(record, temporal)]
     return sorted(found, key=lambda problem: (problem.kind, problem.subject))
@@ -79,6 +79,7 @@ def _against_git(
             which = (fact.merged_sha or "no commit")[:12]
             yield Problem(
                 kind=ProblemKind.CLOSED_NOT_LANDED,
+                rig=fact.rig,
                 subject=bead,
                 message=f"{bead} is closed as merged, but {which} is not on {remote.target}",
                 command=f"bd reopen {bead} --reason 'not on {remote.target}' && gt sling {bead} {fact.rig}",
@@ -88,11 +89,45 @@ def _against_git(
         if unknown and fact.status is not BeadStatus.CLOSED and not runs:
             yield Problem(
                 kind=ProblemKind.LANDED_BUT_OPEN,
+                rig=fact.rig,
                 subject=bead,
                 message=f"{bead} is {fact.status}, but {unknown[0][:12]} on {remote.target} is its work",
                 command=_FIX,
                 detail={"sha": unknown[0]},
             )
+
+
+def _unknown_landings(record: RecordFacts, remotes: Mapping[str, RemoteFacts]) -> Iterator[Problem]:
+    """Landings of which the ledger knows nothing, as one has that was restored from an older backup.
+
+    What an earlier town left in the repository, before its rig was added, is nobody's; so is a copy of a known landing,
+    as somebody who rewrites the target makes them.
+    """
+    for rig in record.rigs:
+        own = remotes.get(rig.name)
+        for remote in (own, *own.others.values()) if own is not None else ():
+            for bead, shas in remote.landed.items():
+                unknown = [sha for sha in shas if sha not in record.landings.get(bead, ())]
+                known = {remote.landings[sha].change for sha in set(shas) - set(unknown)}
+                if bead in record.jobs:
+                    known.add(record.jobs[bead].head_sha or "")
+                unknown = [
+                    sha
+                    for sha in unknown
+                    if remote.landings[sha].change not in known and remote.landings[sha].at >= rig.created_at
+                ]
+                fact = record.beads.get(bead)
+                over = fact is None or fact.status is BeadStatus.CLOSED
+                if unknown and over and bead.startswith(f"{rig.prefix}-"):
+                    knows = "has no such bead" if fact is None else f"has {bead} as closed without it"
+                    yield Problem(
+                        kind=ProblemKind.LANDED_UNKNOWN,
+                        rig=rig.name,
+                        subject=bead,
+                        message=f"{unknown[0][:12]} on {remote.target} is work of {bead}, and the ledger {knows}",
+                        command="gt dolt log, then restore a newer backup",
+                        detail={"sha": unknown[0]},
+                    )
 
 
 def _holds(remote: BranchFacts, own: RemoteFacts, bead: str, fact: BeadFact) -> bool:

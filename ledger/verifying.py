@@ -22,7 +22,7 @@ from models import beads, escalations, records
 from models.base import Frozen
 from models.errors import ErrorCode, GtError
 from models.records import BeadStatus, JobRow, JobState, MergeRequestRow, MergeRequestState, PolecatRow
-from models.verification import BeadFact, RecordFacts, StoreFacts
+from models.verification import BeadFact, RecordFacts, RigFact, StoreFacts
 
 _TYPES: dict[str, tuple[Table, type[Any]]] = {
     "beads": (schema.beads, records.Bead),
@@ -163,7 +163,9 @@ def _record_facts(connection: Connection) -> RecordFacts:
     jobs = {job.bead: job for _, job in _understood(connection, select(schema.jobs), JobRow)}
     polecats = _understood(connection, select(schema.polecats), PolecatRow)
     queued = select(schema.merge_requests).where(schema.merge_requests.c.state == MergeRequestState.QUEUED.value)
+    rigs = select(schema.rigs.c.name, schema.rigs.c.prefix, schema.rigs.c.created_at).order_by(schema.rigs.c.name)
     return RecordFacts(
+        rigs=tuple(rig for _, rig in _understood(connection, rigs, RigFact)),
         beads=known,
         jobs=jobs,
         landings=_landings(connection, known, jobs),

@@ -19,6 +19,7 @@ DEACON_ID = "deacon"
 BOOT_ID = "boot"
 DEADMAN_ID = "deadman"
 UPKEEP_ID = "upkeep"
+VERIFY_ID = "verify"
 """of the Schedule; each of its runs is `boot-<time>`"""
 EPOCH_REF = "refs/gastown/epoch"
 
@@ -50,6 +51,7 @@ class WorkflowType(StrEnum):
     BOOT = "BootWorkflow"
     DEADMAN = "DeadmanWorkflow"
     UPKEEP = "UpkeepWorkflow"
+    VERIFY = "VerifyWorkflow"
 
 
 def _refuse(kind: str, value: str, rule: str) -> GtError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 
 from pydantic import Field
@@ -17,6 +18,8 @@ class ProblemKind(StrEnum):
     """closed as merged, but its commit is not on the target"""
     LANDED_BUT_OPEN = "landed_but_open"
     """its commit is on the target, but the bead is open and no job knows of it"""
+    LANDED_UNKNOWN = "landed_unknown"
+    """a landing on the target of which the ledger knows nothing: it is older than what landed"""
     SUBMITTED_NOT_QUEUED = "submitted_not_queued"
     """its job waits for a merge that no Refinery has"""
     HOOKED_WITHOUT_JOB = "hooked_without_job"
@@ -55,10 +58,28 @@ SAFE = frozenset(
 """What `bd verify --fix` mends: nothing of it can lose work, and Dolt's history keeps what was."""
 
 
+OF_GIT = frozenset(
+    {ProblemKind.CLOSED_NOT_LANDED, ProblemKind.LANDED_BUT_OPEN, ProblemKind.LANDED_UNKNOWN},
+)
+"""what a look at the rig's remote tells"""
+OF_TEMPORAL = frozenset(
+    {
+        ProblemKind.SUBMITTED_NOT_QUEUED,
+        ProblemKind.HOOKED_WITHOUT_JOB,
+        ProblemKind.CLOSED_WITH_JOB,
+        ProblemKind.TWO_JOBS,
+        ProblemKind.POLECAT_WITHOUT_JOB,
+    }
+)
+"""what a look at Temporal tells"""
+
+
 class Problem(Frozen):
     """One disagreement, and the command that mends it."""
 
     kind: ProblemKind
+    rig: str = ""
+    """whose remote was looked at; "": it is about no remote"""
     subject: str
     """what it is about: a bead, `<rig>/<polecat>`, a merge request, a table"""
     message: str
@@ -70,6 +91,15 @@ class Problem(Frozen):
     def safe(self) -> bool:
         return self.kind in SAFE
 
+    @property
+    def key(self) -> str:
+        """What tells it from others, also of another look."""
+        return f"{self.kind}/{self.subject}"
+
+
+MOST_SHOWN = 200
+"""problems of one look that travel through Temporal"""
+
 
 class VerifyReport(Frozen):
     """Answer of `bd verify`."""
@@ -79,6 +109,40 @@ class VerifyReport(Frozen):
     fixed: tuple[Problem, ...] = ()
     unchecked: tuple[str, ...] = ()
     """what could not be asked, and why"""
+
+
+class TownLook(Frozen):
+    """One comparison by the town itself."""
+
+    problems: tuple[Problem, ...] = ()
+    """the first MOST_SHOWN"""
+    more: int = 0
+    """further ones"""
+    unread_rigs: tuple[str, ...] = ()
+    """whose remote could not be asked"""
+    temporal_unread: bool = False
+    ledger_unread: bool = False
+    """it is damaged, or not as this program expects: only that was looked at"""
+
+
+class ToldProblem(Frozen):
+    """A disagreement that people were told of and that was still there at the last look."""
+
+    escalation: str
+    kind: ProblemKind | None = None
+    """None: it stands for all that is not told one by one"""
+    rig: str = ""
+
+
+class VerifyMemory(Frozen):
+    """What one look by the Schedule hands on to the next."""
+
+    told: dict[str, ToldProblem] = Field(default_factory=dict)
+    """by key"""
+    problems: int = 0
+    """at the last look"""
+    unread: tuple[str, ...] = ()
+    """what could not be asked at the last look"""
 
 
 # --- what each side says ----------------------------------------------------------------------
@@ -93,9 +157,16 @@ class BeadFact(Frozen):
     """where its work lands; None: on its rig's branch"""
 
 
+class RigFact(Frozen):
+    name: str
+    prefix: str
+    created_at: datetime
+
+
 class RecordFacts(Frozen):
     """What Dolt says."""
 
+    rigs: tuple[RigFact, ...] = ()
     beads: dict[str, BeadFact]
     jobs: dict[str, JobRow]
     landings: dict[str, frozenset[str]]
@@ -118,14 +189,22 @@ class StoreFacts(Frozen):
     damage: str = ""
 
 
+class LandingFact(Frozen):
+    change: str
+    """the submitted commit that its trailer names"""
+    at: datetime
+
+
 class BranchFacts(Frozen):
     """What git says of one branch."""
 
     target: str
     shas: frozenset[str]
-    """every commit in its history"""
+    """of the commits that were asked about, those in its history; and all landings"""
     landed: dict[str, tuple[str, ...]]
     """by bead: commits that carry its trailer, newest first"""
+    landings: dict[str, LandingFact] = Field(default_factory=dict)
+    """the same by commit"""
 
 
 class RemoteFacts(BranchFacts):

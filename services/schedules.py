@@ -37,6 +37,7 @@ from policies.watchdog import BOOT_INTERVAL
 CATCH_UP = timedelta(minutes=1)
 """A start that was missed by more than this, because the server was down, is left out."""
 UPKEEP_INTERVAL = timedelta(hours=1)
+VERIFY_INTERVAL = timedelta(hours=1)
 START_S = 60.0
 """A triggered start waits for the run that is under way."""
 _ROLE = SearchAttributeKey.for_keyword("GtRole")
@@ -81,6 +82,14 @@ SCHEDULES: tuple[Scheduled, ...] = (
         workflow=WorkflowType.UPKEEP,
         spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=UPKEEP_INTERVAL)]),
         summary="Upkeep: the ledger's garbage",
+        limit=timedelta(minutes=55),
+    ),
+    Scheduled(
+        id=names.VERIFY_ID,
+        workflow=WorkflowType.VERIFY,
+        # Not when upkeep begins.
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=VERIFY_INTERVAL, offset=VERIFY_INTERVAL / 2)]),
+        summary="Verify: do Dolt, git and Temporal agree?",
         limit=timedelta(minutes=55),
     ),
 )
@@ -198,6 +207,18 @@ async def look_at(client: Client, schedule: str) -> ScheduleState | None:
             if isinstance(each, ScheduleActionExecutionStartWorkflow)
         ),
     )
+
+
+async def verify_soon(client: Client) -> bool:
+    """Have Dolt, git and Temporal compared, after the run that may be under way. False: Temporal does not do it now.
+
+    The next look by the hour comes anyway.
+    """
+    try:
+        await client.get_schedule_handle(names.VERIFY_ID).trigger(overlap=ScheduleOverlapPolicy.BUFFER_ONE)
+    except RPCError:
+        return False
+    return True
 
 
 async def run_now(client: Client, schedule: str) -> Started:

@@ -1,37 +1,106 @@
-"""What git and Temporal say, for `bd verify`."""
+"""What git and Temporal say, held against the ledger: for `bd verify` and for the town's own look."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
+import re
 import subprocess
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final, NamedTuple, TypeVar
 
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError
 
+from ledger.comparing import disagreements, troubles
+from ledger.store import Ledger
 from models import names
 from models.errors import ErrorCode, GtError
 from models.git_errors import classify, plain_words
 from models.merging import QueueStatus
 from models.records import MergeRequest, Rig
 from models.town import TownPaths
-from models.verification import BranchFacts, RemoteFacts, TemporalFacts
+from models.verification import (
+    BranchFacts,
+    LandingFact,
+    Problem,
+    ProblemKind,
+    RemoteFacts,
+    TemporalFacts,
+)
 
 FETCH_S = 120.0
 ANSWER_S = 5.0
 _PLACE = "refs/verify/"
-_FORMAT = "%H%x09%(trailers:key=Bead,valueonly,separator=%x20)%x09%(trailers:key=Change,valueonly,separator=%x20)"
+_FORMAT = "%H%x09%ct" + "".join(
+    f"%x09%(trailers:key={key},valueonly,unfold,separator=%x20)" for key in ("Bead", "Change")
+)
+_SHA = re.compile(r"[0-9a-f]{40,64}")
+
+T = TypeVar("T")
 
 
-def remote_facts(paths: TownPaths, rig: Rig, targets: Iterable[str] = ()) -> RemoteFacts:
+class Compared(NamedTuple):
+    """One comparison."""
+
+    problems: list[Problem]
+    unread: dict[str, str]
+    """what could not be asked (a rig's name; TEMPORAL), and why"""
+    moving: bool
+    """work was under way: a difference may be over by itself"""
+    ledger_unread: bool = False
+    """the ledger is damaged, or not as this program expects: only that was looked at"""
+
+
+TEMPORAL: Final = "Temporal"
+
+
+def compare(paths: TownPaths, ledger: Ledger, ask_temporal: Callable[[list[Rig]], TemporalFacts]) -> Compared:
+    """Hold Dolt, git and Temporal side by side.
+
+    Raises:
+        GtError: LEDGER_UNREACHABLE, LEDGER_DAMAGED.
+    """
+    store = troubles(ledger.store_facts())
+    if any(problem.kind in {ProblemKind.DAMAGED_FILE, ProblemKind.SCHEMA_DRIFT} for problem in store):
+        return Compared(store, {}, moving=False, ledger_unread=True)
+    unread: dict[str, str] = {}
+
+    def asked(what: str, ask: Callable[[], T]) -> T | None:
+        try:
+            return ask()
+        except GtError as error:
+            unread[what] = error.message
+            return None
+
+    rigs = ledger.rigs()
+    temporal = asked(TEMPORAL, lambda: ask_temporal(rigs))
+    # Before git: what the record has closed by now is on the target that is read afterwards.
+    record = ledger.record_facts()
+    remotes: dict[str, RemoteFacts] = {}
+    for rig in rigs:
+        own = [bead for bead in record.beads.values() if bead.rig == rig.name]
+        targets = {bead.target for bead in own if bead.target}
+        merged = {bead.merged_sha for bead in own if bead.merged_sha}
+        facts = asked(rig.name, functools.partial(remote_facts, paths, rig, targets, merged))
+        if facts is not None:
+            remotes[rig.name] = facts
+    unfinished = any(not job.state.final for job in record.jobs.values())
+    moving = unfinished or (temporal is not None and bool(temporal.jobs))
+    return Compared(store + disagreements(record, remotes, temporal), unread, moving)
+
+
+def remote_facts(paths: TownPaths, rig: Rig, targets: Iterable[str] = (), commits: Iterable[str] = ()) -> RemoteFacts:
     """What a rig's remote has on its branch. Reads into a scratch repository; the rig's own clones are left alone.
 
     Args:
         targets: other branches that beads of the rig name.
+        commits: of which it is asked whether they are there.
 
     Raises:
         GtError: REMOTE_UNREACHABLE and what else git may say; PROGRAM_MISSING without git.
@@ -39,20 +108,28 @@ def remote_facts(paths: TownPaths, rig: Rig, targets: Iterable[str] = ()) -> Rem
     with tempfile.TemporaryDirectory(prefix="gt-verify-") as folder:
         scratch = Path(folder)
         _git(scratch, rig, "init", "-q", "--bare", "--template=", ".")
-        land = paths.clone(rig.name) / "objects"
-        if land.is_dir():
+        clone = paths.clone(rig.name)
+        if (clone / "objects").is_dir() and not (clone / "shallow").exists():
             # What the Refinery has fetched already need not come over the network again.
             (scratch / "objects" / "info").mkdir(exist_ok=True)
-            (scratch / "objects" / "info" / "alternates").write_text(f"{land}\n", encoding="utf-8")
+            (scratch / "objects" / "info" / "alternates").write_text(f"{clone / 'objects'}\n", encoding="utf-8")
         there = _there(scratch, rig, sorted(set(targets) - {rig.branch}))
         wanted = [f"+refs/heads/{branch}:{_PLACE}{branch}" for branch in (names.valid_branch(rig.branch), *there)]
-        _git(scratch, rig, "fetch", "-q", "--no-tags", "--", names.valid_remote(rig.url), *wanted)
-        facts = {
-            branch: _facts(branch, _git(scratch, rig, "log", f"--format={_FORMAT}", f"{_PLACE}{branch}", "--"))
-            for branch in (rig.branch, *there)
-        }
+        _fetch_commits(scratch, rig, wanted)
+        asked = {sha for sha in commits if _SHA.fullmatch(sha)}
+        facts = {branch: _facts(scratch, rig, branch, asked) for branch in (rig.branch, *there)}
     own = facts.pop(rig.branch)
     return RemoteFacts(**dict(own), others=facts)
+
+
+def _fetch_commits(scratch: Path, rig: Rig, wanted: Sequence[str]) -> None:
+    """Fetch history without contents; a remote that knows no filters gives all of it."""
+    config = scratch / "config"
+    plain = config.read_text(encoding="utf-8")
+    _git(scratch, rig, "config", "remote.origin.url", names.valid_remote(rig.url))
+    _git(scratch, rig, "fetch", "-q", "--no-tags", "--filter=tree:0", "origin", *wanted)
+    # What is missing from here on is missing, and is not asked for object by object.
+    config.write_text(plain, encoding="utf-8")
 
 
 def _there(scratch: Path, rig: Rig, branches: Sequence[str]) -> list[str]:
@@ -119,20 +196,34 @@ async def _queue(client: Client, rig: str) -> tuple[str, ...] | None:
     return None if status.more_in_ledger else tuple(item.id for item in status.items)
 
 
-def _facts(target: str, log: str) -> BranchFacts:
-    shas: set[str] = set()
+def _facts(scratch: Path, rig: Rig, target: str, asked: set[str]) -> BranchFacts:
+    landings: dict[str, LandingFact] = {}
     landed: dict[str, list[str]] = defaultdict(list)
+    log = _git(scratch, rig, "log", "--grep=^Bead: ", f"--format={_FORMAT}", f"{_PLACE}{target}", "--")
     for line in log.splitlines():
-        sha, beads, changes = line.split("\t")
-        shas.add(sha)
-        for bead in beads.split() if changes else ():
+        sha, at, beads, changes = line.split("\t", 3)
+        for bead in beads.split() if changes.split() else ():
             landed[bead].append(sha)
+            landings[sha] = LandingFact(change=changes.split()[-1], at=datetime.fromtimestamp(int(at), UTC))
     return BranchFacts(
-        target=target, shas=frozenset(shas), landed={bead: tuple(found) for bead, found in landed.items()}
+        target=target,
+        shas=frozenset(landings) | _held(scratch, rig, f"{_PLACE}{target}", sorted(asked - landings.keys())),
+        landed={bead: tuple(found) for bead, found in landed.items()},
+        landings=landings,
     )
 
 
-def _git(folder: Path, rig: Rig, *argv: str) -> str:
+def _held(scratch: Path, rig: Rig, ref: str, asked: Sequence[str]) -> frozenset[str]:
+    """Those of `asked` that are in the history of `ref`."""
+    if not asked:
+        return frozenset()
+    known = _git(scratch, rig, "cat-file", "--batch-check=%(objecttype) %(objectname)", given="\n".join(asked))
+    commits = [line.partition(" ")[2] for line in known.splitlines() if line.startswith("commit ")]
+    outside = _git(scratch, rig, "rev-list", "--stdin", given="\n".join([*commits, f"^{ref}"])) if commits else ""
+    return frozenset(commits) - frozenset(outside.split())
+
+
+def _git(folder: Path, rig: Rig, *argv: str, given: str = "") -> str:
     environment = {
         "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
         **{key: value for key, value in os.environ.items() if not key.startswith("GIT_")},
@@ -145,7 +236,7 @@ def _git(folder: Path, rig: Rig, *argv: str) -> str:
             ["git", "-c", "protocol.ext.allow=never", *argv],
             cwd=folder,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            input=given.encode(),
             capture_output=True,
             timeout=FETCH_S,
             check=False,

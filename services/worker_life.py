@@ -28,6 +28,7 @@ from models.town import StoreEngine
 from services import readiness
 from services.alert_files import AlertFiles
 from services.ports import LOOPBACK
+from services.schedules import verify_soon
 from services.temporal import (
     connect,
     register_search_attributes,
@@ -47,6 +48,8 @@ RIGS_EVERY_S = 10.0
 """How soon the workflows of a rig that was added while Temporal was down are started."""
 CLEAR_UP_S = 3.0
 """Clearing up saves seconds, so it may cost no more."""
+SETTLE_S = 20.0
+"""What the last worker left is taken up by then, and a difference means something."""
 _AT_ONCE = 8
 
 
@@ -199,6 +202,13 @@ async def _start_new_rigs(client: Client, ledger: Ledger, started: set[str]) -> 
                 await wake_dispatchers(client, [rig.name])
                 started.add(rig.name)
         await asyncio.sleep(RIGS_EVERY_S)
+
+
+async def verify_after_start(client: Client) -> None:
+    """Have Dolt, git and Temporal compared: the last worker was killed, perhaps, and the ledger may be an older one."""
+    await asyncio.sleep(SETTLE_S)
+    while not await verify_soon(client):  # noqa: ASYNC110 - only the server knows
+        await asyncio.sleep(RETRY_S)
 
 
 async def register_patiently(client: Client, town: Town, open_ledger: Callable[[], Ledger]) -> None:

@@ -133,6 +133,17 @@ def ledger_upkeep() -> ActivityOptions:
     }
 
 
+def verification() -> ActivityOptions:
+    """Every rig's remote is read, each for minutes at most; who looks comes again in an hour."""
+    return {
+        "task_queue": names.TOWN_QUEUE,
+        "start_to_close_timeout": timedelta(minutes=20),
+        "schedule_to_close_timeout": timedelta(minutes=25),
+        "heartbeat_timeout": HEARTBEAT_TIMEOUT,
+        "retry_policy": BRIEFLY,
+    }
+
+
 def service_restart() -> ActivityOptions:
     """A stop that may take its whole grace, and a start."""
     return {

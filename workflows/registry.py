@@ -15,6 +15,7 @@ from workflows.merge import MergeWorkflow
 from workflows.polecat import PolecatWorkflow
 from workflows.refinery import RefineryWorkflow
 from workflows.upkeep import UpkeepWorkflow
+from workflows.verify import VerifyWorkflow
 from workflows.witness import WitnessWorkflow
 
 WORKFLOWS: Final[list[type]] = [
@@ -29,5 +30,6 @@ WORKFLOWS: Final[list[type]] = [
     PolecatWorkflow,
     RefineryWorkflow,
     UpkeepWorkflow,
+    VerifyWorkflow,
     WitnessWorkflow,
 ]

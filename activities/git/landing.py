@@ -191,7 +191,7 @@ class LandingActivities:
             GtError: REMOTE_UNREACHABLE, DISK_FULL, GIT_FAILED.
         """
         rig, target = request.rig, request.change.target
-        repo = land_clone(self._paths, rig)
+        repo = cache_clone(self._paths, rig)
         tip = ls_remote(rig.url, [_branch_ref(target)]).get(_branch_ref(target))
         if tip is None:
             return Confirmation(doubt=f"the remote of {rig.name} has no branch {target}")

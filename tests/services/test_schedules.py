@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from temporalio import activity
 from temporalio.client import Client, ScheduleIntervalSpec, ScheduleSpec
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
@@ -18,9 +19,11 @@ from activities.notices import NoticeActivities
 from activities.town import TownActivities
 from models import names
 from models.alerts import AlertMirror
+from models.escalations import Escalation
 from models.settings import DeadmanSettings
 from models.supervision import BootReport
 from models.town import TownPaths
+from models.verification import Problem, ProblemKind, TownLook
 from services import long_lived
 from services.alert_files import AlertFiles
 from services.polling import activities_of, patient
@@ -32,6 +35,7 @@ from workflows.boot import BootWorkflow
 from workflows.deacon import DeaconWorkflow
 from workflows.deadman import DeadmanWorkflow
 from workflows.sandbox import workflow_runner
+from workflows.verify import VerifyWorkflow
 
 
 @pytest.fixture
@@ -141,3 +145,35 @@ async def test_starts_within_one_second_are_told_apart(client: Client) -> None:
     async with working(client):
         started = [await run_now(client, names.BOOT_ID) for _ in range(4)]
     assert len({start.run_id for start in started}) == 4
+
+
+async def test_a_disagreement_is_told_once_over_two_looks_of_its_schedule(client: Client) -> None:
+    await keep_schedules(client)
+    letters: list[Escalation] = []
+
+    @activity.defn(name="verify_town")
+    async def look() -> TownLook:
+        problem = Problem(kind=ProblemKind.LANDED_UNKNOWN, rig="shop", subject="sh-9", message="m", command="c")
+        return TownLook(problems=(problem,))
+
+    @activity.defn(name="tell_mayor")
+    async def tell(escalation: Escalation) -> None:
+        letters.append(escalation)
+
+    async with (
+        Worker(
+            client,
+            task_queue=names.TOWN_QUEUE,
+            workflows=[VerifyWorkflow],
+            activities=[look],
+            workflow_runner=workflow_runner(),
+        ),
+        Worker(client, task_queue=names.CONTROL_QUEUE, activities=[tell]),
+    ):
+        memories = []
+        for _ in range(2):
+            started = await run_now(client, names.VERIFY_ID)
+            handle = client.get_workflow_handle_for(VerifyWorkflow.run, started.workflow_id, run_id=started.run_id)
+            memories.append(await handle.result())
+    assert memories[0] == memories[1]
+    assert [letter.subject for letter in letters] == ["landed_unknown/sh-9"]

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from ledger.comparing import disagreements
 from models.records import BeadStatus, JobRow, JobState
-from models.verification import BeadFact, BranchFacts, ProblemKind, RecordFacts, RemoteFacts, TemporalFacts
+from models.verification import (
+    BeadFact,
+    BranchFacts,
+    LandingFact,
+    ProblemKind,
+    RecordFacts,
+    RemoteFacts,
+    RigFact,
+    TemporalFacts,
+)
 
 SHA = "a" * 40
 
@@ -87,3 +96,67 @@ def test_a_job_that_waits_for_room_has_no_workflow_and_that_is_right() -> None:
 
     assert problems("dispatch/shop") == []
     assert problems("polecat/shop/sh-1") == [ProblemKind.HOOKED_WITHOUT_JOB]
+
+
+# --- from git to the ledger: landings of which no bead knows ---------------------------------------
+
+ADDED = datetime(2026, 1, 1, tzinfo=UTC)
+OLD, NEW = "1" * 40, "2" * 40
+
+
+def unknown(
+    landings: dict[str, str],
+    *,
+    bead: str = "sh-1",
+    at: datetime = ADDED + timedelta(hours=1),
+    status: BeadStatus | None = None,
+    known: tuple[str, ...] = (),
+) -> list[str]:
+    """Commits of unknown landings.
+
+    Args:
+        landings: of the bead on the target: the submitted commit by the landing's.
+        status: the ledger's; None: it has no such bead.
+        known: landings that the ledger has.
+    """
+    facts = RemoteFacts(
+        target="main",
+        shas=frozenset(landings),
+        landed={bead: tuple(landings)},
+        landings={sha: LandingFact(change=change, at=at) for sha, change in landings.items()},
+    )
+    fact = BeadFact(rig="shop", status=status, close_reason="done", merged_sha=None) if status else None
+    record = RecordFacts(
+        rigs=(RigFact(name="shop", prefix="sh", created_at=ADDED),),
+        beads={bead: fact} if fact else {},
+        jobs={},
+        landings={bead: frozenset(known)},
+        polecats=(),
+        queued=(),
+        dangling=(),
+    )
+    found = disagreements(record, {"shop": facts}, None)
+    return [problem.detail["sha"] for problem in found if problem.kind is ProblemKind.LANDED_UNKNOWN]
+
+
+def test_a_landing_of_a_bead_that_the_ledger_has_not_is_found() -> None:
+    assert unknown({SHA: NEW}) == [SHA]
+
+
+def test_a_later_landing_of_a_closed_bead_that_the_ledger_does_not_know_is_found() -> None:
+    landings = {"b" * 40: NEW, SHA: OLD}
+    assert unknown(landings, status=BeadStatus.CLOSED, known=(SHA,)) == ["b" * 40]
+    assert unknown(landings, status=BeadStatus.CLOSED, known=(SHA, "b" * 40)) == []
+
+
+def test_a_copy_of_a_known_landing_is_no_landing_of_its_own() -> None:
+    assert unknown({"b" * 40: OLD, SHA: OLD}, status=BeadStatus.CLOSED, known=(SHA,)) == []
+
+
+def test_what_an_earlier_town_or_another_prefix_has_landed_is_nobody_s() -> None:
+    assert unknown({SHA: NEW}, at=ADDED - timedelta(seconds=1)) == []
+    assert unknown({SHA: NEW}, bead="till-1") == []
+
+
+def test_an_open_bead_s_landing_is_told_as_that_alone() -> None:
+    assert unknown({SHA: NEW}, status=BeadStatus.OPEN) == []

@@ -361,6 +361,7 @@ class Town:
         verdict = {
             "merge_request": names.merge_request_id(bead, status.attempt), "bead": bead,
             "attempt": status.attempt, "kind": kind, "base_sha": "b" * 40,
+            "host": HOST if kind is VerdictKind.MERGED else None,
         }  # fmt: skip
         await self.job(bead).signal("verdict", Verdict.model_validate(verdict | facts))
 

@@ -184,10 +184,24 @@ async def test_a_job_without_a_host_has_the_verdict_checked_where_it_was_merged(
             return (await shop.status(BEAD)).host is None
 
         await eventually(left, what="the job to leave its host")
-        await claim(shop, TRUE, host=HOST)
+        await claim(shop, TRUE)
         await shop.job(BEAD).result()
         assert len(world.confirmed) == 1
         assert world.writes[-1].merged_sha == TRUE
+
+
+async def test_a_job_that_knows_no_host_to_ask_refuses_the_verdict(town: Open) -> None:
+    world = JobWorld()
+    async with town(world) as shop:
+        await shop.job(BEAD).signal("host_lost", HostLost(host=HOST))
+
+        async def left() -> bool:
+            return (await shop.status(BEAD)).host is None
+
+        await eventually(left, what="the job to leave its host")
+        await claim(shop, TRUE, host=None)
+        await refused(shop)
+        assert world.confirmed == []
 
 
 async def test_what_a_restart_finds_on_the_target_needs_no_second_question(town: Open) -> None:

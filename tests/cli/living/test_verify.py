@@ -178,6 +178,13 @@ def landed_but_open(world: World) -> str:
     return bead
 
 
+def landed_unknown(world: World) -> str:
+    """What a bead has landed that was made after the ledger's backup."""
+    bead = f"{world.rig.prefix}-zz9"
+    world.land(bead)
+    return bead
+
+
 def submitted_not_queued(world: World) -> str:
     bead = world.bead()
     world.start_refinery()
@@ -280,6 +287,7 @@ def damaged_file(world: World) -> str:
 PLANTED: list[tuple[ProblemKind, Callable[[World], str]]] = [
     (ProblemKind.CLOSED_NOT_LANDED, closed_not_landed),
     (ProblemKind.LANDED_BUT_OPEN, landed_but_open),
+    (ProblemKind.LANDED_UNKNOWN, landed_unknown),
     (ProblemKind.SUBMITTED_NOT_QUEUED, submitted_not_queued),
     (ProblemKind.HOOKED_WITHOUT_JOB, hooked_without_job),
     (ProblemKind.HOOKED_WITHOUT_JOB, hooked_and_never_slung),

@@ -1,0 +1,68 @@
+"""A ledger that was put back from an older backup is found out by the town itself."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models.escalations import EscalationStatus
+from tests.e2e.living_town import shell_agent, wait_until
+from tests.e2e.quick_town import QuickTown
+
+pytestmark = pytest.mark.timeout(420)
+
+
+@pytest.fixture
+def town() -> Iterator[QuickTown]:
+    with tempfile.TemporaryDirectory(prefix="gt-") as folder:
+        living = QuickTown(Path(folder))
+        try:
+            living.init()
+            living.run("gt", "up")
+            living.add_rig()
+            yield living
+        finally:
+            living.close()
+
+
+def disagreements(town: QuickTown) -> list[EscalationStatus]:
+    return [one for one in town.escalations() if one.kind == "disagreement" and not one.resolved]
+
+
+def land(town: QuickTown, file: str) -> str:
+    bead = town.bead(f"add {file}")
+    town.sling(bead, shell_agent(file=file))
+    town.wait_closed(bead)
+    return bead
+
+
+def put(town: QuickTown, ledger: Path, into: Path) -> None:
+    town.run("gt", "down")
+    shutil.copyfile(ledger, into)
+
+
+def test_a_ledger_older_than_what_landed_is_told_after_the_next_start_until_a_newer_one_is_back(
+    town: QuickTown,
+) -> None:
+    ledger = town.town.paths.doltlite_file
+    older, newer = town.folder / "older", town.folder / "newer"
+    known = land(town, "a.py")
+    put(town, ledger, older)
+    town.run("gt", "up")
+    lost = land(town, "b.py")
+    put(town, ledger, newer)
+    shutil.copyfile(older, ledger)
+    town.run("gt", "up")
+    (told,) = wait_until("the town to find out", lambda: disagreements(town), 120)
+    assert told.level == "L3"
+    assert lost in told.message
+    assert town.landed(lost)[0][:12] in told.message
+    assert known not in told.message
+    town.run("gt", "down")
+    shutil.copyfile(newer, ledger)
+    town.run("gt", "up")
+    wait_until("the town to find that all is well", lambda: not disagreements(town), 120)
