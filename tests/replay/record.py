@@ -42,6 +42,7 @@ from models.supervision import (
     WitnessPing,
 )
 from models.upkeep import UpkeepReport, UpkeepRequest
+from models.verification import Problem, ProblemKind, TownLook
 from tests.unit.test_cleanup_plan import job
 from tests.workflows.cleanup_world import CleanupWorld
 from tests.workflows.conftest import HOST, time_skipping, workers_of
@@ -57,6 +58,7 @@ from workflows.refinery import RefineryWorkflow
 from workflows.refinery_state import RefineryState
 from workflows.registry import WORKFLOWS
 from workflows.upkeep import UpkeepWorkflow
+from workflows.verify import VerifyWorkflow
 from workflows.witness import WitnessWorkflow
 from workflows.witness_state import WitnessState
 
@@ -122,6 +124,13 @@ class ReplayWorld(JobWorld):
         return UpkeepReport(collected_at=NOW, kept_bytes=1_000_000, why="never collected")
 
     @activity.defn
+    async def verify_town(self) -> TownLook:
+        problem = Problem(
+            kind=ProblemKind.LANDED_UNKNOWN, rig="shop", subject="sh-9", message="older", command="bd log"
+        )
+        return TownLook(problems=(problem,))
+
+    @activity.defn
     async def restart(self, _order: RestartWorkflow) -> None:
         return None
 
@@ -142,6 +151,7 @@ async def record() -> None:
         world.restart,
         world.ping_deadman,
         world.keep_ledger_small,
+        world.verify_town,
     ]
     theirs = [merges.build_chain, merges.run_gates, merges.land_chain, *cleanups.activities]
     async with time_skipping() as env, workers_of(env)(workflows=WORKFLOWS, activities=[*ours, *theirs]):
@@ -152,7 +162,7 @@ async def record() -> None:
             names.dispatch_id("shop"), names.polecat_id("shop", "sh-1"), names.refinery_id("shop"),
             names.merge_id("shop", 1), names.witness_id("shop"), names.MAYOR_ID, names.DEACON_ID, names.BOOT_ID,
             names.cleanup_id("shop", "polecat.toast"), names.errand_id("nudge"),
-            names.DEADMAN_ID, names.UPKEEP_ID,
+            names.DEADMAN_ID, names.UPKEEP_ID, names.VERIFY_ID,
         ):  # fmt: skip
             await save(env.client, workflow_id)
 
@@ -199,6 +209,7 @@ async def tell_the_story(env: WorkflowEnvironment, world: JobWorld) -> None:
     )
     await env.client.execute_workflow(DeadmanWorkflow.run, id=names.DEADMAN_ID, task_queue=queue)
     await env.client.execute_workflow(UpkeepWorkflow.run, id=names.UPKEEP_ID, task_queue=queue)
+    await env.client.execute_workflow(VerifyWorkflow.run, id=names.VERIFY_ID, task_queue=queue)
     await env.sleep(timedelta(minutes=5))
 
 
