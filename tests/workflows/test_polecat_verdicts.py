@@ -120,9 +120,26 @@ async def test_the_refinery_is_asked_again_later_each_time_and_never_less_than_e
 
 
 async def offers(shop: Town) -> int:
-    box = shop.env.client.get_workflow_handle("refinery/shop")
-    signals: list[str] = await box.query("signals")
-    return signals.count("submit")
+    return (await signals(shop, "refinery/shop")).count("submit")
+
+
+async def signals(shop: Town, box: str) -> list[str]:
+    heard: list[str] = await shop.env.client.get_workflow_handle(box).query("signals")
+    return heard
+
+
+async def leave_host(shop: Town) -> None:
+    """Lose the job's host once nothing is done there any more."""
+
+    async def at_rest() -> bool:
+        return "work_ended" in await signals(shop, "witness/shop")
+
+    async def left() -> bool:
+        return (await shop.status(BEAD)).host is None
+
+    await eventually(at_rest, what="the session to end")
+    await shop.job(BEAD).signal("host_lost", HostLost(host=HOST))
+    await eventually(left, what="the job to leave its host")
 
 
 async def test_a_remote_that_does_not_answer_is_no_disagreement(town: Open, env: WorkflowEnvironment) -> None:
@@ -178,12 +195,7 @@ async def test_a_person_who_says_retry_has_the_refinery_asked_at_once_and_is_tol
 async def test_a_job_without_a_host_has_the_verdict_checked_where_it_was_merged(town: Open) -> None:
     world = JobWorld()
     async with town(world) as shop:
-        await shop.job(BEAD).signal("host_lost", HostLost(host=HOST))
-
-        async def left() -> bool:
-            return (await shop.status(BEAD)).host is None
-
-        await eventually(left, what="the job to leave its host")
+        await leave_host(shop)
         await claim(shop, TRUE)
         await shop.job(BEAD).result()
         assert len(world.confirmed) == 1
@@ -193,12 +205,7 @@ async def test_a_job_without_a_host_has_the_verdict_checked_where_it_was_merged(
 async def test_a_job_that_knows_no_host_to_ask_refuses_the_verdict(town: Open) -> None:
     world = JobWorld()
     async with town(world) as shop:
-        await shop.job(BEAD).signal("host_lost", HostLost(host=HOST))
-
-        async def left() -> bool:
-            return (await shop.status(BEAD)).host is None
-
-        await eventually(left, what="the job to leave its host")
+        await leave_host(shop)
         await claim(shop, TRUE, host=None)
         await refused(shop)
         assert world.confirmed == []
