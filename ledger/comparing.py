@@ -104,7 +104,7 @@ def _unknown_landings(record: RecordFacts, remotes: Mapping[str, RemoteFacts]) -
     as somebody who rewrites the target makes them.
     """
     for rig in record.rigs:
-        own = remotes.get(rig.name)
+        own, since = remotes.get(rig.name), rig.created_at.replace(microsecond=0)  # git counts whole seconds
         for remote in (own, *own.others.values()) if own is not None else ():
             for bead, shas in remote.landed.items():
                 unknown = [sha for sha in shas if sha not in record.landings.get(bead, ())]
@@ -114,7 +114,7 @@ def _unknown_landings(record: RecordFacts, remotes: Mapping[str, RemoteFacts]) -
                 unknown = [
                     sha
                     for sha in unknown
-                    if remote.landings[sha].change not in known and remote.landings[sha].at >= rig.created_at
+                    if remote.landings[sha].change not in known and remote.landings[sha].at >= since
                 ]
                 fact = record.beads.get(bead)
                 over = fact is None or fact.status is BeadStatus.CLOSED

@@ -100,7 +100,7 @@ def test_a_job_that_waits_for_room_has_no_workflow_and_that_is_right() -> None:
 
 # --- from git to the ledger: landings of which no bead knows ---------------------------------------
 
-ADDED = datetime(2026, 1, 1, tzinfo=UTC)
+ADDED = datetime(2026, 1, 1, microsecond=700_000, tzinfo=UTC)
 OLD, NEW = "1" * 40, "2" * 40
 
 
@@ -141,6 +141,7 @@ def unknown(
 
 def test_a_landing_of_a_bead_that_the_ledger_has_not_is_found() -> None:
     assert unknown({SHA: NEW}) == [SHA]
+    assert unknown({SHA: NEW}, at=ADDED.replace(microsecond=0)) == [SHA], "in the second in which its rig was added"
 
 
 def test_a_later_landing_of_a_closed_bead_that_the_ledger_does_not_know_is_found() -> None:
