@@ -13,7 +13,7 @@ DEVELOPMENT := .venv/development-$(KEY)
 # Keep compiled modules: each command and each restart of a worker would compile them anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test check bench chaos-supervision chaos-ledger clean
+.PHONY: help setup demo test check bench histories chaos-supervision chaos-ledger clean
 
 help:
 	@echo "make demo    a scratch town, agents that fail, and how it recovers"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench   the benchmarks, and README's figures from them; ARGS='supervision' for some, ARGS=--quick in small"
 	@echo "make chaos-ledger        writers and the Dolt server, killed at random; ARGS='--rounds 20 --writers 8'"
 	@echo "make chaos-supervision   a town at work, killed at random; ARGS='--seed 7 --minutes 15'"
+	@echo "make histories   record anew what workflows do, after it was changed on purpose"
 	@echo "make setup   .venv with everything in it; make clean removes it"
 
 setup: $(DEVELOPMENT)
@@ -46,6 +47,11 @@ bench: export GT_DOLT := $(DOLT)
 bench: $(DEVELOPMENT) $(DOLT)
 	@scripts/require git tmux
 	.venv/bin/python -m benchmarks $(ARGS)
+
+histories: export GT_DOLT := $(DOLT)
+histories: $(DEVELOPMENT) $(DOLT)
+	@scripts/require git tmux
+	.venv/bin/python -m tests.replay.record
 
 chaos-supervision: export GT_DOLT := $(DOLT)
 chaos-supervision: $(DEVELOPMENT) $(DOLT)
