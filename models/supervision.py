@@ -119,15 +119,12 @@ class Probe(Frozen):
 
 
 class RestartWorkflow(Frozen):
-    """Terminate run `run_id` (only that one) and start afresh.
-
-    `state` is the last carried state where it can be had; an empty one resets.
-    """
+    """End run `run_id`, only that one, and go on from its last workflow task (services/restarting.py)."""
 
     workflow_id: str
     run_id: str = ""
     reset: bool = False
-    """start from an empty state instead of the last carried one"""
+    """start from an empty state instead"""
     reason: str = ""
 
 

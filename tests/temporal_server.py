@@ -21,6 +21,7 @@ from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
+from services.patient_queries import PatientQueries
 from services.programs import SEARCH_ATTRIBUTES, temporal_settings
 
 START_S = 120.0
@@ -80,7 +81,9 @@ def free_port() -> int:
 
 
 async def client_of(port: int) -> Client:
-    return await Client.connect(f"127.0.0.1:{port}", data_converter=pydantic_data_converter)
+    """A client as a town's."""
+    address = f"127.0.0.1:{port}"
+    return await Client.connect(address, data_converter=pydantic_data_converter, interceptors=[PatientQueries()])
 
 
 async def client_of_namespace(port: int) -> Client:
