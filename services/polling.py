@@ -28,8 +28,10 @@ HEARTBEAT_THROTTLE = timedelta(seconds=1)
 
 
 STALL_S = 8
-"""A workflow task that takes this long is taken for a deadlock: less than the 10 s after which the server
-gives it to another worker, more than a busy machine or a collection of garbage lets a sound one stand still."""
+"""A workflow task that stands still for so long is taken for a deadlock: more than a busy machine or a collection of
+garbage lets a sound one stand still. Longer than TASK_TIMEOUT too: what is late for the server is done again, and
+is nothing worse than late; a workflow that is interrupted as deadlocked may stay stuck. So one that loops for ever
+has tasks that time out: a long-lived one is found by its probe, a job by nobody (docs/decisions/0019)."""
 
 
 def activities_of(owner: object) -> list[Callable[..., Any]]:

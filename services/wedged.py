@@ -19,7 +19,8 @@ from models.supervision import Wedged
 from services.updates import accepted
 
 PROBLEM = "category=WorkflowTaskFailed"
-"""Of the search attribute TemporalReportedProblems, which the server sets after five failures in a row."""
+"""Of the search attribute TemporalReportedProblems. A town's server sets it after two failures in a row
+(services/programs.py), some ten seconds; another one after as many as it is told, five unless told otherwise."""
 QUERY = (
     f"TemporalReportedProblems = '{PROBLEM}' AND ExecutionStatus = 'Running' "
     f"AND WorkflowType IN ('{WorkflowType.POLECAT}', '{WorkflowType.MERGE}')"

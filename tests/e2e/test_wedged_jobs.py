@@ -18,7 +18,7 @@ from tests.e2e.quick_town import QuickTown
 pytestmark = pytest.mark.timeout(300)
 
 FAILS_S = 120.0
-"""until five tries of a task have failed, half a minute on a quiet machine, and a cycle of the Deacon"""
+"""generous: until two tries of a task have failed, ten seconds on a quiet machine, and a cycle of the Deacon"""
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.timeout(180)
 ANSWERS = {"sh-closed": ErrorCode.REFUSED, "sh-unread": ErrorCode.LEDGER_UNREACHABLE}
 """beads whose job the dispatcher does not begin again, and why"""
 FOUND_S = 90.0
-"""five tries of a task take about half a minute"""
+"""generous: two tries of a task that fail take about ten seconds"""
 
 
 @workflow.defn(name=WorkflowType.POLECAT)
