@@ -158,7 +158,7 @@ class WitnessWorkflow:
             for found in state.watches[host].report.health.values()
         )
         self._resume()
-        state.drop_idle_watches()
+        state.drop_idle_watches(self._patrols)
         return WitnessRecovered(
             settings_read=read,
             verdicts=dict(sorted(verdicts.items())),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -157,9 +158,9 @@ class WitnessState(BaseModel):
         self.watches.setdefault(host, HostWatch(begun_at=now)).asked_at = now
         return True
 
-    def drop_idle_watches(self) -> None:
-        """Forget what was seen of hosts where there is nothing to watch."""
-        kept = self.hosts_to_watch
+    def drop_idle_watches(self, walked: Iterable[str]) -> None:
+        """Forget what was seen of hosts where there is nothing to watch, and no patrol is under way either."""
+        kept = self.hosts_to_watch.union(walked)
         self.watches = {host: watch for host, watch in self.watches.items() if host in kept}
 
     @property

@@ -55,3 +55,10 @@ def test_of_a_bead_on_two_hosts_the_newest_attempt_is_shown(runs: str, over: str
     status = state.status()
     assert status.health == {"sh-1": "healthy"}
     assert status.heartbeat_age_s == status.progress_age_s == {"sh-1": 5}
+
+
+def test_what_was_seen_of_a_host_stays_while_a_patrol_walks_there() -> None:
+    """Its round still notes there that the host was attended; without it the Witness's code failed for good."""
+    state = WitnessState(rig="shop", watches={host: HostWatch(begun_at=NOW) for host in ("h1", "h2")})
+    state.drop_idle_watches(["h1"])
+    assert list(state.watches) == ["h1"]
