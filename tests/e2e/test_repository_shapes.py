@@ -231,3 +231,12 @@ def test_a_remote_that_refuses_it_is_told_in_its_words(slung: Slung, name: str) 
     wait_until(f"a person to hear of {name}", told, LONG_S)
     assert slung.town.job(slung.beads[name]).state is not JobState.MERGED
     assert git(slung.remotes[name], "log", "--format=%s", shape.branch).split() == ["first"]
+
+
+@pytest.mark.parametrize(("gate", "outcome"), [("t=test -s README.md", "passed"), ("t=test -s missing.md", "failed")])
+def test_a_check_at_rig_add_runs_the_gates_on_the_branch_itself(slung: Slung, gate: str, outcome: str) -> None:
+    town, name = slung.town, f"checked{outcome}"
+    remote = make(town, name, Shape(lambda seed: None, work="true"))
+    found = town.json("gt", "rig", "add", name, str(remote), "--prefix", f"c{outcome[0]}", "--gate", gate, "--check")
+    assert found["found"]["gates"]["outcome"] == outcome
+    assert git(remote, "log", "--format=%s", "main").split() == ["first"]
