@@ -408,6 +408,11 @@ class PolecatRepo:
         self._drop_git_dir()
         shutil.rmtree(self._view_dir / "objects", ignore_errors=True)
 
+    def remove_files(self) -> None:
+        """Delete the whole work tree; what cannot be deleted is moved aside."""
+        discard(self.path, self._paths.trash)
+        shutil.rmtree(self._view_dir, ignore_errors=True)
+
     def salvage(self, place: Path) -> Path | None:
         """Move the whole work tree aside, with its repository; where it is now, None where there was nothing."""
         moved = None

@@ -260,6 +260,13 @@ class Worktrees:
             if clone.exists() and not any(True for _ in self._others_with(rig, bead, polecat)):
                 GitRepo(clone).run("update-ref", "-d", names.work_ref(bead))
 
+    def remove_files(self, rig: Rig, polecat: str) -> None:
+        """Delete the files that a freed worktree has kept; one that a bead owns is left as it is."""
+        with exclusive(self._paths.worktree_lock(rig.name, polecat)):
+            repo = self._repo(rig, polecat)
+            if repo.note is None:
+                repo.remove_files()
+
     # --- making room ----------------------------------------------------------------------------
 
     def _make_room(self, rig: Rig, repo: PolecatRepo, bead: str, newest: Save | None) -> OwnerNote | None:

@@ -162,6 +162,7 @@ class CleanupActivities:
         bead, _ = self._owner(request)
         if bead:
             self._worktrees.release(request.rig, request.polecat, bead)
+        self._worktrees.remove_files(request.rig, request.polecat)
 
     def _owner(self, request: CleanUp) -> tuple[str, int]:
         """Whose work is to be parked: (bead, attempt). By force it is whosever the worktree is."""
