@@ -19,6 +19,7 @@ from tests.e2e import hostile_agent
 from tests.e2e.held_agents import supervised_town
 from tests.e2e.living_town import shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
+from tests.pace import Pace
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -47,24 +48,6 @@ WORDS = {
     "bomb": "999999999999 files",
     "small-bomb": "999999 files",
 }
-
-
-class Pace:
-    """How many times longer than on a quiet machine things take at present."""
-
-    def __init__(self) -> None:
-        self._wall, self._cpu = 0.0, 0.0
-
-    def sample(self) -> None:
-        wall, cpu = time.monotonic(), time.thread_time()
-        while time.thread_time() - cpu < 0.02:
-            pass
-        self._wall += time.monotonic() - wall
-        self._cpu += time.thread_time() - cpu
-
-    @property
-    def slowness(self) -> float:
-        return max(1.0, self._wall / self._cpu)
 
 
 @pytest.fixture(scope="module")
