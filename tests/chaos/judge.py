@@ -66,6 +66,8 @@ class BeadFacts:
     close_reason: str
     events: tuple[tuple[int, str], ...] = ()
     """the job's story: attempt and event"""
+    told: tuple[str, ...] = ()
+    """the same for people, with time and detail"""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def judge(facts: Facts) -> Verdict:
     absent = _absent_after_restart(facts, restarts)
     violations = (
         *unmerged,
-        *(f"{bead} was started again after attempt {attempt}, which nothing had hit" for bead, attempt in false),
+        *(_unexplained(facts, bead, attempt) for bead, attempt in false),
         *lost,
         *absent,
         *(f"left behind: {leftover}" for leftover in facts.leftovers),
@@ -126,6 +128,11 @@ def judge(facts: Facts) -> Verdict:
         "violations": list(violations),
     }
     return Verdict(figures=figures, violations=violations)
+
+
+def _unexplained(facts: Facts, bead: str, attempt: int) -> str:
+    told = next((one.told for one in facts.beads if one.bead == bead), ())
+    return "\n  ".join((f"{bead} was started again after attempt {attempt}, which nothing had hit", *told))
 
 
 def _blames_wrongly(call: Call, facts: Facts) -> bool:

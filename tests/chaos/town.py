@@ -175,9 +175,11 @@ class ChaosTown(LivingTown):
             facts = []
             for bead in beads:
                 row = ledger.bead(bead)
-                events = tuple((event.attempt, event.event) for event in ledger.job_events(bead))
+                story = ledger.job_events(bead)
+                events = tuple((event.attempt, event.event) for event in story)
+                told = tuple(f"{one.at:%T} attempt {one.attempt}: {one.event} {one.detail}" for one in story)
                 count = len(landed.get(bead, ()))
-                facts.append(BeadFacts(bead, count, row.status.value, row.close_reason or "", events))
+                facts.append(BeadFacts(bead, count, row.status.value, row.close_reason or "", events, told))
         return tuple(facts)
 
     def kept_marks(self) -> frozenset[str]:
