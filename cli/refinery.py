@@ -313,6 +313,7 @@ def _with_refinery(call: Call, rig: str, conversation: Callable[[WorkflowHandle[
 
 def _converse(call: Call, rig: str, conversation: Callable[[Client], Awaitable[Any]]) -> Any:
     """Talk about the rig's Refinery; an unknown rig is told from one whose Refinery does not run."""
+    names.valid_rig(rig)
     town = connect.open_town(call)
     try:
         return connect.converse(town, conversation)
