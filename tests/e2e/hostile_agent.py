@@ -1,4 +1,4 @@
-"""An agent that commits a tree which no git command would write, hands it in, and stays: `python FILE ROOT KIND`."""
+"""An agent that commits a tree which no git command would write, hands it in, and stays: `python FILE KIND`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, sys.argv[1])
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from cli.agent_done import tell
 from cli.agent_session import Session
@@ -40,4 +40,4 @@ def main(kind: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[2])
+    main(sys.argv[1])

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -33,7 +32,6 @@ GOOD = 3
 QUIET_S = 30.0
 """in which the good ones land on a machine that has nothing else to do"""
 WAIT_S = 400.0
-ROOT = Path(__file__).parents[2]
 WORDS = {
     "long-name": "a name has 300 bytes",
     "deep": "folders are more than 1000 deep",
@@ -64,7 +62,7 @@ def refusal(town: QuickTown, bead: str) -> str:
 
 def test_the_others_land_and_each_is_told_what_is_wrong_with_it(town: QuickTown) -> None:
     assert set(WORDS) == set(hostile_agent.KINDS)
-    program = shlex.join([sys.executable, hostile_agent.__file__, str(ROOT)])
+    program = shlex.join([sys.executable, hostile_agent.__file__])
     hostile = {kind: town.bead(f"hostile {kind}") for kind in WORDS}
     for kind, bead in hostile.items():
         town.sling(bead, f"{program} {kind}")
