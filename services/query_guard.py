@@ -11,34 +11,23 @@ more. Here such a query is refused, which puts the workflow out of memory, and t
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
-from temporalio.converter import SerializationContext, StorageDriverStoreContext
-from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
-from temporalio.workflow import Info
+from temporalio.worker import WorkflowInstance, WorkflowRunner
 
 from services.patient_queries import NOT_CAUGHT_UP
+from services.wrapped_runner import WrappedInstance, WrappedRunner
 
 log = logging.getLogger(__name__)
 
 
-class QueryGuard(WorkflowRunner):
+class QueryGuard(WrappedRunner):
     """Runs workflows in `inner`, and none by a query."""
 
     def __init__(self, inner: WorkflowRunner) -> None:
-        self._inner = inner
-
-    def prepare_workflow(self, defn: Any) -> None:
-        self._inner.prepare_workflow(defn)
-
-    def set_worker_level_failure_exception_types(self, types: Sequence[type[BaseException]]) -> None:
-        self._inner.set_worker_level_failure_exception_types(types)
-
-    def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
-        return _Guarded(self._inner.create_instance(det))
+        super().__init__(inner, _Guarded)
 
 
 class _Seen(NamedTuple):
@@ -52,9 +41,9 @@ class _Seen(NamedTuple):
         return cls(activation.timestamp.ToNanoseconds(), activation.history_length)
 
 
-class _Guarded(WorkflowInstance):
+class _Guarded(WrappedInstance):
     def __init__(self, inner: WorkflowInstance) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._seen: _Seen | None = None
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
@@ -65,18 +54,6 @@ class _Guarded(WorkflowInstance):
         refusal = WorkflowActivationCompletion(run_id=act.run_id)
         refusal.failed.failure.message = NOT_CAUGHT_UP
         return refusal
-
-    def get_serialization_context(self, command_info: Any) -> SerializationContext | None:
-        return self._inner.get_serialization_context(command_info)
-
-    def get_external_store_context(self, command_info: Any) -> StorageDriverStoreContext:
-        return self._inner.get_external_store_context(command_info)
-
-    def get_info(self) -> Info:
-        return self._inner.get_info()
-
-    def get_thread_id(self) -> int | None:
-        return self._inner.get_thread_id()
 
 
 def _is_news(before: _Seen, now: _Seen) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -18,10 +17,9 @@ from temporalio.bridge.proto.workflow_activation import WorkflowActivation
 from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.converter import SerializationContext, StorageDriverStoreContext
-from temporalio.worker import Replayer, WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
-from temporalio.workflow import Info
+from temporalio.worker import Replayer, WorkflowInstance
 
+from services.wrapped_runner import WrappedInstance, WrappedRunner
 from tests.replay.histories import HISTORIES, Recorded, load
 from workflows.registry import WORKFLOWS
 from workflows.sandbox import workflow_runner
@@ -45,7 +43,7 @@ async def replay(recorded: Recorded) -> None:
     replayer = Replayer(
         workflows=WORKFLOWS,
         data_converter=pydantic_data_converter,
-        workflow_runner=_Listening(workflow_runner(), asked),
+        workflow_runner=WrappedRunner(workflow_runner(), lambda inner: _Noted(inner, asked)),
     )
     history = recorded.history
     await replayer.replay_workflow(history)
@@ -99,26 +97,11 @@ def _summary(read: UserMetadata) -> str:
     return read.summary.data.decode()
 
 
-class _Listening(WorkflowRunner):
-    """Runs workflows in `inner`, and notes what they ask for."""
+class _Noted(WrappedInstance):
+    """Notes in `asked` what a workflow asks for."""
 
-    def __init__(self, inner: WorkflowRunner, asked: Steps) -> None:
-        self._inner = inner
-        self._asked = asked
-
-    def prepare_workflow(self, defn: Any) -> None:
-        self._inner.prepare_workflow(defn)
-
-    def set_worker_level_failure_exception_types(self, types: Sequence[type[BaseException]]) -> None:
-        self._inner.set_worker_level_failure_exception_types(types)
-
-    def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
-        return _Noted(self._inner.create_instance(det), self._asked)
-
-
-class _Noted(WorkflowInstance):
     def __init__(self, inner: WorkflowInstance, asked: Steps) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._asked = asked
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
@@ -126,18 +109,6 @@ class _Noted(WorkflowInstance):
         for command in completion.successful.commands:
             self._asked.update(_of_command(command))
         return completion
-
-    def get_serialization_context(self, command_info: Any) -> SerializationContext | None:
-        return self._inner.get_serialization_context(command_info)
-
-    def get_external_store_context(self, command_info: Any) -> StorageDriverStoreContext:
-        return self._inner.get_external_store_context(command_info)
-
-    def get_info(self) -> Info:
-        return self._inner.get_info()
-
-    def get_thread_id(self) -> int | None:
-        return self._inner.get_thread_id()
 
 
 async def _all(types: list[str]) -> None:
