@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import tomlkit
+
 from tests.e2e.living_town import shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
 
@@ -26,21 +28,30 @@ TEN = 10
 
 @contextlib.contextmanager
 def supervised_town(
-    settings: dict[str, int] = SETTINGS, environment: Mapping[str, str] | None = None
+    settings: dict[str, int] = SETTINGS,
+    environment: Mapping[str, str] | None = None,
+    *,
+    host: str = "",
+    max_polecats: int | None = TEN,
 ) -> Iterator[QuickTown]:
     """A town that is up, with the rig `shop`; gone at the end.
 
     Args:
         environment: variables that its processes get beside the usual ones.
+        host: the name of the town's own host; "": as `gt init` names it.
+        max_polecats: of the rig; None: as many as a rig has by default.
     """
     with tempfile.TemporaryDirectory(prefix="gt-") as folder:
         living = QuickTown(Path(folder))
         try:
             living.env |= environment or {}
             living.init()
+            if host:
+                config = living.root / "town.toml"
+                config.write_text(tomlkit.dumps(tomlkit.parse(config.read_text()) | {"host": host}))
             living.run("gt", "up", "--timeout", "120", timeout_s=130)
             living.configure(settings)
-            living.add_rig("--max-polecats", str(TEN))
+            living.add_rig(*(["--max-polecats", str(max_polecats)] if max_polecats is not None else []))
             yield living
         finally:
             living.close()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from models.escalations import EscalationStatus
+from tests.e2e.held_agents import supervised_town
 from tests.e2e.living_town import shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
 
@@ -18,15 +18,8 @@ pytestmark = pytest.mark.timeout(420)
 
 @pytest.fixture
 def town() -> Iterator[QuickTown]:
-    with tempfile.TemporaryDirectory(prefix="gt-") as folder:
-        living = QuickTown(Path(folder))
-        try:
-            living.init()
-            living.run("gt", "up")
-            living.add_rig()
-            yield living
-        finally:
-            living.close()
+    with supervised_town({}, max_polecats=None) as living:
+        yield living
 
 
 def disagreements(town: QuickTown) -> list[EscalationStatus]:

@@ -6,10 +6,8 @@ import contextlib
 import shlex
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import tomlkit
@@ -17,7 +15,7 @@ import tomlkit
 from agents import session_folder
 from models.names import job_branch
 from services.town import find_town
-from tests.e2e.held_agents import SETTINGS
+from tests.e2e.held_agents import SETTINGS, supervised_town
 from tests.e2e.living_town import git, wait_until
 from tests.e2e.quick_town import QuickTown
 
@@ -101,18 +99,8 @@ class SecondHost:
 @pytest.fixture
 def town() -> Iterator[QuickTown]:
     """A town that is up on the second host."""
-    with tempfile.TemporaryDirectory(prefix="gt-") as folder:
-        living = QuickTown(Path(folder))
-        try:
-            living.init()
-            config = living.root / "town.toml"
-            config.write_text(tomlkit.dumps(tomlkit.parse(config.read_text()) | {"host": SECOND}))
-            living.run("gt", "up", "--timeout", "120", timeout_s=130)
-            living.configure(SETTINGS | {"checkpoint.interval": 10})
-            living.add_rig()
-            yield living
-        finally:
-            living.close()
+    with supervised_town(SETTINGS | {"checkpoint.interval": 10}, host=SECOND, max_polecats=None) as living:
+        yield living
 
 
 @pytest.fixture

@@ -10,14 +10,11 @@ import asyncio
 import contextlib
 import os
 import signal
-import tempfile
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any, Final
 
-import tomlkit
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
@@ -31,7 +28,7 @@ from models.jobs import Decision, DecisionKind, HostLost
 from models.merging import Withdraw
 from services import long_lived
 from services.temporal import connect
-from tests.e2e.held_agents import SETTINGS, held, landed_once
+from tests.e2e.held_agents import SETTINGS, held, landed_once, supervised_town
 from tests.e2e.living_town import shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
 from tests.e2e.test_two_hosts import FIRST, SECOND, SecondHost, hosts_of
@@ -60,19 +57,9 @@ STANDS_STILL_S: Final = 12.0
 @contextlib.contextmanager
 def town() -> Iterator[QuickTown]:
     """A town that is up, with the rig `shop`, whose watchers hand over soon."""
-    with tempfile.TemporaryDirectory(prefix="gt-") as folder:
-        living = QuickTown(Path(folder))
-        try:
-            living.init()
-            config = living.root / "town.toml"
-            config.write_text(tomlkit.dumps(tomlkit.parse(config.read_text()) | {"host": SECOND}))
-            living.run("gt", "up", "--timeout", "120", timeout_s=130)
-            living.configure(SETTINGS | {"checkpoint.interval": 10})
-            living.add_rig("--max-polecats", "10")
-            ask(living, _begin_again)
-            yield living
-        finally:
-            living.close()
+    with supervised_town(SETTINGS | {"checkpoint.interval": 10}, host=SECOND) as living:
+        ask(living, _begin_again)
+        yield living
 
 
 def tell(town: QuickTown) -> None:

@@ -11,9 +11,9 @@ from temporalio import activity
 from temporalio.testing import WorkflowEnvironment
 
 from models import names
-from models.escalations import Escalation, EscalationCleared
 from models.verification import Problem, ProblemKind, TownLook, VerifyMemory
 from tests.workflows.conftest import WorkerBuilder
+from tests.workflows.probes import MayorsPost
 from workflows.verify import VerifyWorkflow
 
 ONE = Problem(kind=ProblemKind.CLOSED_NOT_LANDED, rig="shop", subject="sh-1", message="not there", command="bd reopen")
@@ -21,27 +21,17 @@ TWO = Problem(kind=ProblemKind.POLECAT_WITHOUT_JOB, subject="shop/toast", messag
 
 
 @dataclass
-class World:
+class World(MayorsPost):
     """What the looks find, in order; the last one stays so."""
 
     looks: list[TownLook] = field(default_factory=lambda: [TownLook()])
     looked: int = 0
-    letters: list[Escalation] = field(default_factory=list)
-    cleared: list[EscalationCleared] = field(default_factory=list)
 
     @activity.defn
     async def verify_town(self) -> TownLook:
         look = self.looks[min(self.looked, len(self.looks) - 1)]
         self.looked += 1
         return look
-
-    @activity.defn
-    async def tell_mayor(self, escalation: Escalation) -> None:
-        self.letters.append(escalation)
-
-    @activity.defn
-    async def clear_escalation(self, cleared: EscalationCleared) -> None:
-        self.cleared.append(cleared)
 
 
 Verify = Callable[[World, VerifyMemory | None], Awaitable[VerifyMemory]]
@@ -62,11 +52,11 @@ def verify(env: WorkflowEnvironment, workers: WorkerBuilder) -> Verify:
 async def test_a_town_that_agrees_costs_one_look_and_tells_nobody(verify: Verify) -> None:
     world = World()
     assert await verify(world, None) == VerifyMemory()
-    assert (world.looked, world.letters, world.cleared) == (1, [], [])
+    assert (world.looked, world.letters, world.over) == (1, [], [])
 
 
 async def test_a_disagreement_is_told_once_over_many_looks_and_its_end_once(verify: Verify) -> None:
-    world = World([TownLook(problems=(ONE,))])
+    world = World(looks=[TownLook(problems=(ONE,))])
     memory = await verify(world, None)
     memory = await verify(world, memory)
     (told,) = world.letters
@@ -76,11 +66,11 @@ async def test_a_disagreement_is_told_once_over_many_looks_and_its_end_once(veri
     memory = await verify(world, memory)
     memory = await verify(world, memory)
     assert memory == VerifyMemory()
-    assert [over.id for over in world.cleared] == [told.id]
+    assert world.over == [told.id]
 
 
 async def test_what_comes_back_is_a_new_one(verify: Verify) -> None:
-    world = World([TownLook(problems=(ONE,))])
+    world = World(looks=[TownLook(problems=(ONE,))])
     memory = await verify(world, None)
     world.looks = [TownLook()]
     memory = await verify(world, memory)
@@ -90,7 +80,7 @@ async def test_what_comes_back_is_a_new_one(verify: Verify) -> None:
 
 
 async def test_what_is_over_at_the_second_look_was_work_under_way(verify: Verify) -> None:
-    world = World([TownLook(problems=(ONE, TWO)), TownLook(problems=(TWO,))])
+    world = World(looks=[TownLook(problems=(ONE, TWO)), TownLook(problems=(TWO,))])
     memory = await verify(world, None)
     assert [told.subject for told in world.letters] == [TWO.key]
     assert world.letters[0].severity == "medium", "what --fix mends"
@@ -98,8 +88,8 @@ async def test_what_is_over_at_the_second_look_was_work_under_way(verify: Verify
 
 
 async def test_a_remote_that_is_away_ends_no_alert(verify: Verify) -> None:
-    world = World([TownLook(problems=(ONE,))])
+    world = World(looks=[TownLook(problems=(ONE,))])
     memory = await verify(world, None)
     world.looks = [TownLook(unread_rigs=("shop",), temporal_unread=True)]
     memory = await verify(world, memory)
-    assert (list(memory.told), memory.unread, world.cleared) == ([ONE.key], ("shop", "Temporal"), [])
+    assert (list(memory.told), memory.unread, world.over) == ([ONE.key], ("shop", "Temporal"), [])
