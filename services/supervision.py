@@ -256,7 +256,7 @@ def _listener(port: int) -> str:
             if connection.status == psutil.CONN_LISTEN and here and here.port == port and connection.pid:
                 return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
     except psutil.Error:
-        pass
+        pass  # another user's, or it has just ended: its name only helps
     return "another program"
 
 

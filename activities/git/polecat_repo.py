@@ -534,7 +534,7 @@ def write_whole_if_new(path: Path, content: str) -> None:
         if read_plain(path, _MOST_REFS_BYTES) == content.encode():
             return
     except OSError:
-        pass
+        pass  # there is none, or no plain file: one is written in its place
     write_whole(path, content)
 
 
