@@ -485,6 +485,9 @@ async def test_one_that_fails_again_after_a_reset_is_next_reset_to_its_beginning
     POISON.add("arsenic")
     async with working(client):
         await told(client, witness, "bread")
+        assert await words_of(client, witness) == ["bread"], (
+            "a task of its own, or the next message may come in the same"
+        )
         assert await learned(client, witness, "butter") == 2
         await told(client, witness, "arsenic")
         completed: list[int] = []

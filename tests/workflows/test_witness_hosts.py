@@ -91,8 +91,8 @@ async def test_a_host_that_is_back_is_used_again_and_what_was_moved_away_from_it
                 return bool(town.tower.cleaned)
 
             await eventually(cleaned)
-            (cleanup,) = town.tower.cleaned
-            assert (cleanup.bead, cleanup.attempt, cleanup.force) == ("sh-1", 1, False)
+            # Twice where a watch was under way meanwhile, which saw it too.
+            assert {(each.bead, each.attempt, each.force) for each in town.tower.cleaned} == {("sh-1", 1, False)}
             assert (await observed(job))[0] == (1, ObservationKind.DIED), "late news, which the job drops"
             town.tower.seen["h2"] = []
             await town.wait(timedelta(minutes=2))
