@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from models.jobs import AttemptNote
+from models.texts import one_line, plain
 
 _KINDS = {
     "agent_died": "the agent ended without handing in its work",
@@ -17,7 +18,6 @@ _KINDS = {
     "reassigned": "the job was reassigned to you",
     "told": "a message for you",
 }
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _DIED = frozenset({"agent_died", "agent_unresponsive"})
 _FENCE = re.compile(r"`{3,}")
 
@@ -52,16 +52,6 @@ def task_text(
         parts.append(f"## Unfinished work was restored\n\n{plain(restored).strip()}")
     parts.append(_finish(branch, target))
     return "\n\n".join(parts) + "\n"
-
-
-def one_line(text: str) -> str:
-    """Untrusted text as one line without control or direction characters."""
-    return " ".join(plain(text).split())
-
-
-def plain(text: str) -> str:
-    """Untrusted text without control or direction characters; newlines and tabs stay."""
-    return _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def _note(note: AttemptNote, pane: str) -> str:

@@ -65,7 +65,7 @@ def run(argv: list[str]) -> int | None:
 def _answer(text: str) -> int:
     """Where nobody reads on, that is no failure: what was to be done is done."""
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(streams.printable(text))
         sys.stdout.flush()
     except BrokenPipeError:
         streams.let_go(sys.stdout.fileno())
@@ -286,7 +286,7 @@ def _fail(refusal: Refusal) -> int:
 
     hint = f"hint: {refusal.hint}\n" if refusal.hint else ""
     try:
-        sys.stderr.write(f"error: {refusal.message}\n{hint}")
+        sys.stderr.write(streams.printable(f"error: {refusal.message}\n{hint}"))
         sys.stderr.flush()
     except OSError:
         streams.let_go(sys.stderr.fileno())

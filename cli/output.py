@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cli import streams
+from cli.streams import printable
 from models.errors import ErrorCode, GtError
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 NARROW = 80
 """columns of a terminal that does not say how wide it is"""
-_SHOWN_AS_IS = {"\n", "\t"}
 
 
 def emit(call: Call, document: Any, text: str) -> None:
@@ -90,19 +90,6 @@ def fail(message: str, hint: str = "") -> None:
     say(f"error: {message}")
     if hint:
         say(f"hint: {hint}")
-
-
-def printable(text: str) -> str:
-    """`text` without control characters: a title must not drive the reader's terminal."""
-    if text.replace("\n", "").replace("\t", "").isprintable():
-        return text
-    return "".join(
-        character if character in _SHOWN_AS_IS or character.isprintable() else _escaped(character) for character in text
-    )
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], *, indent: str = "") -> str:

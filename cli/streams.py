@@ -1,4 +1,7 @@
-"""Standard streams that the caller has closed. Standard library only: agents run `gt` often."""
+"""Standard streams: closed by the caller, or a terminal that text must not drive.
+
+Standard library only: agents run `gt` often.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import sys
 
 UNWRITTEN = "what was asked is done, but its result cannot be written"
 """what a command says when standard output takes nothing"""
+_SHOWN_AS_IS = {"\n", "\t"}
 
 
 def open_closed() -> None:
@@ -27,6 +31,19 @@ def let_go(number: int) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, number)
     os.close(nowhere)
+
+
+def printable(text: str) -> str:
+    """`text` without control or direction characters: a title or a message must not drive the reader's terminal."""
+    if text.replace("\n", "").replace("\t", "").isprintable():
+        return text
+    return "".join(
+        character if character in _SHOWN_AS_IS or character.isprintable() else _escaped(character) for character in text
+    )
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def _is_free(number: int) -> bool:

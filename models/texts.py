@@ -1,10 +1,23 @@
-"""What text the record can keep."""
+"""Text that somebody else wrote: what the record can keep of it, and what may be shown."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from models.errors import ErrorCode, GtError
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def one_line(text: str) -> str:
+    """Untrusted text as one line without control or direction characters."""
+    return " ".join(plain(text).split())
+
+
+def plain(text: str) -> str:
+    """Untrusted text without control or direction characters; newlines and tabs stay."""
+    return _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def storable_text(field: str, value: Any) -> Any:

@@ -7,6 +7,8 @@ from typing import Final
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
+from models.texts import one_line
+
 RIG: Final = SearchAttributeKey.for_keyword("GtRig")
 BEAD: Final = SearchAttributeKey.for_keyword("GtBead")
 POLECAT: Final = SearchAttributeKey.for_keyword("GtPolecat")
@@ -47,13 +49,13 @@ class Labels:
 
 def details(title: str, rows: dict[str, str | int | None], next_command: str = "") -> str:
     """Current details in Markdown: a heading, one row per fact that is known, the next command."""
-    lines = [f"### {title}", "", "| | |", "| --- | --- |"]
+    lines = [f"### {one_line(title)}", "", "| | |", "| --- | --- |"]
     lines += [f"| {name} | {_cell(str(value))} |" for name, value in rows.items() if value not in (None, "")]
     if next_command:
-        lines += ["", f"Next: `{next_command}`"]
+        lines += ["", f"Next: `{one_line(next_command)}`"]
     return "\n".join(lines)
 
 
 def _cell(text: str) -> str:
     """One table cell: a pipe or a line break would end it."""
-    return text.replace("|", "\\|").replace("\n", "<br>")
+    return "<br>".join(one_line(line) for line in text.split("\n")).replace("|", "\\|")

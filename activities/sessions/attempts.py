@@ -28,7 +28,6 @@ from activities.sessions.session import Sessions, record_of
 from activities.sessions.tmux import PaneFacts, Tmux
 from agents import session_folder
 from agents.inbox import deliver
-from agents.task import one_line
 from models import names
 from models.attempts import (
     AttemptStarted,
@@ -43,6 +42,7 @@ from models.attempts import (
 )
 from models.errors import ErrorCode, GtError
 from models.mail import Message
+from models.texts import one_line
 from models.town import TownPaths
 from services.whole_files import rename_whole
 

@@ -7,10 +7,10 @@ from typing import Final
 from temporalio import activity
 
 from activities.sessions.tmux import Tmux
-from agents.task import plain
 from models import names
 from models.errands import ErrandResult, Nudge
 from models.errors import ErrorCode, GtError
+from models.texts import plain
 
 LONGEST: Final = 10_000
 """characters"""

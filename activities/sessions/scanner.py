@@ -23,12 +23,12 @@ from activities.sessions.recovery_policy import Case, RecoveryPolicies
 from activities.sessions.tmux import PaneFacts, Tmux
 from activities.sessions.watched import TAIL_EVERY_S, Watched
 from agents import session_folder
-from agents.task import one_line
 from models import names
 from models.attempts import WatchReport, WatchRig
 from models.errors import GtError
 from models.health import Diagnosis, HealthReport, Sighting, Zombie
 from models.jobs import DoneStatus, Observation, ObservationKind
+from models.texts import one_line
 from models.town import TownPaths
 from policies.health import is_dead, needs_tail, reported_as
 from policies.prompts import TAIL_LINES

@@ -29,10 +29,11 @@ from activities.sessions.tmux import PaneFacts, Tmux
 from agents import presets, run_setup, session_folder
 from agents.environment import ASKPASS, PERSONS_ASKPASS, agent_environment
 from agents.gitconfig import session_gitconfig, written_since
-from agents.task import one_line, task_text
+from agents.task import task_text
 from models import names
 from models.attempts import StartAttempt
 from models.errors import ErrorCode, GtError
+from models.texts import one_line
 from models.town import TownPaths
 from services.whole_files import write_whole
 

@@ -83,3 +83,16 @@ def test_an_attempt_that_is_over_is_refused_with_its_code_even_unheard(agent: Co
     (session / session_folder.ENDED).write_text("it was ended")
     for line in ("gt done", "gt done 2>&-", "gt done 2>/dev/full"):
         assert in_shell(agent, line).returncode == 5
+
+
+def test_a_letter_drives_no_terminal(agent: Commands, session: Path) -> None:
+    odd = "\x1b]52;c;aGk=\x07 \x9b31m \u202e \u2066 plain"
+    told = {"at": "2026-01-01T00:00:00Z", "from": odd, "subject": odd, "body": odd}
+    session_folder.write_json(session / session_folder.INBOX / "m-1.json", told)
+    (session / session_folder.TASK).write_text(odd)
+    for line in ("mail inbox", "mail read m-1", "prime"):
+        shown = agent.run("gt", *line.split()).out
+        assert "plain" in shown
+        assert not [letter for letter in odd if letter in shown and not letter.isprintable()]
+    assert agent.run("gt", "mail", "read", "m-1", "-o", "json").json["body"] == odd
+    assert "\x1b" not in agent.run("gt", "hook", "\x1b[31m", expect=2).err
