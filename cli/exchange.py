@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 app = new_app("Exchange.")
 
 _STANDARD = Path("-")
+_STANDARD_OUTPUT = (_STANDARD, Path("/dev/stdout"))
 _TOLD = 20
 """problems that are listed one by one"""
 
@@ -38,7 +39,7 @@ def export(
     from models.exchange import write_line
 
     text = "".join(write_line(line) + "\n" for line in lines)
-    if file == _STANDARD:
+    if file in _STANDARD_OUTPUT:
         output.write(text)
         return
     _write(file, text)
@@ -98,9 +99,14 @@ def _read(file: Path) -> list[BeadLine]:
 
 
 def _write(file: Path, text: str) -> None:
-    from services.whole_files import write_whole
+    from services.whole_files import is_no_plain_file, write_whole
 
     try:
-        write_whole(file.absolute(), text)
+        # Written by renaming, the file would take the place of a device: as root, of /dev/null.
+        odd = is_no_plain_file(file)
+        if not odd:
+            write_whole(file.resolve(), text)
     except OSError as error:
         raise GtError(ErrorCode.INVALID_VALUE, f"{file} cannot be written: {error.strerror}") from None
+    if odd:
+        raise GtError(ErrorCode.INVALID_VALUE, f"{file} is no plain file", "bd export > FILE, or bd export FILE")

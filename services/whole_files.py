@@ -53,6 +53,14 @@ def write_once(path: Path, text: str) -> bool:
     return True
 
 
+def is_no_plain_file(path: Path) -> bool:
+    """Whether something else stands at `path`, behind links too: a device, a pipe, a socket, a folder."""
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return False
+
+
 def read_plain(path: Path, most: int = _PIECE) -> bytes:
     """The content of a plain file that others may write to.
 

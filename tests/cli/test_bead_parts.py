@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -255,4 +256,17 @@ class TestExchange:
         assert here.json("bd", "list") == []
         here.run("bd", "import", str(tmp_path / "never.jsonl"), expect=3)
         here.run("bd", "import", str(tmp_path), expect=2)
-        here.run("bd", "export", str(tmp_path), expect=2)
+
+    def test_only_plain_files_are_written_over(self, here: Here, bead: Bead, tmp_path: Path) -> None:
+        """Written by renaming, an export would take the place of a device: as root, of /dev/null."""
+        pipe, device, link, real = (tmp_path / name for name in ("pipe", "device", "link", "real"))
+        os.mkfifo(pipe)
+        device.symlink_to("/dev/full")
+        link.symlink_to(real)
+        for odd in (tmp_path, pipe, device, Path("/dev/full")):
+            before = os.lstat(odd).st_ino
+            outcome = here.run("bd", "export", str(odd), expect=2)
+            assert (f"{odd} is no plain file" in outcome.err, os.lstat(odd).st_ino) == (True, before)
+        here.run("bd", "export", str(link))
+        assert (link.is_symlink(), bead.id in real.read_text()) == (True, True)
+        assert bead.id in here.run("bd", "export", "/dev/stdout").out
