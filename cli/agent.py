@@ -7,6 +7,7 @@ the patrol hears it. What only a failure needs is imported only then.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from agents import session_folder
-from cli import streams
+from cli import agent_rights, streams
 from cli.agent_session import NotOurs, Refusal, Session
 
 USAGE = {
@@ -34,27 +35,33 @@ Report = tuple[Any, str]
 """What a command answers: the JSON document, and the text for people."""
 
 
-def run(argv: list[str]) -> int | None:
-    """Answer `gt ARGV` from inside a session.
+def run(program: str, argv: list[str]) -> int | None:
+    """Answer `gt ARGV` or `bd ARGV` from inside a session.
 
     Returns:
         The exit code (models.errors.ExitCode), or None when the full command line has to answer.
     """
     task_file = os.environ.get("GT_TASK_FILE")
+    if not task_file:
+        return None
     name, arguments = _command(argv)
-    if not task_file or name not in USAGE:
-        return None
     try:
-        values = _parse(name, arguments)
-        if "help" in values:
-            return _answer(f"usage: {USAGE[name]}\n")
-        document, text = _COMMANDS[name](Session(Path(task_file).parent), values)
-    except NotOurs:
-        return None
+        if program == "gt" and name in USAGE:
+            with contextlib.suppress(NotOurs):
+                return _run_own(Path(task_file).parent, name, arguments)
+        agent_rights.require_line(program, argv)
     except Refusal as refusal:
         return _fail(refusal)
     except OSError as error:
         return _fail(Refusal(f"the session's folder cannot be used: {error}", "free some room on that disk", "FAILED"))
+    return None
+
+
+def _run_own(folder: Path, name: str, arguments: list[str]) -> int:
+    values = _parse(name, arguments)
+    if "help" in values:
+        return _answer(f"usage: {USAGE[name]}\n")
+    document, text = _COMMANDS[name](Session(folder), values)
     if values.get("output") == "json":
         import json
 
@@ -103,7 +110,8 @@ def _prime(session: Session, values: dict[str, str]) -> Report:
     )
     notes = [f"This attempt is over ({over}): stop working here."] if over else []
     notes += [f"Unread messages: {', '.join(unread)} (gt mail read ID)."] if unread else []
-    commands = "\n".join(f"  {usage}" for usage in USAGE.values())
+    allowed = [f"bd show {session.bead}", *map(str, session.record.get("may", []))]
+    commands = "\n".join(f"  {usage}" for usage in [*USAGE.values(), *allowed])
     parts = [who, *notes, f"You work in {document['worktree']}.", task.rstrip(), f"Your commands:\n{commands}"]
     return {**document, "task": task, "over": over, "unread": unread}, "\n\n".join(parts)
 
@@ -151,7 +159,9 @@ def _inbox(session: Session, values: dict[str, str]) -> Report:
 def _read(session: Session, values: dict[str, str]) -> Report:
     message = next((one for one in _messages(session) if one["id"] == values["id"]), None)
     if message is None:
-        raise NotOurs
+        if agent_rights.may_run("gt mail read"):
+            raise NotOurs
+        raise Refusal(f"this session has no message {values['id']}", "gt mail inbox", "NOT_FOUND")
     (session.folder / session_folder.INBOX / f".{message['id']}.read").touch(mode=0o600)
     text = f"From: {message['from']}\nAt: {message['at']}\nSubject: {message['subject']}\n\n{message['body']}"
     return {**message, "read": True}, text
@@ -185,9 +195,9 @@ def _command(argv: list[str]) -> tuple[str, list[str]]:
     """The command's name and the rest; options that every command has may come before it."""
     common: list[str] = []
     rest = list(argv)
-    while rest and _split(rest[0])[0] in _EVERYWHERE:
+    while rest and _split(rest[0])[0] in agent_rights.SHARED_OPTIONS:
         common.append(rest.pop(0))
-        if common[-1] in _WITH_VALUE and rest:
+        if agent_rights.SHARED_OPTIONS.get(common[-1]) and rest:
             common.append(rest.pop(0))
     words = 2 if rest[:1] == ["mail"] else 1
     return " ".join(rest[:words]), common + rest[words:]
@@ -204,13 +214,11 @@ _FLAGS = {
     "--severity": "severity",
 }
 _ALWAYS = {"output", "town", "debug"}
+"""options of every command; the session says which town it is, and there is no traceback to see"""
 _TAKES = {
     "done": {*_ALWAYS, "message", "status"},
     "escalate": {*_ALWAYS, "severity"},
 }
-_EVERYWHERE = {"-o", "--output", "--town", "--debug"}
-"""options of every command; the session says which town it is, and there is no traceback to see"""
-_WITH_VALUE = _EVERYWHERE - {"--debug"}
 _POSITIONAL = {"escalate": "problem", "mail read": "id"}
 _ELSEWHERE = {
     "escalate": {"list", "ack", "resolve", "report"},

@@ -9,7 +9,8 @@ import typer
 
 from cli import connect, output
 from cli.command import Call, command, new_app
-from cli.values import AlertKind, Severity
+from cli.consent import ask_on_terminal
+from cli.values import AlertKind, Severity, YesOption
 from models import names
 from models.errors import ErrorCode, ExitCode, GtError
 
@@ -147,9 +148,10 @@ def list_channels(call: Call) -> None:
 
 
 @command(_channels, "remove")
-def remove_channel(call: Call, name: NameArgument) -> None:
+def remove_channel(call: Call, name: NameArgument, yes: YesOption = False) -> None:
     """Forget a channel's URL; rules that name it stay."""
     names.valid_channel(name)
+    ask_on_terminal(f"Send no more alerts to {name}?", yes)
     if not _files(connect.open_town(call)).remove_channel(name):
         raise GtError(ErrorCode.NOT_FOUND, f"there is no channel {name}", "gt alert channel list")
     output.emit(call, {"name": name, "removed": True}, f"channel {name} is forgotten")

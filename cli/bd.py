@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from cli import streams
@@ -12,6 +13,12 @@ def main() -> int:
     """Run `bd` with the process's arguments; returns the exit code."""
     streams.open_closed()
     try:
+        if os.environ.get("GT_TASK_FILE"):
+            from cli import agent
+
+            code = agent.run("bd", sys.argv[1:])
+            if code is not None:
+                return code
         from cli import entry
         from cli.bead_app import app
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import connect, moments, output
+from cli import agent_rights, connect, moments, output
 from cli.command import Call, command, new_app
 from cli.values import BeadArgument
 from models import names
@@ -25,6 +25,7 @@ _SHOWN = 60
 def log(call: Call, bead: BeadArgument) -> None:
     """Show who changed a bead, when and why, out of Dolt."""
     names.valid_bead(bead)
+    agent_rights.require_bead(bead, "bd log")
     with connect.open_ledger(connect.open_town(call)) as ledger:
         entries = ledger.bead_history(bead)
     output.emit(call, output.documents(entries), "\n".join(line(entry) for entry in entries))

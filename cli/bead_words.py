@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli import bead_view, connect, output
+from cli import agent_rights, bead_view, connect, output
 from cli.command import Call, command, new_app
 from cli.values import BeadArgument
 from models import names
@@ -49,6 +49,7 @@ def comment(
 ) -> None:
     """Say something about a bead."""
     names.valid_bead(bead)
+    agent_rights.require_bead(bead, "bd comment")
     town = connect.open_town(call)
     said = read_text(text)
     with connect.open_ledger(town) as ledger:
@@ -60,6 +61,7 @@ def comment(
 def comments(call: Call, bead: BeadArgument) -> None:
     """Show what was said about a bead, oldest first."""
     names.valid_bead(bead)
+    agent_rights.require_bead(bead, "bd comments")
     from ledger import reading
 
     said = connect.ask_ledger(connect.open_town(call), lambda ask: reading.comments(ask, bead))

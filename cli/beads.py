@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import bead_view, connect, moments, output, remote
+from cli import agent_rights, bead_view, connect, moments, output, remote
 from cli.command import Call, command, new_app
 from cli.values import BeadArgument, BeadKind, BeadState, LimitOption, OptionalRigOption
 from models import names
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ledger.store import Ledger
     from models.beads import BeadFilter
     from models.records import Bead, BeadChanges
+    from services.town import Town
 
 app = new_app("Beads.")
 
@@ -135,17 +136,37 @@ def show(
 ) -> None:
     """Show one bead, now or as it was."""
     names.valid_bead(bead)
+    agent_rights.require_bead(bead, "bd show")
     moment = None if as_of is None else moments.parse(as_of)
+    own = agent_rights.own_bead(bead)
+    if own is not None and moment is None:
+        _show_own(call, bead, own)
+        return
     town = connect.open_town(call)
     if moment is not None:
         with connect.open_ledger(town) as ledger:
             found, then = ledger.bead_as_of(bead, moment)
         bead_view.show(call, found, as_of=output.document(then))
         return
+    _show_now(call, town, bead)
+
+
+def _show_now(call: Call, town: Town, bead: str) -> None:
     from ledger import reading
 
     found, said = connect.ask_ledger(town, lambda ask: (reading.bead(ask, bead), reading.comments(ask, bead)))
     bead_view.show(call, found, comments=bead_view.comments(said))
+
+
+def _show_own(call: Call, bead: str, own: dict[str, Any]) -> None:
+    """An agent's own bead; where its town is out of reach, as it was when the attempt started."""
+    try:
+        _show_now(call, connect.open_town(call), bead)
+    except GtError as error:
+        output.warn(f"as of the start of attempt {own['attempt']}: {error.message}")
+        shown = {key: value for key, value in own.items() if key != "attempt"}
+        lines = output.fields({key: value for key, value in shown.items() if key != "description"})
+        output.emit(call, shown, f"{lines}\n\n{own['description']}".rstrip())
 
 
 @command(app, "update")

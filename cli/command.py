@@ -15,6 +15,7 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
+from cli import agent_rights
 from cli.values import directory
 
 Arguments = ParamSpec("Arguments")
@@ -141,6 +142,7 @@ def command(
 
 def _with_shared_options(body: Callable[..., int | None]) -> Callable[..., int | None]:
     def run(ctx: typer.Context, *, town: Path | None, output: OutputFormat | None, debug: bool, **own: Any) -> int:
+        agent_rights.require_allowed(ctx.command_path)
         return body(_call(ctx).nearer(town, output, debug), **own) or 0
 
     own = list(inspect.signature(body, eval_str=True).parameters.values())[1:]

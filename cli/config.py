@@ -119,9 +119,26 @@ def _check(key: str, value: str | None, rig: str | None) -> None:
     if rig is not None:
         names.valid_rig(rig)
     if value is not None:
-        parse_setting(key, value)
+        parsed = parse_setting(key, value)
+        if key == "agent.may":
+            _require_commands(parsed)
     elif key not in setting_specs():
         raise GtError(ErrorCode.NOT_FOUND, f"there is no setting {key!r}", "gt config list")
+
+
+def _require_commands(listed: str) -> None:
+    """Refuse a name that is no command's: nobody would be allowed what it was meant for."""
+    from cli import app, bead_app
+    from models.settings import listed_commands
+
+    for line in listed_commands(listed):
+        program, *words = line.split()
+        found: Any = typer.main.get_group(app.app if program == "gt" else bead_app.app)
+        for word in words:
+            found = found.get_command(None, word) if hasattr(found, "get_command") else None
+            if found is None:
+                message = f"there is no command `{line}`; several are separated by commas"
+                raise GtError(ErrorCode.INVALID_VALUE, message, f"{program} --help")
 
 
 def setting_rows(ledger: Ledger, keys: Container[str], rig: str | None) -> list[dict[str, Any]]:

@@ -203,8 +203,11 @@ def writer() -> str:
     """Who changes the record: the polecat in whose session the command runs, or the person."""
     import os
 
-    rig, polecat = os.environ.get("GT_RIG"), os.environ.get("GT_POLECAT")
-    return f"{rig}/{polecat}" if rig and polecat else person()
+    from cli.agent_rights import session_record
+
+    # Not the environment, which an agent may set as it likes.
+    at = session_record() or {"rig": os.environ.get("GT_RIG"), "polecat": os.environ.get("GT_POLECAT")}
+    return f"{at['rig']}/{at['polecat']}" if at.get("rig") and at.get("polecat") else person()
 
 
 def as_gt_error(error: BaseException) -> GtError:

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from cli import output
+from cli.agent_session import Refusal
 from models.errors import ErrorCode, ExitCode, GtError
 
 
@@ -29,6 +30,10 @@ def run(app: typer.Typer, program: str, argv: Sequence[str]) -> int:
     except GtError as error:
         output.report(error, debug=debug)
         return error.exit_code
+    except Refusal as refusal:
+        refused = GtError(ErrorCode.REFUSED, refusal.message, refusal.hint)
+        output.report(refused, debug=debug)
+        return refused.exit_code
     except typer.TyperException as error:
         return _wrong_usage(error, program)
     except (KeyboardInterrupt, typer.Abort):

@@ -24,7 +24,7 @@ def _run(argv: list[str]) -> int:
     if os.environ.get("GT_TASK_FILE"):
         from cli import agent
 
-        code = agent.run(argv)
+        code = agent.run("gt", argv)
         if code is not None:
             return code
     from cli import entry

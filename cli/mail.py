@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import connect, output
+from cli import agent_rights, connect, output
 from cli.bead_words import read_text
 from cli.command import Call, command, new_app
 from cli.values import LimitOption
@@ -107,6 +107,7 @@ def _send(call: Call, to: str, subject: str, body: str, id: str | None, reply_to
     import secrets
     from datetime import UTC, datetime
 
+    agent_rights.require_recipient(to)
     town = connect.open_town(call)
     message = _message(
         id=id or f"m-{secrets.token_hex(8)}", sender=_me(), recipient=to, subject=subject, body=body,

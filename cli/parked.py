@@ -13,7 +13,7 @@ from cli.command import Call, DefaultCommandGroup, command, new_app
 from cli.consent import require_consent
 from cli.errands import HostAnswers, ask_host, ask_hosts
 from cli.parked_hosts import chosen, fetch_command, together
-from cli.values import BeadArgument, DryRunOption, OptionalRigOption
+from cli.values import BeadArgument, DryRunOption, OptionalRigOption, YesOption
 from models import names
 from models.errors import ErrorCode, GtError
 
@@ -77,7 +77,7 @@ def expire(
     bead: Annotated[str | None, typer.Argument(metavar="ID", help="All of this bead, merged or not.")] = None,
     attempt: AttemptOption = None,
     rig: OptionalRigOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: YesOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Delete parked work that has been merged; with ID also work that has not. It cannot be undone.

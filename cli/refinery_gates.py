@@ -9,7 +9,8 @@ import typer
 
 from cli import connect, output
 from cli.command import Call, command, new_app
-from cli.values import RigOption
+from cli.consent import ask_on_terminal
+from cli.values import RigOption, YesOption
 from models import names
 from models.errors import ErrorCode, GtError
 
@@ -74,8 +75,9 @@ def set_gate(
 
 
 @command(group, "remove")
-def remove_gate(call: Call, name: NameArgument, rig: RigOption) -> None:
+def remove_gate(call: Call, name: NameArgument, rig: RigOption, yes: YesOption = False) -> None:
     """Changes need not pass this gate any more."""
+    ask_on_terminal(f"Let changes of {rig} land that do not pass {name}?", yes)
 
     def edit(gates: tuple[GateSpec, ...]) -> tuple[GateSpec, ...]:
         if name not in {gate.name for gate in gates}:

@@ -9,7 +9,7 @@ import typer
 from cli import connect, errands, output, programs, remote, remote_look
 from cli.command import Call, command, new_app
 from cli.consent import require_consent
-from cli.values import DryRunOption
+from cli.values import DryRunOption, YesOption
 from models import names
 from models.errors import ErrorCode, GtError
 
@@ -152,7 +152,7 @@ def set_rig(
 def remove(
     call: Call,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The rig.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: YesOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Forget a rig; its beads, their history and the remote stay."""

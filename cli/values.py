@@ -77,5 +77,6 @@ BeadArgument = Annotated[str, typer.Argument(metavar="ID", help="A bead's id, li
 RigOption = Annotated[str, typer.Option("--rig", metavar="R", help="The rig.")]
 OptionalRigOption = Annotated[str | None, typer.Option("--rig", metavar="R", help="Only this rig.")]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, max=100_000, help="At most so many.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")]
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the job's history.")]

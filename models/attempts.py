@@ -8,8 +8,8 @@ from models.base import Frozen
 from models.checkpoints import CheckpointOrder
 from models.health import HealthReport, Thresholds, Zombie
 from models.jobs import AttemptNote, Observation
-from models.records import Rig
-from models.settings import GitSettings, HealthSettings, LimitSettings, WorktreeSettings
+from models.records import BeadType, Rig
+from models.settings import AgentSettings, GitSettings, HealthSettings, LimitSettings, WorktreeSettings
 
 DONE_INTENT = "done.json"
 """a done intent that carries no identity"""
@@ -33,6 +33,11 @@ class StartAttempt(Frozen):
     """of this job: what its attempts have saved is restored where the worktree is new; 0: nothing is"""
     git: GitSettings = GitSettings()
     worktree: WorktreeSettings = WorktreeSettings()
+    may: str = AgentSettings().may
+    """`agent.may`: what the agent may run beside its own commands"""
+    priority: int = 2
+    kind: BeadType = BeadType.TASK
+    """of the bead, for `bd show` where the ledger is out of reach"""
     adopt: bool = False
     """the attempt was begun before: find it, living or dead, and begin nothing"""
 

@@ -59,6 +59,42 @@ class PolecatSettings(Frozen):
     max_reworks: int = Field(5, ge=0, le=100, description="reworks before a person is asked")
 
 
+def listed_commands(setting: str) -> list[str]:
+    """The commands in `agent.may`, in full: `bd list`, `gt mail send`. Of `bd show|list` each is one.
+
+    Raises:
+        GtError: INVALID_VALUE for a word that cannot be part of a command's name.
+    """
+    found: list[str] = []
+    for part in re.split(r"[,\n]|\s(?=(?:gt|bd)\s)", setting):
+        words = part.split()
+        if not words:
+            continue
+        program, path = (words[0], words[1:]) if words[0] in {"gt", "bd"} else ("bd", words)
+        if not path or not all(_COMMAND_WORD.fullmatch(word) for word in path[:-1] + path[-1].split("|")):
+            raise GtError(
+                ErrorCode.INVALID_VALUE, f"{part.strip()[:60]!r} is not the name of a command", "bd list, gt mail send"
+            )
+        found += [" ".join([program, *path[:-1], last]) for last in path[-1].split("|")]
+    return list(dict.fromkeys(found))
+
+
+_COMMAND_WORD = re.compile(r"[a-z][a-z-]*")
+
+
+class AgentSettings(Frozen):
+    may: str = Field(
+        "bd comment, gt mail send",
+        max_length=1000,
+        description="commands that an agent may run in its session beside its own, by commas: bd list, bd ready",
+    )
+
+    @field_validator("may")
+    @classmethod
+    def _commands(cls, value: str) -> str:
+        return ", ".join(listed_commands(value))
+
+
 class SessionSettings(Frozen):
     done_grace: Seconds = Field(5, ge=0, le=600, description="seconds a session lives on after its work was taken")
 
@@ -291,6 +327,7 @@ class Settings(Frozen):
     health: HealthSettings = HealthSettings()
     recovery: RecoverySettings = RecoverySettings()
     polecat: PolecatSettings = PolecatSettings()
+    agent: AgentSettings = AgentSettings()
     session: SessionSettings = SessionSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     merge_queue: MergeQueueSettings = MergeQueueSettings()

@@ -33,7 +33,8 @@ from agents.task import task_text
 from models import names
 from models.attempts import StartAttempt
 from models.errors import ErrorCode, GtError
-from models.texts import one_line
+from models.settings import listed_commands
+from models.texts import one_line, plain
 from models.town import TownPaths
 from services.whole_files import write_whole
 
@@ -158,6 +159,10 @@ class Sessions:
             "bead": request.bead,
             "attempt": request.attempt,
             "title": one_line(request.title),
+            "description": plain(request.description),
+            "priority": request.priority,
+            "type": request.kind.value,
+            "may": listed_commands(request.may),
             "branch": branch,
             "target": request.rig.branch,
             "worktree": str(worktree.path),
