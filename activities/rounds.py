@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -15,6 +17,8 @@ from temporalio.service import RPCError
 from activities.town_checks import QueueChecks
 from models import names
 from models.jobs import RigFacts, RigName
+from models.merging import ForeignCommit, ForeignFound
+from models.records import Rig
 from models.supervision import (
     CheckedIn,
     CheckIn,
@@ -30,10 +34,15 @@ from services import long_lived, wedged
 
 Facts = TypeVar("Facts")
 
+_log = logging.getLogger(__name__)
+
 ASKED_AT_ONCE = 20
 CHECK_IN_S = 2.0
 """How long a check-in waits for the Deacon, and beside that for the record: it holds the Witness's workflow task."""
 READ_S = 10.0
+LOOKERS = 4
+"""remotes that are asked at the same time"""
+TELL_S = 10.0
 READERS = 8
 """threads of their own, so that a record that hangs keeps nobody else waiting"""
 
@@ -44,20 +53,35 @@ class RoundActivities:
     Args:
         load_rig: reads a rig's facts; blocks.
         town_facts: reads the town's; blocks.
+        look_at_target: what came to a rig's target past the queue; blocks. None: nobody looks.
     """
 
     def __init__(
-        self, client: Client, load_rig: Callable[[RigName], RigFacts], town_facts: Callable[[], TownFacts]
+        self,
+        client: Client,
+        load_rig: Callable[[RigName], RigFacts],
+        town_facts: Callable[[], TownFacts],
+        look_at_target: Callable[[Rig], tuple[ForeignCommit, ...]] | None = None,
     ) -> None:
         self._client = client
         self._load_rig = load_rig
         self._town_facts = town_facts
         self._queues = QueueChecks(client)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="rounds")
+        self._look_at_target = look_at_target
+        self._looking: set[str] = set()
+        """rigs whose targets are being looked at, which a check-in does not wait for"""
+        self._lookers = threading.Semaphore(LOOKERS)
+        self._told: dict[str, frozenset[str]] = {}
+        """by rig: foreign commits that its Refinery was told of"""
 
     @activity.defn
     async def check_in(self, request: CheckIn) -> CheckedIn:
-        """Ping the Deacon, and read the rig's facts where they are wanted. Neither failure is raised."""
+        """Ping the Deacon, and read the rig's facts where they are wanted. Neither failure is raised.
+
+        Beside it the rig's target is looked at, once a patrol, whether there is work or not.
+        """
+        self._begin_look(request.ping.rig)
         pong, (facts, unread) = await asyncio.gather(self._ping(request.ping), self._rig(request))
         return CheckedIn(pong=pong, facts=facts, unread=unread)
 
@@ -71,6 +95,37 @@ class RoundActivities:
             self._wedged(),
         )
         return LookedAround(facts=facts, unread=unread, probes=probes, queues=queues, wedged=stuck)
+
+    # --- what came to a target past the queue -------------------------------------------------------
+
+    def _begin_look(self, rig: str) -> None:
+        if self._look_at_target is None or rig in self._looking:
+            return
+        self._looking.add(rig)
+        # A daemon: a remote that does not answer must not hold up a worker that shall end; it may be killed anywhere.
+        arguments = (rig, self._look_at_target, asyncio.get_running_loop())
+        threading.Thread(target=self._tell_of_foreign, args=arguments, name=f"target of {rig}", daemon=True).start()
+
+    def is_looking(self, rig: str) -> bool:
+        return rig in self._looking
+
+    def _tell_of_foreign(
+        self, rig: str, look: Callable[[Rig], tuple[ForeignCommit, ...]], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Tell the rig's Refinery of what is new. A failure is tried again by the next patrol."""
+        try:
+            with self._lookers:
+                found = look(self._load_rig(RigName(rig=rig)).rig)
+            shas = frozenset(commit.sha for commit in found)
+            if shas - self._told.get(rig, frozenset()):
+                refinery = self._client.get_workflow_handle(names.refinery_id(rig))
+                telling = refinery.signal("foreign_found", ForeignFound(commits=found))
+                asyncio.run_coroutine_threadsafe(telling, loop).result(TELL_S)
+            self._told[rig] = shas
+        except Exception as error:  # whatever it is, the next patrol looks again
+            _log.warning("the target of %s could not be looked at: %s", rig, error)
+        finally:
+            self._looking.discard(rig)
 
     # --- the Deacon's answer ----------------------------------------------------------------------
 

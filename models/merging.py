@@ -157,6 +157,12 @@ class ForeignCommit(Frozen):
     """whose work it is, where that is known"""
 
 
+class ForeignFound(Frozen):
+    """Signal to a Refinery: a patrol found these on a target between two merges. Telling it again changes nothing."""
+
+    commits: tuple[ForeignCommit, ...]
+
+
 class MergeOutcome(Frozen):
     """Result of a MergeWorkflow. Changes without a verdict go back into the queue as they were."""
 

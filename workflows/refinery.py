@@ -21,6 +21,7 @@ with workflow.unsafe.imports_passed_through():
         Chain,
         DropKind,
         FindRenamed,
+        ForeignFound,
         MergeBatch,
         MergeOutcome,
         MergeProgress,
@@ -147,6 +148,11 @@ class RefineryWorkflow:
         self._wake()
         self._compare = True
         self._follow_rig(changed.rig)
+
+    @workflow.signal(description="A patrol found commits on the target that came there past the queue")
+    def foreign_found(self, found: ForeignFound) -> None:
+        self._wake()
+        self._state = passed_by(self._state, found.commits, workflow.now())
 
     @workflow.signal(description="The Mayor: what was decided about one of this Refinery's escalations")
     def decision(self, decision: Decision) -> None:

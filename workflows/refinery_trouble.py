@@ -12,7 +12,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from models import names
-    from models.alerts import AlertType
+    from models.alerts import AlertType, Priority
     from models.errors import Level
     from models.escalations import Escalation, EscalationCleared, Letter
     from models.jobs import Decision, DecisionKind
@@ -196,29 +196,46 @@ def red_words(target: str, red: TargetRed) -> str:
 
 
 def passed_by(state: RefineryState, foreign: tuple[ForeignCommit, ...], now: datetime) -> RefineryState:
-    """Remember what came to a target past the queue; people are told of what a polecat of ours has pushed."""
+    """Remember what came to a target past the queue, and tell people: urgently of what a polecat of ours has pushed."""
     known = {each.sha for each in state.foreign}
     new = tuple(each for each in foreign if each.sha not in known)
     letters = state.letters
     for each in new:
-        if not each.polecat:
-            continue
-        name = f"{FOREIGN}/{state.rig}/{each.sha[:12]}"
-        of = f" (work on {each.bead})" if each.bead else ""
-        escalation = Escalation(
+        if each.polecat:
+            of = f" (work on {each.bead})" if each.bead else ""
+            message = f"{each.polecat} has pushed to {each.target} past the queue{of}: {_in_short(each)} landed ungated"
+            letters = (*letters, _foreign_letter(state, (each,), message, Priority.HIGH, now))
+    strange = tuple(each for each in new if not each.polecat)
+    if strange:
+        count = "a commit that is" if len(strange) == 1 else f"{len(strange)} commits that are"
+        message = f"{strange[-1].target} has {count} no landing of the town: {_in_short(strange[-1])}"
+        letters = (*letters, _foreign_letter(state, strange, message, Priority.LOW, now))
+    return _amended(state, foreign=(*state.foreign, *new)[-FOREIGN_KEPT:], letters=letters)
+
+
+def _foreign_letter(
+    state: RefineryState, commits: tuple[ForeignCommit, ...], message: str, severity: Priority, now: datetime
+) -> Letter:
+    name = f"{FOREIGN}/{state.rig}/{commits[-1].sha[:12]}"
+    listed = "\n".join(f"{_in_short(each)}, author: {each.author}" for each in commits)
+    return Letter(
+        escalation=Escalation(
             id=name,
             kind=FOREIGN,
             level=Level.L2.value,
+            severity=severity.value,
             source=names.refinery_id(state.rig),
             rig=state.rig,
             subject=name,
-            message=f"{each.polecat} has pushed to {each.target} past the queue{of}: {each.sha[:12]} {each.subject} "
-            "landed by itself, ungated",
-            evidence=f"author: {each.author}; to take it off again: git revert {each.sha}",
+            message=message,
+            evidence=f"{listed}\nto take it off again: git revert {commits[-1].sha}",
             opened_at=now,
         )
-        letters = (*letters, Letter(escalation=escalation))
-    return _amended(state, foreign=(*state.foreign, *new)[-FOREIGN_KEPT:], letters=letters)
+    )
+
+
+def _in_short(commit: ForeignCommit) -> str:
+    return f"{commit.sha[:12]} {commit.subject}"
 
 
 def left(state: RefineryState, rig: Rig) -> RefineryState:

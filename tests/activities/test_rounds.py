@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator
 
@@ -15,7 +16,9 @@ from activities.rounds import RoundActivities
 from models import names
 from models.errors import ErrorCode, GtError
 from models.jobs import RigFacts, RigName
+from models.merging import ForeignCommit, ForeignFound
 from models.names import WorkflowType
+from models.records import Rig
 from models.settings import Settings
 from models.supervision import CheckedIn, CheckIn, LookAround, ProbeResult, TownFacts, WitnessPing
 from services import long_lived
@@ -176,3 +179,48 @@ async def test_one_whose_answers_nobody_understands_is_found_wedged_and_spoils_t
         assert witness.run_id, "the fence for a restart"
         assert "its answer cannot be read" in witness.detail
         assert found.queues == ()
+
+
+@workflow.defn(name=WorkflowType.REFINERY)
+class ToldRefinery:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    @workflow.run
+    async def run(self, asked: RigName) -> None:
+        await workflow.wait_condition(lambda: False)
+
+    @workflow.signal
+    def foreign_found(self, found: ForeignFound) -> None:
+        self.told.append(" ".join(commit.subject for commit in found.commits))
+
+    @workflow.query
+    def heard(self) -> list[str]:
+        return self.told
+
+
+async def test_a_check_in_has_the_target_looked_at_and_tells_the_refinery_of_what_is_new(
+    env: WorkflowEnvironment,
+) -> None:
+    finds: list[tuple[str, ...] | None] = [("one",), None, ("one",), ("one", "two"), ()]
+    looked = 0
+
+    def look(asked: Rig) -> tuple[ForeignCommit, ...]:
+        nonlocal looked
+        found = finds[looked]
+        looked += 1
+        if found is None:
+            raise GtError(ErrorCode.REMOTE_UNREACHABLE, "away")
+        return tuple(ForeignCommit(target="main", sha=name * 10, subject=name, author="Ada <a@b>") for name in found)
+
+    ours = RoundActivities(env.client, Record().load_rig, Record().town_facts, look)
+    async with workers_of(env)(workflows=[ToldRefinery], activities=[]):
+        refinery = env.client.get_workflow_handle(names.refinery_id("shop"))
+        await long_lived.start(env.client, names.refinery_id("shop"))
+        for number, heard in enumerate((["one"], ["one"], ["one"], ["one", "one two"], ["one", "one two"]), 1):
+            await check_in(ours, number, read=False)
+            while ours.is_looking("shop"):
+                await asyncio.sleep(0.01)
+            assert (looked, await refinery.query(ToldRefinery.heard)) == (number, heard)

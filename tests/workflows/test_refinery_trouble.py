@@ -13,7 +13,7 @@ from models import names
 from models.errors import Level
 from models.gating import GateReport, RunGates
 from models.jobs import Decision, DecisionKind
-from models.merging import ForeignCommit, QueueItemState, Rewound
+from models.merging import ForeignCommit, ForeignFound, QueueItemState, Rewound
 from tests.workflows.conftest import workers_of
 from tests.workflows.merge_world import KILLED, PASSED, REFUSED, MergeWorld, beads, change, rig
 from tests.workflows.probes import eventually
@@ -226,7 +226,7 @@ async def test_a_target_that_lost_commits_is_told_once_a_rewind_and_merges_go_on
         assert len({letter.id for letter in await letters(town, 2)}) == 2
 
 
-async def test_a_person_s_push_is_shown_and_a_polecat_s_is_told_once(env: WorkflowEnvironment, yard: Open) -> None:
+async def test_a_polecat_s_push_is_told_and_a_person_s_quietly_each_once(env: WorkflowEnvironment, yard: Open) -> None:
     person = ForeignCommit(target="main", sha="a" * 40, subject="Fix the build", author="Ada <ada@example.org>")
     polecat = person.model_copy(update={"sha": "b" * 40, "subject": "ungated", "polecat": "toast", "bead": "sh-9"})
     world = MergeWorld(foreign=(person, polecat))
@@ -234,8 +234,28 @@ async def test_a_person_s_push_is_shown_and_a_polecat_s_is_told_once(env: Workfl
         for bead in beads(3):
             await town.submit(change(bead))
             await town.settled()
-        [told] = await letters(town, 1)
-        assert (told.kind, told.level) == ("foreign_commit", Level.L2.value)
-        assert "toast has pushed to main past the queue (work on sh-9)" in told.message
+        urgent, quiet = await letters(town, 2)
+        assert {urgent.kind, quiet.kind} == {"foreign_commit"}
+        assert (urgent.level, urgent.severity, quiet.severity) == (Level.L2.value, "high", "low")
+        assert "toast has pushed to main past the queue (work on sh-9)" in urgent.message
+        assert "Fix the build, author: Ada <ada@example.org>" in quiet.evidence
         shown = (await town.refinery.query(RefineryWorkflow.status)).foreign
         assert [each.subject for each in shown] == ["Fix the build", "ungated"]
+
+
+async def test_what_a_patrol_finds_between_merges_is_told_once(env: WorkflowEnvironment, yard: Open) -> None:
+    commits = tuple(
+        ForeignCommit(target="main", sha=letter * 40, subject=f"number {letter}", author="Ada <ada@example.org>")
+        for letter in "abc"
+    )
+    async with yard(MergeWorld(foreign=commits[:1]), patience=4) as town:
+        for found in (commits[:2], commits[:2], commits):
+            await town.refinery.signal(RefineryWorkflow.foreign_found, ForeignFound(commits=found))
+        await town.submit(change("sh-1"))
+        await town.settled()
+        told = await letters(town, 2)
+        assert sorted(letter.message.partition(":")[0] for letter in told) == [
+            "main has 2 commits that are no landing of the town", "main has a commit that is no landing of the town",
+        ]  # fmt: skip
+        shown = (await town.refinery.query(RefineryWorkflow.status)).foreign
+        assert [each.subject for each in shown] == ["number a", "number b", "number c"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from activities.git.clones import cache_clone
+from activities.git.foreign_commits import foreign_commits
 from activities.git.landing import LandingActivities
 from models.merging import BuildChain, Chain, LandChain, LandOutcome
 from models.records import MergeRequest, Rig, TargetBase
@@ -97,3 +99,36 @@ def test_a_change_without_commits_of_its_own_was_pushed_by_nobody(
     workshop.start("sh-1")
     request = workshop.submit("sh-1").model_copy(update={"bases": (TargetBase(target="main", sha=base),)})
     assert build(town_paths, rig, request).foreign == ()
+
+
+def test_a_patrol_finds_a_push_between_merges_until_a_merge_has_seen_it(
+    workshop: Workshop, rig: Rig, town_paths: TownPaths
+) -> None:
+    build(town_paths, rig)
+    assert foreign_commits(town_paths, rig) == ()
+    workshop.start("sh-1")
+    pushed = workshop.commit({"ungated.txt": "x"}, "past the queue", **POLECAT)
+    workshop.git("push", "--quiet", "origin", "HEAD:refs/heads/main")
+    for _ in range(2):
+        (seen,) = foreign_commits(town_paths, rig)
+        assert (seen.sha, seen.polecat) == (pushed, "toast")
+    assert [each.sha for each in build(town_paths, rig).foreign] == [pushed]
+    assert foreign_commits(town_paths, rig) == ()
+
+
+def test_a_patrol_of_a_rig_without_a_merge_yet_counts_from_where_work_began(
+    workshop: Workshop, rig: Rig, town_paths: TownPaths
+) -> None:
+    assert foreign_commits(town_paths, rig) == (), "nobody has worked here"
+    cache_clone(town_paths, rig).fetch(rig.url, ["+refs/heads/*:refs/remotes/origin/*"])
+    assert foreign_commits(town_paths, rig) == ()
+    pushed = workshop.advance_main({"more.txt": "more"}, "A stranger's work")
+    assert [each.sha for each in foreign_commits(town_paths, rig)] == [pushed]
+
+
+def test_a_landing_is_nothing_that_a_patrol_finds(workshop: Workshop, rig: Rig, town_paths: TownPaths) -> None:
+    chain = build(town_paths, rig, workshop.change("sh-1", {"a.txt": "a"}))
+    LandingActivities(town_paths).land_chain(
+        LandChain(rig=rig, target="main", base_sha=chain.base_sha, links=chain.links)
+    )
+    assert foreign_commits(town_paths, rig) == ()
