@@ -15,7 +15,7 @@ from temporalio.worker import Worker
 from activities.gates.run import GateActivities
 from activities.git.checkpoints import Checkpointer, CheckpointSaver
 from activities.git.command import use_config
-from activities.git.foreign_commits import foreign_commits
+from activities.git.foreign_commits import look_at_target
 from activities.git.integration import IntegrationActivities
 from activities.git.landing import LandingActivities
 from activities.git.parked import ParkedActivities
@@ -83,7 +83,7 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
     ]
     if host_only:
         return workers
-    rounds = RoundActivities(client, ledger.load_rig, ledger.town_facts, lambda rig: foreign_commits(paths, rig))
+    rounds = RoundActivities(client, ledger.load_rig, ledger.town_facts, lambda facts: look_at_target(paths, facts))
     # A check-in is a local activity, so it belongs to the worker that runs the Witnesses.
     upkeep = UpkeepActivities(lambda: Ledger.open(town.ledger_url(), migrate=False), town.ledger_storage())
     verify = VerifyActivities(client, paths, lambda: Ledger.open(town.ledger_url(), migrate=False))

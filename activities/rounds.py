@@ -18,7 +18,6 @@ from activities.town_checks import QueueChecks
 from models import names
 from models.jobs import RigFacts, RigName
 from models.merging import ForeignCommit, ForeignFound
-from models.records import Rig
 from models.supervision import (
     CheckedIn,
     CheckIn,
@@ -61,7 +60,7 @@ class RoundActivities:
         client: Client,
         load_rig: Callable[[RigName], RigFacts],
         town_facts: Callable[[], TownFacts],
-        look_at_target: Callable[[Rig], tuple[ForeignCommit, ...]] | None = None,
+        look_at_target: Callable[[RigFacts], tuple[ForeignCommit, ...]] | None = None,
     ) -> None:
         self._client = client
         self._load_rig = load_rig
@@ -110,12 +109,12 @@ class RoundActivities:
         return rig in self._looking
 
     def _tell_of_foreign(
-        self, rig: str, look: Callable[[Rig], tuple[ForeignCommit, ...]], loop: asyncio.AbstractEventLoop
+        self, rig: str, look: Callable[[RigFacts], tuple[ForeignCommit, ...]], loop: asyncio.AbstractEventLoop
     ) -> None:
         """Tell the rig's Refinery of what is new. A failure is tried again by the next patrol."""
         try:
             with self._lookers:
-                found = look(self._load_rig(RigName(rig=rig)).rig)
+                found = look(self._load_rig(RigName(rig=rig)))
             shas = frozenset(commit.sha for commit in found)
             if shas - self._told.get(rig, frozenset()):
                 refinery = self._client.get_workflow_handle(names.refinery_id(rig))

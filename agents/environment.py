@@ -1,8 +1,8 @@
 """The environment that an agent's session gets: the user's own, without what belongs to the town.
 
-API keys pass, because agents need them. Passwords of the ledger, keys of Temporal and the
-town's own variables do not, nor does what would bend a program's loading or a git command's aim.
-No program in it may ask a question that nobody is there to answer: see `UNATTENDED`.
+API keys pass, because agents need them. What can push does not, because agents publish nothing. Passwords of the
+ledger, keys of Temporal and the town's own variables do not, nor does what would bend a program's loading or a git
+command's aim. No program in it may ask a question that nobody is there to answer: see `UNATTENDED`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,16 @@ DENIED: Final[tuple[str, ...]] = (
     "GIT_OBJECT_DIRECTORY",
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_NAMESPACE",
+    "GIT_CONFIG*",
+    "GIT_ASKPASS",
+    "GH_TOKEN",
+    "GH_ENTERPRISE_TOKEN",
+    "GITHUB_TOKEN",
+    "GITHUB_ENTERPRISE_TOKEN",
+    "GITLAB_TOKEN",
+    "GL_TOKEN",
+    "GITEA_TOKEN",
+    "BITBUCKET_TOKEN",
     "TMUX",
     "TMUX_PANE",
     "STY",
@@ -74,10 +84,6 @@ UNATTENDED: Final[dict[str, str]] = {
 }
 """What keeps programs from waiting for a person. Plain variables: one who attaches may change them."""
 
-ASKPASS: Final = "gt-askpass"
-"""Program beside `gt` that asks the person's own GIT_ASKPASS, which may well answer without anybody."""
-PERSONS_ASKPASS: Final = "GT_PERSONS_ASKPASS"
-
 SERVER_KEEPS: Final[tuple[str, ...]] = ("HOME", "PATH", "LANG", "LC_*", "USER", "LOGNAME", "SHELL", "TZ", "TMUX_TMPDIR")
 """Patterns of names that the tmux server itself starts with."""
 
@@ -94,8 +100,6 @@ def agent_environment(base: Mapping[str, str], own: Mapping[str, str], bin_folde
     """
     passed = {name: value for name, value in base.items() if not _matches(name, DENIED)}
     passed |= UNATTENDED | no_proxy(base)
-    if base.get("GIT_ASKPASS"):
-        passed |= {"GIT_ASKPASS": str(bin_folder / ASKPASS), PERSONS_ASKPASS: base["GIT_ASKPASS"]}
     passed["PATH"] = f"{bin_folder}:{base.get('PATH') or _DEFAULT_PATH}"
     passed.setdefault("LANG", "C.UTF-8")
     return passed | dict(own)

@@ -115,6 +115,10 @@ class TownPaths:
         """Bare cache clone, written by the town alone: chains are built in it, polecats borrow its objects."""
         return self.rig(rig) / "repo.git"
 
+    def served(self, rig: str) -> Path:
+        """What agents fetch instead of a remote on another machine: its branches and tags, over `clone`'s objects."""
+        return self.rig(rig) / "origin.git"
+
     def lfs(self, rig: str) -> Path:
         """Contents of Git LFS, for every checkout that the town makes."""
         return self.rig(rig) / "lfs"

@@ -30,6 +30,7 @@ from activities.git.polecat_repo import NO_PUSH, OwnerNote, PolecatRepo, packed_
 from activities.git.restoring import AttemptUsed, Save, commit_to_go_on_from, saves_of
 from activities.git.salvage import first_salvaged, keep_files
 from activities.git.saved_commits import SavedCommit
+from activities.git.served import origin_config, serve
 from activities.git.stale_locks import clear_stale_locks
 from activities.git.submodules import SubmoduleCheckout, check_reachable, uses_submodules
 from activities.locks import exclusive
@@ -120,6 +121,7 @@ class Worktrees:
         with self._changing(rig, polecat, bead):
             cache = cache_clone(self._paths, rig)
             target_sha, saves_there = self._fetch(cache, rig, bead, target, git)
+            serve(self._paths, rig, cache, git)
             saves = saves_of(cache, bead, saves_there) if attempt else []
             if saves and saves[-1].attempt >= attempt:
                 raise AttemptUsed(bead, saves[-1].attempt)
@@ -404,7 +406,7 @@ class Worktrees:
             ("user.name", author[0]),
             ("user.email", author[1]),
         ]
-        return config_text([*pairs, *promisor_config(git)])
+        return config_text([*pairs, *origin_config(self._paths, rig, git), *promisor_config(git)])
 
     def _fetch(self, cache: GitRepo, rig: Rig, bead: str, target: str, git: GitSettings) -> tuple[str, dict[str, str]]:
         """Fetch branches, tags and the bead's saves: the target's tip, and the saves by their refs on the remote."""

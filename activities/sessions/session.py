@@ -27,7 +27,7 @@ from activities.sessions.locked_folders import cleared, reopen, tolerated
 from activities.sessions.process_tree import Traces, moment, since_boot_s
 from activities.sessions.tmux import PaneFacts, Tmux
 from agents import presets, run_setup, session_folder
-from agents.environment import ASKPASS, PERSONS_ASKPASS, agent_environment
+from agents.environment import agent_environment
 from agents.gitconfig import session_gitconfig, written_since
 from agents.task import task_text
 from models import names
@@ -60,14 +60,6 @@ _WRAPPER: Final = '#!/bin/sh\nexec {python} -I -c {code} "$@"\n'
 _LAUNCH: Final = (
     "import sys; sys.path.append({root!r}); sys.argv[0] = {name!r}; from cli.{name} import main; sys.exit(main())"
 )
-
-_ASKPASS: Final = """\
-#!/bin/sh
-# What git asks goes to the person's own program as long as that needs no screen, no terminal and no time.
-[ -n "${persons}" ] && command -v timeout >/dev/null || exit 1
-unset DISPLAY WAYLAND_DISPLAY VSCODE_GIT_IPC_HANDLE
-exec timeout -k 1 10 "${persons}" "$@" </dev/null
-"""
 
 
 class Sessions:
@@ -220,6 +212,7 @@ class Sessions:
             "GT_TASK_FILE": str(folder / session_folder.TASK),
             "GT_FAILURE_LOG": str(folder / session_folder.FAILURE_LOG),
             "GIT_CONFIG_GLOBAL": str(folder / session_folder.GITCONFIG),
+            "GIT_CONFIG_NOSYSTEM": "1",
         }
         environment = agent_environment(self._environment, own, self._paths.bin)
         write_programs(self._paths.bin)
@@ -340,11 +333,9 @@ class Sessions:
 def write_programs(folder: Path) -> None:
     """`gt` and `bd` for the PATH of agents: they run this very installation, wherever the agent stands."""
     root = str(Path(__file__).resolve().parents[2])
-    texts = {ASKPASS: _ASKPASS.replace("{persons}", PERSONS_ASKPASS)}
     for name in ("gt", "bd"):
         code = _LAUNCH.format(root=root, name=name)
-        texts[name] = _WRAPPER.format(python=shlex.quote(sys.executable), code=shlex.quote(code))
-    for name, text in texts.items():
+        text = _WRAPPER.format(python=shlex.quote(sys.executable), code=shlex.quote(code))
         path = folder / name
         with contextlib.suppress(FileNotFoundError):
             if path.read_text(encoding="utf-8") == text and os.access(path, os.X_OK):

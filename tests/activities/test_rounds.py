@@ -18,7 +18,6 @@ from models.errors import ErrorCode, GtError
 from models.jobs import RigFacts, RigName
 from models.merging import ForeignCommit, ForeignFound
 from models.names import WorkflowType
-from models.records import Rig
 from models.settings import Settings
 from models.supervision import CheckedIn, CheckIn, LookAround, ProbeResult, TownFacts, WitnessPing
 from services import long_lived
@@ -207,7 +206,7 @@ async def test_a_check_in_has_the_target_looked_at_and_tells_the_refinery_of_wha
     finds: list[tuple[str, ...] | None] = [("one",), None, ("one",), ("one", "two"), ()]
     looked = 0
 
-    def look(asked: Rig) -> tuple[ForeignCommit, ...]:
+    def look(asked: RigFacts) -> tuple[ForeignCommit, ...]:
         nonlocal looked
         found = finds[looked]
         looked += 1

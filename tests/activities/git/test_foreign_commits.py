@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from activities.git.clones import cache_clone
-from activities.git.foreign_commits import foreign_commits
+from activities.git.foreign_commits import look_at_target
 from activities.git.landing import LandingActivities
-from models.merging import BuildChain, Chain, LandChain, LandOutcome
+from models.jobs import RigFacts
+from models.merging import BuildChain, Chain, ForeignCommit, LandChain, LandOutcome
 from models.records import MergeRequest, Rig, TargetBase
-from models.settings import MergeStyle
+from models.settings import MergeStyle, Settings
 from models.town import TownPaths
 from tests.activities.workshop import Workshop
 
@@ -18,6 +19,11 @@ POLECAT = {"GIT_AUTHOR_NAME": "toast", "GIT_AUTHOR_EMAIL": "toast@shop.gastown.i
 
 def build(paths: TownPaths, rig: Rig, *changes: MergeRequest) -> Chain:
     return LandingActivities(paths).build_chain(BuildChain(rig=rig, target="main", changes=changes))
+
+
+def found(paths: TownPaths, rig: Rig) -> tuple[ForeignCommit, ...]:
+    """What a patrol's look finds."""
+    return look_at_target(paths, RigFacts(rig=rig, settings=Settings(), hosts=("h1",)))
 
 
 @pytest.fixture
@@ -105,25 +111,25 @@ def test_a_patrol_finds_a_push_between_merges_until_a_merge_has_seen_it(
     workshop: Workshop, rig: Rig, town_paths: TownPaths
 ) -> None:
     build(town_paths, rig)
-    assert foreign_commits(town_paths, rig) == ()
+    assert found(town_paths, rig) == ()
     workshop.start("sh-1")
     pushed = workshop.commit({"ungated.txt": "x"}, "past the queue", **POLECAT)
     workshop.git("push", "--quiet", "origin", "HEAD:refs/heads/main")
     for _ in range(2):
-        (seen,) = foreign_commits(town_paths, rig)
+        (seen,) = found(town_paths, rig)
         assert (seen.sha, seen.polecat) == (pushed, "toast")
     assert [each.sha for each in build(town_paths, rig).foreign] == [pushed]
-    assert foreign_commits(town_paths, rig) == ()
+    assert found(town_paths, rig) == ()
 
 
 def test_a_patrol_of_a_rig_without_a_merge_yet_counts_from_where_work_began(
     workshop: Workshop, rig: Rig, town_paths: TownPaths
 ) -> None:
-    assert foreign_commits(town_paths, rig) == (), "nobody has worked here"
+    assert found(town_paths, rig) == (), "nobody has worked here"
     cache_clone(town_paths, rig).fetch(rig.url, ["+refs/heads/*:refs/remotes/origin/*"])
-    assert foreign_commits(town_paths, rig) == ()
+    assert found(town_paths, rig) == ()
     pushed = workshop.advance_main({"more.txt": "more"}, "A stranger's work")
-    assert [each.sha for each in foreign_commits(town_paths, rig)] == [pushed]
+    assert [each.sha for each in found(town_paths, rig)] == [pushed]
 
 
 def test_a_landing_is_nothing_that_a_patrol_finds(workshop: Workshop, rig: Rig, town_paths: TownPaths) -> None:
@@ -131,4 +137,4 @@ def test_a_landing_is_nothing_that_a_patrol_finds(workshop: Workshop, rig: Rig, 
     LandingActivities(town_paths).land_chain(
         LandChain(rig=rig, target="main", base_sha=chain.base_sha, links=chain.links)
     )
-    assert foreign_commits(town_paths, rig) == ()
+    assert found(town_paths, rig) == ()
