@@ -4,7 +4,7 @@ One folder per attempt, `run/sessions/<rig>/<polecat>/<bead>/<attempt>/`. The ag
 read and write it and touch nothing else; the scanner of the patrol reads what they wrote.
 Standard library only, because `gt done` must answer in tens of milliseconds.
 
-    session.json   written at the start: who, where, which branch
+    session.json   written at the start: who, where, which branch, and the attempt's token (0600)
     started        the tmux session was seen running: from now on its absence means death
     task.md        the task for the agent
     setup.sh       the command that sets the worktree up (worktree.setup), when there is one
@@ -19,6 +19,9 @@ Standard library only, because `gt done` must answer in tens of milliseconds.
     taken.json     the commit that was taken and put on the remote
     checkpoint.json   the last save of unfinished work, and what stayed on this host
     ended          the attempt is over: its text says why
+
+Intents carry the token of their attempt (agents/tokens.py); one without it is none of that attempt's, and nobody acts
+on it. A beat is no more than a file's time.
 """
 
 from __future__ import annotations
@@ -46,6 +49,8 @@ DONE_TAKEN = "done.taken.json"
 TAKEN_HEAD = "taken.json"
 CHECKPOINT = "checkpoint.json"
 ENDED = "ended"
+TOKEN_KEY = "token"  # noqa: S105 - its name
+"""of the attempt's token, in session.json and in each intent"""
 MOST_BYTES = 16_000_000
 """of a document; a letter is the longest"""
 

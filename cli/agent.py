@@ -144,7 +144,8 @@ def _escalate(session: Session, values: dict[str, str]) -> Report:
     # Sortable by time; the random part keeps two of one moment apart.
     name = f"{time.time_ns()}-{os.urandom(4).hex()}.json"
     told = {"problem": problem, "severity": severity, "bead": session.bead, "attempt": session.attempt, "at": _now()}
-    session_folder.write_json(session.folder / session_folder.HELP / name, told)
+    signed = {**told, session_folder.TOKEN_KEY: session.token}
+    session_folder.write_json(session.folder / session_folder.HELP / name, signed)
     document = {**told, "intent": f"{session_folder.HELP}/{name}"}
     return document, f"{session.bead}: passed on; go on as far as you can, and look into gt mail inbox"
 

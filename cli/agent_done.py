@@ -63,7 +63,9 @@ def is_told_already(session: Session, status: str, head: str) -> bool:
     folder = session.folder
     for name in (session_folder.DONE, session_folder.DONE_TAKEN):
         told = session_folder.read_json(folder / name)
-        if told is not None and (told.get("status"), told.get("head_sha")) == (status, head):
+        if told is None or told.get(session_folder.TOKEN_KEY) != session.token:
+            continue  # somebody else may have put it there
+        if (told.get("status"), told.get("head_sha")) == (status, head):
             refusal = session_folder.refusal_name(session_folder.done_intent(str(told.get("id", ""))))
             return not (folder / session_folder.INBOX / f"{refusal}.json").exists()
     return False
@@ -78,7 +80,7 @@ def tell(session: Session, intent: dict[str, Any]) -> None:
     path = session.folder / session_folder.DONE
     if path.is_dir():
         raise Refusal(f"{path} is a folder: your work is told in a file of that name", f"rm -r {path}")
-    session_folder.write_json(path, {"id": os.urandom(8).hex(), **intent})
+    session_folder.write_json(path, {"id": os.urandom(8).hex(), session_folder.TOKEN_KEY: session.token, **intent})
     try:
         # Whoever ends an attempt marks it first, so one of the two always sees the other.
         session.must_count()

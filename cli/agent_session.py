@@ -32,6 +32,7 @@ class Session:
         self.record = record
         self.bead = str(record["bead"])
         self.attempt = int(folder.name)
+        self.token = str(record.get(session_folder.TOKEN_KEY, ""))
 
     def must_count(self) -> None:
         """Refuse what an attempt says that is over."""

@@ -170,6 +170,8 @@ class WatchReport(Frozen):
     """all that are there now; they end no round early"""
     in_time: bool = False
     """nothing new until the round's time was over"""
+    forged: tuple[str, ...] = ()
+    """intents that lay in a session's folder without its attempt's token, `bead/attempt/name`: nobody acts on them"""
     policy_error: str = ""
     """why the rig's own `recovery.policy` did not judge and the built-in did; worth one escalation"""
 

@@ -86,6 +86,7 @@ _RULES: Final[tuple[_Rule, ...]] = (
         (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_"),
         re.compile(rb"gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{60}"),
     ),
+    _Rule("an attempt's token", (b"gtat_",), re.compile(rb"gtat_[0-9a-f]{40}")),
     _Rule("a GitLab token", (b"glpat-",), re.compile(rb"glpat-[A-Za-z0-9_-]{20}")),
     _Rule(
         "a Slack token",

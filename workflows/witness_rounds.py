@@ -26,6 +26,8 @@ from workflows.witness_hold import Hold
 from workflows.witness_state import HostWatch, WitnessState
 from workflows.witness_zombies import Zombies
 
+FORGED = "forged"
+"""a fault of one host: intents without their attempt's token"""
 CONFIRM = timedelta(seconds=10)
 """how long a host that missed one watch gets to take another, before it is called lost"""
 STAGGER = timedelta(seconds=1)
@@ -166,6 +168,7 @@ class Rounds:
         self._state.note_unseen(host, watch.surveyed_at)
         await self._zombies.look(host, report, presumed)
         self._judge_policy(report)
+        self._judge_forged(host, report)
         if watch.asked_at is not None and watch.surveyed_at - watch.asked_at >= SETTLED:
             watch.asked_at = None
         return len(fresh)
@@ -209,6 +212,19 @@ class Rounds:
             level=Level.L2,
             severity=Priority.MEDIUM,
             evidence=self._state.settings.recovery.policy,
+        )
+
+    def _judge_forged(self, host: str, report: WatchReport) -> None:
+        """Somebody speaks for an agent who is not that agent: nothing follows of it, and a person should know."""
+        if not report.forged:
+            self._faults.end(f"{FORGED} {host}", "no such intent is there any more")
+            return
+        self._faults.begin(
+            f"{FORGED} {host}",
+            AlertType.ESCALATION,
+            f"{host}: an intent without this attempt's token, which nobody acts on: {report.forged[0]}",
+            level=Level.L3,
+            evidence="\n".join(report.forged),
         )
 
     @property

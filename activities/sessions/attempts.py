@@ -28,6 +28,7 @@ from activities.sessions.session import Sessions, record_of
 from activities.sessions.tmux import PaneFacts, Tmux
 from agents import session_folder
 from agents.inbox import deliver
+from agents.tokens import carries
 from models import names
 from models.attempts import (
     AttemptStarted,
@@ -143,8 +144,10 @@ class AttemptActivities:
         over = session_folder.over_because(folder)
         if over:
             return WorkTaken(accepted=False, reason=f"attempt {request.attempt} is over: {over}")
-        rejected = (record_of(folder) or {}).get("rejected", [])
-        announced = (session_folder.read_json(folder / session_folder.DONE) or {}).get("head_sha")
+        record = record_of(folder) or {}
+        rejected = record.get("rejected", [])
+        done = session_folder.read_json(folder / session_folder.DONE) or {}
+        announced = done.get("head_sha") if carries(done, record.get(session_folder.TOKEN_KEY)) else None
         for _ in range(_MOVED_LIMIT):
             try:
                 status = self._worktrees.status(rig, polecat, bead)

@@ -41,6 +41,8 @@ LAST_LINES: Final = 30
 DETAIL_LIMIT: Final = 4_000
 """Characters of an observation's detail: it travels in Temporal's history."""
 TAIL_LIMIT: Final = 1_500
+MOST_FORGED: Final = 20
+"""intents without their attempt's token that a report names"""
 
 GAP_LIMIT_S: Final = 3.0
 """Nobody watched between two looks that are further apart: such a gap counts as one tick and accuses nobody."""
@@ -170,6 +172,11 @@ class Scanner:
             thresholds=order.thresholds,
             zombies=(*_zombies(present), *(stray for stray in strays if stray.rig == order.rig)),
             policy_error=policy_error,
+            forged=tuple(
+                f"{watched.bead}/{watched.attempt}/{name}"
+                for watched, _, _ in present
+                for name in sorted(watched.forged)
+            )[:MOST_FORGED],
         )
 
     def _sight(self, watched: Watched, pane: PaneFacts | None, order: WatchRig) -> Sighting | None:
@@ -222,7 +229,7 @@ class Scanner:
         )
 
     def _done(self, watched: Watched) -> Observation:
-        told = session_folder.read_json(watched.folder / session_folder.DONE) or {}
+        told = watched.intent(session_folder.DONE) or {}
         status, head = told.get("status"), told.get("head_sha")
         return self._observation(
             watched,
@@ -238,7 +245,9 @@ class Scanner:
         for name in () if os.path.islink(place) else sorted(listed(place)):
             if name.startswith(".") or not name.endswith(".json") or not name.isprintable():
                 continue
-            told = session_folder.read_json(watched.folder / session_folder.HELP / name) or {}
+            told = watched.intent(f"{session_folder.HELP}/{name}")
+            if told is None:
+                continue
             severity, problem = one_line(str(told.get("severity", ""))), str(told.get("problem", ""))
             yield self._observation(
                 watched,
@@ -363,6 +372,7 @@ class Scanner:
         watched = Watched(folder, order.rig, polecat, bead, int(folder.name), progress)
         watched.declares_heartbeat = record.get("declares_heartbeat") is True
         watched.sets_up = record.get("sets_up") is True
+        watched.token = str(record.get(session_folder.TOKEN_KEY, ""))
         carried = order.carried.get(bead)
         if carried is not None and (carried.polecat, carried.attempt) == (polecat, watched.attempt):
             watched.resume(carried)

@@ -30,6 +30,7 @@ from agents import presets, run_setup, session_folder
 from agents.environment import agent_environment
 from agents.gitconfig import session_gitconfig, written_since
 from agents.task import task_text
+from agents.tokens import new_token
 from models import names
 from models.attempts import StartAttempt
 from models.errors import ErrorCode, GtError
@@ -155,6 +156,7 @@ class Sessions:
             "priority": request.priority,
             "type": request.kind.value,
             "may": listed_commands(request.may),
+            session_folder.TOKEN_KEY: new_token(),
             "branch": branch,
             "target": request.rig.branch,
             "worktree": str(worktree.path),

@@ -6,11 +6,12 @@ import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from activities.sessions.progress import Progress
 from activities.sessions.tmux import PaneFacts
 from agents import run_setup, session_folder
+from agents.tokens import carries
 from models import names
 from models.attempts import observation_key
 from models.health import Diagnosis, HealthKind, HealthReport, Sighting, Thresholds
@@ -35,6 +36,8 @@ class Watched:
     attempt: int
     progress: Progress
     declares_heartbeat: bool = False
+    token: str = field(default="", repr=False)
+    """of its intents, as it was when the attempt was first looked at"""
     sets_up: bool = False
     """its worktree is set up before its agent starts"""
     set_up: bool = False
@@ -42,6 +45,8 @@ class Watched:
     """it was looked at before"""
     started: bool = False
     done_told: bool = False
+    forged: set[str] = field(default_factory=set)
+    """intents in its folder without its token, by name"""
     superseded: str = ""
     """why the attempt is over; "": it counts"""
     beat: int = 0
@@ -100,6 +105,7 @@ class Watched:
         # While the worktree is set up there is no agent that could be silent; that has a limit of its own.
         elapsed = elapsed_s if self.known and not self._in_setup() else 0.0
         self.known = True
+        self.forged.clear()
         self.reread()
         self.verdict_age_s += elapsed
         self.tail_age_s += elapsed
@@ -125,7 +131,18 @@ class Watched:
 
     def reread(self) -> None:
         """Whether the agent has handed in: a folder or a link of that name is no intent."""
-        self.done_told = session_folder.is_file(self.folder / session_folder.DONE)
+        self.done_told = (
+            session_folder.is_file(self.folder / session_folder.DONE) and self.intent(session_folder.DONE) is not None
+        )
+
+    def intent(self, name: str) -> dict[str, Any] | None:
+        """What an intent's file says; None for one without this attempt's token, which says nothing."""
+        told = session_folder.read_json(self.folder / name)
+        if told is not None and carries(told, self.token):
+            return told
+        if told is not None:
+            self.forged.add(name)
+        return None
 
     def ended(self) -> bool:
         return os.path.exists(self.folder / session_folder.ENDED)

@@ -9,10 +9,11 @@ from datetime import timedelta
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
+from models.errors import Level
 from models.health import HealthKind, Thresholds
 from models.jobs import ObservationKind, WitnessStatus
 from models.settings import HealthSettings, RecoverySettings, Settings
-from tests.workflows.conftest import WorkerBuilder, workers_of
+from tests.workflows.conftest import HOST, WorkerBuilder, workers_of
 from tests.workflows.probes import eventually, runs_of, start_job
 from tests.workflows.witness_world import Post, Watchtower, Witness, died, observed, posted, seen_as, started, told
 from workflows.witness_rounds import STAGGER
@@ -203,6 +204,22 @@ async def test_a_policy_that_fails_is_told_once_and_again_when_it_works(env: Wor
         await env.sleep(timedelta(minutes=5))
         await town.raised("escalation")
         town.tower.policy_error = ""
+        await env.sleep(timedelta(minutes=2))
+        await town.raised()
+
+
+async def test_an_intent_without_its_attempts_token_is_told_once_until_it_is_gone(
+    env: WorkflowEnvironment, post: Open
+) -> None:
+    async with post() as town:
+        await town.start(started("sh-1"))
+        town.tower.forged = {HOST: ("sh-1/1/done.json",)}
+        await env.sleep(timedelta(minutes=5))
+        await town.raised("escalation")
+        (raised,) = town.desk.letters
+        assert (raised.level, raised.severity) == (Level.L3.value, "high")
+        assert raised.message.endswith("without this attempt's token, which nobody acts on: sh-1/1/done.json")
+        town.tower.forged = {}
         await env.sleep(timedelta(minutes=2))
         await town.raised()
 

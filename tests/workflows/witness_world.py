@@ -76,6 +76,8 @@ class Watchtower:
     zombies_if_over: dict[str, tuple[Zombie, ...]] = field(default_factory=dict)
     """open attempts, which are zombies where the watch was told that they are over"""
     policy_error: str = ""
+    forged: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """by host"""
     rounds: Counter[str] = field(default_factory=Counter)
     asked: list[WatchRig] = field(default_factory=list)
     hanging: set[str] = field(default_factory=set)
@@ -113,6 +115,7 @@ class Watchtower:
             health=self.health.get(request.host, {}),
             zombies=(*self.zombies.get(request.host, ()), *over),
             policy_error=self.policy_error,
+            forged=self.forged.get(request.host, ()),
         )
 
     @activity.defn

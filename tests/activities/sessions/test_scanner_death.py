@@ -295,8 +295,12 @@ def test_words_that_are_no_text_do_not_keep_the_report_from_its_reader(desk: Des
     desk.start(IDLE)
     folder = desk.folder()
     help_folder = folder / session_folder.HELP
-    (help_folder / "1.json").write_text('{"severity": "low", "problem": "\\ud800?"}')
+    token = (session_folder.read_json(folder / session_folder.SESSION) or {})[session_folder.TOKEN_KEY]
+    mine = f'"token": "{token}"'
+    (help_folder / "1.json").write_text('{"severity": "low", "problem": "\\ud800?", ' + mine + "}")
     (help_folder / os.fsdecode(b"\xff.json")).write_text("{}")
-    (folder / session_folder.DONE).write_text('{"id": "\\udfff", "message": "\\ud800", "head_sha": "\\ud800"}')
+    (folder / session_folder.DONE).write_text(
+        '{"id": "\\udfff", "message": "\\ud800", "head_sha": "\\ud800", ' + mine + "}"
+    )
     assert lookout.look().model_dump_json()
     assert lookout.kinds() == {ObservationKind.HELP, ObservationKind.DONE}
