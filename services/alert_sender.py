@@ -22,7 +22,7 @@ from models.alerts import Edge, Message, Priority
 from models.errors import ErrorCode, ExitCode, GtError
 from models.town import TownPaths
 from services.alert_files import AlertFiles
-from services.alert_text import body_of, title_of
+from services.alert_text import body_of, title_of, without_calls
 from services.town import find_town
 
 SEND_S = 60.0
@@ -123,12 +123,13 @@ def _notify(url: str, message: Message, town: str) -> str | None:
     """None when the service took the message, else what it said, without the URL's secrets."""
     import apprise  # noqa: PLC0415 - heavy
 
+    scheme = url.partition(":")[0].strip()
     asset = apprise.AppriseAsset(app_id="Gas Town", app_desc="Gas Town", allow_templates=False)
     service = apprise.Apprise(asset=asset)
     with apprise.LogCapture(level=logging.WARNING, fmt="%(message)s") as said:  # type: ignore[no-untyped-call]
         taken = service.add(url) and service.notify(
-            title=title_of(message, town),
-            body=body_of(message),
+            title=without_calls(title_of(message, town), scheme),
+            body=without_calls(body_of(message), scheme),
             notify_type=_kind(message),
             body_format=apprise.NotifyFormat.TEXT,
             interpret_escapes=False,

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC
+from typing import Final
 
 from models.alerts import Edge, Message, Notice, Priority
 
 LISTED = 40
 """notices that a message spells out"""
+
+VERBATIM: Final = (
+    *("json", "jsons", "xml", "xmls", "form", "forms", "mailto", "mailtos"),
+    *("dbus", "gnome", "kde", "macosx", "qt", "syslog", "windows"),
+)
+"""schemes of channels that show text as it is, or hand it to programs; any other may take `@everyone` for a call"""
+_CALLS: Final = re.compile(
+    r"@(?=everyone|here|channel|all|team|room|online)"  # read by some services in the middle of a word too
+    r"|(?<![\w.])@(?=[\w&!{-])"  # a name; not the one in ada@example.com
+    r"|<(?=[@#!&/:a-zA-Z])"  # Slack's and Discord's tokens: <!channel>, <@U1>, <#C1>, <url|words>, tags of HTML
+    r"|\](?=\s*[(\[:])"  # a link of Markdown whose words hide where it leads
+    r"|!(?=\[)",
+    re.IGNORECASE,
+)
+_NOTHING: Final = "\u200b"
+"""a space without width: people see the same words, and no service finds a call in them"""
 
 
 def title_of(message: Message, town: str) -> str:
@@ -45,6 +63,15 @@ def headline(notice: Notice) -> str:
             return f"STILL OPEN, {notice.priority.value.upper()} {about}"
         case Edge.START:
             return f"{notice.priority.value.upper()} {about}"
+
+
+def without_calls(text: str, scheme: str) -> str:
+    """`text`, which anybody may have written, so that it calls nobody and hides no link in the channel's service.
+
+    Args:
+        scheme: of the channel's URL: which service it is.
+    """
+    return text if scheme.lower() in VERBATIM else _CALLS.sub(lambda found: found[0] + _NOTHING, text)
 
 
 def _details(notice: Notice) -> str:

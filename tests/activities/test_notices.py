@@ -94,6 +94,23 @@ async def test_a_message_reaches_a_real_smtp_server_and_a_real_http_server(
         assert body["type"] == "warning"
 
 
+async def test_a_title_calls_nobody_in_a_chat_and_arrives_as_it_is_elsewhere(
+    notices: NoticeActivities, files: AlertFiles, http: HttpSink
+) -> None:
+    calls = ("@everyone", "<!channel>", "<@U123>", "[bank](https://evil.example)", "<https://evil.example|bank>")
+    told = notice(title=f"sh-1 {' '.join(calls)}", body="x@here")
+    files.set_channel("chat", f"mmost://127.0.0.1:{http.port}/{'a1' * 13}")
+    files.set_channel("hook", http.url)
+    for channel in ("chat", "hook"):
+        await IN_ENV.run(notices.send_message, message(channel, told))
+    chat, hook = http.taken
+    assert not [call for call in (*calls, "@here") if call in chat["text"]]
+    # People read the same words.
+    assert " ".join(calls) in chat["text"].replace("\u200b", "")
+    assert " ".join(calls) in hook["title"]
+    assert "x@here" in hook["message"]
+
+
 async def test_a_message_sent_twice_arrives_once(notices: NoticeActivities, files: AlertFiles, http: HttpSink) -> None:
     files.set_channel("hook", http.url)
     await asyncio.gather(*(IN_ENV.run(notices.send_message, message("hook")) for _ in range(4)))
