@@ -45,10 +45,12 @@ from services.alert_files import AlertFiles
 from services.git_config import write_town_config
 from services.polling import activities_of, new_worker, run_until_stopped
 from services.programs import WORKER, lock_path
+from services.redaction import Redactor
 from services.town import Town, find_town
 from workflows.registry import WORKFLOWS
 from workflows.sandbox import workflow_runner
 
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 THREADS = 20
 WATCHES = 200
 """Long polls of patrols at once; each waits in the event loop, not in a thread."""
@@ -56,9 +58,10 @@ WATCHES = 200
 
 def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
     """One worker a task queue, all on one client."""
-    paths, conduct = town.paths, ActivityConduct()
+    paths, secrets = town.paths, Redactor(town.paths)
+    conduct, on_host_conduct = ActivityConduct(secrets.text), ActivityConduct(secrets.text, results=True)
     use_config(paths.git_config)
-    tmux, worktrees = Tmux(town.tmux_socket, paths.tmux_server), Worktrees(paths)
+    tmux, worktrees = Tmux(town.tmux_socket, paths.tmux_server, secrets.text), Worktrees(paths)
     ledger = LedgerActivities(lambda: Ledger.open(town.ledger_url()), town.file.agent, AlertFiles(paths))
     on_host = (
         AttemptActivities(paths, tmux, worktrees, unread_mail=None if host_only else ledger.unread_mail),
@@ -72,14 +75,16 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
     work = [method for owner in on_host for method in activities_of(owner)]
     checkpoints = Checkpointer(CheckpointSaver(paths, town.file.host))
     watch = [
-        *activities_of(WatchActivities(Scanner(paths, tmux, town.file.host), checkpoints)),
+        *activities_of(WatchActivities(Scanner(paths, tmux, town.file.host, clean=secrets.text), checkpoints)),
         *activities_of(HostCheckActivities(town.file.host, paths, tmux)),
     ]
-    host, gates = town.file.host, activities_of(GateActivities(paths))
+    host, gates = town.file.host, activities_of(GateActivities(paths, secrets.data))
     workers = [
-        new_worker(client, names.host_queue(host), work, THREADS, interceptor=conduct),
-        new_worker(client, names.gates_queue(host), gates, os.cpu_count() or 1, interceptor=conduct, threads=False),
-        new_worker(client, names.watch_queue(host), watch, WATCHES, interceptor=conduct, threads=False),
+        new_worker(client, names.host_queue(host), work, THREADS, interceptor=on_host_conduct),
+        new_worker(
+            client, names.gates_queue(host), gates, os.cpu_count() or 1, interceptor=on_host_conduct, threads=False
+        ),
+        new_worker(client, names.watch_queue(host), watch, WATCHES, interceptor=on_host_conduct, threads=False),
     ]
     if host_only:
         return workers
@@ -122,17 +127,29 @@ async def serve(town: Town, host_only: bool) -> None:
     readiness.retract(town)
 
 
+def _log_without_secrets(redactor: Redactor) -> None:
+    """The log quotes what agents, gates and git have said."""
+
+    class Clean(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return redactor.text(super().format(record))
+
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(Clean(LOG_FORMAT))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="A worker of a town.")
     parser.add_argument("--town", type=Path)
     parser.add_argument("--host-only", action="store_true", help="only git, sessions and gates of this host")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     try:
         town = find_town(options.town)
         if not town.paths.git_config.exists():
             write_town_config(town.paths)
         guard.enter(lock_path(town, WORKER))
+        _log_without_secrets(Redactor(town.paths))
         asyncio.run(serve(town, options.host_only))
     except GtError as error:
         print(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""), file=sys.stderr)

@@ -51,7 +51,7 @@ def comment(
     names.valid_bead(bead)
     agent_rights.require_bead(bead, "bd comment")
     town = connect.open_town(call)
-    said = read_text(text)
+    said = connect.without_secrets(town, read_text(text))
     with connect.open_ledger(town) as ledger:
         told = ledger.add_comment(bead, connect.writer(), said)
     output.emit(call, output.document(told), f"{bead}: said")

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cli import output
 from cli.command import Call
 from models.errors import ErrorCode, GtError, Level
 
@@ -42,6 +43,16 @@ def open_town(call: Call) -> Town:
     from services.town import find_town
 
     return find_town(call.town)
+
+
+def without_secrets(town: Town, text: str) -> str:
+    """What somebody says, as it is kept and sent: with the kind of each secret in its place, and a warning."""
+    from services.redaction import Redactor
+
+    shown = Redactor(town.paths).text(text)
+    if shown is not text:
+        output.warn("it holds a secret, which was left out: text is kept in the record's history and sent to people")
+    return shown
 
 
 @contextmanager

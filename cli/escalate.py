@@ -64,6 +64,7 @@ def report(
     town = connect.open_town(call)
     if rig is None and bead is None:
         rig, bead = os.environ.get("GT_RIG"), os.environ.get("GT_BEAD")  # an agent's, with options of a person's
+    problem = connect.without_secrets(town, problem)
     escalation = _escalation(problem, _rig_of(town, rig, bead), bead, severity, kind)
     connect.converse(town, lambda client: long_lived.tell_mayor(client, escalation))
     document = {key: value for key, value in output.document(escalation).items() if key != "tried"}

@@ -110,7 +110,8 @@ def _send(call: Call, to: str, subject: str, body: str, id: str | None, reply_to
     agent_rights.require_recipient(to)
     town = connect.open_town(call)
     message = _message(
-        id=id or f"m-{secrets.token_hex(8)}", sender=_me(), recipient=to, subject=subject, body=body,
+        id=id or f"m-{secrets.token_hex(8)}", sender=_me(), recipient=to,
+        subject=connect.without_secrets(town, subject), body=connect.without_secrets(town, body),
         reply_to=reply_to, sent_at=datetime.now(UTC),
     )  # fmt: skip
     with connect.open_ledger(town) as ledger:

@@ -37,7 +37,9 @@ _PLACEHOLDER: Final = re.compile(
 _LOCAL: Final = re.compile(rb"(localhost|127\.0\.0\.1|\[?::1\]?|[a-z0-9-]*example\.(com|org|net)|db|postgres|redis)\b")
 
 
-class _Rule(NamedTuple):
+class Rule(NamedTuple):
+    """One kind of secret."""
+
     what: str
     words: tuple[bytes, ...]
     """one of them occurs in whatever matches"""
@@ -69,51 +71,101 @@ def _entropy(value: bytes) -> float:
     return -sum(share * math.log2(share) for share in shares)
 
 
-_RULES: Final[tuple[_Rule, ...]] = (
-    _Rule(
+_ALONE: Final = rb"(?:(?<![A-Za-z0-9_-])|(?<=[0-9;]m))"
+"""No longer word goes on here; a terminal's colour ends in `31m`."""
+
+
+def _fixed(what: str, start: bytes, rest: bytes) -> Rule:
+    """A token that begins with a fixed word. It stands alone: not in the middle of a longer word."""
+    before = rb"" if start[:1] in b":." else _ALONE
+    return Rule(what, (start,), re.compile(before + re.escape(start) + rest))
+
+
+RULES: Final[tuple[Rule, ...]] = (
+    Rule(
         "a private key",
         (b"PRIVATE KEY",),
         re.compile(rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----\s*(?:\\n)?[A-Za-z0-9+/=\r\n\\:., -]{40}"),
     ),
-    _Rule(
+    Rule(
         "an AWS access key",
         (b"AKIA", b"ASIA", b"ABIA", b"ACCA"),
-        re.compile(rb"(?<![A-Za-z0-9])(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}(?![A-Za-z0-9])"),
+        re.compile(_ALONE + rb"(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}(?![A-Za-z0-9])"),
         _is_no_example,
     ),
-    _Rule(
+    Rule(
         "a GitHub token",
         (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_"),
         re.compile(rb"gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{60}"),
     ),
-    _Rule("an attempt's token", (b"gtat_",), re.compile(rb"gtat_[0-9a-f]{40}")),
-    _Rule("a GitLab token", (b"glpat-",), re.compile(rb"glpat-[A-Za-z0-9_-]{20}")),
-    _Rule(
-        "a Slack token",
-        (b"xox", b"hooks.slack.com/services/"),
-        re.compile(rb"xox[abeprs]-[0-9A-Za-z-]{20}|hooks\.slack\.com/services/T[A-Z0-9]+/B[A-Z0-9]+/[A-Za-z0-9]{20}"),
+    Rule("an attempt's token", (b"gtat_",), re.compile(rb"gtat_[0-9a-f]{40}")),
+    Rule(
+        "a GitLab token",
+        (b"glpat-", b"glptt-", b"gldt-", b"glrt-", b"glcbt-", b"gloas-"),
+        re.compile(rb"gl(?:pat|ptt|dt|rt|cbt|oas)-[A-Za-z0-9_-]{20}"),
     ),
-    _Rule(
+    Rule(
+        "a Slack token",
+        (b"xoxa-", b"xoxb-", b"xoxe", b"xoxp-", b"xoxr-", b"xoxs-", b"xapp-", b"hooks.slack.com/services/"),
+        re.compile(
+            rb"xox[abeprs][-.][0-9A-Za-z.-]{20}|xapp-\d-[A-Z0-9]+-\d+-[a-z0-9]{20}|hooks\.slack\.com/services/T[A-Z0-9]+/B[A-Z0-9]+/[A-Za-z0-9]{20}"
+        ),
+    ),
+    Rule(
         "a Discord webhook",
         (b"/api/webhooks/",),
         re.compile(rb"discord(?:app)?\.com/api/webhooks/\d{15,25}/[A-Za-z0-9_-]{60}"),
     ),
-    _Rule("a Google API key", (b"AIza",), re.compile(rb"(?<![A-Za-z0-9_-])AIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])")),
-    _Rule("an Anthropic key", (b"sk-ant-",), re.compile(rb"sk-ant-[A-Za-z0-9_-]{24}")),
-    _Rule(
+    Rule("a Google API key", (b"AIza",), re.compile(_ALONE + rb"AIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])")),
+    Rule("an Anthropic key", (b"sk-ant-",), re.compile(rb"sk-ant-[A-Za-z0-9_-]{24}")),
+    Rule(
         "an OpenAI key",
         (b"T3BlbkFJ", b"sk-proj-"),
         re.compile(rb"sk-[A-Za-z0-9_-]{20,}T3BlbkFJ[A-Za-z0-9_-]{20}|sk-proj-[A-Za-z0-9_-]{40}"),
     ),
-    _Rule("a Stripe key", (b"k_live_",), re.compile(rb"[rs]k_live_[A-Za-z0-9]{20}")),
-    _Rule("an npm token", (b"npm_", b"_authToken"), re.compile(rb"npm_[A-Za-z0-9]{36}|_authToken=[A-Za-z0-9_-]{20}")),
-    _Rule("a PyPI token", (b"pypi-",), re.compile(rb"pypi-AgE[A-Za-z0-9_-]{50}")),
-    _Rule("a SendGrid key", (b"SG.",), re.compile(rb"SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}")),
-    _Rule("a Hugging Face token", (b"hf_",), re.compile(rb"(?<![A-Za-z0-9])hf_[A-Za-z]{34}(?![A-Za-z0-9])")),
-    _Rule("a DigitalOcean token", (b"do_v1_", b"dop_v1_"), re.compile(rb"do[opr]_v1_[0-9a-f]{64}")),
-    _Rule("an Azure storage key", (b"AccountKey=",), re.compile(rb"AccountKey=[A-Za-z0-9+/]{86}==")),
-    _Rule("an age key", (b"AGE-SECRET-KEY-1",), re.compile(rb"AGE-SECRET-KEY-1[0-9A-Z]{58}")),
-    _Rule(
+    Rule("a Stripe key", (b"k_live_",), re.compile(rb"[rs]k_live_[A-Za-z0-9]{20}")),
+    Rule("an npm token", (b"npm_", b"_authToken="), re.compile(rb"npm_[A-Za-z0-9]{36}|_authToken=[A-Za-z0-9_-]{20}")),
+    Rule("a PyPI token", (b"pypi-",), re.compile(rb"pypi-AgE[A-Za-z0-9_-]{50}")),
+    Rule("a SendGrid key", (b"SG.",), re.compile(rb"SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}")),
+    Rule("a Hugging Face token", (b"hf_",), re.compile(_ALONE + rb"hf_[A-Za-z]{34}(?![A-Za-z0-9])")),
+    Rule("a DigitalOcean token", (b"do_v1_", b"dop_v1_"), re.compile(rb"do[opr]_v1_[0-9a-f]{64}")),
+    _fixed("an Atlassian token", b"ATATT3", rb"[A-Za-z0-9_=-]{60}"),
+    _fixed("a HashiCorp Vault token", b"hvs.", rb"[A-Za-z0-9_-]{24}"),
+    _fixed("a HashiCorp Vault token", b"hvb.", rb"[A-Za-z0-9_-]{60}"),
+    _fixed("a Docker token", b"dckr_pat_", rb"[A-Za-z0-9_-]{20}"),
+    _fixed("a Databricks token", b"dapi", rb"[0-9a-f]{32}"),
+    _fixed("a Linear key", b"lin_api_", rb"[A-Za-z0-9]{32}"),
+    _fixed("a Notion token", b"ntn_", rb"[A-Za-z0-9]{40}"),
+    _fixed("a Doppler token", b"dp.pt.", rb"[A-Za-z0-9]{40}"),
+    _fixed("a Grafana token", b"glsa_", rb"[A-Za-z0-9]{32}_[0-9a-fA-F]{8}"),
+    _fixed("a Grafana token", b"glc_", rb"[A-Za-z0-9+/=]{32}"),
+    _fixed("a New Relic key", b"NRAK-", rb"[A-Z0-9]{27}"),
+    _fixed("a PlanetScale token", b"pscale_tkn_", rb"[A-Za-z0-9_=.-]{32}"),
+    _fixed("a PlanetScale password", b"pscale_pw_", rb"[A-Za-z0-9_=.-]{32}"),
+    _fixed("a Postman key", b"PMAK-", rb"[0-9a-f]{24}-[0-9a-f]{34}"),
+    _fixed("a Pulumi token", b"pul-", rb"[0-9a-f]{40}"),
+    _fixed("a RubyGems key", b"rubygems_", rb"[0-9a-f]{48}"),
+    _fixed("a Sentry token", b"sntrys_", rb"[A-Za-z0-9+/=_]{40}"),
+    _fixed("a Shopify token", b"shpat_", rb"[0-9a-fA-F]{32}"),
+    _fixed("a Shopify token", b"shpss_", rb"[0-9a-fA-F]{32}"),
+    _fixed("a Square token", b"sq0atp-", rb"[A-Za-z0-9_-]{22}"),
+    _fixed("a Square secret", b"sq0csp-", rb"[A-Za-z0-9_-]{43}"),
+    _fixed("a Supabase token", b"sbp_", rb"[0-9a-f]{40}"),
+    _fixed("a Tailscale key", b"tskey-", rb"[a-z]+-[A-Za-z0-9]+-[A-Za-z0-9]{20}"),
+    _fixed("a Figma token", b"figd_", rb"[A-Za-z0-9_-]{36}"),
+    _fixed("a Google OAuth secret", b"GOCSPX-", rb"[A-Za-z0-9_-]{28}"),
+    _fixed("a Google OAuth token", b"ya29.", rb"[A-Za-z0-9_-]{40}"),
+    _fixed("a Groq key", b"gsk_", rb"[A-Za-z0-9]{48}"),
+    _fixed("a Replicate token", b"r8_", rb"[A-Za-z0-9]{37}"),
+    _fixed("an xAI key", b"xai-", rb"[A-Za-z0-9]{60}"),
+    _fixed("an OpenRouter key", b"sk-or-v1-", rb"[0-9a-f]{60}"),
+    _fixed("a Terraform token", b".atlasv1.", rb"[A-Za-z0-9_-]{60}"),
+    _fixed("a Telegram bot's token", b":AA", rb"[A-Za-z0-9_-]{33}(?![A-Za-z0-9_-])"),
+    _fixed("a Mailgun key", b"key-", rb"[0-9a-f]{32}(?![0-9a-f])"),
+    _fixed("a Twilio key", b"SK", rb"[0-9a-f]{32}(?![0-9a-zA-Z])"),
+    Rule("an Azure storage key", (b"AccountKey=",), re.compile(rb"AccountKey=[A-Za-z0-9+/]{86}==")),
+    Rule("an age key", (b"AGE-SECRET-KEY-1",), re.compile(rb"AGE-SECRET-KEY-1[0-9A-Z]{58}")),
+    Rule(
         "a password in a URL",
         (b"://",),
         re.compile(
@@ -121,7 +173,7 @@ _RULES: Final[tuple[_Rule, ...]] = (
         ),
         _is_elsewhere,
     ),
-    _Rule(
+    Rule(
         "a random value under a secret's name",
         (b"key", b"KEY", b"Key", b"token", b"TOKEN", b"Token", b"secret", b"SECRET", b"Secret", b"passw", b"PASSW"),
         re.compile(
@@ -131,6 +183,10 @@ _RULES: Final[tuple[_Rule, ...]] = (
         _is_random,
     ),
 )
+
+
+_IN_TEXT: Final = ("a random value under a secret's name",)
+"""Rules whose words stand beside the secret, and not in it."""
 
 
 def secret_in_name(path: str) -> str:
@@ -151,9 +207,25 @@ def secret_in(content: bytes) -> str:
 
 
 def _in_piece(piece: bytes) -> str:
-    for rule in _RULES:
-        if not any(word in piece for word in rule.words):
-            continue
+    for rule in suspects(piece):
         if any(rule.means_it(found) for found in rule.pattern.finditer(piece)):
             return rule.what
     return ""
+
+
+def suspects(text: bytes) -> list[Rule]:
+    """The rules of which a fixed word occurs in `text`.
+
+    Most words are parts of keys, and long words are few: only those are searched for them.
+    """
+    long = b" ".join({word for word in text.translate(_LETTERS).split() if len(word) >= _SHORTEST})
+    return [rule for rule in RULES if any(word in (long if word in _IN_KEYS else text) for word in rule.words)]
+
+
+_SHORTEST: Final = 18
+"""No key is shorter."""
+_OF_KEYS: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
+_LETTERS: Final = bytes(code if code in _OF_KEYS else 32 for code in range(256))
+_IN_KEYS: Final = frozenset(
+    word for rule in RULES for word in rule.words if _OF_KEYS.issuperset(word) and rule.what not in _IN_TEXT
+)

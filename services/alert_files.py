@@ -29,6 +29,7 @@ from models.town import TownPaths
 from policies.alerts import channels_for
 from services.guard import locked_within, open_lock
 from services.processes import read_record, write_record
+from services.redaction import Redactor
 from services.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class AlertFiles:
         self._known = paths.alerts / "channels.json"
         self._failing = paths.alerts / "failing"
         self._sent = paths.alerts / "sent"
+        self._redactor = Redactor(paths)
 
     # --- rules and settings -------------------------------------------------------------------
 
@@ -212,7 +214,7 @@ class AlertFiles:
             new = tuple(notice for notice in notices if _mark(notice) not in known)
             if new:
                 with self._paths.alerts_log.open("a", encoding="utf-8") as stream:
-                    stream.writelines(_log_line(notice) for notice in new)
+                    stream.writelines(self._redactor.text(_log_line(notice)) + _mark(notice) for notice in new)
                     stream.flush()
                     os.fsync(stream.fileno())
         return new
@@ -259,7 +261,7 @@ def mirror_of(ledger: Ledger) -> AlertMirror:
 def _log_line(notice: Notice) -> str:
     at = notice.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     words = f"{at} {notice.edge.value} {notice.priority.value} {notice.type.value} ({notice.source}): {notice.title}"
-    return " ".join(words.split()) + _mark(notice)
+    return " ".join(words.split())
 
 
 def _mark(notice: Notice) -> str:

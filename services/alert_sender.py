@@ -23,6 +23,7 @@ from models.errors import ErrorCode, ExitCode, GtError
 from models.town import TownPaths
 from services.alert_files import AlertFiles
 from services.alert_text import body_of, title_of, without_calls
+from services.redaction import Redactor
 from services.town import find_town
 
 SEND_S = 60.0
@@ -95,13 +96,18 @@ def main() -> None:
     parser.add_argument("--town", type=Path, required=True)
     try:
         town = find_town(parser.parse_args().town)
-        _deliver(AlertFiles(town.paths), Message.model_validate_json(sys.stdin.buffer.read()), town.file.name)
+        _deliver(
+            AlertFiles(town.paths),
+            Redactor(town.paths),
+            Message.model_validate_json(sys.stdin.buffer.read()),
+            town.file.name,
+        )
     except GtError as error:
         print(error.message, file=sys.stderr)
         sys.exit(int(error.exit_code))
 
 
-def _deliver(files: AlertFiles, message: Message, town: str) -> None:
+def _deliver(files: AlertFiles, redactor: Redactor, message: Message, town: str) -> None:
     # Held while it is sent: a second sender of the same message waits, and then finds that it has arrived.
     with files.sending(message) as arrived:
         if arrived:
@@ -109,7 +115,8 @@ def _deliver(files: AlertFiles, message: Message, town: str) -> None:
         url = files.channels().get(message.channel)
         if url is None:
             raise GtError(ErrorCode.NOT_FOUND, f"channel {message.channel} has no URL")
-        problem = _notify(url, message, town)
+        title, body = redactor.text(title_of(message, town)), redactor.text(body_of(message))
+        problem = _notify(url, title, body, _kind(message))
         if problem is not None:
             raise GtError(ErrorCode.CHANNEL_FAILED, problem)
         try:
@@ -119,7 +126,7 @@ def _deliver(files: AlertFiles, message: Message, town: str) -> None:
             print(f"{message.id} cannot be noted as sent: {error}", file=sys.stderr)
 
 
-def _notify(url: str, message: Message, town: str) -> str | None:
+def _notify(url: str, title: str, body: str, kind: str) -> str | None:
     """None when the service took the message, else what it said, without the URL's secrets."""
     import apprise  # noqa: PLC0415 - heavy
 
@@ -128,9 +135,9 @@ def _notify(url: str, message: Message, town: str) -> str | None:
     service = apprise.Apprise(asset=asset)
     with apprise.LogCapture(level=logging.WARNING, fmt="%(message)s") as said:  # type: ignore[no-untyped-call]
         taken = service.add(url) and service.notify(
-            title=without_calls(title_of(message, town), scheme),
-            body=without_calls(body_of(message), scheme),
-            notify_type=_kind(message),
+            title=without_calls(title, scheme),
+            body=without_calls(body, scheme),
+            notify_type=kind,
             body_format=apprise.NotifyFormat.TEXT,
             interpret_escapes=False,
         )

@@ -15,6 +15,7 @@ import psutil
 
 from models.errors import DISK_FULL_HINT, ErrorCode, GtError
 from policies.gate_environment import RUN_MARK
+from policies.redaction import redact_bytes, whole_lines
 
 LOG_LIMIT_BYTES: Final = 20_000_000
 """A log holds this much from the start and the last TAIL_BYTES of the rest."""
@@ -36,11 +37,18 @@ class Ended(NamedTuple):
 
 
 class GateLog:
-    """A log file of bounded size; what does not fit is still read, so that the gate never waits for us."""
+    """A log file of bounded size; what does not fit is still read, so that the gate never waits for us.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        clean: takes secrets out of what is written. It is given whole lines, so that it sees each secret whole.
+    """
+
+    def __init__(self, path: Path, clean: Callable[[bytes], bytes] = redact_bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("wb", buffering=0)
+        self._clean = clean
+        self._pending = bytearray()
+        """read, and not written yet: lines whose end has not come"""
         self._written = 0
         self._left_out = 0
         self._tail = bytearray()
@@ -48,24 +56,41 @@ class GateLog:
 
     @property
     def tail(self) -> bytes:
+        """The last of the output; whole once the log is closed."""
         return bytes(self._tail[-TAIL_BYTES:])
 
     def add(self, chunk: bytes) -> None:
-        self._tail += chunk
-        if len(self._tail) > 4 * TAIL_BYTES:
-            del self._tail[:-TAIL_BYTES]
-        room = LOG_LIMIT_BYTES - self._written
-        if room > 0:
-            self._write(chunk[:room])
-        self._written += len(chunk)
-        self._left_out += max(0, len(chunk) - max(0, room))
+        self._pending += chunk
+        if self._written >= LOG_LIMIT_BYTES:
+            # Of the rest only the tail is kept, and that is cleaned at the end.
+            if len(self._pending) > 4 * TAIL_BYTES:
+                cut = self._pending.find(b"\n", len(self._pending) - 2 * TAIL_BYTES) + 1
+                cut = cut or len(self._pending) - 2 * TAIL_BYTES
+                self._left_out += cut
+                del self._pending[:cut]
+            return
+        ready = whole_lines(self._pending)
+        if ready:
+            self._add(self._clean(bytes(self._pending[:ready])))
+            del self._pending[:ready]
 
     def close(self) -> None:
+        self._add(self._clean(bytes(self._pending)))
+        self._pending.clear()
         if self._left_out > TAIL_BYTES:
             self._write(b"\n[... %d bytes left out ...]\n" % (self._left_out - TAIL_BYTES))
         if self._left_out:
             self._write(self.tail[-self._left_out :])
         self._file.close()
+
+    def _add(self, text: bytes) -> None:
+        self._tail += text
+        if len(self._tail) > 4 * TAIL_BYTES:
+            del self._tail[:-TAIL_BYTES]
+        room = max(0, LOG_LIMIT_BYTES - self._written)
+        self._write(text[:room])
+        self._written += len(text)
+        self._left_out += max(0, len(text) - room)
 
     def _write(self, chunk: bytes) -> None:
         try:
@@ -82,6 +107,7 @@ async def run_command(
     log: Path,
     timeout_s: float,
     started: Callable[[int], None],
+    clean: Callable[[bytes], bytes] = redact_bytes,
 ) -> Ended:
     """Run `sh -c command` in `folder` until it ends, its time is over, or this task is cancelled.
 
@@ -89,13 +115,14 @@ async def run_command(
 
     Args:
         started: told the process id as soon as there is one.
+        clean: takes secrets out of its output.
 
     Raises:
         GtError: SERVICE_FAILED where no process can be started, DISK_FULL where no log can be made.
     """
     began = time.monotonic()
     try:
-        output = GateLog(log)
+        output = GateLog(log, clean)
     except OSError as error:
         raise GtError(ErrorCode.DISK_FULL, f"no log can be written: {error}", DISK_FULL_HINT) from error
     timed_out = False

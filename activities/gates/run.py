@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -32,6 +32,7 @@ from models.town import TownPaths
 from policies.gate_environment import gate_environment
 from policies.gate_outcome import gate_end, missing_tool_hint, readable_tail
 from policies.path_filter import concerns
+from policies.redaction import redact_bytes
 
 _LABEL_PART: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -53,10 +54,15 @@ class Place(NamedTuple):
 
 
 class GateActivities:
-    """Gates on this host; its worker takes as many at once as there are cores."""
+    """Gates on this host; its worker takes as many at once as there are cores.
 
-    def __init__(self, paths: TownPaths) -> None:
+    Args:
+        clean: takes secrets out of what gates print; by default those of known shapes.
+    """
+
+    def __init__(self, paths: TownPaths, clean: Callable[[bytes], bytes] = redact_bytes) -> None:
         self._paths = paths
+        self._clean = clean
 
     @activity.defn
     async def run_gates(self, request: RunGates) -> GateReport:
@@ -187,7 +193,7 @@ class GateActivities:
         environment = gate_environment(
             os.environ, str(home), mark, str(caches) if caches else None, place.settings.environment
         )
-        ended = await run_command(gate.command, place.runner, environment, log, gate.timeout_s, started)
+        ended = await run_command(gate.command, place.runner, environment, log, gate.timeout_s, started, self._clean)
         lane.end()
         crash_point("gate.finished")
         return _report(gate, ended, log, environment, place.settings.home)

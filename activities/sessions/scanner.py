@@ -32,6 +32,7 @@ from models.texts import one_line
 from models.town import TownPaths
 from policies.health import is_dead, needs_tail, reported_as
 from policies.prompts import TAIL_LINES
+from policies.redaction import redact
 from policies.rework_notes import BY_SIGNAL
 
 TICK_S: Final = 1.0
@@ -74,6 +75,7 @@ class Scanner:
         host: the name that observations carry.
         clock: monotonic seconds.
         ask_tree: reads whole worktrees beside the looks.
+        clean: takes secrets out of what agents say; by default those of known shapes.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Scanner:
         clock: Callable[[], float] = time.monotonic,
         ask_tree: AskTree | None = None,
         policies: RecoveryPolicies | None = None,
+        clean: Callable[[str], str] = redact,
     ) -> None:
         self._paths = paths
         self._tmux = tmux
@@ -94,6 +97,7 @@ class Scanner:
         self._clock = clock
         self._ask_tree = ask_tree or TreeReader()
         self._policies = policies or RecoveryPolicies()
+        self._clean = clean
         self._looking = asyncio.Lock()
         self._looked_at = float("-inf")
         self._orders: dict[str, tuple[WatchRig, float]] = {}
@@ -217,7 +221,7 @@ class Scanner:
             detail, code = f"{_how_it_ended(pane)}\n{watched.last_words}".strip()[:DETAIL_LIMIT], pane.exit_code
         failure = watched.setup_failure() if pane is not None else None
         if failure is not None:
-            detail = f"{failure}\n{watched.last_words}".strip()[:DETAIL_LIMIT]
+            detail = self._clean(f"{failure}\n{watched.last_words}".strip())[:DETAIL_LIMIT]
         alone = server_runs or pane is not None
         return self._observation(
             watched,
@@ -234,7 +238,7 @@ class Scanner:
         return self._observation(
             watched,
             ObservationKind.DONE,
-            detail=str(told.get("message", ""))[:DETAIL_LIMIT],
+            detail=self._clean(_sendable(str(told.get("message", ""))))[:DETAIL_LIMIT],
             done_status=DoneStatus(status) if status in set(DoneStatus) else DoneStatus.COMPLETED,
             head_sha=head if isinstance(head, str) and head else None,
             intent=session_folder.done_intent(str(told.get("id", ""))),
@@ -252,7 +256,7 @@ class Scanner:
             yield self._observation(
                 watched,
                 ObservationKind.HELP,
-                detail=f"{severity}: {problem}".removeprefix(": ")[:DETAIL_LIMIT],
+                detail=self._clean(_sendable(f"{severity}: {problem}")).removeprefix(": ")[:DETAIL_LIMIT],
                 intent=f"{session_folder.HELP}/{name}",
             )
 

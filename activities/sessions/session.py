@@ -291,7 +291,7 @@ class Sessions:
         }
         for name, text in texts.items():
             if text.strip() and not (place / name).exists():
-                write_whole(place / name, text.rstrip() + "\n")
+                write_whole(place / name, self._tmux.clean(text).rstrip() + "\n")
         return place if place.is_dir() else None
 
     def _state_of_worktree(self, rig: str, polecat: str, bead: str) -> dict[str, str]:

@@ -23,6 +23,7 @@ from activities.sessions.process_tree import Panes, Traces, end_processes
 from agents.environment import server_environment
 from models import names
 from models.errors import ErrorCode, GtError
+from policies.redaction import redact
 from services import tmux_server
 
 HISTORY_LINES: Final = 20_000
@@ -95,14 +96,16 @@ class Tmux:
 
     Args:
         record: file that remembers the server's process, so that it is found though its socket was deleted.
+        clean: takes secrets out of what panes show; by default those of known shapes.
 
     Every method raises GtError: PROGRAM_MISSING without tmux, TMUX_FAILED where it refuses or
     does not answer. A server that does not run is not an error: it has no sessions.
     """
 
-    def __init__(self, socket: str, record: Path | None = None) -> None:
+    def __init__(self, socket: str, record: Path | None = None, clean: Callable[[str], str] = redact) -> None:
         self.socket = socket
         self._record = record
+        self.clean = clean
         self._starting = threading.Lock()
 
     def panes(self) -> dict[str, PaneFacts]:
@@ -146,7 +149,13 @@ class Tmux:
             self._demand(_joined(copied, make, *tags, ["set", "-s", "exit-empty", "on"]), environment)
 
     def capture(self, name: str, lines: int) -> str:
-        """The last `lines` lines of the agent's pane, without what tmux adds below them; "" without a session."""
+        """The last `lines` lines of the agent's pane; "" without a session.
+
+        Without secrets, and without what tmux adds below the lines.
+        """
+        return self.clean(self._shown(name, lines))
+
+    def _shown(self, name: str, lines: int) -> str:
         command = ["capture-pane", "-p", "-J", "-S", f"-{lines}", "-t", f"{_target(name)}^.{{top-left}}"]
         answer = self._run(command, may_fail=True)
         text = _DEATH_NOTICE.sub("", (answer or "").rstrip()).rstrip()
@@ -170,12 +179,12 @@ class Tmux:
         if typed == f"{letter} entered":
             return
         if typed != f"{letter} pasted":
-            before = self.capture(name, _ROWS)
+            before = self._shown(name, _ROWS)
             self._demand(["load-buffer", "-b", buffer, "-"], text=text)
             paste = ["paste-buffer", "-p", "-d", "-b", buffer, "-t", target]
             self._demand(_joined(paste, ["set", "-t", _target(name), _LETTER, f"{letter} pasted"]))
             crash_point("nudge.pasted")
-            arrived = _within(ARRIVAL_TIMEOUT_S, lambda: self.capture(name, _ROWS) != before)
+            arrived = _within(ARRIVAL_TIMEOUT_S, lambda: self._shown(name, _ROWS) != before)
             if not arrived:
                 raise GtError(ErrorCode.TMUX_FAILED, f"the text did not arrive in session {name}", "gt peek NAME")
         enter = ["send-keys", "-t", target, "Enter"]

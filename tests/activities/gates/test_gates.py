@@ -93,6 +93,14 @@ class TestReport:
         assert len(log_of(report)) <= LOG_LIMIT_BYTES + TAIL_BYTES + 100
         assert log_of(report).endswith(b"the end\n")
 
+    async def test_no_secret_is_in_log_or_tail_though_it_came_in_pieces(self, town_paths: TownPaths, sha: str) -> None:
+        token, row = "gh" + "p_" + "a1" * 18, "QUJD" * 16
+        pieces = f"printf 'got {token[:9]}'; sleep 0.2; printf '{token[9:]} here\\n'"
+        key = f"echo '-----BEGIN PRIVATE KEY-----'; sleep 0.1; echo {row}; sleep 0.1; echo '-----END PRIVATE KEY-----'"
+        report = await run(town_paths, sha, f"{pieces}; {key}; echo the end; exit 1")
+        assert report.tail == "got [redacted: a GitHub token] here\n[redacted: a private key]\nthe end"
+        assert log_of(report).decode().strip() == report.tail
+
     async def test_a_commit_that_this_host_does_not_have_is_an_error(self, town_paths: TownPaths, sha: str) -> None:
         with pytest.raises(GtError) as caught:
             await run(town_paths, "1234567890" * 4, "true")
