@@ -18,6 +18,8 @@ OF_A_BEAD = ("bd show", "bd comments", "bd log")
 """Commands that read one bead: its own an agent may always read."""
 SHARED_OPTIONS = {"-o": True, "--output": True, "--town": True, "--debug": False}
 """Options of every command and group, which may stand before a command's name; True: with a value."""
+MOST_NAMED = 60
+"""characters of a command line that a refusal repeats"""
 HINT = 'gt escalate "what you need"; who attached to this session runs it in a terminal of their own'
 
 
@@ -45,7 +47,10 @@ def require_allowed(command: str) -> None:
         Refusal: in a session whose `agent.may` does not name it.
     """
     record = session_record()
-    if record is None or command in OF_A_BEAD or _names(record, command):
+    if record is None or command in OF_A_BEAD:
+        return
+    if _names(record, command):
+        _require_running(record)
         return
     message = f"`{command}` is not an agent's to run: agent.may of rig {record.get('rig', '?')} does not name it"
     raise Refusal(message, HINT)
@@ -123,7 +128,16 @@ def require_line(program: str, argv: Sequence[str]) -> None:
         return
     lines = [" ".join([program, *words[:count]]) for count in range(1, len(words) + 1)]
     if not any(line in OF_A_BEAD or _names(record, line) for line in lines):
-        require_allowed(lines[:2][-1])
+        named = lines[:2][-1]
+        require_allowed(named if named.isprintable() and len(named) <= MOST_NAMED else lines[0][:MOST_NAMED])
+
+
+def _require_running(record: dict[str, Any]) -> None:
+    """Refuse what a session that was ended, or whose bead has a newer attempt, would still do."""
+    why = session_folder.over_because(Path(os.environ["GT_TASK_FILE"]).parent)
+    if why:
+        over = f"attempt {record.get('attempt')} of {record.get('bead')} is over: {why}"
+        raise Refusal(over, "stop working here: nothing that this session does will be taken")
 
 
 def _names(record: dict[str, Any], command: str) -> bool:

@@ -131,6 +131,16 @@ def test_what_the_setting_names_is_allowed_and_nothing_beside_it(session: Path) 
         assert (agent.run(program, argv) is None) is allowed, line
 
 
+def test_an_attempt_that_is_over_acts_no_more_and_reads_its_bead(
+    inside: Commands, session: Path, bead: Bead, ledger: Ledger
+) -> None:
+    (session / session_folder.ENDED).write_text("the job is over")
+    assert "is over: the job is over" in inside.run("bd", "comment", bead.id, "late", expect=5).err
+    inside.run("gt", "mail", "send", "human", "-s", "late", "x", expect=5)
+    inside.run("bd", "show", bead.id)
+    assert ledger.comments(bead.id) == []
+
+
 def test_a_session_without_a_readable_record_allows_nothing_more(session: Path) -> None:
     (session / session_folder.SESSION).unlink()
     assert {agent.run(line.split()[0], line.split()[1:]) for line in MAY} == {ExitCode.REFUSED}
@@ -178,6 +188,14 @@ def test_prime_names_what_is_allowed(inside: Commands, session: Path, bead: Bead
     shown = inside.run("gt", "prime").out
     assert f"  bd show {bead.id}\n" in shown
     assert "  bd ready\n" in shown
+
+
+def test_a_refusal_repeats_no_long_title_and_drives_no_terminal(
+    session: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for title in ("x" * 500, "\x1b]52;c;aGk=\x07"):
+        assert agent.run("bd", ["create", title]) == ExitCode.REFUSED
+        assert capsys.readouterr().err.startswith("error: `bd create` is not an agent's to run")
 
 
 def test_a_refusal_loads_no_command_line(session: Path) -> None:
