@@ -98,7 +98,9 @@ def test_a_planted_record_does_not_choose_the_token_of_an_attempt_to_come(desk: 
 
 
 def test_the_token_is_only_where_the_attempt_is(desk: Desk, lookout: Lookout) -> None:
-    desk.start(f'true; gt escalate "which till?"; gt prime; gt hook -o json; {WORKS}')
+    desk.start(
+        f'true; cat "${{GT_TASK_FILE%/*}}/session.json"; gt escalate "which till?"; gt prime; gt hook -o json; {WORKS}'
+    )
     eventually(lambda: (desk.folder() / session_folder.DONE).exists())
     token = token_of(desk.folder())
     assert (secret_in(token.encode()), len(token)) == ("an attempt's token", 45)
@@ -112,6 +114,7 @@ def test_the_token_is_only_where_the_attempt_is(desk: Desk, lookout: Lookout) ->
         desk.settle(seen.intent)
     assert token not in desk.tmux.capture("shop--toast", 500)
     desk.end()
+    assert '"attempt": 1' in desk.evidence()["pane.txt"], "the agent has shown all of its record"
     holders = {
         path
         for path in desk.paths.root.rglob("*")
