@@ -53,6 +53,8 @@ TOKEN_KEY = "token"  # noqa: S105 - its name
 """of the attempt's token, in session.json and in each intent"""
 MOST_BYTES = 16_000_000
 """of a document; a letter is the longest"""
+INTENT_BYTES = 1_000_000
+"""of what an agent tells; an argument of a command is shorter"""
 
 
 def write_json(path: Path, value: dict[str, Any], within: Path | None = None) -> None:
@@ -96,10 +98,10 @@ def own_folder(path: Path) -> Path:
     return path
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The document, or None where there is none; a file that is no JSON object counts as none."""
+def read_json(path: Path, most: int = MOST_BYTES) -> dict[str, Any] | None:
+    """The document, or None where there is none; a file that is no JSON object, or longer, counts as none."""
     try:
-        value = json.loads(read_plain(path, MOST_BYTES))
+        value = json.loads(read_plain(path, most))
     except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from activities.git.polecat_repo import PolecatRepo
-from activities.sessions.locked_folders import changed_ns, is_locked, listed
+from activities.sessions.locked_folders import changed_ns, is_locked
 from activities.sessions.process_tree import prompt_reaping
 from activities.sessions.progress import AskTree, Progress, TreeReader
 from activities.sessions.recovery_policy import Case, RecoveryPolicies
 from activities.sessions.tmux import PaneFacts, Tmux
-from activities.sessions.watched import TAIL_EVERY_S, Watched
+from activities.sessions.watched import HELPS, TAIL_EVERY_S, Watched
 from agents import session_folder
 from models import names
 from models.attempts import WatchReport, WatchRig
@@ -38,6 +38,7 @@ from policies.rework_notes import BY_SIGNAL
 TICK_S: Final = 1.0
 """At most one look in this time, however many rigs are watched."""
 
+MORE_HELPS: Final = f"it calls for help more often than {HELPS} times a minute: the others are heard later"
 LAST_LINES: Final = 30
 DETAIL_LIMIT: Final = 4_000
 """Characters of an observation's detail: it travels in Temporal's history."""
@@ -245,19 +246,13 @@ class Scanner:
         )
 
     def _help(self, watched: Watched) -> Iterator[Observation]:
-        place = watched.folder / session_folder.HELP
-        for name in () if os.path.islink(place) else sorted(listed(place)):
-            if name.startswith(".") or not name.endswith(".json") or not name.isprintable():
-                continue
-            told = watched.intent(f"{session_folder.HELP}/{name}")
-            if told is None:
-                continue
+        for name, told in watched.calls_for_help():
             severity, problem = one_line(str(told.get("severity", ""))), str(told.get("problem", ""))
+            detail = self._clean(_sendable(f"{severity}: {problem}")).removeprefix(": ")[:DETAIL_LIMIT]
+            if name == watched.more_helps_at:
+                detail += f"\n({MORE_HELPS})"
             yield self._observation(
-                watched,
-                ObservationKind.HELP,
-                detail=self._clean(_sendable(f"{severity}: {problem}")).removeprefix(": ")[:DETAIL_LIMIT],
-                intent=f"{session_folder.HELP}/{name}",
+                watched, ObservationKind.HELP, detail=detail, intent=f"{session_folder.HELP}/{name}"
             )
 
     def _observation(self, watched: Watched, kind: ObservationKind, **more: Any) -> Observation:

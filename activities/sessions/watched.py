@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,12 @@ from policies.health import reported_as
 
 TAIL_EVERY_S: Final = 10.0
 """The pane of an agent without progress is read so often."""
+
+HELPS: Final = 10
+HELPS_EVERY_S: Final = 60.0
+"""So many new calls for help of one attempt are passed on in this time; the others stay in its folder until later."""
+HELPS_READ: Final = 200
+"""files of its help folder that one look takes notice of"""
 
 _ACCUSING: Final = frozenset({ObservationKind.STALE, ObservationKind.UNRESPONSIVE, ObservationKind.STUCK})
 
@@ -47,6 +54,12 @@ class Watched:
     done_told: bool = False
     forged: set[str] = field(default_factory=set)
     """intents in its folder without its token, by name"""
+    helps: set[str] = field(default_factory=set)
+    """its calls for help that are passed on, and not settled yet: names of files"""
+    helps_left: int = HELPS
+    helps_age_s: float = 0.0
+    more_helps_at: str = ""
+    """with which of them it was told that more wait"""
     superseded: str = ""
     """why the attempt is over; "": it counts"""
     beat: int = 0
@@ -109,6 +122,9 @@ class Watched:
         self.reread()
         self.verdict_age_s += elapsed
         self.tail_age_s += elapsed
+        self.helps_age_s += elapsed_s
+        if self.helps_age_s >= HELPS_EVERY_S:
+            self.helps_left, self.helps_age_s = HELPS, 0.0
         beat = modified_ns(self.folder / session_folder.HEARTBEAT)
         self.heartbeat_age_s = self.heartbeat_age_s + elapsed if beat == self.beat else 0.0
         self.beat = beat
@@ -137,12 +153,25 @@ class Watched:
 
     def intent(self, name: str) -> dict[str, Any] | None:
         """What an intent's file says; None for one without this attempt's token, which says nothing."""
-        told = session_folder.read_json(self.folder / name)
+        told = session_folder.read_json(self.folder / name, session_folder.INTENT_BYTES)
         if told is not None and carries(told, self.token):
             return told
         if told is not None:
             self.forged.add(name)
         return None
+
+    def calls_for_help(self) -> list[tuple[str, dict[str, Any]]]:
+        """Name and content of those that its job is to hear now, oldest first."""
+        names_there = self.helps.union(_some_of(self.folder / session_folder.HELP, HELPS_READ))
+        told = {name: self.intent(f"{session_folder.HELP}/{name}") for name in sorted(names_there)}
+        found = {name: content for name, content in told.items() if content is not None}
+        new = [name for name in found if name not in self.helps]
+        heard = new[: self.helps_left]
+        if heard and heard != new and not self.more_helps_at:
+            self.more_helps_at = heard[-1]
+        self.helps_left -= len(heard)
+        self.helps = {name for name in found if name in self.helps or name in heard}
+        return [(name, content) for name, content in found.items() if name in self.helps]
 
     def ended(self) -> bool:
         return os.path.exists(self.folder / session_folder.ENDED)
@@ -212,6 +241,18 @@ class Watched:
             detail=f"{diagnosis.reason}\n{tail}".strip(),
             episode=self.episode,
         )
+
+
+def _some_of(folder: Path, most: int) -> list[str]:
+    """Names of files in a folder that an agent may have filled, locked or replaced by a link."""
+    try:
+        if os.path.islink(folder):
+            return []
+        with os.scandir(folder) as entries:
+            names_there = [entry.name for entry in islice(entries, most)]
+    except OSError:
+        return []
+    return [name for name in names_there if name[:1] != "." and name.endswith(".json") and name.isprintable()]
 
 
 def modified_ns(path: Path) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
+from typing import Final
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
@@ -11,6 +13,11 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from activities.git.checkpoints import Checkpointer
 from activities.sessions.scanner import Scanner
 from models.attempts import WatchReport, WatchRig, observation_key
+from models.jobs import Observation, ObservationKind
+
+MOST_NEWS: Final = 200
+MOST_BYTES: Final = 500_000
+"""of what one report tells in words; a message of Temporal's holds 2 MB"""
 
 
 class WatchActivities:
@@ -37,13 +44,25 @@ class WatchActivities:
         deadline = time.monotonic() + request.interval_s
         while True:
             seen = await self._scanner.survey(request)
-            news = tuple(one for one in seen.observations if observation_key(one) not in known)
+            news = first_news(one for one in seen.observations if observation_key(one) not in known)
             left = deadline - time.monotonic()
             if news or left <= 0:
                 present = tuple(observation_key(one) for one in seen.observations)
                 return seen.model_copy(update={"observations": news, "present": present, "in_time": not news})
             _end_with_the_worker()
             await asyncio.sleep(min(self._scanner.tick_s, left))
+
+
+def first_news(news: Iterable[Observation]) -> tuple[Observation, ...]:
+    """So many as one of Temporal's messages holds, calls for help last; the rest is news for the next round."""
+    chosen: list[Observation] = []
+    room = MOST_BYTES
+    for one in sorted(news, key=lambda one: one.kind is ObservationKind.HELP):
+        room -= len(one.detail.encode("utf-8", "replace"))
+        if chosen and (len(chosen) == MOST_NEWS or room < 0):
+            break
+        chosen.append(one)
+    return tuple(chosen)
 
 
 def _end_with_the_worker() -> None:
