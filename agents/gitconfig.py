@@ -45,6 +45,11 @@ def session_gitconfig(environment: Mapping[str, str]) -> str:
     return _HEAD + config_text(pairs)
 
 
+def as_bytes(text: str) -> bytes:
+    """The file's content: a name that is no UTF-8 is written as the person has it."""
+    return text.encode("utf-8", "surrogateescape")
+
+
 def _is_withheld(key: str, value: str) -> bool:
     if WITHHELD.fullmatch(key):
         return True
@@ -73,7 +78,7 @@ def _settings(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 def written_since(path: Path, written: str) -> str:
     """What an agent has changed in its session's config, as a diff; "" for nothing."""
     try:
-        now = read_plain(path).decode("utf-8", "replace")
+        now = read_plain(path).decode("utf-8", "surrogateescape")
     except OSError as error:
         return f"{path}: {error.strerror or error}\n"
     if now == written:

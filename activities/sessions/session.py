@@ -28,7 +28,7 @@ from activities.sessions.process_tree import Traces, moment, since_boot_s
 from activities.sessions.tmux import PaneFacts, Tmux
 from agents import presets, run_setup, session_folder
 from agents.environment import agent_environment
-from agents.gitconfig import session_gitconfig, written_since
+from agents.gitconfig import as_bytes, session_gitconfig, written_since
 from agents.task import task_text
 from agents.tokens import new_token
 from models import names
@@ -141,7 +141,7 @@ class Sessions:
         )
         write_whole(folder / session_folder.TASK, task, within=self._paths.sessions)
         gitconfig = session_gitconfig(self._environment)
-        write_whole(folder / session_folder.GITCONFIG, gitconfig, within=self._paths.sessions)
+        write_whole(folder / session_folder.GITCONFIG, as_bytes(gitconfig), within=self._paths.sessions)
         setup = request.worktree.setup.strip()
         if setup:
             write_whole(folder / session_folder.SETUP_SCRIPT, f"{setup}\n", within=self._paths.sessions)

@@ -13,7 +13,7 @@ from activities.git.command import use_config
 from activities.git.foreign_commits import look_at_target
 from activities.git.worktrees import Worktrees
 from agents.environment import agent_environment
-from agents.gitconfig import session_gitconfig
+from agents.gitconfig import as_bytes, session_gitconfig, written_since
 from models.jobs import RigFacts
 from models.records import Rig
 from models.settings import GitSettings, Settings
@@ -151,6 +151,23 @@ def test_a_session_has_the_persons_git_config_without_credentials(
     assert not gone or gone not in listed.lower()
     assert kept in listed
     assert "include" not in listed
+
+
+def test_what_the_person_has_set_comes_byte_for_byte(tmp_path: Path) -> None:
+    given = b'[user]\n\tname = J\xf6rg "x" \\\\ y\n[alias]\n\tsaid = "!f() { echo \\"a;b # c\\"; }; f"\n\tempty =\n'
+    (tmp_path / ".gitconfig").write_bytes(given + b'[difftool "a.b"]\n\tcmd = x\n[core]\n\tbare\n')
+    session = tmp_path / "session"
+    text = session_gitconfig({"PATH": os.environ["PATH"], "HOME": str(tmp_path)})
+    session.write_bytes(as_bytes(text))
+
+    def listed(path: Path) -> list[bytes]:
+        command = ["git", "config", "--file", str(path), "--list", "-z"]
+        return subprocess.run(command, capture_output=True, check=True).stdout.split(b"\0")
+
+    assert {one.replace(b"core.bare\ntrue", b"core.bare") for one in listed(session)} >= set(
+        listed(tmp_path / ".gitconfig")
+    )
+    assert written_since(session, text) == ""
 
 
 def test_no_token_of_a_forge_reaches_a_session() -> None:
