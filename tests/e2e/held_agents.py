@@ -12,7 +12,7 @@ from pathlib import Path
 
 import tomlkit
 
-from tests.e2e.living_town import shell_agent, wait_until
+from tests.e2e.living_town import LivingTown, shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
 
 SETTINGS = {
@@ -117,6 +117,6 @@ def living_beads(town: QuickTown) -> set[str]:
     return set(shown.split())
 
 
-def session_folder_of(town: QuickTown, bead: str, attempt: int) -> Path:
+def session_folder_of(town: LivingTown, bead: str, attempt: int) -> Path:
     (found,) = (town.root / "run" / "sessions").glob(f"*/*/{bead}/{attempt}")
     return found

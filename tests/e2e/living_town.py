@@ -8,10 +8,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
@@ -29,9 +30,10 @@ class CommandFailed(AssertionError):
 def wait_until(what: str, holds: Callable[[], Any], timeout_s: float = 60.0) -> Any:
     """Poll `holds` until it is true; return its value. AssertionError after `timeout_s`.
 
-    While the ledger does not answer, as one that has just been started, nothing is true yet.
+    While the ledger does not answer, as one that has just been started, nothing is true yet. It is asked less often
+    the longer it takes.
     """
-    deadline = time.monotonic() + timeout_s
+    begun = time.monotonic()
     while True:
         try:
             value = holds()
@@ -41,9 +43,10 @@ def wait_until(what: str, holds: Callable[[], Any], timeout_s: float = 60.0) -> 
             value = None
         if value:
             return value
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - begun
+        if waited > timeout_s:
             raise AssertionError(f"waited {timeout_s:.0f} s for {what}")
-        time.sleep(0.1)
+        time.sleep(min(0.5, 0.1 + waited / 20))
 
 
 def git(cwd: Path, *argv: str) -> str:
@@ -185,6 +188,27 @@ class LivingTown:
             subprocess.run(
                 ["tmux", "-L", self.tmux_socket(), "kill-server"], env=self.env, capture_output=True, check=False
             )
+
+
+Kind = TypeVar("Kind", bound=LivingTown)
+
+
+@contextlib.contextmanager
+def running_town(kind: type[Kind], store: str, *rig: str) -> Iterator[Kind]:
+    """A town that is up on that ledger engine, with the rig `shop`; gone at the end.
+
+    Args:
+        rig: more words of `gt rig add`.
+    """
+    with tempfile.TemporaryDirectory(prefix="gt-") as folder:
+        living = kind(Path(folder), store=store)
+        try:
+            living.init()
+            living.run("gt", "up")
+            living.add_rig(*rig)
+            yield living
+        finally:
+            living.close()
 
 
 def shell_agent(*, file: str, text: str = "x = 1", before: str = "true", after: str = "gt done") -> str:

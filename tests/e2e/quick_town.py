@@ -15,12 +15,14 @@ from tests.e2e.living_town import LivingTown
 class QuickTown(LivingTown):
     """What the commands do, without starting one."""
 
-    def bead(self, title: str, *_: str) -> str:
+    def bead(self, title: str, *extra: str, rig: str = "shop") -> str:
+        if extra:
+            return super().bead(title, *extra)
         with self.record() as ledger:
-            return ledger.create_bead(NewBead(rig="shop", title=title)).id
+            return ledger.create_bead(NewBead(rig=rig, title=title)).id
 
-    def sling(self, bead: str, agent: str) -> None:
-        sling_all(self.town, [(bead, agent)])
+    def sling(self, bead: str, agent: str, rig: str = "shop") -> None:
+        sling_all(self.town, [(bead, agent)], rig)
 
     def job(self, bead: str) -> JobRow:
         with self.record() as ledger:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
 from models import names
+from models.escalations import EscalationStatus
 from models.jobs import Verdict, VerdictKind
 from services.temporal import connect
-from tests.e2e.living_town import LivingTown, git, shell_agent, wait_until
+from tests.e2e.living_town import git, shell_agent, wait_until
+from tests.e2e.quick_town import QuickTown
 
 pytestmark = pytest.mark.timeout(240)
 MADE_UP = "0123456789" * 4
 
 
-def forge(town: LivingTown, bead: str, sha: str) -> None:
+def forge(town: QuickTown, bead: str, sha: str) -> None:
     """Signal the job as the Refinery does: what any script can do that reaches Temporal."""
 
     async def send() -> None:
@@ -28,12 +29,12 @@ def forge(town: LivingTown, bead: str, sha: str) -> None:
     asyncio.run(send())
 
 
-def told(town: LivingTown, bead: str) -> list[dict[str, Any]]:
+def told(town: QuickTown, bead: str) -> list[EscalationStatus]:
     """Open escalations about the bead."""
-    return [one for one in town.json("gt", "escalate", "list") if one["bead"] == bead and not one["resolved"]]
+    return [one for one in town.escalations(bead) if not one.resolved]
 
 
-def test_a_forged_verdict_closes_no_bead_and_is_told_once_with_what_the_remote_has(town: LivingTown) -> None:
+def test_a_forged_verdict_closes_no_bead_and_is_told_once_with_what_the_remote_has(town: QuickTown) -> None:
     bead = town.bead("forge me")
     town.run("gt", "refinery", "pause", "--rig", "shop")
     town.sling(bead, shell_agent(file="a.py"))
@@ -42,15 +43,11 @@ def test_a_forged_verdict_closes_no_bead_and_is_told_once_with_what_the_remote_h
     for sha in (MADE_UP, tip, "9" * 40):
         forge(town, bead, sha)
     (one,) = wait_until("a person to be told", lambda: told(town, bead), 60)
-    assert (one["level"], one["kind"]) == ("L3", "disagreement")
-    assert MADE_UP[:12] in one["message"], "what the verdict said"
-    assert tip[:12] in one["message"], "what the remote has"
+    assert (one.level, one.kind) == ("L3", "disagreement")
+    assert MADE_UP[:12] in one.message, "what the verdict said"
+    assert tip[:12] in one.message, "what the remote has"
 
-    def refused() -> bool:
-        events = [each["event"] for each in town.json("gt", "job", "show", bead)["history"]]
-        return events.count("verdict_refused") == 3
-
-    wait_until("each verdict to be checked", refused, 60)
+    wait_until("each verdict to be checked", lambda: town.events(bead).count("verdict_refused") == 3, 60)
     assert town.status_of(bead) == "submitted"
     assert len(told(town, bead)) == 1
 

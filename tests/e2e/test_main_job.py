@@ -1,17 +1,29 @@
-"""The main job, run by hand as a person would, with everything killed that can be."""
+"""The main job, run by hand as a person would, with everything killed that can be.
+
+One town on each ledger engine serves the whole module; each test has beads and files of its own, and leaves no session.
+The last one leaves the town down.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.living_town import LivingTown, git, shell_agent, wait_until
+from tests.e2e.held_agents import session_folder_of
+from tests.e2e.living_town import LivingTown, git, running_town, shell_agent, wait_until
 
 pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="module", params=["embedded", "server"])
+def town(request: pytest.FixtureRequest) -> Iterator[LivingTown]:
+    with running_town(LivingTown, request.param) as living:
+        yield living
 
 
 def wait_for_file(path: Path) -> None:
@@ -41,6 +53,10 @@ def assert_nothing_half_done_is_left(town: LivingTown) -> None:
     assert town.json("gt", "refinery", "queue", "--rig", "shop")["items"] == []
 
 
+def history_of_main(town: LivingTown) -> list[str]:
+    return git(town.remote, "log", "--first-parent", "--format=%H", "main").split()
+
+
 def kill_and_see_it_back(town: LivingTown, service: str) -> None:
     died = town.kill_service(service)
     wait_until(f"{service} to be back", lambda: town.service(service).pid not in (None, died), 60)
@@ -49,6 +65,7 @@ def kill_and_see_it_back(town: LivingTown, service: str) -> None:
 def test_two_beads_are_merged_one_by_way_of_an_integration_branch_and_the_job_tells_its_story(
     town: LivingTown,
 ) -> None:
+    before = len(history_of_main(town))
     land = ("gt", "refinery", "integration", "land", "next", "--rig", "shop")
     assert town.json("gt", "refinery", "integration", "create", "next", "--rig", "shop")["created"]
     first, second = town.bead("add a"), town.bead("add b", "--target", "next")
@@ -62,7 +79,7 @@ def test_two_beads_are_merged_one_by_way_of_an_integration_branch_and_the_job_te
     assert (landing["ahead"], again["bead"]) == (1, landing["bead"])
     assert_landed_once(town, landing["bead"], second)
     assert town.json("gt", "job", "show", landing["bead"])["attempt"] == 0, "nobody had to work for it"
-    assert len(git(town.remote, "log", "--first-parent", "--format=%H", "main").split()) == 3
+    assert len(history_of_main(town)) == before + 2
     over = town.json(*land)
     assert (over["state"], over["ahead"], over["bead"]) == ("landed", 0, landing["bead"])
     git(town.remote, "branch", "-D", "next")
@@ -79,7 +96,7 @@ def test_two_beads_are_merged_one_by_way_of_an_integration_branch_and_the_job_te
 
 def test_every_service_and_the_agent_killed_in_mid_job_still_merges_exactly_once(town: LivingTown) -> None:
     bead = town.bead("survive")
-    agent, working, go = held_agent(town, "a.py")
+    agent, working, go = held_agent(town, "killed.py")
     town.sling(bead, agent)
     wait_for_file(working)
     services = ["worker", "temporal"] + (["dolt"] if town.store == "server" else [])
@@ -99,13 +116,13 @@ def test_every_service_and_the_agent_killed_in_mid_job_still_merges_exactly_once
 
 def test_gt_done_while_no_worker_runs_is_heard_later(town: LivingTown) -> None:
     bead = town.bead("patience")
-    agent, working, go = held_agent(town, "a.py")
+    agent, working, go = held_agent(town, "down.py")
     town.sling(bead, agent)
     wait_for_file(working)
     town.run("gt", "down")
     go.touch()
-    intents = town.root / "run" / "sessions"
-    wait_until("the done intent on disk", lambda: list(intents.rglob("done.json")), 30)
+    intent = session_folder_of(town, bead, attempt=1) / "done.json"
+    wait_until("the done intent on disk", intent.exists, 30)
     assert town.landed(bead) == []
     town.run("gt", "up")
     assert_landed_once(town, bead)
@@ -122,13 +139,13 @@ def test_the_supervisor_killed_leaves_one_of_each_after_the_next_up(town: Living
         assert after[name] != pid
         assert not Path(f"/proc/{pid}").exists()
     bead = town.bead("after all that")
-    town.sling(bead, shell_agent(file="a.py"))
+    town.sling(bead, shell_agent(file="supervisor.py"))
     assert_landed_once(town, bead)
 
 
 def test_a_second_telling_of_the_same_bead_is_one_job(town: LivingTown) -> None:
     bead, told_twice = town.bead("once"), town.folder / "told-twice"
-    agent = shell_agent(file="a.py", before=f"until [ -e {told_twice} ]; do sleep 0.1; done")
+    agent = shell_agent(file="twice.py", before=f"until [ -e {told_twice} ]; do sleep 0.1; done")
     town.sling(bead, agent)
     town.sling(bead, agent)
     told_twice.touch()
@@ -142,7 +159,7 @@ def test_the_record_of_a_server_town_tells_the_story_to_dolt_itself(town: Living
         assert messages
         return
     bead = town.bead("told by dolt")
-    town.sling(bead, shell_agent(file="a.py"))
+    town.sling(bead, shell_agent(file="dolt.py"))
     assert_landed_once(town, bead)
     town.run("gt", "down")
     data = town.root / "data" / "dolt" / "databases" / "gastown"

@@ -201,9 +201,10 @@ def slung() -> Iterator[Slung]:
             remotes[name] = make(town, name, shape)
             gate = f"shape={shape.gate}"
             town.run("gt", "rig", "add", name, str(remotes[name]), "--prefix", f"q{number}", "--gate", gate)
-            beads[name] = str(town.json("bd", "create", f"work on {name}", "--rig", name)["id"])
-            agent = f"{shape.work} && git add -A && git commit -qm work && gt done; sleep 300"
-            town.run("gt", "sling", beads[name], name, "--agent", agent)
+            beads[name] = town.bead(f"work on {name}", rig=name)
+            town.sling(
+                beads[name], f"{shape.work} && git add -A && git commit -qm work && gt done; sleep 300", rig=name
+            )
         yield Slung(town, remotes, beads)
 
 

@@ -7,29 +7,32 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.living_town import LivingTown, git, shell_agent, wait_until
+from tests.e2e.living_town import git, shell_agent, wait_until
+from tests.e2e.quick_town import QuickTown
 from tests.fault_document import documented
 
 pytestmark = pytest.mark.timeout(400)
 
 
-def held_agent(town: LivingTown, file: str) -> tuple[str, Path, Path]:
+def held_agent(town: QuickTown, file: str) -> tuple[str, Path, Path]:
     """Leaves something uncommitted, counts how often it was started, and goes on when it is told to."""
     starts, go = town.folder / f"{file}.starts", town.folder / f"{file}.go"
     before = f"echo half > half.txt; echo $GT_ATTEMPT >> {starts}; while [ ! -e {go} ]; do sleep 0.1; done"
     return shell_agent(file=file, before=before), starts, go
 
 
-def state_of(town: LivingTown, bead: str) -> str:
-    return str(town.json("gt", "job", "show", bead)["state"])
+def recorded(town: QuickTown) -> dict[str, str]:
+    """The state of each bead's job."""
+    with town.record() as ledger:
+        return {row.bead: row.state.value for row in ledger.jobs()}
 
 
-def wait_for_state(town: LivingTown, bead: str, state: str) -> None:
-    wait_until(f"{bead} to be {state} in the record", lambda: state_of(town, bead) == state, 60)
+def wait_for_state(town: QuickTown, bead: str, state: str) -> None:
+    wait_until(f"{bead} to be {state} in the record", lambda: recorded(town).get(bead) == state, 60)
 
 
 @pytest.mark.document("1: 所有状态存储在 Dolt 中", "2: 需要灾难恢复", "8: 恢复 Polecats")
-def test_with_temporals_database_lost_recover_all_rebuilds_every_unfinished_job(town: LivingTown) -> None:
+def test_with_temporals_database_lost_recover_all_rebuilds_every_unfinished_job(town: QuickTown) -> None:
     merged, living, dying = town.bead("merged before"), town.bead("its agent lives"), town.bead("its agent dies")
     queued, blocked = town.bead("waits for its merge"), town.bead("waits for a person")
     waiting = town.bead("waits for another", "--dep", living)
@@ -47,9 +50,7 @@ def test_with_temporals_database_lost_recover_all_rebuilds_every_unfinished_job(
     for bead, state in ((living, "working"), (dying, "working"), (queued, "submitted"), (blocked, "blocked")):
         wait_for_state(town, bead, state)
     wait_until("both agents to work", lambda: live_starts.exists() and die_starts.exists(), 60)
-    wait_until("all of it to be recorded", lambda: {row["state"] for row in town.json("gt", "job", "list")} >= {
-        "working", "submitted", "blocked", "waiting",
-    }, 30)  # fmt: skip
+    wait_for_state(town, waiting, "waiting")
 
     polecats = town.json("gt", "polecat", "list")
     name = next(row["name"] for row in polecats if row["bead"] == dying)
@@ -81,7 +82,8 @@ def test_with_temporals_database_lost_recover_all_rebuilds_every_unfinished_job(
     assert town.json("gt", "job", "show", queued)["attempt"] == 1, "no agent was started for what waited for its merge"
     assert town.json("gt", "polecat", "recover", "--all")["rebuilt"] == 0
     town.run("gt", "job", "cancel", blocked)
-    wait_until("nothing to be unfinished", lambda: town.json("gt", "polecat", "recover", "--all")["jobs"] == [], 60)
+    wait_for_state(town, blocked, "abandoned")
+    assert town.json("gt", "polecat", "recover", "--all")["jobs"] == []
     for bead in (living, dying):
         tree = git(town.remote, "ls-tree", "-r", "--name-only", town.landed(bead)[0])
         assert "half.txt" in tree, "what was uncommitted when all was lost has landed with the rest"
