@@ -1,12 +1,11 @@
 """Every durable step of the main path of one job, with the worker killed right there.
 
-One town serves all points. For each point a worker is started that kills itself when it gets
-there; another worker is started after it; the job must still be merged exactly once.
+One town serves several points. For each the worker is armed to kill itself when it gets there, with a
+job of the point's own; another worker is started after it, and the job must still be merged exactly once.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -14,13 +13,17 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from activities.crash_points import JOB_POINTS
 from services.programs import temporal_settings
-from tests.e2e.living_town import BIN, LivingTown, git, shell_agent, wait_until
+from services.readiness import last_worker
+from tests.e2e import armed_worker
+from tests.e2e.living_town import BIN, git, shell_agent, wait_until
+from tests.e2e.quick_town import QuickTown
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -28,7 +31,7 @@ SHARES = 4
 """Towns that share the points, side by side: most of a point's time is waiting."""
 
 
-class BareTown(LivingTown):
+class BareTown(QuickTown):
     """A town whose Temporal and worker belong to the test, so that it can arm the worker."""
 
     def start_temporal(self) -> subprocess.Popen[bytes]:
@@ -44,12 +47,31 @@ class BareTown(LivingTown):
         wait_until("Temporal to listen", lambda: _listens(int(temporal["port"])), 30)
         return process
 
-    def start_worker(self, log: Path, **extra: str) -> subprocess.Popen[bytes]:
-        with log.open("ab") as stream:
+    @property
+    def log(self) -> Path:
+        return self.folder / "worker.log"
+
+    def mark(self, point: str) -> Path:
+        """There once a worker has died at the point."""
+        return self.folder / f"{point}.mark"
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as stream:
             return subprocess.Popen(
-                [sys.executable, "-m", "worker", "--town", str(self.root)],
-                cwd=self.folder, env={**self.env, **extra}, stdout=stream, stderr=stream,
+                [sys.executable, "-m", armed_worker.__spec__.name, "--town", str(self.root)],
+                cwd=self.folder, env=self.env, stdout=stream, stderr=stream,
             )  # fmt: skip
+
+    def arm(self, worker: subprocess.Popen[bytes], point: str) -> None:
+        """Have this worker, which is at work, kill itself at the point."""
+
+        def at_work() -> bool:
+            ready = last_worker(self.town)
+            return ready is not None and ready.pid == worker.pid
+
+        wait_until("the worker to be at work", at_work, 90)
+        armed_worker.arm(self.folder, {"GT_CRASH_MARK": str(self.mark(point)), "GT_CRASH_POINT": point}, worker.pid)
+        wait_until("the worker to be armed", lambda: not (self.folder / armed_worker.ORDER).exists(), 30)
 
 
 def _listens(port: int) -> bool:
@@ -73,9 +95,10 @@ def bare_town() -> Iterator[BareTown]:
 
 
 def agent_of(point: str, number: int) -> str:
-    """The agent asks for help first, so that the Mayor's step is on the path; one leaves work to be parked."""
+    """An agent whose job gets there: it asks the Mayor for help, or leaves work to be parked."""
+    ask = "gt escalate 'which way?'" if point in {"mayor.told", "notice.logged"} else "true"
     leave = " && echo left > leftover.txt" if point == "worktree.parked" else ""
-    return shell_agent(file=f"f{number}.py", before="gt escalate 'which way?' || true", after=f"gt done{leave}")
+    return shell_agent(file=f"f{number}.py", before=f"{ask} || true", after=f"gt done{leave}")
 
 
 @pytest.mark.document("1: 每个操作可安全重试")
@@ -84,46 +107,44 @@ def test_a_worker_killed_at_any_durable_step_still_lands_the_job_exactly_once(
     bare_town: BareTown, share: int, record_property: Callable[[str, object], None]
 ) -> None:
     points = JOB_POINTS[share::SHARES]
+    worker = bare_town.start_worker()
     passed = 0
-    for number, point in enumerate(points):
-        crash_here(bare_town, point, number)
-        passed += 1
+    try:
+        for number, point in enumerate(points):
+            bare_town.arm(worker, point)
+            worker = crash_here(bare_town, worker, point, number)
+            passed += 1
+    finally:
+        if worker.poll() is None:
+            worker.terminate()
+            worker.wait(30)
     record_property("crash_points", (len(points), passed))
     assert passed == len(points)
 
 
-def crash_here(town: BareTown, point: str, number: int) -> None:
-    log, mark = town.folder / f"{point}.log", town.folder / f"{point}.mark"
-    armed = town.start_worker(log, GT_CRASH_POINT=point, GT_CRASH_MARK=str(mark))
-    second = None
+def crash_here(town: BareTown, armed: subprocess.Popen[bytes], point: str, number: int) -> subprocess.Popen[bytes]:
+    """A job whose worker dies at the point; returns the worker that has finished it."""
+    bead = town.bead(f"killed at {point}")
+    with ThreadPoolExecutor(1) as pool:
+        # The worker may die before it has answered: the one after it does.
+        slung = pool.submit(town.sling, bead, agent_of(point, number))
+        try:
+            wait_until(f"the worker to die at {point}", lambda: armed.poll() is not None, 90)
+        finally:
+            armed.kill()
+            armed.wait()
+            following = town.start_worker()
+        slung.result()
     try:
-        bead = town.bead(f"killed at {point}")
-        slung = wait_until_slung(town, bead, agent_of(point, number), armed)
-        wait_until(f"the worker to die at {point}", lambda: armed.poll() is not None, 90)
-        assert armed.returncode == -signal.SIGKILL, f"{point}: ended {armed.returncode}\n{log.read_text()[-3000:]}"
-        assert mark.exists()
-        second = town.start_worker(log)
-        if not slung:
-            wait_until_slung(town, bead, agent_of(point, number), second)
+        assert armed.returncode == -signal.SIGKILL, f"{point}: ended {armed.returncode}\n{town.log.read_text()[-3000:]}"
+        assert town.mark(point).exists()
         town.wait_closed(bead, 90)
         assert len(town.landed(bead)) == 1, f"{point}: landed {town.landed(bead)}"
         wait_until("the session to end", lambda: town.sessions() == [], 30)
         branches = git(town.remote, "for-each-ref", "--format=%(refname)", "refs/heads").split()
         assert branches == ["refs/heads/main"], f"{point}: left {branches}"
-    finally:
-        for worker in (armed, second):
-            if worker is not None and worker.poll() is None:
-                os.kill(worker.pid, signal.SIGTERM)
-                worker.wait(30)
-
-
-def wait_until_slung(town: BareTown, bead: str, agent: str, worker: subprocess.Popen[bytes]) -> bool:
-    """Sling; False if the worker died before it could answer."""
-
-    def slung() -> bool:
-        if worker.poll() is not None:
-            return True
-        return town.run("gt", "sling", bead, "shop", "--agent", agent, expect=None).returncode == 0
-
-    wait_until(f"{bead} to be slung", slung, 60)
-    return worker.poll() is None
+    except BaseException:
+        following.kill()
+        following.wait()
+        raise
+    return following
