@@ -14,10 +14,11 @@ from tests.chaos.supervision import Plan, run, summary
 pytestmark = pytest.mark.timeout(900)
 
 
-def test_two_minutes_of_random_kills_lose_nothing_and_restart_nobody_for_no_reason(
+def test_a_minute_of_random_kills_lose_nothing_and_restart_nobody_for_no_reason(
     record_property: Callable[[str, object], None],
 ) -> None:
-    verdict = run(Plan(seed=7, seconds=120, in_flight=5, store="server", drain_s=300))
+    # Of a seed whose first minute has a fault of every kind.
+    verdict = run(Plan(seed=18, seconds=60, in_flight=5, store="server", drain_s=300))
     print(json.dumps(verdict.figures, indent=2), file=sys.stderr)
     record_property("chaos", summary(verdict))
     assert verdict.ok, "\n".join(verdict.violations)
