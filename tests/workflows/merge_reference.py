@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -13,6 +14,9 @@ from models.gating import GateReport, RunGates
 from models.jobs import VerdictKind
 from models.merging import BuildChain, Chain, LandChain, LandOutcome, LandResult
 from tests.workflows.merge_world import FAILED, PASSED, MergeWorld, beads
+
+AT_ONCE = timedelta(milliseconds=10)
+"""before an activity is tried again: real time"""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,9 @@ class KilledWorld(MergeWorld):
     def step(self, name: str) -> None:
         self.steps.append(name)
         if len(self.steps) in self.kill_at:
-            raise ApplicationError(f"killed at step {len(self.steps)}: {name}", type="worker_died")
+            raise ApplicationError(
+                f"killed at step {len(self.steps)}: {name}", type="worker_died", next_retry_delay=AT_ONCE
+            )
 
     @activity.defn
     async def build_chain(self, request: BuildChain) -> Chain:

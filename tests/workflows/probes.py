@@ -86,12 +86,15 @@ class Record:
     queued: list[MergeRequest] = field(default_factory=list)
     """requests that the record has as waiting to be merged"""
     reads: int = 0
+    retried: bool = True
+    """whether one activity asks again while it is not readable"""
 
     @activity.defn
     async def load_rig(self, asked: RigName) -> RigFacts:
         self.reads += 1
         if not self.readable:
-            raise ApplicationError("the ledger is down", type=ErrorCode.LEDGER_UNREACHABLE.value)
+            down = ErrorCode.LEDGER_UNREACHABLE.value
+            raise ApplicationError("the ledger is down", type=down, non_retryable=not self.retried)
         return RigFacts(rig=self.rig, settings=self.settings, hosts=self.hosts)
 
     @activity.defn
@@ -126,14 +129,15 @@ class MayorsPost:
 async def eventually(
     check: Callable[[], Awaitable[Any]], *, deadline_s: float = DEADLINE_S, what: str = "the condition"
 ) -> Any:
-    """The first truthy answer of `check`, asked again and again in real time."""
-    end = time.monotonic() + deadline_s
+    """The first truthy answer of `check`, asked again and again in real time, less often the longer it takes."""
+    begun = time.monotonic()
     while True:
         answer = await check()
         if answer:
             return answer
-        assert time.monotonic() < end, f"{what} did not come true in {deadline_s} s"
-        await asyncio.sleep(0.02)
+        waited = time.monotonic() - begun
+        assert waited < deadline_s, f"{what} did not come true in {deadline_s} s"
+        await asyncio.sleep(min(0.25, 0.02 + waited / 10))
 
 
 async def runs_of(handle: WorkflowHandle[Any, Any]) -> str:

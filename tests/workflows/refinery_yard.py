@@ -88,6 +88,7 @@ def yard_in(env: WorkflowEnvironment, workers: WorkerBuilder) -> Open:
         *,
         gated: bool = True,
         readable: bool = True,
+        retried: bool = True,
         patience: int = 1000,
         capacity: int = CHANGES_BYTES,
         **settings: int | str,
@@ -97,6 +98,7 @@ def yard_in(env: WorkflowEnvironment, workers: WorkerBuilder) -> Open:
             rig=rig() if gated else rig(gates=()),
             settings=Settings(merge_queue=MergeQueueSettings.model_validate({"confirm_runs": "0", **settings})),
             readable=readable,
+            retried=retried,
         )
         post = MayorsPost()
         async with workers(

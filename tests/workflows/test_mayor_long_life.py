@@ -125,18 +125,18 @@ class TestHandingOver:
             assert list(state.cases) == ["e1"]
             assert list(state.told) == ["help:sh-1"]
 
-    async def test_thousands_of_escalations_pass_through_many_runs_and_all_are_recorded(self, hall: Open) -> None:
-        async with hall(state=MayorState(patience=300)) as town:
+    async def test_hundreds_of_escalations_pass_through_many_runs_and_all_are_recorded(self, hall: Open) -> None:
+        async with hall(state=MayorState(patience=150)) as town:
             runs = {await runs_of(town.mayor)}
-            for number in range(1200):
+            for number in range(600):
                 await town.escalate(told(f"e{number}", bead=f"sh-{number}", message="x" * 500))
-                if number % 400 == 399:
+                if number % 200 == 199:
                     # This test server lets an unbroken stream of signals keep a run from handing over.
                     runs.add(await town.next_run(runs))
-            await town.until(lambda: len(town.world.rows) == 1200)
+            await town.until(lambda: len(town.world.rows) == 600)
             listed = await town.listed()
-            assert len(listed) < 1200
-            assert listed[-1].id == "e1199"
+            assert len(listed) < 600
+            assert listed[-1].id == "e599"
             assert all(not row.resolved for row in town.world.rows.values()), "what the Mayor forgot stays open there"
             assert len(runs) >= 3
 

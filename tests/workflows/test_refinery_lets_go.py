@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import pytest
 from temporalio import activity
@@ -22,6 +23,7 @@ from tests.workflows.conftest import workers_of
 from tests.workflows.merge_world import HOST, PASSED, MergeWorld, batch, beads, change
 from tests.workflows.probes import JobProbe, eventually, start_job
 from tests.workflows.refinery_yard import Open, Yard, refused, verdicts, yard_in
+from workflows import merge
 from workflows.merge import MergeWorkflow
 from workflows.refinery import RefineryWorkflow
 from workflows.sandbox import workflow_runner
@@ -208,6 +210,13 @@ async def test_a_landing_under_way_is_let_finish_and_not_taken_back(real_env: Wo
         assert world.landings == [("sh-1",)]
 
 
+@pytest.fixture
+def short_landing_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real time: a clock of one's own does not skip while the landing is under way."""
+    monkeypatch.setattr(merge, "LANDING_GRACE", timedelta(seconds=1))
+
+
+@pytest.mark.usefixtures("short_landing_grace")
 async def test_a_landing_whose_end_is_never_heard_of_is_looked_up_before_its_change_is_given_back(
     env: WorkflowEnvironment, yard: Open
 ) -> None:
@@ -238,6 +247,7 @@ async def test_a_landing_whose_end_is_never_heard_of_is_looked_up_before_its_cha
         assert (await job.query(JobProbe.heard)).verdicts[0].merged_sha == world.target
 
 
+@pytest.mark.usefixtures("short_landing_grace")
 async def test_a_landing_that_did_not_come_about_is_looked_up_and_the_change_given_back(
     env: WorkflowEnvironment, yard: Open
 ) -> None:

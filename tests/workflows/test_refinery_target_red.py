@@ -45,7 +45,7 @@ async def test_a_red_target_keeps_everybody_in_place_and_is_told_once_with_its_l
         job = await start_job(env, "sh-1")
         await town.submit(*map(change, beads(3)))
         await found_red(town)
-        await env.sleep(timedelta(hours=2))
+        await env.sleep(timedelta(minutes=50))
         status = await town.queue()
         assert [(item.bead, item.state) for item in status.items] == [
             (bead, QueueItemState.TARGET_RED) for bead in beads(3)
@@ -63,7 +63,7 @@ async def test_a_red_target_keeps_everybody_in_place_and_is_told_once_with_its_l
         why = await town.refinery.query(RefineryWorkflow.why, ItemRef(id="sh-2"))
         assert why.state is QueueItemState.TARGET_RED
         assert "main itself is red" in why.words[0]
-        assert world.gated.count("base") < 10, "gated again less and less often"
+        assert 4 <= world.gated.count("base") < 10, "gated again less and less often"
 
 
 async def test_the_queue_goes_on_within_two_minutes_of_the_target_being_mended(
@@ -73,7 +73,7 @@ async def test_the_queue_goes_on_within_two_minutes_of_the_target_being_mended(
     async with yard(world) as town:
         await town.submit(*map(change, beads(3)))
         await found_red(town)
-        await env.sleep(timedelta(hours=2))
+        await env.sleep(timedelta(minutes=20))
         assert world.landed == ()
         world.target = world._commit(world.target, "mend", "mend")
         await env.sleep(timedelta(minutes=2))

@@ -183,10 +183,12 @@ async def test_with_the_record_unreadable_the_last_known_facts_hold(env: Workflo
 
 
 async def test_without_any_facts_the_queue_waits_for_the_record(env: WorkflowEnvironment, yard: Open) -> None:
-    async with yard(readable=False) as town:
+    # The clock does not skip while an activity waits for its next attempt: here each has none left.
+    async with yard(readable=False, retried=False) as town:
         await town.submit(change("sh-1"))
         await env.sleep(timedelta(minutes=10))
         assert await town.waiting() == ["sh-1"]
+        assert town.record.reads > 1
         town.record.readable = True
         await env.sleep(timedelta(minutes=1))
         assert town.world.landed == ("sh-1",)
