@@ -294,11 +294,11 @@ def test_a_case_is_taken_back_from_the_record_without_a_new_alert() -> None:
     assert announced(state, START) == []
 
 
-def test_a_hundred_thousand_escalations_over_its_life_do_not_break_it() -> None:
+def test_twenty_thousand_escalations_over_its_life_do_not_break_it() -> None:
     """A flood of every kind, half of it never answered, with a hand-over after each thousand messages."""
     state, now, biggest = MayorState(), START, 0
     alerting = Alerting(channels=("email", "slack"))
-    for number in range(100_000):
+    for number in range(20_000):
         now += timedelta(seconds=5)
         kind = ("help", "polecat_exhausted", "disk_full")[number % 3]
         case = state.open(
@@ -316,7 +316,7 @@ def test_a_hundred_thousand_escalations_over_its_life_do_not_break_it() -> None:
     assert len(state.open_cases()) <= OPEN_KEPT
     assert len(state.cases) <= OPEN_KEPT + RESOLVED_KEPT
     assert biggest < 2_000_000
-    assert state.find("e99998") is not None
+    assert state.find("e19998") is not None
 
 
 def test_the_fullest_state_stays_below_two_megabytes() -> None:
