@@ -1,8 +1,13 @@
-"""How slow the machine is while a test runs, for promises in seconds of a machine that has nothing else to do."""
+"""How often to ask, and how slow the machine is: for promises in seconds of one that has nothing else to do."""
 
 from __future__ import annotations
 
 import time
+
+
+def pause_s(waited_s: float, first_s: float = 0.05) -> float:
+    """How long to wait before asking again: longer the longer it takes already, as most waits are short."""
+    return min(0.5, first_s + waited_s / 20)
 
 
 class Pace:

@@ -18,6 +18,7 @@ from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
 from services.supervision import ServiceState, service_states
 from services.town import Town, find_town
+from tests.pace import pause_s
 
 BIN = Path(sys.executable).parent
 GATE = 'python3 -c \'import glob; [compile(open(f).read(), f, "exec") for f in glob.glob("*.py")]\''
@@ -46,7 +47,7 @@ def wait_until(what: str, holds: Callable[[], Any], timeout_s: float = 60.0) -> 
         waited = time.monotonic() - begun
         if waited > timeout_s:
             raise AssertionError(f"waited {timeout_s:.0f} s for {what}")
-        time.sleep(min(0.5, 0.1 + waited / 20))
+        time.sleep(pause_s(waited, 0.1))
 
 
 def git(cwd: Path, *argv: str) -> str:

@@ -20,6 +20,7 @@ from services import programs
 from services.founding import create_town
 from services.supervision import down
 from services.town import Town
+from tests.pace import pause_s
 from tests.temporal_server import dev_server
 
 T = TypeVar("T")
@@ -28,21 +29,23 @@ STAND_IN = "tests.services.stand_in_worker"
 
 def wait_until(what: str, look: Callable[[], T], timeout_s: float = 60.0) -> T:
     """Poll `look` until it gives something true, and return that; AssertionError after `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
+    begun = time.monotonic()
     while True:
         found = look()
         if found:
             return found
-        assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s for {what}"
-        time.sleep(0.05)
+        waited = time.monotonic() - begun
+        assert waited < timeout_s, f"waited {timeout_s:.0f} s for {what}"
+        time.sleep(pause_s(waited))
 
 
 async def eventually(what: str, look: Callable[[], Awaitable[bool]], timeout_s: float = 60.0) -> None:
     """Ask `look` until it says True; AssertionError after `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
+    begun = time.monotonic()
     while not await look():
-        assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s for {what}"
-        await asyncio.sleep(0.05)
+        waited = time.monotonic() - begun
+        assert waited < timeout_s, f"waited {timeout_s:.0f} s for {what}"
+        await asyncio.sleep(pause_s(waited))
 
 
 def living(town: Town) -> dict[int, str]:

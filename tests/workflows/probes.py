@@ -21,6 +21,7 @@ from models.jobs import Decision, Observation, RigFacts, RigName, Verdict
 from models.queue import QueueFacts, QueueFactsRequest
 from models.records import BranchRenamed, MergeRequest, Rig
 from models.settings import Settings
+from tests.pace import pause_s
 
 DEADLINE_S = 60.0
 
@@ -137,7 +138,7 @@ async def eventually(
             return answer
         waited = time.monotonic() - begun
         assert waited < deadline_s, f"{what} did not come true in {deadline_s} s"
-        await asyncio.sleep(min(0.25, 0.02 + waited / 10))
+        await asyncio.sleep(pause_s(waited, 0.02))
 
 
 async def runs_of(handle: WorkflowHandle[Any, Any]) -> str:

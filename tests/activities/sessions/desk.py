@@ -20,6 +20,7 @@ from models.cleanup import CleanedUp, CleanUp
 from models.records import Rig
 from models.town import TownPaths
 from tests.activities.workshop import git
+from tests.pace import pause_s
 
 IDLE = "echo ready; exec sleep 600"
 """An agent that lives and does nothing."""
@@ -29,13 +30,14 @@ WORKS = "echo work > work.txt && git add -A && git commit -qm Work && gt done; e
 
 def eventually(condition: Callable[[], Any], within_s: float = 60.0) -> Any:
     """The first true answer of `condition`; AssertionError after `within_s`, which is for a machine that is busy."""
-    deadline = time.monotonic() + within_s
+    begun = time.monotonic()
     while True:
         answer = condition()
         if answer:
             return answer
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
+        waited = time.monotonic() - begun
+        assert waited < within_s, "it did not happen in time"
+        time.sleep(pause_s(waited, 0.02))
 
 
 class Desk:
