@@ -120,7 +120,11 @@ async def serve(town: Town, host_only: bool) -> None:
         return Ledger.open(town.ledger_url())
 
     keep = worker_life.register_patiently if host_only else worker_life.keep_started
-    beside = [worker_life.show_readiness(client, town, identity, queues), keep(client, town, open_ledger)]
+    beside = [
+        worker_life.show_readiness(client, town, identity, queues),
+        keep(client, town, open_ledger),
+        worker_life.end_without(town),
+    ]
     if not host_only:
         beside.append(worker_life.verify_after_start(client))
     await run_until_stopped(workers, beside)

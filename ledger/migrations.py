@@ -169,7 +169,11 @@ def found_file(file: Path) -> None:
     doltlite shows a damaged file as a database without tables, and setting that up again would
     bury what can still be saved. So a file at this path has always been set up.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # Not what is above it: a town that was deleted is not to be made anew.
+        file.parent.mkdir(exist_ok=True)
+    except FileNotFoundError:
+        raise GtError(ErrorCode.LEDGER_UNREACHABLE, f"there is no directory {file.parent.parent}") from None
     sketch = file.with_name(f".{new_token()}.new")
     try:
         os.close(os.open(sketch, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))

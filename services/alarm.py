@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -38,6 +39,7 @@ from services import alert_sender, dolt, readiness, terminals
 from services.alert_files import AlertFiles
 from services.alert_text import headline
 from services.guard import tenant
+from services.place import Place, say_gone
 from services.ports import LOOPBACK
 from services.processes import read_record, write_record
 from services.programs import DOLT, TEMPORAL, WORKER, lock_path, program_names, supervisor_socket
@@ -51,6 +53,8 @@ _REQUEST_S = 3.0
 SILENT_S = 30.0
 """An alarm that has not looked for so long watches nothing."""
 ENDED_KEPT = 20
+GONE_S = 10.0
+"""A directory that is not there for so long was deleted or moved, and not unmounted for a moment."""
 LONGEST_PAUSE_S = 60.0
 """between two tries of a channel that refuses"""
 _SUPERVISOR, _DISK = "supervisor", "disk"
@@ -100,6 +104,7 @@ class Alarm:
     def __init__(self, town: Town) -> None:
         self._town = town
         self._host = town.file.host
+        self._place, self._supervised_by = Place(town.root), os.getppid()
         self._files = AlertFiles(town.paths)
         self._supervisor = Supervisor(supervisor_socket(town))
         ledger = (AlertType.DOLT_DOWN,) if DOLT in program_names(town) else ()
@@ -128,9 +133,15 @@ class Alarm:
         """by channel: when it is tried again, and the pause before that"""
 
     async def run(self, wake: threading.Event) -> None:
-        """Look for ever, and at once when `wake` is set."""
+        """Look, and at once when `wake` is set, until the town is gone: then end its supervisor with all it runs."""
         while True:
-            await self.look()
+            gone_s = self._gone_s()
+            if gone_s >= GONE_S:
+                say_gone(self._town.root, "its supervisor with all its services")
+                os.kill(self._supervised_by, signal.SIGTERM)
+                return
+            if not gone_s:  # nothing may make a part of it anew
+                await self.look()
             await asyncio.to_thread(wake.wait, LOOK_S)
             wake.clear()
 
@@ -143,6 +154,12 @@ class Alarm:
             await self._tell(self._holding(answers, alerting), alerting)
         self._send_due(alerting)
         self._beat()
+
+    def _gone_s(self) -> float:
+        try:
+            return self._place.gone_s()
+        except OSError:
+            return 0.0
 
     # --- what is seen ---------------------------------------------------------------------------
 
@@ -263,6 +280,8 @@ class Alarm:
 
     def _keep(self, state: AlarmState) -> None:
         self._state = state
+        if self._gone_s():
+            return
         try:
             self._town.paths.alerts.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_record(state_path(self._town.paths), state)

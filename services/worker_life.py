@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
@@ -27,6 +28,7 @@ from models.records import Host
 from models.town import StoreEngine
 from services import readiness
 from services.alert_files import AlertFiles
+from services.place import Place, say_gone
 from services.ports import LOOPBACK
 from services.schedules import verify_soon
 from services.temporal import (
@@ -48,6 +50,9 @@ RIGS_EVERY_S = 10.0
 """How soon the workflows of a rig that was added while Temporal was down are started."""
 CLEAR_UP_S = 3.0
 """Clearing up saves seconds, so it may cost no more."""
+GONE_EVERY_S = 5.0
+GONE_S = 20.0
+"""A directory that is not there for so long was deleted or moved. The supervisor, where there is one, ends before."""
 SETTLE_S = 20.0
 """What the last worker left is taken up by then, and a difference means something."""
 _AT_ONCE = 8
@@ -125,6 +130,18 @@ async def _fail_orphans(client: Client, found: WorkflowExecution, identity: str,
                 await handle.fail(ApplicationError("its worker died", type="worker_died"))
                 failed += 1
     return failed
+
+
+async def end_without(town: Town) -> None:
+    """Wait until the town's directory is gone, then end this process as SIGTERM does."""
+    place = Place(town.root)
+    while True:
+        await asyncio.sleep(GONE_EVERY_S)
+        with contextlib.suppress(OSError):
+            if place.gone_s() >= GONE_S:
+                break
+    say_gone(town.root, "its worker")
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 async def show_readiness(client: Client, town: Town, identity: str, queues: Iterable[tuple[str, bool]]) -> None:

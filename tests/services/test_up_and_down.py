@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import tempfile
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 from models.errors import ErrorCode, GtError
@@ -60,6 +62,21 @@ def test_down_leaves_no_process_and_the_next_up_goes_on(town: Town) -> None:
     again = up(town)
     assert again.started
     assert again.web_url == first.web_url
+
+
+def test_a_town_whose_directory_is_gone_ends_and_makes_nothing_anew(town: Town) -> None:
+    up(town)
+    running = [psutil.Process(pid) for pid in living(town)]
+    assert len(running) >= 4
+    try:
+        shutil.rmtree(town.root)
+        _, left = psutil.wait_procs(running, timeout=60)
+        assert [" ".join(process.cmdline()) for process in left] == []
+        assert [str(path) for path in town.root.rglob("*")] == []
+    finally:
+        for process in running:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
 
 def test_two_towns_do_not_meet(town: Town) -> None:
