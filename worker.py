@@ -40,6 +40,7 @@ from activities.verifying import VerifyActivities
 from ledger.store import Ledger
 from models import names
 from models.errors import GtError
+from models.town import StoreEngine
 from services import guard, readiness, worker_life
 from services.alert_files import AlertFiles
 from services.git_config import write_town_config
@@ -127,6 +128,8 @@ async def serve(town: Town, host_only: bool) -> None:
     ]
     if not host_only:
         beside.append(worker_life.verify_after_start(client))
+        if town.file.store.engine is StoreEngine.EMBEDDED:
+            beside.append(worker_life.watch_embedded_ledger(client, town))
     await run_until_stopped(workers, beside)
     readiness.retract(town)
 

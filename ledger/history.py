@@ -60,6 +60,15 @@ class HistoryRecords(Transactions):
         """The ledger's commits, newest first."""
         return self.read(lambda connection: [_entry(one) for one in self._versioning.newest(connection, limit)])
 
+    def head(self, earlier: str = "") -> tuple[str, bool]:
+        """The newest commit, and whether the log holds `earlier`."""
+
+        def ask(connection: Connection) -> tuple[str, bool]:
+            newest = self._versioning.newest(connection, 1)[0].commit
+            return newest, earlier == newest or (bool(earlier) and self._versioning.holds(connection, earlier))
+
+        return self.read(ask)
+
     def bead_as_of(self, bead: str, moment: Moment) -> tuple[Bead, LogEntry]:
         """A bead as it was at a moment, and the commit that was the newest then.
 

@@ -23,11 +23,15 @@ from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError
 
 from ledger.store import Ledger
-from models.errors import GtError
+from models.alerts import AlertType, Priority
+from models.errors import GtError, Level
+from models.escalations import Escalation, EscalationCleared
 from models.records import Host
 from models.town import StoreEngine
 from services import readiness
 from services.alert_files import AlertFiles
+from services.ledger_head import head_path, lost_commit
+from services.long_lived import tell_mayor
 from services.place import Place, say_gone
 from services.ports import LOOPBACK
 from services.schedules import verify_soon
@@ -55,6 +59,9 @@ GONE_S = 20.0
 """A directory that is not there for so long was deleted or moved. The supervisor, where there is one, ends before."""
 SETTLE_S = 20.0
 """What the last worker left is taken up by then, and a difference means something."""
+LEDGER_EVERY_S = 10.0
+"""An embedded ledger that lost commits is found within this, and people hear of it within 30 s."""
+_ROLLED_BACK = "ledger."
 _AT_ONCE = 8
 
 
@@ -219,6 +226,44 @@ async def _start_new_rigs(client: Client, ledger: Ledger, started: set[str]) -> 
                 await wake_dispatchers(client, [rig.name])
                 started.add(rig.name)
         await asyncio.sleep(RIGS_EVERY_S)
+
+
+async def watch_embedded_ledger(client: Client, town: Town) -> None:
+    """Tell the Mayor, once, when the ledger lacks what it had: its file was truncated or swapped. Returns never."""
+    told = ""
+    while True:
+        await asyncio.sleep(LEDGER_EVERY_S)
+        try:
+            lost = await asyncio.to_thread(_look_at_ledger, town)
+            if lost and lost != told:
+                await tell_mayor(client, _rolled_back(town, lost))
+                log.error("the ledger lacks commit %s, which it had", lost)
+            elif told and not lost:
+                await tell_mayor(client, EscalationCleared(id=_ROLLED_BACK + told, reason="it is there again"))
+            told = lost
+        except (GtError, OSError, RPCError) as error:
+            log.warning("the look at the ledger failed: %s", error)
+
+
+def _look_at_ledger(town: Town) -> str:
+    # Opened anew: what is open already may go on with what it had read.
+    with contextlib.closing(Ledger.open(town.ledger_url(), migrate=False)) as ledger:
+        return lost_commit(ledger, town.paths)
+
+
+def _rolled_back(town: Town, lost: str) -> Escalation:
+    return Escalation(
+        id=_ROLLED_BACK + lost,
+        kind=AlertType.DISAGREEMENT.value,
+        level=Level.L3.value,
+        severity=Priority.CRITICAL.value,
+        source=town.file.host,
+        subject="ledger",
+        message="the ledger was truncated or swapped for an older copy: it lacks a commit that it had",
+        evidence=f"{town.paths.doltlite_file} lacks commit {lost}, noted in {head_path(town.paths)}. Put the file back,"
+        " or see what is missing with `bd verify`; where it is to stay as it is, remove that note.",
+        opened_at=datetime.now(UTC),
+    )
 
 
 async def verify_after_start(client: Client) -> None:
