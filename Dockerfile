@@ -2,7 +2,7 @@
 FROM python:3.11.11-slim-bookworm
 
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends ca-certificates git git-lfs openssh-client procps tmux \
+    && apt-get install -y --no-install-recommends bubblewrap ca-certificates git git-lfs openssh-client procps tmux \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 10001 gastown \
     && install -d -o gastown -g gastown -m 0700 /town

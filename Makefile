@@ -33,7 +33,7 @@ demo: $(RUNTIME)
 
 test: export GT_DOLT := $(DOLT)
 test: $(DEVELOPMENT) $(DOLT)
-	@scripts/require git git-lfs tmux
+	@scripts/require git git-lfs tmux bwrap
 	.venv/bin/pytest -n auto --dist worksteal $(ARGS)
 
 check: $(DEVELOPMENT)

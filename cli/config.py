@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from services.town import Town
 
 
+_SHORT = {"sandbox": "sandbox.mode"}
+"""Settings that a person may name by their group alone."""
+
+
 class _Config(DefaultCommandGroup):
     default = "set"
 
@@ -47,6 +51,7 @@ def set_or_show(
     for word in (key, value or ""):
         if word.startswith("-") and not word[1:2].isdigit():
             raise GtError(ErrorCode.INVALID_VALUE, f"no such option: {word}", "gt config --help")
+    key = _SHORT.get(key, key)
     _check(key, value, rig)
     town = connect.open_town(call)
     with connect.open_ledger(town) as ledger:
@@ -62,6 +67,7 @@ def set_or_show(
 @command(_group, "unset")
 def unset(call: Call, key: KeyArgument, rig: ScopeOption = None) -> None:
     """Let the wider scope's value, or the default, hold again."""
+    key = _SHORT.get(key, key)
     _check(key, None, rig)
     town = connect.open_town(call)
     with connect.open_ledger(town) as ledger:

@@ -221,7 +221,8 @@ def _checked(town: Town, rig: Rig) -> GateReport | None:
     with connect.open_ledger(town) as ledger:
         settings = ledger.effective_settings(rig.name)
     try:
-        answer = errands.ask_host(town, town.file.host, CheckGates(rig=rig, settings=settings.gate), again, patience)
+        check = CheckGates(rig=rig, settings=settings.gate, sandbox=settings.sandbox)
+        answer = errands.ask_host(town, town.file.host, check, again, patience)
     except GtError as error:
         output.warn(f"the gates could not be run: {error.message}; once the town is up: {again}")
         return None

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from models.jobs import DispatchStatus, WitnessStatus
     from models.merging import QueueStatus
     from models.records import JobRow, PolecatRow, Rig
+    from models.settings import SandboxSettings
+    from services.sandbox import Standing
     from services.town import Town
 
 T = TypeVar("T")
@@ -33,6 +35,7 @@ class Recorded:
     jobs: list[JobRow] = field(default_factory=list)
     polecats: list[PolecatRow] = field(default_factory=list)
     escalations: list[EscalationStatus] = field(default_factory=list)
+    sandbox: SandboxSettings | None = None
 
 
 @dataclass
@@ -67,10 +70,29 @@ def _services(town: Town) -> list[dict[str, Any]]:
 def recorded_of(town: Town) -> Recorded:
     try:
         with connect.open_ledger(town) as ledger:
-            return Recorded(ledger.rigs(), ledger.jobs(unfinished=True), ledger.polecats(), ledger.escalations())
+            return Recorded(
+                ledger.rigs(),
+                ledger.jobs(unfinished=True),
+                ledger.polecats(),
+                ledger.escalations(),
+                ledger.effective_settings(None).sandbox,
+            )
     except GtError as error:
         output.warn(f"the ledger cannot be read: {error.message}")
         return Recorded()
+
+
+def sandbox_of(town: Town) -> Standing:
+    """Which sandbox agents and gates of this host have; by the defaults where the ledger cannot be read."""
+    from models.settings import SandboxSettings
+    from services.sandbox import standing
+
+    try:
+        with connect.open_ledger(town) as ledger:
+            settings = ledger.effective_settings(None).sandbox
+    except GtError:
+        settings = SandboxSettings()
+    return standing(settings)
 
 
 def living_of(town: Town, rigs: list[str] | None) -> Living:
@@ -129,10 +151,20 @@ def _document(town: Town, services: list[dict[str, Any]], recorded: Recorded, li
         "healthy": ready and answered and recorded.rigs is not None,
         "web_url": town.web_url(),
         "services": services,
+        "sandbox": _sandbox(recorded.sandbox),
         "rigs": [_rig(name, rigs.get(name), recorded, living) for name in living.rigs],
         "jobs": _jobs(recorded, living),
         "escalations": output.documents(escalations),
     }
+
+
+def _sandbox(settings: SandboxSettings | None) -> dict[str, Any]:
+    """By the defaults where the ledger cannot be read."""
+    from models.settings import SandboxSettings
+    from services.sandbox import standing
+
+    now = standing(settings or SandboxSettings())
+    return {**output.document(now), "words": now.in_words()}
 
 
 def _rig(name: str, rig: Rig | None, recorded: Recorded, living: Living) -> dict[str, Any]:

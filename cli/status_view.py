@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from cli import output
@@ -11,6 +12,7 @@ def text(document: dict[str, Any]) -> str:
     """The document of `gt status` as a page."""
     health = "healthy" if document["healthy"] else "NOT HEALTHY"
     parts = [f"{document['town']}: {health}   {document['web_url'] or ''}".rstrip(), _services(document["services"])]
+    parts.append("\n".join(textwrap.wrap(document["sandbox"]["words"], 80, break_on_hyphens=False)))
     parts += [_rig(rig) for rig in document["rigs"]] or ["no rigs: gt rig add NAME URL"]
     parts += [_jobs(document["jobs"]), _escalations(document["escalations"])]
     return "\n\n".join(part for part in parts if part)

@@ -12,6 +12,7 @@ import typer
 
 from cli import connect, output
 from cli.command import Call, command, new_app
+from cli.status import sandbox_of
 from cli.values import directory as directory_named
 
 app = new_app("Towns.")
@@ -64,7 +65,9 @@ def up(
 
     town = connect.open_town(call)
     report = supervision.up(town, wait=wait, timeout_s=timeout)
-    output.emit(call, output.document(report), f"{town.file.name} is up\n{town.web_url() or ''}")
+    sandbox = sandbox_of(town)
+    document = {**output.document(report), "sandbox": output.document(sandbox)}
+    output.emit(call, document, f"{town.file.name} is up\n{town.web_url() or ''}\n{sandbox.in_words()}")
 
 
 @command(app, "down")

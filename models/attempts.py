@@ -9,7 +9,14 @@ from models.checkpoints import CheckpointOrder
 from models.health import HealthReport, Thresholds, Zombie
 from models.jobs import AttemptNote, Observation
 from models.records import BeadType, Rig
-from models.settings import AgentSettings, GitSettings, HealthSettings, LimitSettings, WorktreeSettings
+from models.settings import (
+    AgentSettings,
+    GitSettings,
+    HealthSettings,
+    LimitSettings,
+    SandboxSettings,
+    WorktreeSettings,
+)
 
 DONE_INTENT = "done.json"
 """a done intent that carries no identity"""
@@ -38,6 +45,9 @@ class StartAttempt(Frozen):
     priority: int = 2
     kind: BeadType = BeadType.TASK
     """of the bead, for `bd show` where the ledger is out of reach"""
+    sandbox: SandboxSettings = SandboxSettings()
+    network: str = AgentSettings().network
+    """`agent.network`: full or none"""
     adopt: bool = False
     """the attempt was begun before: find it, living or dead, and begin nothing"""
 

@@ -11,7 +11,7 @@ from models.base import Frozen
 from models.gating import GateReport
 from models.mail import Message
 from models.records import Rig
-from models.settings import GateSettings, GitSettings
+from models.settings import GateSettings, GitSettings, SandboxSettings
 
 
 class Nudge(Frozen):
@@ -146,6 +146,7 @@ class CheckGates(Frozen):
     kind: Literal["check_gates"] = "check_gates"
     rig: Rig
     settings: GateSettings = GateSettings()
+    sandbox: SandboxSettings = SandboxSettings()
 
 
 class IntegrationBranch(Frozen):

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from models.base import Frozen
 from models.records import GateSpec
-from models.settings import GateSettings, WorktreeSettings
+from models.settings import GateSettings, SandboxSettings, WorktreeSettings
 
 
 class RunGates(Frozen):
@@ -19,6 +19,7 @@ class RunGates(Frozen):
     settings: GateSettings = GateSettings()
     """the world that they run in"""
     worktree: WorktreeSettings = WorktreeSettings()
+    sandbox: SandboxSettings = SandboxSettings()
     url: str = ""
     """of the rig's remote"""
     branch: str = ""
@@ -52,7 +53,7 @@ class GateReport(Frozen):
     """the gates that passed only when tried again"""
     exit_code: int | None = None
     reason: str = ""
-    """could_not_run: timed_out, killed, not_executable, no_such_command, disk_full, checkout_failed"""
+    """could_not_run: timed_out, killed, not_executable, no_such_command, disk_full, checkout_failed, no_sandbox"""
     duration_s: float = 0.0
     log_path: str | None = None
     tail: str = ""

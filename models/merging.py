@@ -10,7 +10,14 @@ from models.base import Frozen
 from models.gating import GatedCommit, GateTally, Seen
 from models.jobs import Verdict
 from models.records import MergeRequest, Rig
-from models.settings import GateSettings, GitSettings, MergeQueueSettings, MergeStyle, WorktreeSettings
+from models.settings import (
+    GateSettings,
+    GitSettings,
+    MergeQueueSettings,
+    MergeStyle,
+    SandboxSettings,
+    WorktreeSettings,
+)
 
 # --- the queue --------------------------------------------------------------------------------
 
@@ -121,6 +128,7 @@ class MergeBatch(Frozen):
     git: GitSettings = GitSettings()
     gate: GateSettings = GateSettings()
     worktree: WorktreeSettings = WorktreeSettings()
+    sandbox: SandboxSettings = SandboxSettings()
     seen: Seen = Seen()
     needs: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """by bead: those of the same batch that have to be merged before it"""

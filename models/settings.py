@@ -88,6 +88,7 @@ class AgentSettings(Frozen):
         max_length=1000,
         description="commands that an agent may run in its session beside its own, by commas: bd list, bd ready",
     )
+    network: str = Field("full", pattern=r"^(full|none)$", description="network of agents in a sandbox: full or none")
 
     @field_validator("may")
     @classmethod
@@ -253,6 +254,9 @@ class GateSettings(Frozen):
     )  # fmt: skip
     setup: str = Field("", max_length=4000, description="command run in a gate's checkout before the gates")
     copy_files: str = Field("", max_length=4000, alias="copy", description="like worktree.copy, for gates")
+    network: str = Field(
+        "none", pattern=r"^(none|setup|full)$", description="network of gates: none, setup (gate.setup alone) or full"
+    )
 
     @field_validator("copy_files")
     @classmethod
@@ -264,6 +268,63 @@ class GateSettings(Frozen):
     @classmethod
     def _variables(cls, value: str) -> str:
         listed_variables(value)
+        return value
+
+
+def listed_paths(setting: str) -> list[str]:
+    """The paths in `sandbox.read` or `sandbox.write`: separated by spaces, with quotes as in a shell.
+
+    Raises:
+        GtError: INVALID_VALUE for one that is neither absolute nor below `~/`.
+    """
+    try:
+        found = shlex.split(setting)
+    except ValueError as error:
+        raise GtError(ErrorCode.INVALID_VALUE, f"{setting[:60]!r} is not a list of paths: {error}") from error
+    for path in found:
+        if not path.startswith(("/", "~/")) or ".." in path.split("/") or path.strip("/") == "":
+            message = f"{path[:60]!r} is not a path from the root or from the home folder"
+            raise GtError(ErrorCode.INVALID_VALUE, message, "/srv/tools or ~/.cache")
+    return found
+
+
+class SandboxSettings(Frozen):
+    mode: str = Field(
+        "auto",
+        pattern=r"^(auto|bwrap|none)$",
+        description="sandbox of agents and gates: auto (bubblewrap where it works), bwrap (or nothing starts), none",
+    )
+    command: str = Field(
+        "", max_length=4000, description="command that runs agents and gates in a sandbox of its own, instead"
+    )
+    read: str = Field("", max_length=4000, description="more files and folders that they may read, by spaces: ~/.aws")
+    write: str = Field("", max_length=4000, description="more files and folders that they may write, by spaces")
+    memory_bytes: int = Field(
+        32_000_000_000, ge=0, le=100_000_000_000_000, description="memory of one of their processes; 0 = no limit"
+    )
+    processes: int = Field(
+        16_384, ge=0, le=4_000_000, description="processes and threads in one sandbox; 0 = no limit; root has none"
+    )
+    file_bytes: int = Field(
+        200_000_000_000, ge=0, le=1_000_000_000_000_000, description="largest file that they may write; 0 = no limit"
+    )
+    tmp_bytes: int = Field(
+        0, ge=0, le=1_000_000_000_000_000, description="size of their own /tmp and HOME each; 0 = half of the memory"
+    )
+
+    @field_validator("read", "write")
+    @classmethod
+    def _paths(cls, value: str) -> str:
+        listed_paths(value)
+        return value
+
+    @field_validator("command")
+    @classmethod
+    def _command(cls, value: str) -> str:
+        try:
+            shlex.split(value)
+        except ValueError as error:
+            raise GtError(ErrorCode.INVALID_VALUE, f"{value[:60]!r} is not a command: {error}") from error
         return value
 
 
@@ -334,6 +395,7 @@ class Settings(Frozen):
     git: GitSettings = GitSettings()
     worktree: WorktreeSettings = WorktreeSettings()
     gate: GateSettings = GateSettings()
+    sandbox: SandboxSettings = SandboxSettings()
     limits: LimitSettings = LimitSettings()
     escalation: EscalationSettings = EscalationSettings()
     alerts: AlertSettings = AlertSettings()

@@ -44,7 +44,7 @@ _PATH_CHARACTERS: Final = 500
 class GateEnd(NamedTuple):
     outcome: GateOutcome
     reason: str = ""
-    """could_not_run: timed_out, killed, not_executable, no_such_command, disk_full"""
+    """could_not_run: timed_out, killed, not_executable, no_such_command, disk_full; others know no_sandbox"""
 
 
 def gate_end(exit_code: int, *, timed_out: bool = False, disk_full: bool = False, tail: str = "") -> GateEnd:
@@ -92,6 +92,27 @@ def missing_tool_hint(
         f"PATH={environment.get('PATH', '')[:_PATH_CHARACTERS]}: if the tool is set up elsewhere, see "
         "gt config gate.home person|kept, gt config gate.environment NAME=VALUE and gt config gate.setup COMMAND"
     )
+
+
+_NO_NETWORK: Final = re.compile(
+    r"could not resolve host|temporary failure in name resolution|name or service not known|network is unreachable"
+    r"|no address associated with hostname|nodename nor servname|enotfound|eai_again|enetunreach"
+    r"|failed to establish a new connection|dns error|no such host|failed to lookup address",
+    re.IGNORECASE,
+)
+"""How programs say that there is no network."""
+
+
+def no_network_hint(exit_code: int, tail: str) -> str:
+    """What a gate without a network may have missed; "" where nothing says so.
+
+    Args:
+        exit_code: of `sh -c`.
+        tail: the last lines of its output.
+    """
+    if exit_code == 0 or not _NO_NETWORK.search(tail):
+        return ""
+    return "gates have no network: gt config gate.network full, or setup for gate.setup alone"
 
 
 def readable_tail(output: bytes, limit: int = TAIL_BYTES) -> str:

@@ -94,6 +94,7 @@ class ErrandWorkflow:
             sha=chain.base_sha,
             gates=rig.gates,
             settings=task.settings,
+            sandbox=task.sandbox,
             label=f"{workflow.info().workflow_id}/{rig.branch}",
         )
         total = timedelta(seconds=sum(gate.timeout_s for gate in rig.gates))

@@ -89,6 +89,8 @@ class HostWork:
                     may=job.admission.settings.agent.may,
                     priority=bead.priority,
                     kind=bead.type,
+                    sandbox=job.admission.settings.sandbox,
+                    network=job.admission.settings.agent.network,
                     adopt=job.adopts,
                 ),
                 summary=f"start attempt {job.current_attempt} as {job.polecat}",

@@ -276,6 +276,7 @@ class ChainJudge:
             gates=rig.gates,
             settings=self._batch.gate,
             worktree=self._batch.worktree,
+            sandbox=self._batch.sandbox,
             url=rig.url,
             branch=rig.branch,
             target=self._batch.target,

@@ -43,7 +43,7 @@ with workflow.unsafe.imports_passed_through():
         RetryItem,
     )
     from models.records import BranchRenamed, GateSpec, MergeRequest, Rig
-    from models.settings import GateSettings, WorktreeSettings
+    from models.settings import GateSettings, SandboxSettings, WorktreeSettings
     from policies.merge_rates import failure_rate
     from policies.merge_search import batch_size, whole_queue
     from workflows import options
@@ -447,6 +447,7 @@ class RefineryWorkflow:
             git=facts.settings.git,
             gate=facts.settings.gate,
             worktree=facts.settings.worktree,
+            sandbox=facts.settings.sandbox,
             seen=self._state.seen,
             needs=self._queue.needs_within(changes),
             red=red,
@@ -573,6 +574,7 @@ class RefineryWorkflow:
         workflow.set_current_details(queue_view.shown(status))
 
 
-def _gating(facts: RigFacts) -> tuple[tuple[GateSpec, ...], GateSettings, WorktreeSettings]:
+def _gating(facts: RigFacts) -> tuple[tuple[GateSpec, ...], GateSettings, WorktreeSettings, SandboxSettings]:
     """What decides how a commit is gated."""
-    return facts.rig.gates, facts.settings.gate, facts.settings.worktree
+    settings = facts.settings
+    return facts.rig.gates, settings.gate, settings.worktree, settings.sandbox

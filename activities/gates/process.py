@@ -7,15 +7,18 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import psutil
 
 from models.errors import DISK_FULL_HINT, ErrorCode, GtError
+from models.settings import SandboxSettings
 from policies.gate_environment import RUN_MARK
 from policies.redaction import redact_bytes, whole_lines
+from policies.sandbox import SandboxPlan
+from services.sandbox import in_sandbox
 
 LOG_LIMIT_BYTES: Final = 20_000_000
 """A log holds this much from the start and the last TAIL_BYTES of the rest."""
@@ -29,11 +32,22 @@ _POLL_S: Final = 0.02
 
 class Ended(NamedTuple):
     exit_code: int
-    """negative: died of that signal"""
+    """negative: died of that signal; in a sandbox 128 + its number"""
     timed_out: bool
     disk_full: bool
     tail: bytes
     duration_s: float
+    started: bool = True
+    """False: its sandbox could not be made"""
+
+
+class Confined(NamedTuple):
+    """How a gate's command is put into its sandbox."""
+
+    kind: str
+    """bwrap, command or none"""
+    plan: SandboxPlan
+    settings: SandboxSettings
 
 
 class GateLog:
@@ -108,6 +122,7 @@ async def run_command(
     timeout_s: float,
     started: Callable[[int], None],
     clean: Callable[[bytes], bytes] = redact_bytes,
+    confined: Confined | None = None,
 ) -> Ended:
     """Run `sh -c command` in `folder` until it ends, its time is over, or this task is cancelled.
 
@@ -116,6 +131,7 @@ async def run_command(
     Args:
         started: told the process id as soon as there is one.
         clean: takes secrets out of its output.
+        confined: its sandbox; None: without.
 
     Raises:
         GtError: SERVICE_FAILED where no process can be started, DISK_FULL where no log can be made.
@@ -126,9 +142,16 @@ async def run_command(
     except OSError as error:
         raise GtError(ErrorCode.DISK_FULL, f"no log can be written: {error}", DISK_FULL_HINT) from error
     timed_out = False
+    status: tuple[int, int] | None = None
+    words: list[str] = []
+    if confined is not None:
+        status = os.pipe() if confined.kind == "bwrap" else None
+        words, environment = in_sandbox(
+            confined.kind, confined.plan, confined.settings, environment, status[1] if status else None
+        )
     try:
         async with _reading(output) as (write_end, finished):
-            process = await _start(command, folder, environment, write_end)
+            process = await _start([*words, "sh", "-c", command], folder, environment, write_end, status)
             try:
                 started(process.pid)
                 async with asyncio.timeout(timeout_s):
@@ -140,10 +163,24 @@ async def run_command(
                 await asyncio.to_thread(end_marked, environment[RUN_MARK], process.pid)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(finished.wait(), DRAIN_GRACE_S)
+        was_started = status is None or _was_started(status[0], process.returncode)
     finally:
         output.close()
+        if status is not None:
+            os.close(status[0])
     assert process.returncode is not None
-    return Ended(process.returncode, timed_out, output.disk_full, output.tail, time.monotonic() - began)
+    took = time.monotonic() - began
+    return Ended(process.returncode, timed_out, output.disk_full, output.tail, took, was_started)
+
+
+def _was_started(status: int, exit_code: int | None) -> bool:
+    """Whether bubblewrap says how its command ended: without a word, and not killed itself, it never started it."""
+    os.set_blocking(status, False)
+    try:
+        said = os.read(status, 1 << 16)
+    except BlockingIOError:
+        said = b""
+    return b'"exit-code"' in said or exit_code is None or exit_code <= 0
 
 
 @contextlib.asynccontextmanager
@@ -177,23 +214,30 @@ async def _reading(output: GateLog) -> AsyncIterator[tuple[int, asyncio.Event]]:
 
 
 async def _start(
-    command: str, folder: Path, environment: Mapping[str, str], write_end: int
+    argv: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    write_end: int,
+    status: tuple[int, int] | None,
 ) -> asyncio.subprocess.Process:
-    """Start the command as leader of a session of its own, and close our copy of the pipe's write end."""
+    """Start the command as leader of a session of its own, and close our copies of what only it writes to."""
     try:
         return await asyncio.create_subprocess_exec(
-            *("nice", "-n", _NICENESS, "sh", "-c", command),
+            *("nice", "-n", _NICENESS, *argv),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=write_end,
             stderr=write_end,
             cwd=folder,
             env=dict(environment),
             start_new_session=True,
+            pass_fds=(status[1],) if status else (),
         )
     except OSError as error:
         raise GtError(ErrorCode.SERVICE_FAILED, f"the gate's process cannot be started: {error}") from error
     finally:
         os.close(write_end)
+        if status is not None:
+            os.close(status[1])
 
 
 async def _end_group(process: asyncio.subprocess.Process) -> None:
@@ -225,7 +269,7 @@ def _group_members(group: int) -> list[psutil.Process]:
     members = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+            if os.getpgid(process.pid) == group and not _is_over(process):
                 members.append(process)
     return members
 
@@ -235,9 +279,9 @@ def end_marked(mark: str, session: int = 0) -> None:
     for process in psutil.process_iter():
         # psutil compares start times before it signals, so a recycled process id is never hit.
         with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if (session and os.getsid(process.pid) == session) or process.environ().get(RUN_MARK) == mark:
-                process.kill()
-                process.wait(TERM_GRACE_S)
+            found = (session and os.getsid(process.pid) == session) or process.environ().get(RUN_MARK) == mark
+            if found and not _is_over(process):
+                kill_process(process)
 
 
 def end_in_folder(folder: Path) -> None:
@@ -251,5 +295,22 @@ def end_in_folder(folder: Path) -> None:
             if not f"{process.cwd()}/".startswith(inside) or process.pid == os.getpid():
                 continue
             if process.uids().real == os.getuid() and process.terminal() is None:
-                process.kill()
-                process.wait(TERM_GRACE_S)
+                kill_process(process)
+
+
+def kill_process(process: psutil.Process) -> None:
+    """Kill a process and wait until it does nothing any more. Not psutil's own wait: the dead wait for init, which may
+    take its time to collect them."""
+    process.kill()
+    deadline = time.monotonic() + TERM_GRACE_S
+    while not _is_over(process) and time.monotonic() < deadline:
+        time.sleep(_POLL_S / 10)
+
+
+def _is_over(process: psutil.Process) -> bool:
+    """Whether it does nothing any more: gone, not collected yet, or without memory, as the first process of a sandbox
+    is while the kernel takes its namespaces down."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE or process.memory_info().vms == 0
+    except psutil.NoSuchProcess:
+        return True

@@ -17,7 +17,8 @@ from temporalio import activity
 from activities.brought_files import bring_files
 from activities.crash_points import crash_point
 from activities.gates.checkout import AS_THE_TREE_SAYS, GateCheckout, check_out
-from activities.gates.process import Ended, end_in_folder, run_command
+from activities.gates.gate_sandbox import gate_plan
+from activities.gates.process import Confined, Ended, end_in_folder, run_command
 from activities.gates.slots import Lane, Slot, a_slot
 from activities.git.command import GitRepo
 from activities.git.lfs import LfsCheckout, as_options
@@ -27,12 +28,13 @@ from models import names
 from models.errors import ErrorCode, GtError
 from models.gating import GateOutcome, GateReport, RunGates
 from models.records import GateSpec
-from models.settings import GateSettings
+from models.settings import GateSettings, SandboxSettings
 from models.town import TownPaths
 from policies.gate_environment import gate_environment
-from policies.gate_outcome import gate_end, missing_tool_hint, readable_tail
+from policies.gate_outcome import gate_end, missing_tool_hint, no_network_hint, readable_tail
 from policies.path_filter import concerns
 from policies.redaction import redact_bytes
+from services.sandbox import NONE, required
 
 _LABEL_PART: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -51,6 +53,10 @@ class Place(NamedTuple):
     home: Path | None
     """kept while the run lasts, and longer by setting; None: each gate has an empty one"""
     trash: Path
+    kind: str
+    """of sandbox: bwrap, command or none"""
+    sandbox: SandboxSettings
+    rig: str
 
 
 class GateActivities:
@@ -80,11 +86,15 @@ class GateActivities:
             order = self._checkout(request, slot)
             wanted = list(request.gates)
             try:
+                kind = await asyncio.to_thread(required, request.sandbox)
+            except GtError as error:
+                return _no_sandbox(error.message, error.hint)
+            try:
                 await asyncio.to_thread(end_in_folder, order.runner)
                 await asyncio.to_thread(check_out, order)
                 crash_point("gate.checked_out")
                 wanted = await asyncio.to_thread(_concerned, order.land_clone, request)
-                place = await asyncio.to_thread(self._furnish, request, slot, order.runner, logs)
+                place = await asyncio.to_thread(self._furnish, request, slot, order.runner, logs, kind)
                 report = await self._run_all([*_setup(request, wanted), *wanted], place)
             except (GtError, OSError) as error:
                 report = _not_checked_out(error)
@@ -112,7 +122,7 @@ class GateActivities:
             kept=tuple(dict.fromkeys(folder for gate in request.gates for folder in gate.cache)),
         )
 
-    def _furnish(self, request: RunGates, slot: Slot, runner: Path, logs: Path) -> Place:
+    def _furnish(self, request: RunGates, slot: Slot, runner: Path, logs: Path, kind: str) -> Place:
         """Bring the person's untracked files, and make the home that outlives a single gate."""
         source = request.worktree.copy_from
         folder = Path(source).expanduser() if source else self._paths.brought_files(request.rig)
@@ -128,7 +138,7 @@ class GateActivities:
             discard(home, self._paths.trash)
         if home is not None and request.settings.home != "person":
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Place(slot, runner, logs, request.settings, home, self._paths.trash)
+        return Place(slot, runner, logs, request.settings, home, self._paths.trash, kind, request.sandbox, request.rig)
 
     async def _run_all(self, gates: Sequence[GateSpec], place: Place) -> GateReport:
         """Run gates in order, neighbours that are `parallel` together, up to the first that does not pass."""
@@ -193,10 +203,24 @@ class GateActivities:
         environment = gate_environment(
             os.environ, str(home), mark, str(caches) if caches else None, place.settings.environment
         )
-        ended = await run_command(gate.command, place.runner, environment, log, gate.timeout_s, started, self._clean)
+        confined = None
+        if place.kind != NONE:
+            writes = [place.runner, home, *([caches] if caches else [])]
+            if caches:
+                caches.mkdir(mode=0o700, exist_ok=True)
+            online = place.settings.network == "full" or (place.settings.network == "setup" and gate.name == SETUP)
+            plan = gate_plan(
+                self._paths, place.rig, place.sandbox, environment, place.settings.environment, writes, online=online
+            )
+            confined = Confined(place.kind, plan, place.sandbox)
+        ended = await run_command(
+            gate.command, place.runner, environment, log, gate.timeout_s, started, self._clean, confined
+        )
         lane.end()
         crash_point("gate.finished")
-        return _report(gate, ended, log, environment, place.settings.home)
+        if not ended.started:
+            return _no_sandbox(readable_tail(ended.tail), "gt status says which sandbox there is", gate.name)
+        return _report(gate, ended, log, environment, place.settings, offline=confined is not None and not plan.network)
 
     def _logs(self, request: RunGates) -> Path:
         parts = request.label.split("/")
@@ -238,10 +262,25 @@ def _not_checked_out(error: GtError | OSError) -> GateReport:
     return GateReport(outcome=GateOutcome.COULD_NOT_RUN, reason=reason, tail=error.message, hint=error.hint)
 
 
-def _report(gate: GateSpec, ended: Ended, log: Path, environment: Mapping[str, str], home_setting: str) -> GateReport:
+def _no_sandbox(why: str, hint: str, gate: str | None = None) -> GateReport:
+    """The sandbox that is demanded cannot be made: nothing was run, and nobody is blamed."""
+    return GateReport(outcome=GateOutcome.COULD_NOT_RUN, gate=gate, reason="no_sandbox", tail=why, hint=hint)
+
+
+def _report(
+    gate: GateSpec,
+    ended: Ended,
+    log: Path,
+    environment: Mapping[str, str],
+    settings: GateSettings,
+    *,
+    offline: bool,
+) -> GateReport:
     tail = readable_tail(ended.tail)
     end = gate_end(ended.exit_code, timed_out=ended.timed_out, disk_full=ended.disk_full, tail=tail)
-    hint = missing_tool_hint(ended.exit_code, tail, ended.duration_s, environment, home_setting)
+    hint = missing_tool_hint(ended.exit_code, tail, ended.duration_s, environment, settings.home)
+    if offline:
+        hint = " ".join(filter(None, [hint, no_network_hint(ended.exit_code, tail)]))
     if hint:
         tail = readable_tail(f"{tail}\n[{hint}]".encode())
     return GateReport(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from activities.gates.process import end_marked
+from activities.gates.process import end_marked, kill_process
 from activities.locks import try_exclusive
 from agents.session_folder import read_json, write_json
 
@@ -129,5 +129,4 @@ def _kill_session(leader: int) -> None:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             if os.getsid(process.pid) == leader:
-                process.kill()
-                process.wait(1)
+                kill_process(process)

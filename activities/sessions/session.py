@@ -23,6 +23,7 @@ from activities.git.command import GitRepo
 from activities.git.polecat_repo import PolecatRepo
 from activities.git.worktrees import PreparedWorktree
 from activities.locks import exclusive
+from activities.sessions.agent_sandbox import agent_plan
 from activities.sessions.locked_folders import cleared, reopen, tolerated
 from activities.sessions.process_tree import Traces, moment, since_boot_s
 from activities.sessions.tmux import PaneFacts, Tmux
@@ -37,6 +38,7 @@ from models.errors import ErrorCode, GtError
 from models.settings import listed_commands
 from models.texts import one_line, plain
 from models.town import TownPaths
+from services.sandbox import NONE, in_sandbox, required
 from services.whole_files import write_whole
 
 EVIDENCE_LINES: Final = 2_000
@@ -175,31 +177,33 @@ class Sessions:
         return folder
 
     def check_agent(self, request: StartAttempt, worktree: Path) -> None:
-        """Look for the agent's program before anything of the attempt is written.
+        """Look for the agent's program, and for its sandbox, before anything of the attempt is written.
 
         Raises:
-            GtError: AGENT_NOT_FOUND.
+            GtError: AGENT_NOT_FOUND; REFUSED without the sandbox that is demanded.
         """
+        kind = required(request.sandbox)
         word = presets.program(presets.command_line(request.agent))
         if not word:
             return
-        asked = subprocess.run(
-            ["sh", "-c", 'command -v "$1"', "sh", word],
-            cwd=worktree,
-            env=agent_environment(self._environment, {}, self._paths.bin),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
-        if asked.returncode != 0:
+        environment = agent_environment(self._environment, {}, self._paths.bin)
+        if not _finds([], word, worktree, environment):
             message = f"the agent's program {word!r} is not on this host"
             raise GtError(ErrorCode.AGENT_NOT_FOUND, message, presets.install_hint(request.agent))
+        if kind != "bwrap":
+            return
+        plan = agent_plan(self._paths, request, environment)
+        before, environment = in_sandbox(kind, plan, request.sandbox, environment)
+        if not _finds(before, word, worktree, environment):
+            message = f"the agent's program {word!r} is on this host, and its sandbox does not show it"
+            hint = f"gt config sandbox.read {shlex.quote(os.path.dirname(_where(word, environment)))}"
+            raise GtError(ErrorCode.AGENT_NOT_FOUND, message, hint)
 
     def launch(self, request: StartAttempt, worktree: Path) -> None:
         """Start the agent in its tmux session and note that it was seen.
 
         Raises:
-            GtError: TMUX_FAILED, PROGRAM_MISSING.
+            GtError: TMUX_FAILED, PROGRAM_MISSING; REFUSED without the sandbox that is demanded.
         """
         rig, bead, attempt = request.rig.name, request.bead, request.attempt
         folder = self._folder(rig, request.polecat, bead, attempt)
@@ -225,6 +229,14 @@ class Sessions:
             runner = [sys.executable, "-I", "-S", run_setup.__file__, str(state)]
             argv = [*runner, str(request.worktree.setup_timeout), str(script), argv[-1]]
         session = names.session_name(rig, request.polecat)
+        kind = required(request.sandbox)
+        if kind != NONE:
+            plan = agent_plan(self._paths, request, environment)
+            before, environment = in_sandbox(kind, plan, request.sandbox, environment)
+            # In a file: tmux takes 16 KB of words. The town's own, out of the agent's reach.
+            script = self._paths.run / "sandboxes" / f"{session}.sh"
+            write_whole(script, f"exec {shlex.join([*before, *argv])}\n")
+            argv = ["sh", str(script)]
         self._tmux.new_session(session, worktree, environment, argv, bead=bead, attempt=attempt)
         crash_point("attempt.session_started")
         self.note_started(rig, request.polecat, bead, attempt)
@@ -330,6 +342,22 @@ class Sessions:
 
     def _folder(self, rig: str, polecat: str, bead: str, attempt: int) -> Path:
         return self._paths.session(rig, polecat, bead, attempt)
+
+
+def _finds(before: list[str], word: str, worktree: Path, environment: Mapping[str, str]) -> bool:
+    asked = subprocess.run(
+        [*before, "sh", "-c", 'command -v "$1"', "sh", word],
+        cwd=worktree,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    return asked.returncode == 0
+
+
+def _where(word: str, environment: Mapping[str, str]) -> str:
+    return os.path.realpath(shutil.which(word, path=environment.get("PATH")) or word)
 
 
 def write_programs(folder: Path) -> None:

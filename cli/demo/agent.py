@@ -164,8 +164,7 @@ def receipt(stage: Path) -> None:
     """Is killed in mid-work the first time; the next attempt finds its files and finishes."""
     if not (stage / "victim").exists():
         Path("shop", "receipt.py").write_text("def receipt(who: str) -> str:\n    # half done")
-        (stage / "victim.tmp").write_text(str(os.getpid()))
-        (stage / "victim.tmp").rename(stage / "victim")
+        reached(stage, "victim")
         print("thinking ...", flush=True)
         time.sleep(DEADLINE_S)
         raise SystemExit("nobody killed me")

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import psutil
+
 from cli.demo import project, table
 from models.errors import ErrorCode, GtError
 
@@ -128,7 +130,7 @@ def _prepare(demo: Demo) -> None:
     demo.command("gt", "init", str(demo.town), "--name", "demo", "--store", "embedded")
     demo.command("gt", "up")
     _say("gt config: an agent that has beaten and falls silent is restarted after 7 s")
-    for key, value in SETTINGS.items():
+    for key, value in {**SETTINGS, "sandbox.write": shlex.quote(str(demo.stage))}.items():
         demo.command("gt", "config", key, value)
     demo.command("gt", "rig", "add", "shop", str(remote), "--prefix", "sh", "--gate", f"test={project.GATE}")
     _say(f"bd create, gt sling: {len(PLANS)} beads, each with an agent of its own")
@@ -157,10 +159,13 @@ def _watch(demo: Demo) -> list[dict[str, Any]]:
 
 def _kill_the_victim(demo: Demo) -> bool:
     """kill -9 of the agent that announced itself as half done; True once it was done."""
-    victim = demo.stage / "victim"
-    if not victim.exists():
+    if not (demo.stage / "victim").exists():
         return False
-    os.kill(int(victim.read_text()), signal.SIGKILL)
+    for process in psutil.process_iter():
+        # Not by an id that it tells: in its sandbox it has another one.
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[2:4] == ["receipt", str(demo.stage)]:
+                process.kill()
     _say(f"kill -9 of the agent of {demo.beads['receipt']} in mid-work")
     return True
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -69,6 +69,8 @@ def landings(remote: Path) -> dict[str, list[str]]:
 class LivingTown:
     """A town directory, a bare remote `shop.git` beside it, and the commands to run on them."""
 
+    sandbox = "none"
+
     def __init__(self, folder: Path, *, store: str = "embedded") -> None:
         self.folder = folder
         self.root = folder / "town"
@@ -116,6 +118,8 @@ class LivingTown:
         self.run("gt", "init", str(self.root), "--name", "test", "--store", self.store)
 
     def add_rig(self, *extra: str) -> None:
+        # Tests look at agents by their process ids, and agents leave marks beside the town.
+        self.configure({"sandbox.mode": self.sandbox})
         self.run("gt", "rig", "add", "shop", str(self.remote), "--prefix", "sh", "--gate", f"syntax={GATE}", *extra)
 
     def bead(self, title: str, *extra: str) -> str:
@@ -124,7 +128,7 @@ class LivingTown:
     def sling(self, bead: str, agent: str) -> None:
         self.run("gt", "sling", bead, "shop", "--agent", agent)
 
-    def configure(self, settings: dict[str, int]) -> None:
+    def configure(self, settings: Mapping[str, int | str]) -> None:
         """What `gt config KEY VALUE` does, for all of them at once; jobs keep what held when they were slung."""
         # `gt up` may be back before the worker has made the tables.
         with contextlib.closing(Ledger.open(self.town.ledger_url())) as ledger:

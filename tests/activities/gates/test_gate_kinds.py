@@ -15,8 +15,10 @@ from models.errors import GtError
 from models.gating import GateOutcome, GateReport, RunGates
 from models.merging import BuildChain, Chain
 from models.records import GateSpec, Rig
+from models.settings import SandboxSettings
 from models.town import TownPaths
 from tests.activities.workshop import Workshop
+from tests.sandboxes import BARE, open_at
 
 
 @pytest.fixture
@@ -31,9 +33,16 @@ def gate(name: str, command: str, **more: Any) -> GateSpec:
 
 
 async def run(
-    paths: TownPaths, sha: str, *gates: GateSpec, base: str = "", label: str = "merge/shop/1/x-1"
+    paths: TownPaths,
+    sha: str,
+    *gates: GateSpec,
+    base: str = "",
+    label: str = "merge/shop/1/x-1",
+    sandbox: SandboxSettings | None = None,
 ) -> GateReport:
-    return await GateActivities(paths).run_gates(RunGates(rig="shop", sha=sha, gates=gates, base_sha=base, label=label))
+    beside = sandbox or open_at(paths.root.parent)
+    order = RunGates(rig="shop", sha=sha, gates=gates, base_sha=base, label=label, sandbox=beside)
+    return await GateActivities(paths).run_gates(order)
 
 
 class TestFilters:
@@ -100,7 +109,7 @@ class TestTogether:
     ) -> None:
         slow = gate("slow", f"echo $$ > {tmp_path}/pid; exec sleep 1000", parallel=True)
         broken = gate("broken", f"while [ ! -s {tmp_path}/pid ]; do sleep 0.05; done; exit 5", parallel=True)
-        report = await asyncio.wait_for(run(town_paths, chain.links[0].sha, slow, broken), 30)
+        report = await asyncio.wait_for(run(town_paths, chain.links[0].sha, slow, broken, sandbox=BARE), 30)
         assert (report.gate, report.exit_code) == ("broken", 5)
         assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
 

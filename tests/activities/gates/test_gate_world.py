@@ -17,6 +17,7 @@ from models.records import GateSpec, MergeRequest, Rig
 from models.settings import GateSettings, WorktreeSettings
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git
+from tests.sandboxes import open_at
 
 
 class Bench:
@@ -55,6 +56,7 @@ class Bench:
             target=target,
             base_sha=chain.base_sha,
             label="merge/shop/1/tip-1",
+            sandbox=open_at(self.paths.root.parent),
         )
         return await GateActivities(self.paths).run_gates(request)
 

@@ -22,8 +22,10 @@ from models.errors import ErrorCode, GtError
 from models.gating import GateOutcome, GateReport, RunGates
 from models.merging import BuildChain
 from models.records import GateSpec, Rig
+from models.settings import SandboxSettings
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git
+from tests.sandboxes import BARE
 
 
 @pytest.fixture
@@ -34,14 +36,15 @@ def sha(workshop: Workshop, rig: Rig, town_paths: TownPaths) -> str:
     return chain.links[0].sha
 
 
-def request(sha: str, *commands: str, timeout_s: int = 60) -> RunGates:
+def request(sha: str, *commands: str, timeout_s: int = 60, sandbox: SandboxSettings = BARE) -> RunGates:
     specs = tuple(
         GateSpec(name=f"gate{number}", command=command, timeout_s=timeout_s) for number, command in enumerate(commands)
     )
-    return RunGates(rig="shop", sha=sha, gates=specs, label="merge/shop/1/tip-1")
+    return RunGates(rig="shop", sha=sha, gates=specs, label="merge/shop/1/tip-1", sandbox=sandbox)
 
 
 async def run(paths: TownPaths, sha: str, *commands: str, timeout_s: int = 60) -> GateReport:
+    """Without a sandbox: what ends the processes of a gate there, is looked at from outside by their ids."""
     return await GateActivities(paths).run_gates(request(sha, *commands, timeout_s=timeout_s))
 
 

@@ -14,6 +14,7 @@ from models.merging import BuildChain
 from models.records import GateSpec, Rig
 from models.town import TownPaths
 from tests.activities.workshop import Workshop
+from tests.sandboxes import open_at
 
 CAUSES = {
     "not_executable": "exec ./README.md\n",
@@ -33,7 +34,8 @@ def gate(script: str, timeout_s: int = 60) -> GateSpec:
 
 
 async def gated(paths: TownPaths, sha: str, spec: GateSpec) -> GateReport:
-    call = RunGates(rig="shop", sha=sha, gates=(spec,), label="merge/shop/1/tip-1")
+    beside = open_at(paths.root.parent)
+    call = RunGates(rig="shop", sha=sha, gates=(spec,), label="merge/shop/1/tip-1", sandbox=beside)
     return await GateActivities(paths).run_gates(call)
 
 

@@ -21,6 +21,7 @@ from models.records import Rig
 from models.town import TownPaths
 from tests.activities.workshop import git
 from tests.pace import pause_s
+from tests.sandboxes import BARE
 
 IDLE = "echo ready; exec sleep 600"
 """An agent that lives and does nothing."""
@@ -49,10 +50,12 @@ class Desk:
         self.worktrees = Worktrees(paths)
         self.attempts = AttemptActivities(paths, tmux, self.worktrees, environment)
         self.cleanup = CleanupActivities(paths, tmux, self.worktrees, environment)
+        self.sandbox = BARE
         self._used: set[tuple[str, str, int]] = set()
 
     def request(self, agent: str = IDLE, bead: str = "sh-1", attempt: int = 1, **more: Any) -> StartAttempt:
         fields: dict[str, Any] = {"title": "Fix the till", "description": "It is broken.", "polecat": "toast"}
+        fields["sandbox"] = self.sandbox
         return StartAttempt(rig=self.rig, bead=bead, attempt=attempt, agent=agent, **(fields | more))
 
     def start(self, agent: str = IDLE, bead: str = "sh-1", attempt: int = 1, **more: Any) -> AttemptStarted:

@@ -1,0 +1,46 @@
+"""What a gate sees in its sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from models.settings import SandboxSettings, listed_variables
+from models.town import TownPaths
+from policies.sandbox import CACHES, SandboxPlan
+from services.sandbox import base_plan, may_be_named, with_paths
+
+
+def gate_plan(
+    paths: TownPaths,
+    rig: str,
+    settings: SandboxSettings,
+    environment: Mapping[str, str],
+    wanted: str,
+    writes: Iterable[Path],
+    *,
+    online: bool,
+) -> SandboxPlan:
+    """Its checkout, HOME and caches to write; to read: the history that its repository borrows, and what a
+    variable of gate.environment names, as RUSTUP_HOME does.
+
+    A person's own HOME (gate.home person) shows programs and caches, and keeps everything else to itself.
+
+    Args:
+        environment: that the gate is started with.
+        wanted: the setting gate.environment.
+        writes: the checkout first.
+
+    Raises:
+        GtError: REFUSED where a setting opens what is the town's own.
+    """
+    runner, *more = writes
+    person = Path.home()
+    plan = base_plan(paths, settings, environment.get("PATH", ""), runner, person, network=online)
+    read = [paths.clone(rig) / "objects", paths.modules(rig), paths.lfs(rig)]
+    named = (Path(environment.get(name, "")) for name, _ in listed_variables(wanted))
+    read += [path for path in named if may_be_named(path, person, paths.root)]
+    write = [path for path in more if path != person]
+    if person in more:
+        write += [person / name for name in CACHES]
+    return with_paths(plan, read=read, write=write)

@@ -1,0 +1,60 @@
+"""What an agent sees in its sandbox."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from activities.git.remote_kinds import local_path
+from agents import presets
+from models.attempts import StartAttempt
+from models.town import TownPaths
+from policies.sandbox import AGENT_SETTINGS, AGENT_STATE, GIT_LISTS, SandboxPlan, programs_named
+from services.sandbox import base_plan, may_be_named, with_paths
+
+
+def agent_plan(paths: TownPaths, request: StartAttempt, environment: Mapping[str, str]) -> SandboxPlan:
+    """Its worktree and session folder to write, with what its program keeps in the person's HOME; to read: the objects
+    that its repository borrows, what it fetches, the evidence of its bead, a remote on this machine, and what its command line names.
+
+    Args:
+        environment: that the agent is started with.
+
+    Raises:
+        GtError: REFUSED where a setting opens what is the town's own.
+    """
+    rig = request.rig.name
+    command = presets.command_line(request.agent)
+    home = Path(environment.get("HOME") or Path.home())
+    worktree = paths.worktree(rig, request.polecat)
+    network = request.network == "full"
+    plan = base_plan(paths, request.sandbox, environment.get("PATH", ""), worktree, home, network=network)
+    programs = programs_named(command)
+    remote = local_path(request.rig.url)
+    read: list[Path | str] = [
+        paths.bin,
+        paths.clone(rig) / "objects",
+        paths.served(rig),
+        paths.modules(rig),
+        paths.lfs(rig),
+        paths.evidence / request.bead,
+        *(home / name for name in GIT_LISTS),
+        *(home / name for program in programs for name in AGENT_SETTINGS[program]),
+        *(path for path in _full_paths(command, home) if may_be_named(path, home, paths.root)),
+    ]
+    if remote is not None and may_be_named(remote, home, paths.root):
+        read.append(remote)
+    write = [paths.session(rig, request.polecat, request.bead, request.attempt)]
+    write += [home / name for program in programs for name in AGENT_STATE[program]]
+    return with_paths(plan, read=read, write=write)
+
+
+def _full_paths(command: str, home: Path) -> list[Path]:
+    """What a command line names by a path from the root or from the home folder."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return []
+    named = [word.rpartition("=")[2] if word.startswith("-") else word for word in words]
+    return [home / word[2:] if word.startswith("~/") else Path(word) for word in named if word.startswith(("/", "~/"))]

@@ -1,0 +1,245 @@
+"""The sandbox of agents and gates on this host: which there is, and what each job sees in it.
+
+docs/security.md draws the lines.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from models.base import Frozen
+from models.errors import ErrorCode, GtError
+from models.settings import SandboxSettings, listed_paths
+from models.town import TownPaths
+from policies import sandbox as policy
+from policies.sandbox import SandboxPlan
+
+NONE: Final = "none"
+_PROBE_TIMEOUT_S: Final = 20.0
+_KERNEL: Final = (
+    "kernel/unprivileged_userns_clone",
+    "user/max_user_namespaces",
+    "kernel/apparmor_restrict_unprivileged_userns",
+)
+_OF_THE_KERNEL: Final = (("proc",), ("sys",), ("dev",), ("run",))
+_ROOT: Final = Path(__file__).resolve().parents[1]
+"""where this program's own modules are"""
+_INSTALL: Final = "install bubblewrap (apt-get install bubblewrap) on every host, or gt config sandbox.mode none"
+
+
+class Standing(Frozen):
+    """Which sandbox agents and gates of this host have."""
+
+    mode: str
+    """as it is set"""
+    kind: str
+    """bwrap, command or none"""
+    reason: str = ""
+    """why there is none"""
+    hint: str = ""
+    refuses: bool = False
+    """a sandbox is demanded and there is none: nothing starts"""
+
+    def in_words(self) -> str:
+        if self.kind != NONE:
+            runner = "bubblewrap" if self.kind == "bwrap" else "sandbox.command"
+            return f"sandbox: {runner} (agents and gates see their own work alone)"
+        if self.refuses:
+            return f"NO SANDBOX, so no agent and no gate starts: {self.reason}; {self.hint}"
+        why = f"{self.reason}; {self.hint}" if self.reason else "sandbox.mode is none; gt config sandbox.mode auto"
+        return f"NO SANDBOX: agents and gates can do what this user can: {why}"
+
+
+def standing(settings: SandboxSettings) -> Standing:
+    """Which sandbox there is under these settings."""
+    if settings.command.strip():
+        return Standing(mode=settings.mode, kind="command")
+    if settings.mode == NONE:
+        return Standing(mode=settings.mode, kind=NONE)
+    problem = bwrap_problem()
+    if problem is None:
+        return Standing(mode=settings.mode, kind="bwrap")
+    refuses = settings.mode == "bwrap"
+    return Standing(mode=settings.mode, kind=NONE, reason=problem.reason, hint=problem.hint, refuses=refuses)
+
+
+def required(settings: SandboxSettings) -> str:
+    """The kind of sandbox that a job is to have: bwrap, command or none.
+
+    Raises:
+        GtError: REFUSED where one is demanded and there is none.
+    """
+    now = standing(settings)
+    if now.refuses:
+        raise GtError(ErrorCode.REFUSED, f"sandbox.mode is bwrap, and {now.reason}", now.hint)
+    return now.kind
+
+
+def bwrap_problem() -> policy.NotPossible | None:
+    """Why bubblewrap does not work here; None: it does, which is asked once."""
+    return None if _works() else _problem()
+
+
+@functools.cache
+def _found_to_work() -> dict[str, bool]:
+    return {}
+
+
+def _works() -> bool:
+    known = _found_to_work()
+    if not known and _problem() is None:
+        known["bwrap"] = True
+    return bool(known)
+
+
+def _problem() -> policy.NotPossible | None:
+    if shutil.which("bwrap") is None:
+        return policy.NotPossible("bubblewrap is not installed", _INSTALL)
+    plan = SandboxPlan("/", read=policy.SYSTEM, as_root=os.getuid() == 0)
+    try:
+        tried = subprocess.run(
+            [*policy.launched(policy.bwrap_argv(plan, SandboxSettings())), "true"],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_PROBE_TIMEOUT_S,
+            check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return policy.NotPossible(f"bubblewrap cannot be started: {error}", _INSTALL)
+    return None if tried.returncode == 0 else policy.why_not(tried.stderr, _kernel())
+
+
+def _kernel() -> dict[str, str]:
+    found = {}
+    for name in _KERNEL:
+        try:
+            found[name] = Path("/proc/sys", name).read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+    return found
+
+
+def base_plan(
+    paths: TownPaths, settings: SandboxSettings, search: str, folder: Path, home: Path, *, network: bool
+) -> SandboxPlan:
+    """What agents and gates both see: the system, the programs on PATH, this installation; an empty HOME and no town.
+
+    Args:
+        search: the job's PATH.
+        folder: where the command starts, which it may write.
+        home: the person's.
+
+    Raises:
+        GtError: REFUSED where a setting opens what is the town's own.
+    """
+    town = paths.root
+    read = [*policy.SYSTEM, *(str(home / name) for name in policy.TOOLCHAINS)]
+    read += _resolver()
+    read += [str(path) for path in (_ROOT, Path(sys.prefix), Path(sys.base_prefix))]
+    read += _program_folders(search, home, town)
+    read += _opened(settings.read, home, town, "sandbox.read")
+    write = [str(folder), *_opened(settings.write, home, town, "sandbox.write")]
+    return SandboxPlan(
+        folder=str(folder),
+        read=_clean(read),
+        write=_clean(write),
+        private=() if _is_system(home) else (str(home),),
+        sealed=(str(town),),
+        masked=tuple(path for path in policy.CREDENTIALS if os.access(path, os.R_OK)),
+        network=network,
+        as_root=os.getuid() == 0,
+    )
+
+
+def with_paths(plan: SandboxPlan, *, read: Iterable[Path | str] = (), write: Iterable[Path | str] = ()) -> SandboxPlan:
+    """The plan with more paths; those that are missing on the host are left out."""
+    return replace(
+        plan,
+        read=_clean([*plan.read, *map(str, read)]),
+        write=_clean([*plan.write, *map(str, write)]),
+    )
+
+
+def in_sandbox(
+    kind: str,
+    plan: SandboxPlan,
+    settings: SandboxSettings,
+    environment: Mapping[str, str],
+    status_fd: int | None = None,
+) -> tuple[list[str], dict[str, str]]:
+    """Words to put in front of a job's own, and the environment that it is started with."""
+    if kind == "bwrap":
+        own = dict(environment)
+        if "TMPDIR" in own:
+            own["TMPDIR"] = "/tmp"  # noqa: S108 - the sandbox's own
+        return policy.launched(policy.bwrap_argv(plan, settings, status_fd=status_fd)), own
+    if kind == "command":
+        own = {**environment, **policy.runner_environment(plan)}
+        return policy.runner_argv(shlex.split(settings.command), plan), own
+    return [], dict(environment)
+
+
+def may_be_named(path: Path, home: Path, town: Path) -> bool:
+    """Whether a path that a command line or an address names may be seen for that: a file, or a folder below the top
+    ones; none around the home or the town, and nothing of the town's or the kernel's."""
+    if (
+        not path.is_absolute()
+        or path.parts[1:2] in _OF_THE_KERNEL
+        or _holds(path, (home, town))
+        or town in path.parents
+    ):
+        return False
+    return path.is_file() or (path.is_dir() and len(path.parts) > 2)
+
+
+def _resolver() -> list[str]:
+    """Where /etc/resolv.conf really is: under systemd in /run."""
+    real = os.path.realpath("/etc/resolv.conf")
+    return [] if real.startswith("/etc/") else [real]
+
+
+def _program_folders(path: str, home: Path, town: Path) -> list[str]:
+    """The folders on PATH, and for each `…/bin` what stands beside it, where that is no more than programs."""
+    found = []
+    for entry in path.split(":"):
+        if not entry.startswith("/") or _holds(Path(entry), (home, town)):
+            continue
+        folder = Path(entry)
+        found.append(entry)
+        beside = folder.parent
+        whole = folder.name in {"bin", "sbin"} and not _holds(beside, (home, town, home / ".local", home / ".cargo"))
+        if whole and (beside / "lib").is_dir():
+            found.append(str(beside))
+    return found
+
+
+def _opened(setting: str, home: Path, town: Path, name: str) -> list[str]:
+    opened = []
+    for path in listed_paths(setting):
+        place = home / path[2:] if path.startswith("~/") else Path(path)
+        if place == town or town in place.parents:
+            raise GtError(ErrorCode.REFUSED, f"{name} opens {place}, which is the town's own", f"gt config {name}")
+        opened.append(str(place))
+    return opened
+
+
+def _is_system(home: Path) -> bool:
+    """Whether this HOME is none that could be hidden: a service's own user has / or a folder of programs for one."""
+    return home == Path("/") or any(_holds(Path(system), (home,)) for system in policy.SYSTEM)
+
+
+def _holds(folder: Path, places: Iterable[Path]) -> bool:
+    """Whether one of the places is this folder or stands in it."""
+    return any(folder == place or folder in place.parents for place in places)
+
+
+def _clean(paths: Iterable[str]) -> tuple[str, ...]:
+    """Once each, normal, and those that are there."""
+    return tuple(path for path in dict.fromkeys(map(os.path.normpath, paths)) if os.path.exists(path))
