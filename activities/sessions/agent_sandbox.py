@@ -16,7 +16,8 @@ from services.sandbox import base_plan, may_be_named, with_paths
 
 def agent_plan(paths: TownPaths, request: StartAttempt, environment: Mapping[str, str]) -> SandboxPlan:
     """Its worktree and session folder to write, with what its program keeps in the person's HOME; to read: the objects
-    that its repository borrows, what it fetches, the evidence of its bead, a remote on this machine, and what its command line names.
+    that its repository borrows, what it fetches, the evidence of its bead, a remote on this machine, and what its
+    command line names.
 
     Args:
         environment: that the agent is started with.
