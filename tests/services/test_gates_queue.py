@@ -26,7 +26,7 @@ from models.merging import BuildChain
 from models.records import GateSpec, Rig
 from services.town import Town
 from tests.activities.workshop import Workshop, git
-from tests.sandboxes import open_at
+from tests.sandboxes import BARE
 from tests.services.conftest import eventually, scratch_town
 from tests.temporal_server import client_of
 from workflows import options
@@ -85,8 +85,8 @@ class Host:
         self._gate = GateSpec(name="test", command=f"{said} {HELD}", timeout_s=120)
 
     async def start_gates(self, number: int) -> WorkflowHandle[GateProbe, GateReport]:
-        label, beside = f"merge/shop/{number}/tip-1", open_at(self.runs.parent)
-        order = RunGates(rig="shop", sha=self._sha, gates=(self._gate,), label=label, sandbox=beside)
+        label = f"merge/shop/{number}/tip-1"
+        order = RunGates(rig="shop", sha=self._sha, gates=(self._gate,), label=label, sandbox=BARE)
         gating = Gating(host=self.name, order=order)
         return await self.client.start_workflow(GateProbe.run, gating, id=f"gates-{number}", task_queue=QUEUE)
 

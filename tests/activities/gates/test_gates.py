@@ -257,7 +257,7 @@ class TestKilledWorker:
         await until(lambda: pid_in(tmp_path / "pid") > 0, "the orphan runs on")
         assert lives(pid_in(tmp_path / "pid"))
         # What init has not collected yet does nothing any more.
-        over = r"""over() { ! grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$1/status"; }"""
+        over = r"""over() { ! grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/status"; }"""
         report = await run(town_paths, sha, f"{over}; over $(cat {tmp_path}/pid) && over $(cat {tmp_path}/stray)")
         assert report.outcome is GateOutcome.PASSED, report.tail
         assert not lives(pid_in(tmp_path / "stray"))
