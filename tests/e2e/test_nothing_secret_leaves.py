@@ -57,6 +57,7 @@ def test_secrets_of_forty_kinds_are_in_no_history_record_log_evidence_or_alert(t
         plant = town.folder / "plant"
         write(plant, secrets)
         gate = f"cat {plant}/gate.txt; test ! -e bad.txt"
+        town.configure({"sandbox.mode": town.sandbox})
         town.run("gt", "rig", "add", "shop", str(town.remote), "--prefix", "sh", "--gate", f"leaks={gate}")
         (town.folder / "agent.sh").write_text(AGENT.format(plant=plant))
         bead = town.bead("Leak")
