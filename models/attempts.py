@@ -63,12 +63,14 @@ class AttemptStarted(Frozen):
 
 
 class TakeWork(Frozen):
-    """Verify what `gt done` announced and put it on the remote."""
+    """Verify what `gt done` announced and put it on the remote; the intent is settled with it."""
 
     rig: Rig
     bead: str
     polecat: str
     attempt: int
+    intent: str = ""
+    """as of `SettleIntent`; "": no `gt done` was run"""
     git: GitSettings = GitSettings()
     limits: LimitSettings = LimitSettings()
 

@@ -5,6 +5,8 @@ workflows/polecat.py decides what is done and when; nothing here waits for messa
 
 from __future__ import annotations
 
+import asyncio
+
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, is_cancelled_exception
 
@@ -22,10 +24,13 @@ from workflows.job_state import PolecatState
 from workflows.labels import Labels, details
 from workflows.messages import Receipt, deliver, tell, tell_mayor, tell_mayor_cleared
 from workflows.outbox import Outbox
+from workflows.timers import Alarm
 
 DETAIL_LENGTH = 4000
 """characters of one line of a job's story"""
 
+REMINDER = "whatever it waits for then is reminded of the job"
+"""the summary of a timer that later waits share"""
 _BEAD_STATUS = {
     JobState.WAITING: BeadStatus.HOOKED,
     JobState.STARTING: BeadStatus.HOOKED,
@@ -50,6 +55,7 @@ class Job:
     def __init__(self, state: PolecatState) -> None:
         self._state = state
         self._labels = Labels()
+        self.alarm = Alarm()
         self.outbox = Outbox(state.outbox)
 
     # --- the record and what people see ---------------------------------------------------------
@@ -172,8 +178,11 @@ class Job:
 
     async def announce(self) -> None:
         """Tell dispatcher and Witness of the running attempt; again is harmless, and heals one that forgot."""
+        await asyncio.gather(self._tell_witness(session=True), self.hold_slot())
+
+    async def announce_session(self) -> None:
+        """Tell the Witness that the attempt's session lives; the dispatcher, who granted it, counts it already."""
         await self._tell_witness(session=True)
-        await self.hold_slot()
 
     async def announce_start(self) -> None:
         """Tell the Witness of the attempt that is about to start: a host where it cannot is noticed by the patrol."""

@@ -82,7 +82,7 @@ class Course:
         job.began_at(started.base_sha)
         self._job.enter(JobState.WORKING, "the agent")
         self._job.record("working", f"attempt {job.attempt} in session {started.session}")
-        await self._job.announce()
+        await self._job.announce_session()
 
     async def _number_anew(self, highest: int) -> None:
         """Attempts up to `highest` are known, though not to this job: the record was restored, or this workflow was."""
@@ -146,21 +146,19 @@ class Course:
         """Hand the work in, or tell the living agent why not."""
         job = self._state
         try:
-            taken = await self._host.take_work()
+            taken = await self._host.take_work(intent)
             while taken is None and job.rig_before is not None and not self._host.interrupted():
                 await self.follow_rig(job.rig_before)
-                taken = await self._host.take_work()
+                taken = await self._host.take_work(intent)
         except ActivityError as error:
             await self._cannot_take(error)
             return
         if taken is None:
             return
         if taken.accepted and taken.head_sha:
-            await self._host.settle(intent)
             await self.merge.submit(taken.head_sha, taken.branch)
         else:
             job.refusal = taken.reason
-            await self._host.settle(intent, refused=taken.reason)
             self._job.record("work_refused", taken.reason)
 
     async def _cannot_take(self, error: ActivityError) -> None:
@@ -191,6 +189,7 @@ class Course:
         lived = self._lived(seen)
         unresponsive = seen.kind is ObservationKind.UNRESPONSIVE
         await self._host.end_session(f"unresponsive: {seen.detail}" if unresponsive else "the agent died")
+        await self._host.say_ended()
         await self.health.forget(f"{job.polecat} is started again")
         if await self.endings.over_elsewhere():
             return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from temporalio.exceptions import ActivityError
 
 from models.errors import Level
@@ -25,14 +27,14 @@ class Endings:
 
     async def stop_attempt(self, cause: str, grace_s: float = 0.0) -> None:
         """End the session if one may live, and give the slot back. On a lost host it is left to the patrol."""
-        if self._state.session_lives:
+        lived = self._state.session_lives
+        if lived:
             try:
                 await self._host.end_session(cause, grace_s)
             except HostGone:
                 self._state.session_lives = False
-                await self._host.say_ended()
         await self._health.forget(cause)
-        await self._job.free_slot()
+        await asyncio.gather(self._job.free_slot(), *([self._host.say_ended()] if lived else []))
 
     async def over_elsewhere(self) -> bool:
         """Whether no further attempt is wanted: the bead was closed meanwhile, or its work is on the target.

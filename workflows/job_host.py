@@ -101,8 +101,12 @@ class HostWork:
             self._job.announce_start,
         )
 
-    async def take_work(self) -> WorkTaken | None:
-        """Verify and publish the attempt's work. None: interrupted; raises ActivityError as `start_attempt` does."""
+    async def take_work(self, intent: str = "") -> WorkTaken | None:
+        """Verify and publish the attempt's work. None: interrupted; raises ActivityError as `start_attempt` does.
+
+        Args:
+            intent: which announced it, and is settled; "": none did.
+        """
         job = self._state
         return await self._unless_interrupted(
             workflow.start_activity_method(
@@ -112,6 +116,7 @@ class HostWork:
                     bead=job.bead,
                     polecat=self._polecat,
                     attempt=job.current_attempt,
+                    intent=intent,
                     git=job.admission.settings.git,
                     limits=job.admission.settings.limits,
                 ),
@@ -187,8 +192,8 @@ class HostWork:
             "asking the remote whether its work is merged",
         )
 
-    async def settle(self, intent: str, refused: str = "") -> None:
-        """An intent was dealt with: its file goes, and the agent learns of a refusal; both went with a lost host."""
+    async def settle(self, intent: str) -> None:
+        """An intent was dealt with: its file goes, as it did with a lost host."""
         job = self._state
         with contextlib.suppress(HostGone):
             await self._here(
@@ -200,7 +205,6 @@ class HostWork:
                         polecat=self._polecat,
                         attempt=job.current_attempt,
                         intent=intent,
-                        refused=refused,
                     ),
                     summary=f"settle {intent}",
                     **options.host_work(self._host),
@@ -209,7 +213,7 @@ class HostWork:
             )
 
     async def end_session(self, cause: str, grace_s: float = 0.0) -> None:
-        """Save evidence, end the session, and let the Witness forget it."""
+        """Save evidence and end the session; whoever ends it has the Witness forget it (`say_ended`)."""
         job = self._state
         await self._here(
             workflow.start_activity_method(
@@ -228,7 +232,6 @@ class HostWork:
             f"the end of the session of attempt {job.current_attempt}",
         )
         job.session_lives = False
-        await self.say_ended()
 
     async def say_ended(self) -> None:
         """Tell the Witness that the attempt is over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
@@ -67,9 +68,9 @@ class JobMerge:
         job.withdrawing = None
         self._job.enter(JobState.SUBMITTED, "the Refinery's verdict")
         self._job.record("submitted", f"{head_sha[:12]} for {target}", merge_request=MergeRequestState.QUEUED)
-        # Before the session's grace, so that merging need not wait for it.
-        await self.offer()
-        await self._endings.stop_attempt("its work was taken", job.admission.settings.session.done_grace)
+        # Beside the session's grace, so that merging need not wait for it.
+        grace_s = job.admission.settings.session.done_grace
+        await asyncio.gather(self.offer(), self._endings.stop_attempt("its work was taken", grace_s))
 
     async def hand_in_again(self, request: MergeRequest, story: str = "as it is") -> None:
         """Hand in what is there already: nothing has to be worked on for that."""

@@ -10,7 +10,7 @@ from temporalio import workflow
 from models.alerts import AlertType
 from models.errors import Level
 from policies.long_steps import TELL_AFTER, counted, next_pause
-from workflows.job import Job
+from workflows.job import REMINDER, Job
 
 WAITS = AlertType.ESCALATION.value
 """A kind that only a person answers: what could be tried is tried already, again and again."""
@@ -35,11 +35,9 @@ class Steps:
         while True:
             pause = next_pause(waited)
             due = workflow.now() + pause
-            try:
-                await workflow.wait_condition(over, timeout=pause, timeout_summary=f"{doing} takes long")
+            if await self._job.alarm.wait(over, pause, REMINDER):
                 break
-            except TimeoutError:
-                waited = counted(waited, pause, workflow.now() - due)
+            waited = counted(waited, pause, workflow.now() - due)
             if waited >= TELL_AFTER:
                 await self._tell(doing)
             if again is not None:

@@ -15,6 +15,8 @@ POLECAT: Final = SearchAttributeKey.for_keyword("GtPolecat")
 ROLE: Final = SearchAttributeKey.for_keyword("GtRole")
 STATE: Final = SearchAttributeKey.for_keyword("GtState")
 
+_KEYS: Final = {"role": ROLE, "state": STATE, "rig": RIG, "bead": BEAD, "polecat": POLECAT}
+
 SEARCH_ATTRIBUTES: Final = (RIG, BEAD, POLECAT, ROLE, STATE)
 """What a namespace must have registered before any of our workflows starts."""
 
@@ -33,17 +35,17 @@ def attributes(
 
 
 class Labels:
-    """The labels of the running workflow; writes to history only what has changed."""
+    """The labels of the running workflow; writes to history only what has changed since it was started with some."""
 
     def __init__(self) -> None:
-        self._shown: dict[str, str] = {}
+        started_with = workflow.info().typed_search_attributes
+        self._shown = {name: value for name, key in _KEYS.items() if (value := started_with.get(key))}
 
     def show(self, **values: str | None) -> None:
         """Set search attributes by role, state, rig, bead, polecat; None leaves one as it is."""
-        keys = {"role": ROLE, "state": STATE, "rig": RIG, "bead": BEAD, "polecat": POLECAT}
         changed = {name: value for name, value in values.items() if value and self._shown.get(name) != value}
         if changed:
-            workflow.upsert_search_attributes([keys[name].value_set(value) for name, value in changed.items()])
+            workflow.upsert_search_attributes([_KEYS[name].value_set(value) for name, value in changed.items()])
             self._shown.update(changed)
 
 

@@ -23,7 +23,7 @@ from models.jobs import (
 from models.names import WorkflowType
 from models.records import JobState, MergeRequestState
 from policies.job_ends import End
-from workflows.job import Job
+from workflows.job import REMINDER, Job
 from workflows.job_course import Course
 from workflows.job_host import HostGone, HostWork
 from workflows.job_merge import REPEAT, SOON
@@ -148,16 +148,15 @@ class PolecatWorkflow:
         except HostGone:
             await self._course.endings.leave_host()
 
-    async def _heard(self, holds: Callable[[], bool], at_most: timedelta | None = None, why: str = "") -> bool:
+    async def _heard(self, holds: Callable[[], bool], at_most: timedelta | None = None, why: str = REMINDER) -> bool:
         """Wait until `holds`, a decision comes or the run should end; False once `at_most` is over."""
-        try:
-            await workflow.wait_condition(
-                lambda: holds() or self._called_away() or self._patience.exhausted,
-                timeout=at_most,
-                timeout_summary=why or None,
-            )
-        except TimeoutError:
-            return False
+
+        def heard() -> bool:
+            return holds() or self._called_away() or self._patience.exhausted
+
+        if at_most is not None:
+            return await self._job.alarm.wait(heard, at_most, why)
+        await workflow.wait_condition(heard)
         return True
 
     def _called_away(self) -> bool:
@@ -177,14 +176,14 @@ class PolecatWorkflow:
         if job.grant is None:
             self._job.show("a slot")
             asked = await self._job.ask_slot()
-            await self._heard(lambda: job.grant is not None, REPEAT if asked else SOON, "ask for a slot again")
+            await self._heard(lambda: job.grant is not None, REPEAT if asked else SOON)
         if job.grant is not None and not job.decisions and not job.host_lost:
             grant, job.grant = job.grant, None
             await self._course.granted(grant)
 
     async def _work(self) -> None:
         job = self._state
-        if not await self._heard(lambda: bool(job.observations), REPEAT, "announce the work again"):
+        if not await self._heard(lambda: bool(job.observations), REPEAT):
             await self._job.announce()
         if not job.observations or job.decisions:
             return
@@ -214,7 +213,7 @@ class PolecatWorkflow:
                 await self._course.endings.give_up(End.CANCELLED, job.withdrawing, MergeRequestState.WITHDRAWN)
                 return
         if not job.verdicts and job.offer_due is not None:
-            heard = await self._heard(lambda: bool(job.verdicts), until(job.offer_due), "tell the Refinery again")
+            heard = await self._heard(lambda: bool(job.verdicts), until(job.offer_due))
             job.offer_due = job.offer_due if heard else None
         if job.verdicts and not job.decisions:
             verdict = job.verdicts[0]

@@ -134,11 +134,26 @@ class AttemptActivities:
 
     @activity.defn
     def take_work(self, request: TakeWork) -> WorkTaken:
-        """Verify what was handed in and put it on the remote; repeating it changes nothing.
+        """Verify what was handed in, put it on the remote and settle the intent; repeating it changes nothing.
 
         Raises:
             GtError: what publishing raises; a reason that the agent can mend is an answer instead.
         """
+        taken = self._take(request)
+        if request.intent:
+            self.settle_intent(
+                SettleIntent(
+                    rig=request.rig.name,
+                    bead=request.bead,
+                    polecat=request.polecat,
+                    attempt=request.attempt,
+                    intent=request.intent,
+                    refused="" if taken.accepted else taken.reason,
+                )
+            )
+        return taken
+
+    def _take(self, request: TakeWork) -> WorkTaken:
         rig, polecat, bead = request.rig, request.polecat, request.bead
         folder = self._folder(rig.name, polecat, bead, request.attempt)
         over = session_folder.over_because(folder)

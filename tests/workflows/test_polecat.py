@@ -186,9 +186,12 @@ async def test_refused_work_is_told_to_the_agent_which_lives_on(town: Open) -> N
         await shop.observe("sh-1", ObservationKind.DONE)
 
         async def told() -> bool:
-            return [request.refused for request in shop.world.settled] == ["no commits"]
+            return "work_refused" in shop.world.events("sh-1")
 
         await eventually(told, what="the refusal")
+        assert [request.intent for request in shop.world.taken] == [session_folder.DONE], (
+            "it is settled with the answer"
+        )
         assert (await shop.status("sh-1")).state is JobState.WORKING
         shop.world.refuse_work = ""
         await shop.observe("sh-1", ObservationKind.DONE, intent=f"{session_folder.DONE}{session_folder.ID_MARK}2")

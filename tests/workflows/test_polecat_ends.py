@@ -11,7 +11,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from activities.sessions.attempts import SAY_SO
 from models.jobs import Decision, DecisionKind, DoneStatus, ObservationKind, VerdictKind
-from models.records import BeadStatus, BeadStatusReply, JobState
+from models.records import BeadStatus, BeadStatusReply, JobState, MergeRequest
 from models.settings import PolecatSettings, RecoverySettings, Settings
 from policies.job_ends import ENDS, End
 from policies.restarts import SETUP_RUNS
@@ -282,8 +282,11 @@ async def test_a_branch_that_is_deleted_again_and_again_is_a_person_s_whose_retr
 async def test_an_older_word_about_a_gone_branch_does_not_publish_it_once_more(town: Open) -> None:
     async with town() as shop:
         await shop.submit_work(BEAD)
-        first = next(write.merge_request for write in shop.world.writes if write.event == "submitted")
-        assert first is not None
+
+        async def written() -> MergeRequest | None:
+            return next((write.merge_request for write in shop.world.writes if write.event == "submitted"), None)
+
+        first = await eventually(written, what="the record of what was handed in")
         await shop.judge(BEAD, VerdictKind.RETURNED, gone=True, detail=GONE, submitted_at=first.submitted_at)
         await again(shop, 1)
         await shop.judge(BEAD, VerdictKind.RETURNED, gone=True, detail=GONE, submitted_at=first.submitted_at)

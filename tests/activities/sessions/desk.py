@@ -63,8 +63,9 @@ class Desk:
         self._used.add((request.polecat, bead, attempt))
         return self.attempts.start_attempt(request)
 
-    def take(self, bead: str = "sh-1", attempt: int = 1, polecat: str = "toast") -> WorkTaken:
-        return self.attempts.take_work(TakeWork(rig=self.rig, bead=bead, polecat=polecat, attempt=attempt))
+    def take(self, bead: str = "sh-1", attempt: int = 1, polecat: str = "toast", intent: str = "") -> WorkTaken:
+        request = TakeWork(rig=self.rig, bead=bead, polecat=polecat, attempt=attempt, intent=intent)
+        return self.attempts.take_work(request)
 
     def settle(self, intent: str, refused: str = "", attempt: int = 1, bead: str = "sh-1") -> None:
         self.attempts.settle_intent(

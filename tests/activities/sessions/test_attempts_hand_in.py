@@ -7,7 +7,7 @@ import json
 import pytest
 
 from agents import session_folder
-from models.attempts import PublishAgain
+from models.attempts import PublishAgain, TakeWork
 from models.errors import ErrorCode, GtError
 from tests.activities.sessions.desk import WORKS, Desk, eventually
 from tests.activities.workshop import Workshop, git
@@ -39,6 +39,28 @@ def test_accepted_work_is_published_again_from_the_host_when_its_branch_was_dele
         taken = desk.attempts.publish_again(again(desk, handed_in))
         assert (taken.accepted, taken.head_sha) == (True, handed_in)
     assert git(workshop.remote, "rev-parse", BRANCH).strip() == handed_in
+
+
+def test_who_takes_the_work_settles_the_intent_and_answers_alike_when_the_answer_was_lost(desk: Desk) -> None:
+    desk.start(WORKS)
+    eventually(lambda: (desk.folder() / session_folder.DONE).exists())
+    request = TakeWork(rig=desk.rig, bead="sh-1", polecat="toast", attempt=1, intent=session_folder.DONE)
+    desk.killed_at("work.intent_settled", "take_work", request)
+    assert not (desk.folder() / session_folder.DONE).exists()
+    (desk.paths.worktree("shop", "toast") / "late.txt").write_text("after `gt done`: parked with the worktree")
+    assert desk.take(intent=session_folder.DONE).accepted
+
+
+def test_work_that_is_refused_is_no_intent_any_more_and_its_agent_hears_why_once(desk: Desk) -> None:
+    desk.start()
+    folder = session_folder.own_folder(desk.folder())
+    session_folder.write_json(folder / session_folder.DONE, {"status": "completed", "id": "d1"}, desk.paths.sessions)
+    for _ in range(2):
+        refused = desk.take(intent=session_folder.DONE)
+        assert not refused.accepted
+    assert not (desk.folder() / session_folder.DONE).exists()
+    (letter,) = (desk.folder() / session_folder.INBOX).glob("*.json")
+    assert json.loads(letter.read_text())["body"] == refused.reason
 
 
 def test_another_commit_than_the_accepted_one_is_not_handed_in_in_its_place(
