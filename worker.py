@@ -64,14 +64,15 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
     use_config(paths.git_config)
     tmux, worktrees = Tmux(town.tmux_socket, paths.tmux_server, secrets.text), Worktrees(paths)
     ledger = LedgerActivities(lambda: Ledger.open(town.ledger_url()), town.file.agent, AlertFiles(paths))
+    attempts = AttemptActivities(paths, tmux, worktrees, unread_mail=None if host_only else ledger.unread_mail)
     on_host = (
-        AttemptActivities(paths, tmux, worktrees, unread_mail=None if host_only else ledger.unread_mail),
+        attempts,
         CleanupActivities(paths, tmux, worktrees),
         NudgeActivities(tmux),
         ParkedActivities(paths),
         PostActivities(paths),
         IntegrationActivities(paths),
-        LandingActivities(paths),
+        LandingActivities(paths, attempts.release_worktree),
     )
     work = [method for owner in on_host for method in activities_of(owner)]
     checkpoints = Checkpointer(CheckpointSaver(paths, town.file.host))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import Field
 
 from models.base import Frozen
@@ -62,8 +64,12 @@ class AttemptStarted(Frozen):
     """not 0: nothing was started, because attempts up to this number are known already; go on above it"""
 
 
+WORK_TAKEN: Final = "its work was taken"
+"""why an attempt is over whose work may be asked for again: an answer may have been lost"""
+
+
 class TakeWork(Frozen):
-    """Verify what `gt done` announced and put it on the remote; the intent is settled with it."""
+    """Verify what `gt done` announced and put it on the remote; a refusal settles the intent."""
 
     rig: Rig
     bead: str
@@ -84,6 +90,8 @@ class WorkTaken(Frozen):
     """why not: uncommitted changes, no commits, wrong branch, beyond the limits"""
     unchanged: bool = False
     """not accepted, and nothing is missing either: the tree is clean and holds nothing new"""
+    ended: bool = False
+    """accepted, and the session is ended, since its agent had ended by itself"""
 
 
 class PublishAgain(Frozen):

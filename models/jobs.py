@@ -97,6 +97,16 @@ class Admission(Frozen):
     waited_for_room: bool = False
     """it was slung before, when its Dispatcher had no room, and waits in the record"""
 
+    def first_request(self) -> SlotRequest:
+        """What a new job of this bead would ask for."""
+        return SlotRequest(
+            bead=self.bead.id,
+            priority=self.bead.priority,
+            rework=False,
+            attempt=self.highest_attempt + 1,
+            rig_known=self.rig.whereabouts,
+        )
+
 
 # --- slots (between the Dispatcher and jobs) --------------------------------------------------
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from models.attempts import ReleaseWorktree, WorktreeReleased
 from models.base import Frozen
 from models.gating import GatedCommit, GateTally, Seen
 from models.jobs import Verdict
@@ -341,8 +342,12 @@ class ConfirmLanded(Frozen):
     rig: Rig
     change: MergeRequest
     verdict: Verdict
+    release: ReleaseWorktree | None = None
+    """what nobody needs any more once the verdict is borne out"""
 
 
 class Confirmation(Frozen):
     doubt: str = ""
     """what the remote has instead; "": it bears the verdict out"""
+    released: WorktreeReleased | None = None
+    """None: nothing was to be released, or that failed and is to be tried by itself"""

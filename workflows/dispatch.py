@@ -35,7 +35,6 @@ from models.jobs import (
 from models.merging import PauseRequest
 from models.names import WorkflowType
 from models.records import BeadStatus, JobState, JobWrite, JobWrites
-from policies.slots import Allocation
 from workflows import options
 from workflows.dispatch_start import cause, refusal, start_workflow, validate
 from workflows.dispatch_state import REMEMBERED, DispatchedJob, DispatchState
@@ -60,6 +59,9 @@ class DispatchWorkflow:
         self._labels = Labels()
         self._changed = True
         self._facts_wanted = True
+        self._facts_hold = False
+        """the facts were read since there is work; older ones decide nothing"""
+        self._reading = False
         self._evacuating = False
         self._starting: dict[str, asyncio.Task[str]] = {}
         """by bead: jobs that are being admitted and started; why one is not, "" where it is"""
@@ -230,10 +232,12 @@ class DispatchWorkflow:
         """See `_leave_in_ledger` for what is returned of a bead that there is no room for; "" of any other."""
         try:
             admission = await self._admit(request)
+            # Where there was no work the facts are being read meanwhile: they tell whether it starts with a slot.
+            await workflow.wait_condition(lambda: self._facts_hold or not self._reading)
             if request.bead not in self._state.jobs:
                 if not at_any_rate and not self._state.has_room(admission):
                     return await self._leave_in_ledger(admission)
-                await self._start_job(admission)
+                await self._start_job(admission, at_once=not at_any_rate)
         finally:
             del self._starting[request.bead]
         return ""
@@ -294,19 +298,28 @@ class DispatchWorkflow:
         except ActivityError as error:
             raise cause(error) from error
 
-    async def _start_job(self, admission: Admission) -> None:
-        """Start the job's workflow, or adopt the one that runs already."""
+    async def _start_job(self, admission: Admission, *, at_once: bool) -> None:
+        """Start the job's workflow, or adopt the one that runs already.
+
+        Args:
+            at_once: it may start with a slot; False: it is started to hear something first.
+        """
         bead = admission.bead
         job = self._state.job(bead.id)
         job.started, job.priority = False, bead.priority
         job.rig_known = admission.rig.whereabouts
         self._state.depend(bead.id, admission.open_dependencies)
+        grant = self._grant_at_once(job, admission) if at_once else None
         try:
-            await start_workflow(self._state.rig, self._state.take_up(admission), self._state.ended)
+            new = await start_workflow(self._state.rig, self._state.take_up(admission), self._state.ended, grant)
         except BaseException:
             self._state.jobs.pop(bead.id, None)
             raise
-        job.started = True
+        job.started = self._changed = True
+        if grant is not None and not new:
+            job.take_back(grant)
+        if job.host in self._state.lost_hosts:
+            self._evacuating = True  # it was lost while nobody could be told yet
 
     async def _decide(self, order: JobOrder, kind: DecisionKind) -> SlingResult:
         self._count()
@@ -349,24 +362,28 @@ class DispatchWorkflow:
 
     # --- slots ----------------------------------------------------------------------------------
 
+    def _grant_at_once(self, job: DispatchedJob, admission: Admission) -> SlotGrant | None:
+        """A slot that a new job starts with, which saves it the asking; None where it has to wait or needs none."""
+        if not self._facts_hold or admission.unfinished is not None or admission.cleared is not None:
+            return None
+        job.request = admission.first_request()
+        mine = [each for each in self._state.allocation() if each.bead == job.bead]
+        if not mine:
+            job.request = None
+            return None
+        self._state.probes_granted += bool(self._state.restraint.braked)
+        return job.grant(mine[0])
+
     async def _grant(self) -> None:
         """Fill free slots. What was granted is noted before the job hears of it, so it is never granted twice."""
         granted = self._state.allocation()
         if self._state.restraint.braked:
             self._state.probes_granted += len(granted)
-        telling = [self._grant_one(self._state.jobs[allocation.bead], allocation) for allocation in granted]
-        await asyncio.gather(*telling)
+        jobs = [self._state.jobs[allocation.bead] for allocation in granted]
+        grants = [job.grant(allocation) for job, allocation in zip(jobs, granted, strict=True)]
+        await asyncio.gather(*(self._tell_granted(job, grant) for job, grant in zip(jobs, grants, strict=True)))
 
-    def _grant_one(self, job: DispatchedJob, allocation: Allocation) -> asyncio.Task[None]:
-        assert job.request is not None
-        job.attempt, job.request, job.holds_slot, job.state = job.request.attempt, None, True, JobState.STARTING
-        job.polecat, job.host = allocation.polecat, allocation.host
-        return asyncio.create_task(self._tell_granted(job))
-
-    async def _tell_granted(self, job: DispatchedJob) -> None:
-        assert job.polecat is not None
-        assert job.host is not None
-        grant = SlotGrant(polecat=job.polecat, host=job.host, attempt=job.attempt)
+    async def _tell_granted(self, job: DispatchedJob, grant: SlotGrant) -> None:
         receipt = await deliver(names.polecat_id(self._state.rig, job.bead), "slot_granted", grant)
         if receipt is Receipt.ABSENT and self._state.jobs.get(job.bead) is job:
             self._forget(job.bead)
@@ -376,7 +393,7 @@ class DispatchWorkflow:
         self._evacuating = False
         lost = self._state.lost_hosts
         if self._state.usable_hosts:
-            stranded = [job for job in self._state.jobs.values() if job.host in lost]
+            stranded = [job for job in self._state.jobs.values() if job.started and job.host in lost]
             await asyncio.gather(*(self._tell_lost(job, job.host) for job in stranded if job.host))
 
     async def _tell_lost(self, job: DispatchedJob, host: str) -> None:
@@ -407,6 +424,7 @@ class DispatchWorkflow:
 
     async def _due(self) -> None:
         idle = not self._has_work()
+        self._facts_hold = self._facts_hold and not idle
 
         def holds() -> bool:
             return self._facts_wanted or (idle and self._has_work()) or self._patience.exhausted
@@ -419,7 +437,7 @@ class DispatchWorkflow:
             return
 
     def _has_work(self) -> bool:
-        return bool(self._state.jobs) or self._state.waits_in_ledger
+        return bool(self._state.jobs) or bool(self._starting) or self._state.waits_in_ledger
 
     async def _read_facts(self) -> tuple[str, ...]:
         """Hosts, capacity and dependencies; with the record unreadable the last ones hold.
@@ -429,6 +447,7 @@ class DispatchWorkflow:
         """
         room = self._state.room
         asked = tuple(job.bead for job in self._state.jobs.values() if job.request is not None or not job.started)
+        self._reading = True
         try:
             facts = await workflow.execute_activity_method(
                 LedgerActivities.dispatch_facts,
@@ -439,11 +458,13 @@ class DispatchWorkflow:
         except ActivityError as error:
             workflow.logger.warning("the record of %s is unreadable: %s", self._state.rig, error.cause)
             return ()
+        finally:
+            self._reading = False
         for bead in asked:
             self._state.depend(bead, facts.open_dependencies.get(bead, ()))
         self._state.facts = facts.model_copy(update={"open_dependencies": {}, "waiting": ()})
         self._state.waits_in_ledger = len(facts.waiting) > room
-        self._changed = True
+        self._changed = self._facts_hold = True
         changed = RigChanged(rig=facts.rig)
         await asyncio.gather(*(self._tell_rig(job, changed) for job in self._state.misinformed()))
         if self._state.refinery_knows not in {None, facts.rig.whereabouts}:

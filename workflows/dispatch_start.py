@@ -9,7 +9,7 @@ from temporalio.workflow import ParentClosePolicy
 
 from models import names
 from models.errors import ErrorCode, GtError, Level
-from models.jobs import Admission
+from models.jobs import Admission, SlotGrant
 from models.records import JobState
 from models.supervision import TASK_TIMEOUT
 from workflows.job_rebuilt import state_of
@@ -23,36 +23,49 @@ DESCRIPTION_LENGTH = 200_000
 SUMMARY_BYTES = 200
 
 
-async def start_workflow(rig: str, admission: Admission, ended: list[str]) -> None:
+async def start_workflow(rig: str, admission: Admission, ended: list[str], grant: SlotGrant | None) -> bool:
     """Start the job's workflow, or adopt the one that runs already.
 
     Args:
         ended: beads whose job has said that it ends; the one that is started anew is taken out.
+        grant: a slot that it starts with; None: it asks for one.
+
+    Returns:
+        False where one ran already: it has heard of no grant.
 
     Raises:
         ApplicationError: REFUSED while the bead's last job has not ended after all.
     """
     bead = admission.bead
     carried = bead.model_copy(update={"description": _clipped(bead.description, bead.id)})
+    state = state_of(admission.model_copy(update={"bead": carried}))
+    state.grant = grant
+    shown = attributes(
+        role="polecat",
+        state=(JobState.STARTING if grant else JobState.WAITING).value,
+        rig=rig,
+        bead=bead.id,
+        polecat=grant.polecat if grant else None,
+    )
     for _ in range(ENDING_TRIES):
         try:
             await workflow.start_child_workflow(
                 PolecatWorkflow.run,
-                state_of(admission.model_copy(update={"bead": carried})),
+                state,
                 id=names.polecat_id(rig, bead.id),
                 parent_close_policy=ParentClosePolicy.ABANDON,
                 task_timeout=TASK_TIMEOUT,
                 static_summary=f"{bead.id} {bead.title}".encode()[:SUMMARY_BYTES].decode(errors="ignore"),
-                search_attributes=attributes(role="polecat", state=JobState.WAITING.value, rig=rig, bead=bead.id),
+                search_attributes=shown,
                 priority=Priority(fairness_key=rig),
             )
         except WorkflowAlreadyStartedError:
             if bead.id not in ended:
-                return
+                return False
             await workflow.sleep(1, summary=f"the last job of {bead.id} is ending")
         else:
             ended[:] = [other for other in ended if other != bead.id]
-            return
+            return True
     raise refusal(
         ErrorCode.REFUSED, f"the last job of {bead.id} has ended but is not recorded yet", f"gt job show {bead.id}"
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.jobs import Admission, DispatchFacts, DispatchJob, DispatchStatus, Restraint, SlotRequest
+from models.jobs import Admission, DispatchFacts, DispatchJob, DispatchStatus, Restraint, SlotGrant, SlotRequest
 from models.records import JobState
 from policies.room import JOBS_BYTES, has_room, job_bytes, room_for
 from policies.slots import Allocation, HeldPolecat, WaitingJob, allocate
@@ -61,6 +61,19 @@ class DispatchedJob(BaseModel):
         if self.polecat is None or self.host is None:
             return None
         return HeldPolecat(bead=self.bead, polecat=self.polecat, host=self.host, living=self.holds_slot)
+
+    def grant(self, allocation: Allocation) -> SlotGrant:
+        """Note what is granted, before the job hears of it."""
+        assert self.request is not None
+        self.attempt, self.request, self.holds_slot, self.state = self.request.attempt, None, True, JobState.STARTING
+        self.polecat, self.host = allocation.polecat, allocation.host
+        return SlotGrant(polecat=allocation.polecat, host=allocation.host, attempt=self.attempt)
+
+    def take_back(self, grant: SlotGrant) -> None:
+        """The job has not heard of this grant, and never will."""
+        if self.state is JobState.STARTING and (self.polecat, self.attempt) == (grant.polecat, grant.attempt):
+            self.state, self.holds_slot, self.attempt = JobState.WAITING, False, 0
+            self.polecat = self.host = None
 
     def waits_for(self, paused: bool, restraint: Restraint) -> str:
         """For people: what keeps it from working."""

@@ -5,7 +5,6 @@ workflows/polecat.py waits and listens, and calls these one at a time.
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
@@ -63,7 +62,7 @@ class Course:
         """Bring the attempt's session to life."""
         job = self._state
         try:
-            _, started = await asyncio.gather(self._job.announce_start(), self._host.start_attempt())
+            started = await self._host.start_attempt()
         except ActivityError as error:
             message, level = failure_of(error)
             await self.endings.stop_attempt(f"could not start: {message}")
@@ -156,7 +155,7 @@ class Course:
         if taken is None:
             return
         if taken.accepted and taken.head_sha:
-            await self.merge.submit(taken.head_sha, taken.branch)
+            await self.merge.submit(taken.head_sha, taken)
         else:
             job.refusal = taken.reason
             self._job.record("work_refused", taken.reason)
@@ -265,7 +264,7 @@ class Course:
             job.refusal = taken.reason
             return taken
         self._job.record("auto_done", "the agent ended well without `gt done`")
-        await self.merge.submit(taken.head_sha, taken.branch)
+        await self.merge.submit(taken.head_sha, taken)
         return taken
 
     async def _restart(self, restart: Restart, event: str, *, at_once: bool) -> None:

@@ -6,6 +6,7 @@ import asyncio
 
 from temporalio.exceptions import ActivityError
 
+from models.attempts import WorktreeReleased
 from models.errors import Level
 from models.jobs import Verdict
 from models.records import BeadStatus, BeadStatusReply, JobState, MergeRequestState
@@ -25,10 +26,16 @@ class Endings:
         self._host = host
         self._health = health
 
-    async def stop_attempt(self, cause: str, grace_s: float = 0.0) -> None:
-        """End the session if one may live, and give the slot back. On a lost host it is left to the patrol."""
+    async def stop_attempt(self, cause: str, grace_s: float = 0.0, *, ended: bool = False) -> None:
+        """End the session if one may live, and give the slot back. On a lost host it is left to the patrol.
+
+        Args:
+            ended: the session has been ended already; the Witness has not heard of it.
+        """
         lived = self._state.session_lives
-        if lived:
+        if ended:
+            self._state.session_lives = False
+        elif lived:
             try:
                 await self._host.end_session(cause, grace_s)
             except HostGone:
@@ -117,10 +124,15 @@ class Endings:
             self._job.record("worktree_kept", f"{job.host} is lost; it is cleaned up when it comes back")
             job.forget_host()
             return None
+        self.freed(released)
+        return released.parked_ref
+
+    def freed(self, released: WorktreeReleased) -> None:
+        """The worktree is another job's to take."""
+        job = self._state
         job.worktree_held = False
         if released.kept_folder is not None:
             self._job.record("files_kept", f"what must not leave {job.host} is there in {released.kept_folder}")
-        return released.parked_ref
 
     async def block(
         self,

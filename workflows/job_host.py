@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, TimeoutType
 from temporalio.workflow import ActivityCancellationType, ActivityHandle
 
 from activities.git.landing import LandingActivities
@@ -38,9 +38,13 @@ from workflows.job import Job
 from workflows.job_state import PolecatState
 from workflows.job_steps import Steps
 from workflows.messages import tell
+from workflows.options import ActivityOptions
 
 CAUSE_LENGTH = 1000
 """characters of why a session was ended, kept with its evidence"""
+
+TAKEN_WITHIN = timedelta(seconds=10)
+"""how long a start may wait for its host before the Witness hears of it"""
 
 RELEASE_PATIENCE = timedelta(minutes=10)
 """A worktree on a host that is away for longer is cleared by whoever uses it next."""
@@ -67,7 +71,19 @@ class HostWork:
         self.interrupted = interrupted
 
     async def start_attempt(self) -> AttemptStarted | None:
-        """Bring the attempt's session to life. None: interrupted; raises ActivityError where retrying cannot help."""
+        """Bring the attempt's session to life. None: interrupted; raises ActivityError where retrying cannot help.
+
+        A host that does not take the start soon is named to the Witness, whose patrol finds out whether it is lost.
+        """
+        try:
+            return await self._start_attempt(options.host_ask(self._host, TAKEN_WITHIN))
+        except ActivityError as error:
+            if not _never_taken(error):
+                raise
+        await self._job.announce_start()
+        return await self._start_attempt(options.host_work(self._host))
+
+    async def _start_attempt(self, how: ActivityOptions) -> AttemptStarted | None:
         job = self._state
         bead = job.admission.bead
         return await self._unless_interrupted(
@@ -95,7 +111,7 @@ class HostWork:
                 ),
                 summary=f"start attempt {job.current_attempt} as {job.polecat}",
                 cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-                **options.host_work(self._host),
+                **how,
             ),
             f"the start of attempt {job.current_attempt}",
             self._job.announce_start,
@@ -105,7 +121,7 @@ class HostWork:
         """Verify and publish the attempt's work. None: interrupted; raises ActivityError as `start_attempt` does.
 
         Args:
-            intent: which announced it, and is settled; "": none did.
+            intent: which announced it, and is settled where the work is refused; "": none did.
         """
         job = self._state
         return await self._unless_interrupted(
@@ -172,7 +188,7 @@ class HostWork:
                 return landed.sha if landed else None
 
     async def confirm_landed(self, verdict: Verdict) -> Confirmation | None:
-        """Whether the remote bears out that this job's change is merged. None: interrupted.
+        """Whether the remote bears out that this job's change is merged; then its worktree is freed. None: interrupted.
 
         Raises:
             ActivityError: retrying cannot help.
@@ -182,11 +198,14 @@ class HostWork:
         assert job.merge_request is not None
         if host is None:
             return Confirmation(doubt="no host is known that could ask the remote")
+        free = job.worktree_held and job.polecat is not None and not job.session_lives
+        release = self._releasing(verdict.merged_sha, already_there=verdict.already_there) if free else None
         return await self._unless_interrupted(
             workflow.start_activity_method(
                 LandingActivities.confirm_landed,
-                ConfirmLanded(rig=job.project, change=job.merge_request, verdict=verdict),
+                ConfirmLanded(rig=job.project, change=job.merge_request, verdict=verdict, release=release),
                 summary=f"is {job.bead} on {job.merge_request.target} as {verdict.merged_sha}?",
+                cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
                 **options.host_work(host),
             ),
             "asking the remote whether its work is merged",
@@ -246,18 +265,22 @@ class HostWork:
         return await self._here(
             workflow.start_activity_method(
                 AttemptActivities.release_worktree,
-                ReleaseWorktree(
-                    rig=job.project,
-                    bead=job.bead,
-                    polecat=self._polecat,
-                    attempt=job.current_attempt,
-                    # What the target held before is nothing that would have to be parked.
-                    landed_sha=job.head_sha if job.already_there else job.merged_sha,
-                ),
+                self._releasing(job.merged_sha, already_there=job.already_there),
                 summary=f"free the worktree of {job.polecat}",
                 **options.host_ask(self._host, RELEASE_PATIENCE),
             ),
             f"freeing the worktree of {job.polecat}",
+        )
+
+    def _releasing(self, merged_sha: str | None, *, already_there: bool) -> ReleaseWorktree:
+        job = self._state
+        return ReleaseWorktree(
+            rig=job.project,
+            bead=job.bead,
+            polecat=self._polecat,
+            attempt=job.current_attempt,
+            # What the target held before is nothing that would have to be parked.
+            landed_sha=job.head_sha if already_there else merged_sha,
         )
 
     async def _here(self, step: ActivityHandle[Result], doing: str) -> Result:
@@ -316,6 +339,10 @@ class HostWork:
 async def _cancelled(step: ActivityHandle[Result]) -> None:
     step.cancel()
     await asyncio.gather(step, return_exceptions=True)
+
+
+def _never_taken(error: ActivityError) -> bool:
+    return isinstance(error.cause, TimeoutError) and error.cause.type is TimeoutType.SCHEDULE_TO_START
 
 
 def code_of(error: ActivityError) -> ErrorCode | None:

@@ -9,6 +9,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from models.alerts import AlertType
+from models.attempts import WORK_TAKEN, WorkTaken
 from models.errors import Level
 from models.jobs import Verdict, VerdictKind
 from models.names import job_branch, merge_request_id
@@ -43,8 +44,8 @@ class JobMerge:
         self._host = host
         self._endings = endings
 
-    async def submit(self, head_sha: str, branch: str) -> None:
-        """The work is on the remote, on this branch: hand it to the Refinery and end the session."""
+    async def submit(self, head_sha: str, taken: WorkTaken) -> None:
+        """The work is on the remote: hand it to the Refinery and end the session."""
         job = self._state
         bead, target = job.admission.bead, job.project.branch
         assert job.polecat is not None
@@ -56,7 +57,7 @@ class JobMerge:
             title=bead.title,
             polecat=job.polecat,
             attempt=job.current_attempt,
-            branch=branch or job_branch(job.bead),
+            branch=taken.branch or job_branch(job.bead),
             head_sha=head_sha,
             target=target,
             priority=bead.priority,
@@ -70,7 +71,7 @@ class JobMerge:
         self._job.record("submitted", f"{head_sha[:12]} for {target}", merge_request=MergeRequestState.QUEUED)
         # Beside the session's grace, so that merging need not wait for it.
         grace_s = job.admission.settings.session.done_grace
-        await asyncio.gather(self.offer(), self._endings.stop_attempt("its work was taken", grace_s))
+        await asyncio.gather(self.offer(), self._endings.stop_attempt(WORK_TAKEN, grace_s, ended=taken.ended))
 
     async def hand_in_again(self, request: MergeRequest, story: str = "as it is") -> None:
         """Hand in what is there already: nothing has to be worked on for that."""
@@ -113,6 +114,7 @@ class JobMerge:
         Returns:
             False where that could not be found out: the verdict has to be looked at again.
         """
+        released = None
         if verdict.kind is VerdictKind.MERGED:
             confirmed = await self._host.confirm_landed(verdict)
             if confirmed is None:
@@ -120,9 +122,12 @@ class JobMerge:
             if confirmed.doubt:
                 await self._refuse(verdict, confirmed.doubt)
                 return True
+            released = confirmed.released
         self._state.doubts = 0
         await self._job.end_faults("the Refinery's verdict is borne out", DISAGREEMENT)
         await self._follow(verdict)
+        if released is not None:
+            self._endings.freed(released)
         return True
 
     async def _refuse(self, verdict: Verdict, doubt: str) -> None:

@@ -53,7 +53,8 @@ class PolecatWorkflow:
         self._job.outbox.start()
         if state.started_at is None:
             state.started_at = workflow.now()
-            self._job.enter(JobState.WAITING, "a slot")
+            if state.grant is None:
+                self._job.enter(JobState.WAITING, "a slot")
             self._job.record("hooked", state.admission.bead.title)
             await self._job.end_earlier_life()
             if state.admission.cleared is not None:

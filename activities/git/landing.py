@@ -8,7 +8,7 @@ and looks again, so a repeated landing finds what the first one did.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from temporalio import activity
@@ -37,6 +37,7 @@ from activities.git.stale_locks import clear_stale_locks
 from activities.git.target_history import Fork, Removed, TargetHistory
 from activities.locks import exclusive
 from models import names
+from models.attempts import ReleaseWorktree, WorktreeReleased
 from models.errors import ErrorCode, GtError
 from models.merging import (
     BuildChain,
@@ -70,10 +71,15 @@ class Fetched(NamedTuple):
 
 
 class LandingActivities:
-    """git's part of a merge, on the host that the Refinery works on."""
+    """git's part of a merge, on the host that the Refinery works on, and what its jobs ask the remote.
 
-    def __init__(self, paths: TownPaths) -> None:
+    Args:
+        release: frees the worktree of a job whose work is merged; None: it does that by itself.
+    """
+
+    def __init__(self, paths: TownPaths, release: Callable[[ReleaseWorktree], WorktreeReleased] | None = None) -> None:
         self._paths = paths
+        self._release = release
 
     @activity.defn
     def build_chain(self, request: BuildChain) -> Chain:
@@ -185,7 +191,7 @@ class LandingActivities:
 
     @activity.defn
     def confirm_landed(self, request: ConfirmLanded) -> Confirmation:
-        """Ask the remote whether a change is merged as its verdict says. Nothing is changed.
+        """Ask the remote whether a change is merged as its verdict says; if so, free its worktree.
 
         Raises:
             GtError: REMOTE_UNREACHABLE, DISK_FULL, GIT_FAILED.
@@ -200,7 +206,13 @@ class LandingActivities:
                 repo.fetch(rig.url, [tip])
         found = doubt(repo, request, tip, self._history(repo, rig, target))
         crash_point("land.confirmed")
-        return Confirmation(doubt=found)
+        if found or request.release is None or self._release is None:
+            return Confirmation(doubt=found)
+        try:
+            return Confirmation(released=self._release(request.release))
+        except GtError as error:
+            activity.logger.warning("the worktree of %s is not free yet: %s", request.change.bead, error.message)
+            return Confirmation()
 
     @activity.defn
     def find_renamed(self, request: FindRenamed) -> Renamed:

@@ -31,6 +31,7 @@ from agents.inbox import deliver
 from agents.tokens import carries
 from models import names
 from models.attempts import (
+    WORK_TAKEN,
     AttemptStarted,
     EndSession,
     PublishAgain,
@@ -134,12 +135,16 @@ class AttemptActivities:
 
     @activity.defn
     def take_work(self, request: TakeWork) -> WorkTaken:
-        """Verify what was handed in, put it on the remote and settle the intent; repeating it changes nothing.
+        """Verify what was handed in and put it on the remote, or tell the agent why not; repeating it changes nothing.
+
+        The intent of accepted work stays until its session ends, so that the agent's end is no news to the patrol.
 
         Raises:
             GtError: what publishing raises; a reason that the agent can mend is an answer instead.
         """
         taken = self._take(request)
+        if taken.accepted:
+            return taken.model_copy(update={"ended": self._end_if_dead(request)})
         if request.intent:
             self.settle_intent(
                 SettleIntent(
@@ -148,7 +153,7 @@ class AttemptActivities:
                     polecat=request.polecat,
                     attempt=request.attempt,
                     intent=request.intent,
-                    refused="" if taken.accepted else taken.reason,
+                    refused=taken.reason,
                 )
             )
         return taken
@@ -157,7 +162,7 @@ class AttemptActivities:
         rig, polecat, bead = request.rig, request.polecat, request.bead
         folder = self._folder(rig.name, polecat, bead, request.attempt)
         over = session_folder.over_because(folder)
-        if over:
+        if over and over != WORK_TAKEN:
             return WorkTaken(accepted=False, reason=f"attempt {request.attempt} is over: {over}")
         record = record_of(folder) or {}
         rejected = record.get("rejected", [])
@@ -191,6 +196,19 @@ class AttemptActivities:
                 crash_point("work.pushed")
                 return WorkTaken(accepted=True, head_sha=published.head, branch=published.branch)
         return WorkTaken(accepted=False, reason="the branch keeps moving: stop committing, then run gt done again")
+
+    def _end_if_dead(self, request: TakeWork) -> bool:
+        """Whether the session is ended: one whose agent has ended has nothing to wait for."""
+        rig, polecat, bead, attempt = request.rig.name, request.polecat, request.bead, request.attempt
+        try:
+            if self._lives(rig, polecat, bead, attempt):
+                return False
+            with self._sessions.alone(rig, polecat):
+                self._sessions.end(rig, polecat, bead, attempt, WORK_TAKEN)
+        except GtError as error:
+            activity.logger.warning("the session of %s is not ended yet: %s", bead, error.message)
+            return False
+        return True
 
     @activity.defn
     def publish_again(self, request: PublishAgain) -> WorkTaken:

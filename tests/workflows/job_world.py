@@ -263,7 +263,11 @@ class JobWorld:
         self.confirmed.append(request)
         if self.remote_away:
             raise ApplicationError("no answer", type=ErrorCode.REMOTE_UNREACHABLE.value)
-        return Confirmation(doubt="" if request.verdict.merged_sha in self.on_remote else self.doubt)
+        if self.doubt and request.verdict.merged_sha not in self.on_remote:
+            return Confirmation(doubt=self.doubt)
+        if request.release is None or "release_worktree" in {self.away, self.fails}:
+            return Confirmation()
+        return Confirmation(released=await self.release_worktree(request.release))
 
     @activity.defn
     async def running_workflows(self, asked: WorkflowIds) -> WorkflowIds:

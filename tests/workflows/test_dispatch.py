@@ -277,7 +277,7 @@ async def test_a_second_sling_answers_once_the_job_that_the_first_one_starts_run
         assert await events(shop, answered) == 1, "none is answered while the last job is ending"
         world.slow = False
         for answer in await asyncio.gather(*slinging):
-            assert answer.state is JobState.WAITING
+            assert answer.state is JobState.STARTING
         assert (await shop.job("sh-1").describe()).run_id != ending
         await cancelling
         await shop.reach("sh-1", JobState.ABANDONED)
@@ -295,3 +295,32 @@ async def accepted(shop: Town, count: int) -> bool:
 async def events(shop: Town, kind: EventType.ValueType) -> int:
     """How many events of this kind are in the dispatcher's history."""
     return len([None async for event in shop.dispatch.fetch_history_events() if event.event_type == kind])
+
+
+async def asked(shop: Town, bead: str) -> int:
+    """How often the bead's job has asked for a slot."""
+    attributes = [
+        event.signal_external_workflow_execution_initiated_event_attributes.signal_name
+        async for event in shop.job(bead).fetch_history_events()
+    ]
+    return attributes.count("slot_wanted")
+
+
+async def test_a_bead_for_which_a_slot_is_free_starts_with_it_and_asks_for_none(town: Open) -> None:
+    async with town(JobWorld(rig=rig(max_polecats=1))) as shop:
+        assert (await shop.sling("sh-1")).state is JobState.STARTING
+        assert (await shop.sling("sh-2")).state is JobState.WAITING
+        await shop.reach("sh-1", JobState.WORKING, 1)
+        assert await waits_for(shop, "sh-2") == "a slot"
+        assert (await asked(shop, "sh-1"), await asked(shop, "sh-2")) == (0, 1)
+
+
+async def test_a_job_that_runs_already_takes_no_slot_of_which_it_never_hears(town: Open) -> None:
+    async with town(JobWorld(rig=rig(max_polecats=1))) as shop:
+        await shop.sling("sh-1")
+        await shop.submit_work("sh-1")
+        await shop.dispatch.terminate()
+        fresh = await Town.open(shop.env, shop.world, post_boxes=False)
+        assert (await fresh.sling("sh-1")).state is JobState.WAITING
+        await fresh.sling("sh-2")
+        await fresh.reach("sh-2", JobState.WORKING, 1)

@@ -62,12 +62,12 @@ async def test_a_witness_hears_again_and_again_of_an_attempt_that_starts_for_lon
     async with town(JobWorld(away="start_attempt")) as shop:
         await shop.reach("sh-1", JobState.STARTING, 1)
         for heard in (1, 2, 3):  # its patrol forgets after fifteen minutes what it neither sees nor hears of
+            await pass_time(shop, 11)
 
             async def told(heard: int = heard) -> bool:
                 return await announced(shop) >= heard
 
             await eventually(told, what=f"{heard} announcements")
-            await pass_time(shop, 11)
         shop.world.away = ""
         await shop.reach("sh-1", JobState.WORKING, 1)
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from agents import session_folder
-from models.attempts import PublishAgain, TakeWork
+from models.attempts import WORK_TAKEN, PublishAgain, TakeWork
 from models.errors import ErrorCode, GtError
 from tests.activities.sessions.desk import WORKS, Desk, eventually
 from tests.activities.workshop import Workshop, git
@@ -41,14 +41,36 @@ def test_accepted_work_is_published_again_from_the_host_when_its_branch_was_dele
     assert git(workshop.remote, "rev-parse", BRANCH).strip() == handed_in
 
 
-def test_who_takes_the_work_settles_the_intent_and_answers_alike_when_the_answer_was_lost(desk: Desk) -> None:
+def test_accepted_work_of_a_living_agent_leaves_its_session_and_its_intent(desk: Desk) -> None:
     desk.start(WORKS)
     eventually(lambda: (desk.folder() / session_folder.DONE).exists())
+    taken = desk.take(intent=session_folder.DONE)
+    assert (taken.accepted, taken.ended) == (True, False)
+    assert (desk.folder() / session_folder.DONE).exists(), "without it the agent's end would be told as a death"
+
+
+@pytest.mark.parametrize("point", ["work.pushed", "session.evidence_saved", "session.ended"])
+def test_work_of_an_agent_that_has_ended_ends_its_session_and_is_answered_alike_when_the_answer_was_lost(
+    desk: Desk, point: str
+) -> None:
+    desk.start(WORKS.removesuffix("; exec sleep 600"))
+    eventually(lambda: (pane := desk.pane()) is not None and pane.dead)
     request = TakeWork(rig=desk.rig, bead="sh-1", polecat="toast", attempt=1, intent=session_folder.DONE)
-    desk.killed_at("work.intent_settled", "take_work", request)
-    assert not (desk.folder() / session_folder.DONE).exists()
+    desk.killed_at(point, "take_work", request)
     (desk.paths.worktree("shop", "toast") / "late.txt").write_text("after `gt done`: parked with the worktree")
-    assert desk.take(intent=session_folder.DONE).accepted
+    taken = desk.take(intent=session_folder.DONE)
+    assert (taken.accepted, taken.ended) == (True, True)
+    assert desk.pane() is None
+    assert session_folder.over_because(desk.folder()) == WORK_TAKEN
+    assert "pane.txt" in desk.evidence()
+
+
+def test_work_of_an_attempt_that_was_ended_for_another_reason_is_not_taken(desk: Desk) -> None:
+    desk.start(WORKS)
+    eventually(lambda: (desk.folder() / session_folder.DONE).exists())
+    desk.end()
+    taken = desk.take(intent=session_folder.DONE)
+    assert (taken.accepted, taken.reason) == (False, "attempt 1 is over: a test")
 
 
 def test_work_that_is_refused_is_no_intent_any_more_and_its_agent_hears_why_once(desk: Desk) -> None:
