@@ -7,8 +7,10 @@ RUN apt-get update \
     && useradd --create-home --uid 10001 gastown \
     && install -d -o gastown -g gastown -m 0700 /town
 
+COPY requirements.lock /src/
+RUN pip install --no-cache-dir --require-hashes -r /src/requirements.lock
 COPY . /src
-RUN pip install --no-cache-dir /src && rm -rf /src
+RUN pip install --no-cache-dir --no-deps --no-build-isolation /src && rm -rf /src
 
 USER gastown
 WORKDIR /town

@@ -6,23 +6,25 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/gastown
 DOLT := $(or $(GT_DOLT),$(CACHE)/dolt-1.86.4/dolt)
 
 # A stamp names what was installed from: these dependencies, into this directory.
-KEY := $(shell { cat pyproject.toml; pwd; } | cksum | tr -d ' ')
+KEY := $(shell { cat pyproject.toml requirements.lock requirements-dev.lock; pwd; } | cksum | tr -d ' ')
 RUNTIME := .venv/runtime-$(KEY)
 DEVELOPMENT := .venv/development-$(KEY)
 
 # Keep compiled modules: each command and each restart of a worker would compile them anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test check bench histories chaos-supervision chaos-ledger clean
+.PHONY: help setup demo test check audit lock sbom bench histories chaos-supervision chaos-ledger clean
 
 help:
 	@echo "make demo    a scratch town, agents that fail, and how it recovers"
 	@echo "make test    every test; ARGS='tests/unit -x' for some"
-	@echo "make check   format, lint, types, import rules, compose file"
+	@echo "make check   format, lint, types, import rules, compose file, advisories about dependencies"
 	@echo "make bench   the benchmarks, and README's figures from them; ARGS='supervision' for some, ARGS=--quick in small"
 	@echo "make chaos-ledger        writers and the Dolt server, killed at random; ARGS='--rounds 20 --writers 8'"
 	@echo "make chaos-supervision   a town at work, killed at random; ARGS='--seed 7 --minutes 15'"
 	@echo "make histories   record anew what workflows do, after it was changed on purpose"
+	@echo "make lock    dependencies anew, with their hashes; ARGS=--upgrade for newer ones"
+	@echo "make sbom    what a town is made of, as CycloneDX: sbom.json"
 	@echo "make setup   .venv with everything in it; make clean removes it"
 
 setup: $(DEVELOPMENT)
@@ -42,6 +44,21 @@ check: $(DEVELOPMENT)
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	scripts/check-compose
+	scripts/audit
+
+audit: $(DEVELOPMENT)
+	scripts/audit
+
+# The dev lock takes what the other one has, so that one environment serves both.
+LOCK := .venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command 'make lock' pyproject.toml
+lock: $(DEVELOPMENT)
+	$(LOCK) --group build -o requirements.lock $(ARGS)
+	$(LOCK) --group build --group dev -c requirements.lock -o requirements-dev.lock $(ARGS)
+
+sbom: $(DEVELOPMENT)
+	.venv/bin/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible \
+		--of JSON -o sbom.json requirements.lock
 
 bench: export GT_DOLT := $(DOLT)
 bench: $(DEVELOPMENT) $(DOLT)
@@ -68,11 +85,12 @@ clean:
 
 $(RUNTIME):
 	@PYTHON='$(PYTHON)' scripts/make-venv
-	.venv/bin/python -m pip install -q -e .
+	.venv/bin/python -m pip install -q --require-hashes -r requirements.lock
+	.venv/bin/python -m pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(DEVELOPMENT): $(RUNTIME)
-	.venv/bin/python -m pip install -q --group dev
+	.venv/bin/python -m pip install -q --require-hashes -r requirements-dev.lock
 	@touch $@
 
 $(DOLT):

