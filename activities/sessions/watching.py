@@ -54,15 +54,20 @@ class WatchActivities:
 
 
 def first_news(news: Iterable[Observation]) -> tuple[Observation, ...]:
-    """So many as one of Temporal's messages holds, calls for help last; the rest is news for the next round."""
-    chosen: list[Observation] = []
+    """So many as one of Temporal's messages holds, calls for help only where there is room beside all else.
+
+    In the order in which they are to be heard: a `gt done` that came before a call for help would end what was asked.
+    The rest is news for the next round.
+    """
+    everything = list(news)
+    chosen: list[int] = []
     room = MOST_BYTES
-    for one in sorted(news, key=lambda one: one.kind is ObservationKind.HELP):
-        room -= len(one.detail.encode("utf-8", "replace"))
+    for place in sorted(range(len(everything)), key=lambda place: everything[place].kind is ObservationKind.HELP):
+        room -= len(everything[place].detail.encode("utf-8", "replace"))
         if chosen and (len(chosen) == MOST_NEWS or room < 0):
             break
-        chosen.append(one)
-    return tuple(chosen)
+        chosen.append(place)
+    return tuple(everything[place] for place in sorted(chosen))
 
 
 def _end_with_the_worker() -> None:
