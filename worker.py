@@ -45,6 +45,7 @@ from services import guard, readiness, worker_life
 from services.alert_files import AlertFiles
 from services.git_config import write_town_config
 from services.polling import activities_of, new_worker, run_until_stopped
+from services.processes import forbid_tracing
 from services.programs import WORKER, lock_path
 from services.redaction import Redactor
 from services.town import Town, find_town
@@ -158,6 +159,7 @@ def main() -> None:
             write_town_config(town.paths)
         guard.enter(lock_path(town, WORKER))
         _log_without_secrets(Redactor(town.paths))
+        forbid_tracing()
         asyncio.run(serve(town, options.host_only))
     except GtError as error:
         print(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""), file=sys.stderr)

@@ -90,6 +90,7 @@ class TownPaths:
         self.data = root / "data"
         self.logs = root / "logs"
         self.run = root / "run"
+        self.rigs = root / "rigs"
         self.temporal_db = self.data / "temporal.db"
         self.dolt_data = self.data / "dolt"
         self.doltlite_file = self.data / "ledger.doltlite"
@@ -109,7 +110,7 @@ class TownPaths:
         """holds `gt` and `bd` for the PATH of agents"""
 
     def rig(self, rig: str) -> Path:
-        return self.root / "rigs" / names.valid_rig(rig)
+        return self.rigs / names.valid_rig(rig)
 
     def clone(self, rig: str) -> Path:
         """Bare cache clone, written by the town alone: chains are built in it, polecats borrow its objects."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Final
 
+from models.secret_variables import looks_secret
 from models.settings import listed_variables
 
 RUN_MARK: Final = "GATE_RUN_ID"
@@ -24,8 +24,6 @@ _WITHHELD_PREFIXES: Final = (
 _WITHHELD_NAMES: Final = frozenset(
     ("HOME", "PWD", "OLDPWD", "KUBECONFIG", "NETRC", "DOCKER_CONFIG", "DOCKER_HOST", "PYTHONPATH", "PYTHONHOME")
 )
-_WITHHELD_PARTS: Final = ("TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "KEY", "CREDENTIAL", "AUTH", "COOKIE")
-_USERINFO: Final = re.compile(r"://[^/\s@]*:[^/\s@]*@")
 
 _UNATTENDED: Final[Mapping[str, str]] = {
     "CI": "true",
@@ -76,9 +74,4 @@ def _wanted(setting: str, inherited: Mapping[str, str]) -> dict[str, str]:
 
 def _withheld(name: str, value: str) -> bool:
     upper = name.upper()
-    return (
-        upper in _WITHHELD_NAMES
-        or upper.startswith(_WITHHELD_PREFIXES)
-        or any(part in upper for part in _WITHHELD_PARTS)
-        or _USERINFO.search(value) is not None
-    )
+    return upper in _WITHHELD_NAMES or upper.startswith(_WITHHELD_PREFIXES) or looks_secret(name, value)

@@ -1,9 +1,9 @@
 """The Dolt SQL server of a town: finding the program, and running it with a password from birth.
 
 `python -m services.dolt --town DIR` writes the server's configuration and becomes the server.
-On its first start an empty configuration directory makes Dolt create `root@127.0.0.1` with the
-password in DOLT_ROOT_PASSWORD; no superuser without a password exists at any time. Later starts
-ignore the variable. The ledger makes its own database. DOLT_ROOT_PATH keeps Dolt's own files out of the user's home.
+Before its first start the `dolt` program makes the database and its one user, who has that database and nothing
+else; no superuser exists at any time, and the server reads and writes no file for a query. DOLT_ROOT_PATH keeps
+Dolt's own files out of the user's home.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from pathlib import Path
 from models.errors import ErrorCode, GtError
 from models.town import StoreEngine
 from services.ports import LOOPBACK
-from services.town import DOLT_PASSWORD, Town, find_town
+from services.town import DATABASE, DOLT_PASSWORD, DOLT_USER, Town, find_town
 
 MINIMUM_VERSION = (1, 80)
 _VERSION = re.compile(r"dolt version (\d+)\.(\d+)")
 _PROBE_TIMEOUT_S = 20
 _ANSWER_S = 3
+_SET_UP_TIMEOUT_S = 60
+_NO_FILES = "/dev/null/none"
+"""Below what is no folder: no file of that name can come to be."""
 INSTALL_HINT = "make test builds one into ~/.cache/gastown, or see https://github.com/dolthub/dolt#installation"
 
 
@@ -107,7 +110,9 @@ def server_config(town: Town) -> str:
             "listener": {"host": LOOPBACK, "port": town.file.store.port, "max_connections": 200},
             "data_dir": str(data / "databases"),
             "cfg_dir": str(data / "config"),
-            "privilege_file": str(data / "config" / "privileges.db"),
+            "privilege_file": str(_privileges(town)),
+            # Dolt 1.86 lets anybody use LOAD_FILE and INTO OUTFILE, whatever FILE privilege they have.
+            "system_variables": {"secure_file_priv": _NO_FILES},
         },
         indent=1,
     )
@@ -117,7 +122,8 @@ def run_server(town: Town) -> None:
     """Become the town's Dolt server; returns never.
 
     Raises:
-        GtError: PROGRAM_MISSING without a usable dolt, REFUSED for a town whose store is no server.
+        GtError: PROGRAM_MISSING without a usable dolt, REFUSED for a town whose store is no server, SERVICE_FAILED
+            when the database and its user cannot be made.
     """
     if town.file.store.engine is not StoreEngine.SERVER:
         raise GtError(ErrorCode.REFUSED, f"the ledger of {town.file.name} is {town.file.store.engine}, not a server")
@@ -129,13 +135,48 @@ def run_server(town: Town) -> None:
     _write_global_config(data / "home")
     config = data / "server.yaml"
     config.write_text(server_config(town), encoding="utf-8")
-    environment = dict(os.environ)
-    environment["DOLT_ROOT_PATH"] = str(data / "home")
-    if not (data / "config" / "privileges.db").exists():
-        environment["DOLT_ROOT_HOST"] = LOOPBACK
-        environment["DOLT_ROOT_PASSWORD"] = town.secrets[DOLT_PASSWORD]
+    environment = {**os.environ, "DOLT_ROOT_PATH": str(data / "home")}
+    _set_up(town, program, environment)
     os.chdir(data)
     os.execve(program, [str(program), "sql-server", "--config", str(config)], environment)  # noqa: S606
+
+
+def _privileges(town: Town) -> Path:
+    return town.paths.dolt_data / "config" / "privileges.db"
+
+
+def _set_up(town: Town, program: Path, environment: dict[str, str]) -> None:
+    """Make the database and its user where they are missing; no server runs on the directory yet."""
+    data = town.paths.dolt_data
+    done = data / "config" / "set_up"
+    if done.exists() and _privileges(town).exists() and (data / "databases" / DATABASE).exists():
+        return
+    password = town.secrets[DOLT_PASSWORD].replace("\\", "\\\\").replace("'", "''")
+    user = f"'{DOLT_USER}'@'{LOOPBACK}'"
+    statements = (
+        f"CREATE DATABASE IF NOT EXISTS {DATABASE}",
+        f"CREATE USER IF NOT EXISTS {user} IDENTIFIED BY '{password}'",
+        f"GRANT ALL ON {DATABASE}.* TO {user}",
+        f"GRANT EXECUTE ON PROCEDURE {DATABASE}.dolt_gc TO {user}",
+        f"DROP USER IF EXISTS 'root'@'{LOOPBACK}'",
+    )
+    answer = subprocess.run(
+        [
+            *(str(program), "--data-dir", str(data / "databases"), "--doltcfg-dir", str(data / "config")),
+            *("--privilege-file", str(_privileges(town)), "sql"),
+        ],
+        cwd=data,
+        env=environment,
+        # Not as an argument: those are for everybody to see.
+        input="".join(f"{statement};\n" for statement in statements),
+        capture_output=True,
+        text=True,
+        timeout=_SET_UP_TIMEOUT_S,
+        check=False,
+    )
+    if answer.returncode != 0:
+        raise GtError(ErrorCode.SERVICE_FAILED, f"dolt cannot make the database: {answer.stderr.strip()[-300:]}")
+    done.touch()
 
 
 def ailment(town: Town) -> str | None:
@@ -146,7 +187,7 @@ def ailment(town: Town) -> str | None:
         connection = pymysql.connect(
             host=LOOPBACK,
             port=town.file.store.port or 0,
-            user="root",
+            user=DOLT_USER,
             password=town.secrets.get(DOLT_PASSWORD, ""),
             connect_timeout=_ANSWER_S,
             read_timeout=_ANSWER_S,

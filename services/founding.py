@@ -18,6 +18,7 @@ from models.errors import ErrorCode, GtError
 from models.town import StoreEngine, TownPaths
 from services.dolt import INSTALL_HINT, find_dolt, require_dolt
 from services.ports import pick_free
+from services.private_files import close_to_others
 from services.town import DOLT_PASSWORD, Town, has_town, load_town
 from services.whole_files import write_once
 
@@ -53,7 +54,7 @@ def create_town(directory: Path, name: str | None = None, store: str = "auto") -
     paths = TownPaths(root)
     made = _make_folder(root)
     try:
-        for folder in (paths.data, paths.logs, paths.run):
+        for folder in (paths.data, paths.logs, paths.run, paths.rigs, paths.evidence, paths.salvage):
             folder.mkdir(mode=0o700, exist_ok=True)
         if engine is StoreEngine.SERVER:
             write_once(paths.secrets, f'{DOLT_PASSWORD} = "{secrets.token_hex(24)}"\n')
@@ -61,6 +62,7 @@ def create_town(directory: Path, name: str | None = None, store: str = "auto") -
     except OSError as error:
         _remove_if_made(root, made)
         raise GtError(ErrorCode.REFUSED, f"cannot write to {root}: {error.strerror}") from None
+    close_to_others(paths)
     return TownCreated(_same_town(load_town(root), wanted, store), created)
 
 
@@ -144,7 +146,7 @@ def _refuse_place(root: Path) -> None:
 
 def _make_folder(root: Path) -> bool:
     try:
-        root.mkdir(parents=True)
+        root.mkdir(mode=0o700, parents=True)
     except FileExistsError:
         if not root.is_dir():
             raise GtError(ErrorCode.REFUSED, f"{root} is a file") from None
@@ -157,7 +159,8 @@ def _make_folder(root: Path) -> bool:
 
 
 def _remove_if_made(root: Path, made: bool) -> None:
-    folders = (root / "data", root / "logs", root / "run", *((root,) if made else ()))
+    made_in_it = [root / name for name in ("data", "logs", "run", "rigs", "evidence", "salvage")]
+    folders = (*made_in_it, *((root,) if made else ()))
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()

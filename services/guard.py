@@ -1,6 +1,6 @@
 """Becomes a program that holds a lock for its whole life and dies with its supervisor.
 
-    python -m services.guard --lock FILE [--parent-pid-file FILE] -- program argument…
+    python -m services.guard --lock FILE [--parent-pid-file FILE] [--no-secrets] -- program argument…
 
 - The flock on FILE is inherited across exec and ends with the program, however that dies, so two
   servers never share a directory. When it is held by a leftover of ours (its pid and start time are in
@@ -8,6 +8,8 @@
 - PR_SET_PDEATHSIG makes the kernel kill the program when its supervisor dies (Linux; elsewhere the lock
   alone keeps a second one out). `--parent-pid-file` closes the gap before that is set: a guard whose
   parent is no longer the supervisor in that file ends at once.
+- No program gets the variables that say where supervisord listens; with `--no-secrets` it gets no credentials of the
+  environment either (models/secret_variables.py).
 - A program that keeps failing is started again with a growing delay, but never more than five seconds
   apart. supervisord counts neither starts nor backoff (`startsecs=0`): its own backoff grows
   without bound, and after `startretries` it gives up silently.
@@ -23,9 +25,11 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from models.errors import ErrorCode, GtError
+from models.secret_variables import needless_for_a_server
 from services.processes import Birth, read_record, write_record
 
 LEFTOVER_WAIT_S = 10.0
@@ -159,10 +163,18 @@ def delay_s(failures: int) -> float:
     return 0.0 if failures <= 1 else min(MAX_DELAY_S, FIRST_DELAY_S * 2.0 ** min(failures - 2, 16))
 
 
+def program_environment(inherited: Mapping[str, str], *, no_secrets: bool) -> dict[str, str]:
+    """What the guarded program gets of the supervisor's environment."""
+    if no_secrets:
+        return {name: value for name, value in inherited.items() if not needless_for_a_server(name, value)}
+    return {name: value for name, value in inherited.items() if not name.startswith("SUPERVISOR_")}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Become a program under a lock; it dies with its supervisor.")
     parser.add_argument("--lock", type=Path, required=True)
     parser.add_argument("--parent-pid-file", type=Path)
+    parser.add_argument("--no-secrets", action="store_true", help="withhold the environment's credentials")
     parser.add_argument("argv", nargs="+")
     options = parser.parse_args()
     program = shutil.which(options.argv[0])
@@ -172,7 +184,8 @@ def main() -> None:
         time.sleep(settle_in(options.lock, time.time()))
         if program is None:
             raise GtError(ErrorCode.PROGRAM_MISSING, f"{options.argv[0]} is not installed")
-        os.execv(program, options.argv)  # noqa: S606
+        environment = program_environment(os.environ, no_secrets=options.no_secrets)
+        os.execve(program, options.argv, environment)  # noqa: S606
     except GtError as error:
         sys.exit(f"error: {error.message}")
 

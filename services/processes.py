@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import sys
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +15,7 @@ from models.base import Frozen
 from services.whole_files import write_whole
 
 R = TypeVar("R", bound=Frozen)
+_PR_SET_DUMPABLE = 4
 
 
 class Birth(Frozen):
@@ -52,6 +55,17 @@ class Birth(Frozen):
                 process.wait(10)
         except psutil.NoSuchProcess:
             return
+
+
+def forbid_tracing() -> None:
+    """Keep other processes of this user, agents and gates among them, out of this one's memory and environment.
+
+    Linux alone; until the next exec. Nobody but root reads `/proc/PID/environ`, `cwd` and `fd` from then on.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE)")
 
 
 def write_record(path: Path, record: Frozen) -> None:

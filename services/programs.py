@@ -37,6 +37,8 @@ SERVER_SETTINGS = {
     "matching.numTaskqueueWritePartitions": "1",
     # Timers and retries come when they are due, not up to a second later to save reads of a shared database.
     "history.timerProcessorMaxTimeShift": '"10ms"',
+    # Its HTTP API serves nobody: none of ours uses it, and a web page that a browser shows could.
+    "frontend.httpAllowedHosts": "[]",
 }
 """Of the Temporal server's dynamic configuration: key and value in JSON, measured in docs/temporal.md."""
 
@@ -152,6 +154,7 @@ def supervisor_config(town: Town, socket: Path) -> str:
             logfile_backups="3",
             pidfile="run/supervisord.pid",
             childlogdir="logs",
+            umask="077",
             **({"user": "root"} if os.getuid() == 0 else {}),
         ),
         "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n",
@@ -159,7 +162,10 @@ def supervisor_config(town: Town, socket: Path) -> str:
     for priority, program in enumerate(programs(town), start=1):
         guarded = (
             *(*_python("services.guard"), "--lock", f"run/{program.name}.lock"),
-            *("--parent-pid-file", "run/supervisord.pid", "--", *program.argv),
+            *("--parent-pid-file", "run/supervisord.pid"),
+            # The worker's agents and git need what the person's environment has; servers do not.
+            *(() if program.name == WORKER else ("--no-secrets",)),
+            *("--", *program.argv),
         )
         sections.append(
             _section(
@@ -178,6 +184,8 @@ def supervisor_config(town: Town, socket: Path) -> str:
                 stdout_logfile=f"logs/{program.name}.log",
                 stdout_logfile_maxbytes="10MB",
                 stdout_logfile_backups="5",
+                # Of work trees and what is built in them: the worker's own files are private one by one.
+                **({"umask": "022"} if program.name == WORKER else {}),
             )
         )
     sections.append(_alarm_section())
@@ -188,7 +196,8 @@ def _alarm_section() -> str:
     """The event listener that tells people when the worker or Temporal cannot be kept alive."""
     guarded = (
         *(*_python("services.guard"), "--lock", f"run/{ALARM}.lock"),
-        *("--parent-pid-file", "run/supervisord.pid", "--", *_python("services.alarm"), "--town", "."),
+        *("--parent-pid-file", "run/supervisord.pid", "--no-secrets"),
+        *("--", *_python("services.alarm"), "--town", "."),
     )
     return _section(
         f"eventlistener:{ALARM}",

@@ -23,6 +23,7 @@ from services import guard, ports, tmux_server
 from services.git_config import write_town_config
 from services.health import ailment
 from services.loopback import no_proxy
+from services.private_files import close_to_others
 from services.processes import Birth, write_record
 from services.programs import (
     Program,
@@ -36,6 +37,7 @@ from services.programs import (
 )
 from services.supervisor import Reported, State, Supervisor, SupervisorUnreachable
 from services.town import Town
+from services.whole_files import write_whole
 
 SUPERVISOR = "supervisord"
 _POLL_S = 0.1
@@ -184,6 +186,7 @@ def _start_supervisor(town: Town, supervisor: Supervisor, deadline: float, lefto
     wanted = programs(town)
     for folder in (town.paths.data, town.paths.logs, town.paths.run):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    close_to_others(town.paths)
     lock = lock_path(town, SUPERVISOR)
     descriptor = guard.hold(lock, leftover_s)
     try:
@@ -192,11 +195,12 @@ def _start_supervisor(town: Town, supervisor: Supervisor, deadline: float, lefto
         socket = supervisor_socket(town)
         socket.unlink(missing_ok=True)
         pid_path(town).unlink(missing_ok=True)
-        town.paths.supervisor_config.write_text(supervisor_config(town, socket), encoding="utf-8")
+        write_whole(town.paths.supervisor_config, supervisor_config(town, socket))
         environment = {key: value for key, value in os.environ.items() if key not in _SESSION_VARIABLES}
         begun = subprocess.run(
             [sys.executable, "-P", "-m", "supervisor.supervisord", "-c", str(town.paths.supervisor_config)],
             cwd=town.root,
+            umask=0o077,
             env={**environment, **no_proxy(environment), "GT_TOWN": str(town.root)},
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -21,8 +21,11 @@ from models.town import StoreEngine, TownFile, TownPaths, tmux_socket
 from services.ports import LOOPBACK
 
 DATABASE = "gastown"
+DOLT_USER = "gastown"
+"""of the Dolt server that `gt up` runs; no other user exists there"""
 DOLT_PASSWORD = "dolt_password"  # noqa: S105 - the name of the secret, not the secret
 LEDGER_PASSWORD = "ledger_password"  # noqa: S105
+LEDGER_PASSWORD_VARIABLE = "GT_LEDGER_PASSWORD"  # noqa: S105 - it wins over the file
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,10 @@ class Town:
             return f"doltlite:///{self.paths.doltlite_file}"
         if store.engine is StoreEngine.SERVER:
             password = quote(self.secrets.get(DOLT_PASSWORD, ""), safe="")
-            return f"mysql+pymysql://root:{password}@{LOOPBACK}:{store.port}/{DATABASE}"
+            return f"mysql+pymysql://{DOLT_USER}:{password}@{LOOPBACK}:{store.port}/{DATABASE}"
         if store.url is None:
             raise GtError(ErrorCode.INVALID_VALUE, f"{self.paths.config}: an external store needs `url`")
-        return _with_password(store.url, os.environ.get("GT_LEDGER_PASSWORD") or self.secrets.get(LEDGER_PASSWORD))
+        return _with_password(store.url, self.secrets.get(LEDGER_PASSWORD))
 
     def ledger_storage(self) -> Path | None:
         """The file or folder that the ledger takes on this machine; None where it is elsewhere."""
@@ -130,6 +133,8 @@ def load_town(root: Path) -> Town:
         where = ".".join(str(part) for part in problem["loc"])
         raise GtError(ErrorCode.INVALID_VALUE, f"{paths.config}: {where}: {problem['msg']}") from None
     known = _read_toml(paths.secrets) if paths.secrets.exists() else {}
+    if os.environ.get(LEDGER_PASSWORD_VARIABLE):
+        known[LEDGER_PASSWORD] = os.environ[LEDGER_PASSWORD_VARIABLE]
     return Town(paths, file, {key: value for key, value in known.items() if isinstance(value, str)})
 
 

@@ -24,6 +24,7 @@ from models.errors import ErrorCode, GtError
 from models.git_errors import classify, plain_words
 from models.merging import QueueStatus
 from models.records import MergeRequest, Rig
+from models.secret_variables import needless_for_git
 from models.town import TownPaths
 from models.verification import (
     BranchFacts,
@@ -226,7 +227,7 @@ def _held(scratch: Path, rig: Rig, ref: str, asked: Sequence[str]) -> frozenset[
 def _git(folder: Path, rig: Rig, *argv: str, given: str = "") -> str:
     environment = {
         "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
-        **{key: value for key, value in os.environ.items() if not key.startswith("GIT_")},
+        **{key: value for key, value in os.environ.items() if not key.startswith("GIT_") and not needless_for_git(key)},
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_DIR": str(folder),
         "LC_ALL": "C",

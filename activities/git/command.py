@@ -23,6 +23,7 @@ from git.exc import GitCommandNotFound
 from models import names
 from models.errors import DISK_FULL_HINT, ErrorCode, GtError
 from models.git_errors import classify, is_over_time, plain_words, remote_words
+from models.secret_variables import needless_for_git
 
 REMOTE_TIMEOUT_S: Final = 540.0
 """A command that talks to a remote is ended before its activity's 10 minutes are over."""
@@ -494,6 +495,7 @@ def _without_inherited() -> list[str]:
     unwanted = [
         name
         for name in os.environ
-        if name.startswith("GIT_") and name not in _ENVIRONMENT and not name.startswith(_KEPT)
+        if (name.startswith("GIT_") and name not in _ENVIRONMENT and not name.startswith(_KEPT))
+        or needless_for_git(name)
     ]
     return ["env", *(part for name in unwanted for part in ("-u", name))] if unwanted else []

@@ -18,7 +18,7 @@ import psutil
 from agents import session_folder
 from ledger.store import Ledger
 from services import guard
-from services.programs import lock_path, pid_path
+from services.programs import WORKER, lock_path, pid_path
 from tests.chaos.judge import Attempt, BeadFacts, Life
 from tests.e2e.living_town import GATE, LivingTown, git, landings
 
@@ -100,10 +100,12 @@ class ChaosTown(LivingTown):
     def processes(self) -> list[psutil.Process]:
         """Every process that belongs to the town, by its environment or the folder it works in."""
         found = []
+        # The worker shows an ordinary user neither folder nor environment.
+        worker = self.service_process(WORKER)
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                inside = Path(process.cwd()).is_relative_to(self.folder)
-                ours = inside or process.environ().get("GT_TOWN") == str(self.root)
+                ours = process == worker or Path(process.cwd()).is_relative_to(self.folder)
+                ours = ours or process.environ().get("GT_TOWN") == str(self.root)
                 if ours and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found

@@ -54,6 +54,18 @@ def test_the_lock_lives_exactly_as_long_as_the_program(tmp_path: Path, started: 
     os.close(descriptor)
 
 
+@pytest.mark.parametrize(
+    ("options", "seen"), [((), {"HOME", "API_TOKEN", "HTTPS_PROXY"}), (("--no-secrets",), {"HOME", "HTTPS_PROXY"})]
+)
+def test_a_program_gets_no_more_of_the_environment_than_it_needs(
+    tmp_path: Path, options: tuple[str, ...], seen: set[str]
+) -> None:
+    given = {"HOME": "/", "API_TOKEN": "t", "HTTPS_PROXY": "http://u:p@proxy", "SUPERVISOR_SERVER_URL": "unix:///s"}
+    argv = [*GUARD, "--lock", str(tmp_path / "lock"), *options, "--", "/usr/bin/env"]
+    done = subprocess.run(argv, env=given, capture_output=True, text=True, check=True)
+    assert {line.partition("=")[0] for line in done.stdout.splitlines()} & set(given) == seen
+
+
 def test_a_leftover_of_ours_is_ended_before_a_second_server_starts(
     tmp_path: Path, started: list[subprocess.Popen[bytes]]
 ) -> None:

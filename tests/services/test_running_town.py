@@ -6,19 +6,24 @@ import asyncio
 import contextlib
 import os
 import signal
+from contextlib import closing
 
 import psutil
+import pymysql
 import pytest
 
 from activities.supervised import ServiceActivities
+from ledger.quick import _server
 from models.errors import ErrorCode, GtError
 from models.supervision import ServiceName
 from services.health import ailment
+from services.private_files import open_to_others
 from services.programs import DOLT, TEMPORAL, WORKER, lock_path, supervisor_socket
-from services.supervision import SUPERVISOR, ServiceState, service_states, up
+from services.supervision import SUPERVISOR, ServiceState, down, service_states, up
 from services.supervisor import State, Supervisor
 from services.town import Town
 from tests.services.conftest import living, wait_until
+from tests.services.test_processes import as_ordinary_user, exit_code
 
 ALL = (TEMPORAL, DOLT, WORKER)
 
@@ -56,6 +61,57 @@ def test_no_password_shows_in_a_command_line_or_log(running_town: Town) -> None:
     assert not any(password in line for line in living(running_town).values())
     assert not any(password in log.read_text() for log in running_town.paths.logs.iterdir())
     assert password not in running_town.paths.supervisor_config.read_text()
+
+
+def test_nothing_of_a_town_is_open_to_other_users(running_town: Town) -> None:
+    paths = running_town.paths
+    assert list(open_to_others(paths)) == []
+    parts = [
+        paths.root,
+        paths.secrets,
+        paths.config,
+        paths.temporal_db,
+        paths.dolt_data,
+        supervisor_socket(running_town),
+    ]
+    assert all(part.exists() for part in parts)
+    if os.getuid() == 0:
+        assert exit_code(as_ordinary_user(lambda: any(os.access(part, os.R_OK) for part in parts))) == 0
+
+
+def test_what_was_opened_to_others_is_closed_by_the_next_up(running_town: Town) -> None:
+    paths = running_town.paths
+    down(running_town)
+    opened = [paths.root, paths.secrets, paths.temporal_db, paths.logs]
+    for part in opened:
+        part.chmod(part.stat().st_mode | 0o055)
+    assert set(open_to_others(paths)) == set(opened)
+    up(running_town)
+    assert list(open_to_others(paths)) == []
+
+
+def test_the_ledgers_user_reads_no_file_and_makes_no_user(running_town: Town) -> None:
+    """Each of these worked for the superuser that the ledger used to be."""
+    paths = running_town.paths
+    made = paths.root / "made"
+    with closing(_server(running_town.ledger_url())) as connection, connection.cursor() as cursor:
+        for statement in (
+            f"SELECT load_file('{paths.secrets}')",
+            f"SELECT 1 INTO OUTFILE '{made}'",
+            f"SELECT 1 INTO DUMPFILE '{made}'",
+            f"CALL dolt_backup('sync-url', 'file://{made}')",
+            f"CALL dolt_clone('file://{paths.dolt_data}/databases/gastown', 'other')",
+            "CREATE USER other",
+            "SELECT * FROM mysql.user",
+        ):
+            with pytest.raises(pymysql.Error):
+                cursor.execute(statement)
+        cursor.execute("CALL dolt_gc()")
+    assert not made.exists()
+    password = running_town.secrets["dolt_password"]
+    for known in ("", password):
+        with pytest.raises(pymysql.Error, match="denied"):
+            pymysql.connect(host="127.0.0.1", port=running_town.file.store.port or 0, user="root", password=known)
 
 
 def test_the_dolt_server_refuses_who_has_no_password(running_town: Town) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
 import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
 
+import psutil
 import pytest
 from temporalio import activity, workflow
 from temporalio.api.enums.v1 import EventType, TaskQueueType
@@ -47,6 +50,29 @@ def server() -> Iterator[int]:
 @pytest.fixture
 async def client(server: int) -> Client:
     return await client_of(server)
+
+
+def answers_to(port: int, host: str) -> int | None:
+    """The status of an answer to a question of the HTTP API; None: no HTTP is spoken there."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+        connection.request("GET", "/api/v1/namespaces", headers={"Host": host})
+        return connection.getresponse().status
+    return None
+
+
+def test_the_http_api_serves_nobody(server: int) -> None:
+    (process,) = (
+        psutil.Process(each.pid)
+        for each in psutil.net_connections("tcp")
+        if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == server and each.pid
+    )
+    listening = [each for each in process.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+    ports = {each.laddr.port for each in listening if each.laddr}
+    for host in ("gastown.example", f"127.0.0.1:{server}"):
+        answers = [answers_to(port, host) for port in ports]
+        assert 403 in answers, "its port is one of these"
+        assert answers.count(200) <= 1, "the Web UI has one of its own"
 
 
 @workflow.defn

@@ -14,6 +14,7 @@ import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from temporalio import workflow
 from temporalio.client import Client
 from temporalio.common import RetryPolicy
@@ -67,6 +68,22 @@ async def test_a_host_only_worker_leaves_the_towns_queues_alone(running_town: To
 def test_every_workflow_that_has_a_name_is_registered() -> None:
     defined = {workflow._Definition.must_from_class(each).name for each in WORKFLOWS}
     assert set(WorkflowType) <= defined
+
+
+def test_a_worker_is_closed_to_others_before_it_works(running_town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    async def serve(town: Town, host_only: bool) -> None:
+        calls.append(f"served with {town.secrets['ledger_password']}")
+
+    monkeypatch.setenv("GT_LEDGER_PASSWORD", "secret")
+    monkeypatch.setattr(sys, "argv", ["worker", "--town", str(running_town.root)])
+    monkeypatch.setattr(worker, "serve", serve)
+    monkeypatch.setattr(worker, "forbid_tracing", lambda: calls.append("forbidden"))
+    monkeypatch.setattr("services.guard.enter", lambda lock: None)
+    monkeypatch.setattr("logging.basicConfig", lambda **settings: None)
+    worker.main()
+    assert calls == ["forbidden", "served with secret"]
 
 
 def test_a_second_worker_in_the_same_town_refuses_to_start(running_town: Town) -> None:

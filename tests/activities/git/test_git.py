@@ -32,6 +32,14 @@ def test_git_variables_of_the_worker_redirect_nothing(
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_git_has_the_credentials_of_remotes_and_no_others(clone: GitRepo, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, withheld = {"SSH_AUTH_SOCK", "GITHUB_TOKEN"}, {"TEMPORAL_API_KEY", "GT_LEDGER_PASSWORD", "ANTHROPIC_API_KEY"}
+    for name in kept | withheld:
+        monkeypatch.setenv(name, "secret")
+    seen = clone.run("-c", "alias.show-environment=!env", "show-environment").text
+    assert {name for name in kept | withheld if f"{name}=secret" in seen.splitlines()} == kept
+
+
 def test_the_users_own_configuration_changes_no_output(
     clone: GitRepo, remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
