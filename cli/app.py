@@ -10,6 +10,7 @@ _MODULES = {
     "up": ("cli.town", "Start the town's services, supervised; a second time changes nothing."),
     "down": ("cli.town", "Stop what `gt up` started; nothing is lost."),
     "status": ("cli.status", "Show who works on what, what waits and what needs a person."),
+    "ui": ("cli.ui", "Print the address of Temporal's Web UI, or open a door to it."),
     "worker": ("cli.town", "Run a worker in the foreground."),
     "demo": ("cli.town", "Show the town recover from failing agents, in a scratch place."),
     "rig": ("cli.rig", "Add, list and remove rigs."),

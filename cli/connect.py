@@ -97,7 +97,7 @@ def converse(town: Town, conversation: Callable[[Client], Awaitable[T]]) -> T:
     """
     import asyncio
 
-    _require_listener(town)
+    require_listener(town)
 
     async def talk() -> T:
         from services.temporal import connect
@@ -111,14 +111,21 @@ def converse(town: Town, conversation: Callable[[Client], Awaitable[T]]) -> T:
     return asyncio.run(talk())
 
 
-def _require_listener(town: Town) -> None:
+def require_listener(town: Town) -> None:
     """Find out in a millisecond, before the client is loaded, that the town's own Temporal is down."""
     import socket
 
     if town.file.temporal.external:
         return
-    host, _, port = town.temporal_address.rpartition(":")
     try:
+        if town.temporal_listening().on_socket:
+            from services.programs import temporal_socket
+
+            with socket.socket(socket.AF_UNIX) as door:
+                door.settimeout(CONNECT_S)
+                door.connect(str(temporal_socket(town)))
+            return
+        host, _, port = town.temporal_address.rpartition(":")
         socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
     except OSError:
         raise GtError(

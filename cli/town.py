@@ -67,7 +67,7 @@ def up(
     report = supervision.up(town, wait=wait, timeout_s=timeout)
     sandbox = sandbox_of(town)
     document = {**output.document(report), "sandbox": output.document(sandbox)}
-    output.emit(call, document, f"{town.file.name} is up\n{town.web_url() or ''}\n{sandbox.in_words()}")
+    output.emit(call, document, f"{town.file.name} is up\n{town.web_url() or 'the Web UI: gt ui'}\n{sandbox.in_words()}")
 
 
 @command(app, "down")

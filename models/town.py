@@ -20,6 +20,17 @@ class StoreEngine(StrEnum):
     """a Dolt SQL server elsewhere, at `url`"""
 
 
+class Listen(StrEnum):
+    """Who reaches the Temporal that `gt up` runs."""
+
+    AUTO = "auto"
+    """the socket where other people have accounts on the machine and it can be had, else loopback"""
+    LOOPBACK = "loopback"
+    """whoever is on the machine"""
+    SOCKET = "socket"
+    """the owner alone, through a Unix socket"""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,6 +53,7 @@ class TemporalSection(_Section):
     ui_port: int | None = None
     metrics_port: int | None = None
     """of the Temporal server"""
+    listen: Listen = Listen.AUTO
     ui_url: str | None = None
     """external only: address of its Web UI"""
 
@@ -64,6 +76,19 @@ class TownFile(_Section):
     temporal: TemporalSection
     worker: WorkerSection = WorkerSection()
     format: int = Field(1, ge=1)
+
+
+class TemporalListening(BaseModel):
+    """Where the Temporal that runs was told to listen, whatever town.toml says by now."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    on_socket: bool = False
+    """behind the town's Unix socket, in a network of its own"""
+    ui_host: str = "127.0.0.1"
+    """where the Web UI itself listens"""
+    lacks: str = ""
+    """why it is less closed than `auto` would have had it"""
 
 
 class TownEpoch(BaseModel):
@@ -96,6 +121,7 @@ class TownPaths:
         self.doltlite_file = self.data / "ledger.doltlite"
         self.supervisor_config = self.run / "supervisord.conf"
         self.sessions = self.run / "sessions"
+        self.temporal_listening = self.run / "temporal.listening.json"
         self.tmux_server = self.run / "tmux.json"
         """which process is the town's tmux server"""
         self.alerts = self.run / "alerts"

@@ -13,13 +13,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import http.client
 import os
 import shutil
 import signal
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -40,10 +40,9 @@ from services.alert_files import AlertFiles
 from services.alert_text import headline
 from services.guard import tenant
 from services.place import Place, say_gone
-from services.ports import LOOPBACK
 from services.processes import read_record, write_record
-from services.programs import DOLT, TEMPORAL, WORKER, lock_path, program_names, supervisor_socket
-from services.supervisor import State, Supervisor, SupervisorUnreachable
+from services.programs import DOLT, TEMPORAL, WORKER, lock_path, program_names, supervisor_socket, temporal_socket
+from services.supervisor import State, Supervisor, SupervisorUnreachable, UnixConnection
 from services.town import Town, find_town
 
 LOOK_S = 2.0
@@ -313,14 +312,20 @@ def temporal_ailment(town: Town) -> str:
     It is asked for the namespace, which it reads from its database each time, through the HTTP API of its Web UI:
     the SDK's client would be far too heavy here.
     """
-    section = town.file.temporal
-    url = f"http://{LOOPBACK}:{section.ui_port}/api/v1/namespaces/{quote(section.namespace, safe='')}"
+    section, listening = town.file.temporal, town.temporal_listening()
+    # Neither goes through a proxy, whatever the environment names.
+    if listening.on_socket:
+        asking: http.client.HTTPConnection = UnixConnection(str(temporal_socket(town)), _REQUEST_S)
+    else:
+        asking = http.client.HTTPConnection(listening.ui_host, section.ui_port, timeout=_REQUEST_S)
     try:
-        # Without a proxy, whatever the environment names: nothing of this leaves the machine.
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with direct.open(url, timeout=_REQUEST_S) as answer:
+        with contextlib.closing(asking):
+            asking.request("GET", f"/api/v1/namespaces/{quote(section.namespace, safe='')}")
+            answer = asking.getresponse()
             answer.read(1)
-    except (OSError, ValueError) as error:
+            if answer.status != http.HTTPStatus.OK:
+                return f"it does not answer ({answer.status} {answer.reason})"
+    except (OSError, http.client.HTTPException) as error:
         return f"it does not answer ({error})"
     return "" if _has_database(town) else f"its database {town.paths.temporal_db} was deleted or replaced under it"
 

@@ -124,6 +124,7 @@ def describe(name: str, engine: StoreEngine, host: str) -> str:
     temporal.add("port", ports[0])
     temporal.add("ui_port", ports[1])
     temporal.add("metrics_port", ports[2])
+    temporal.add("listen", tomlkit.item("auto").comment("who reaches it: auto, loopback (all on this machine), socket"))
     document.add("temporal", temporal)
     return tomlkit.dumps(document)
 

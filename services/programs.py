@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import ErrorCode, GtError
-from models.town import StoreEngine
+from models.town import StoreEngine, TemporalListening
 from services.dolt import require_dolt
 from services.pinned import require_pinned
 from services.ports import LOOPBACK
 from services.town import Town
 
 TEMPORAL, DOLT, WORKER = "temporal", "dolt", "worker"
+DOOR = "door"
+"""Before Temporal: of no use without it, so no service of its own (services/temporal_door.py)."""
 ALARM = "alarm"
 """The supervisor's event listener: no service of the town, but what tells when one cannot be kept alive."""
 SEARCH_ATTRIBUTES = ("GtRig", "GtBead", "GtPolecat", "GtRole", "GtState")
@@ -105,7 +107,7 @@ def _python(module: str) -> tuple[str, ...]:
 
 
 def _temporal(town: Town) -> Program:
-    section = town.file.temporal
+    section, listening = town.file.temporal, town.temporal_listening()
     if section.port is None or section.ui_port is None or section.metrics_port is None:
         raise GtError(ErrorCode.INVALID_VALUE, f"{town.paths.config}: [temporal] needs port, ui_port and metrics_port")
     beside = Path(sys.executable).parent / "temporal"
@@ -119,10 +121,14 @@ def _temporal(town: Town) -> Program:
         *("--ip", LOOPBACK, "--port", str(section.port)),
         *("--ui-port", str(section.ui_port), "--ui-disable-news-fetch"),
         *("--metrics-port", str(section.metrics_port), "--namespace", section.namespace),
+        *("--ui-ip", listening.ui_host),
         *("--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=normal"),
         *("--log-level", "warn", "--disable-config-file", "--disable-config-env"),
         *temporal_settings(),
     ]
+    if listening.on_socket:
+        # Whatever listens on these ports outside is not in its way.
+        return Program(TEMPORAL, (*_python("services.network_namespace"), "--", *argv), (), 15)
     ports = (
         ("temporal.port", section.port),
         ("temporal.ui_port", section.ui_port),
@@ -188,8 +194,36 @@ def supervisor_config(town: Town, socket: Path) -> str:
                 **({"umask": "022"} if program.name == WORKER else {}),
             )
         )
+    if not town.file.temporal.external and has_door(town.temporal_listening()):
+        sections.append(_door_section())
     sections.append(_alarm_section())
     return "\n".join(sections)
+
+
+def has_door(listening: TemporalListening) -> bool:
+    """Whether something stands before Temporal, or before its Web UI alone."""
+    return listening.on_socket or listening.ui_host != LOOPBACK
+
+
+def _door_section() -> str:
+    guarded = (
+        *(*_python("services.guard"), "--lock", f"run/{DOOR}.lock"),
+        *("--parent-pid-file", "run/supervisord.pid", "--no-secrets"),
+        *("--", *_python("services.temporal_door"), "--town", "."),
+    )
+    return _section(
+        f"program:{DOOR}",
+        command=shlex.join(guarded),
+        autorestart="true",
+        startsecs="0",
+        startretries="1000000",
+        stopwaitsecs="5",
+        killasgroup="true",
+        redirect_stderr="true",
+        stdout_logfile=f"logs/{DOOR}.log",
+        stdout_logfile_maxbytes="1MB",
+        stdout_logfile_backups="1",
+    )
 
 
 def _alarm_section() -> str:
@@ -221,12 +255,30 @@ def _section(name: str, **values: str) -> str:
 
 
 def supervisor_socket(town: Town) -> Path:
-    """Where supervisord listens: in the town, or for a long path in a private folder of the user.
+    """Where supervisord listens.
+
+    Raises:
+        GtError: as `_socket` does.
+    """
+    return _socket(town, "supervisor")
+
+
+def temporal_socket(town: Town) -> Path:
+    """Where Temporal is reached that has a network of its own.
+
+    Raises:
+        GtError: as `_socket` does.
+    """
+    return _socket(town, "temporal")
+
+
+def _socket(town: Town, name: str) -> Path:
+    """A Unix socket in the town, or for a long path in a private folder of the user.
 
     Raises:
         GtError: REFUSED when that private folder belongs to somebody else.
     """
-    inside = town.paths.run / "supervisor.sock"
+    inside = town.paths.run / f"{name}.sock"
     # A ';' after a space would start a comment in supervisord's configuration.
     if len(os.fsencode(inside)) <= _MAX_SOCKET_PATH and ";" not in str(inside):
         return inside
@@ -236,4 +288,4 @@ def supervisor_socket(town: Town) -> Path:
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
         raise GtError(ErrorCode.REFUSED, f"{folder} is not a private folder of this user", f"rm -r {folder}")
     digest = hashlib.sha256(os.fsencode(town.root)).hexdigest()[:16]
-    return folder / f"{digest}.sock"
+    return folder / f"{digest}{'' if name == 'supervisor' else f'.{name}'}.sock"

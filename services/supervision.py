@@ -22,6 +22,7 @@ from models.errors import ErrorCode, GtError
 from services import guard, ports, tmux_server
 from services.git_config import write_town_config
 from services.health import ailment
+from services.listening import choose, listening_of
 from services.loopback import no_proxy
 from services.private_files import close_to_others
 from services.processes import Birth, write_record
@@ -183,13 +184,15 @@ def _start_supervisor(town: Town, supervisor: Supervisor, deadline: float, lefto
 
     A predecessor that still has it gets `leftover_s` seconds to end by itself.
     """
-    wanted = programs(town)
+    listening = listening_of(choose(town))
     for folder in (town.paths.data, town.paths.logs, town.paths.run):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     close_to_others(town.paths)
     lock = lock_path(town, SUPERVISOR)
     descriptor = guard.hold(lock, leftover_s)
     try:
+        write_whole(town.paths.temporal_listening, listening.model_dump_json() + "\n")
+        wanted = programs(town)
         _wait_for_leftovers(town, wanted)
         _refuse_taken_ports(town, wanted)
         socket = supervisor_socket(town)

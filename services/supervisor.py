@@ -16,7 +16,9 @@ _STOP_TIMEOUT_S = 60.0
 """Longer than any program's stop_wait_s: the answer comes when the program has ended."""
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP through a Unix socket."""
+
     def __init__(self, path: str, timeout_s: float) -> None:
         super().__init__("localhost", timeout=timeout_s)
         self._path = path
@@ -34,7 +36,7 @@ class _UnixTransport(xmlrpc.client.Transport):
         self._timeout_s = timeout_s
 
     def make_connection(self, host: object) -> http.client.HTTPConnection:
-        return _UnixConnection(self._path, self._timeout_s)
+        return UnixConnection(self._path, self._timeout_s)
 
 
 class SupervisorUnreachable(Exception):

@@ -15,14 +15,14 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfigProfile
 from temporalio.runtime import Runtime
-from temporalio.service import GrpcCompression, RPCError, RPCStatusCode
+from temporalio.service import GrpcCompression, HttpConnectProxyConfig, RPCError, RPCStatusCode
 
 from models import names
 from models.errors import ErrorCode, GtError
 from models.settings import DeadmanSettings
 from services import long_lived
 from services.patient_queries import PatientQueries
-from services.programs import SEARCH_ATTRIBUTES
+from services.programs import SEARCH_ATTRIBUTES, temporal_socket
 from services.schedules import keep_deadman, keep_schedules
 from services.town import Town
 
@@ -73,7 +73,11 @@ def _where(town: Town) -> dict[str, Any]:
     if not section.external:
         # Nothing of it leaves the machine: compressing costs more than it saves (docs/decisions/0021).
         plain = GrpcCompression.NONE
-        return {"target_host": town.temporal_address, "namespace": section.namespace, "grpc_compression": plain}
+        where = {"target_host": town.temporal_address, "namespace": section.namespace, "grpc_compression": plain}
+        if not town.temporal_listening().on_socket:
+            return where
+        door = HttpConnectProxyConfig(target_host=f"unix:{temporal_socket(town)}")
+        return {**where, "http_connect_proxy_config": door, "dns_load_balancing_config": None}
     try:
         profile = ClientConfigProfile.load(section.profile).to_client_connect_config()
     except RuntimeError as error:

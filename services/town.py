@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from models import names
 from models.errors import ErrorCode, GtError
-from models.town import StoreEngine, TownFile, TownPaths, tmux_socket
+from models.town import StoreEngine, TemporalListening, TownFile, TownPaths, tmux_socket
 from services.ports import LOOPBACK
 
 DATABASE = "gastown"
@@ -51,6 +51,13 @@ class Town:
             raise GtError(ErrorCode.REFUSED, "Temporal is external: its address is in the temporalio.envconfig profile")
         return f"{LOOPBACK}:{self.file.temporal.port}"
 
+    def temporal_listening(self) -> TemporalListening:
+        """Where the Temporal that `gt up` started last listens."""
+        try:
+            return TemporalListening.model_validate_json(self.paths.temporal_listening.read_bytes())
+        except (OSError, ValueError):
+            return TemporalListening()
+
     @property
     def tmux_socket(self) -> str:
         return tmux_socket(self.file.id)
@@ -77,11 +84,12 @@ class Town:
         return None
 
     def web_url(self, workflow_id: str | None = None, run_id: str | None = None) -> str | None:
-        """Address of the Web UI, or of one workflow in it; None where it is not known (external Temporal)."""
+        """Address of the Web UI, or of one workflow in it; None where it is not known (external Temporal) or there is
+        none but `gt ui` opens one."""
         temporal = self.file.temporal
         if temporal.ui_url:
             base = temporal.ui_url.rstrip("/")
-        elif temporal.external or temporal.ui_port is None:
+        elif temporal.external or temporal.ui_port is None or self.temporal_listening().on_socket:
             return None
         else:
             base = f"http://{LOOPBACK}:{temporal.ui_port}"

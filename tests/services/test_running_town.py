@@ -44,7 +44,7 @@ def test_up_twice_changes_nothing(running_town: Town) -> None:
     assert not report.started
     assert living(running_town) == before
     assert [(state.name, state.state) for state in report.services] == [(name, State.RUNNING) for name in ALL]
-    assert len(before) == len(ALL) + 2, "supervisord and its alarm beside them"
+    assert len(before) == len(ALL) + 3, "supervisord, its alarm and the door beside them"
 
 
 def test_everything_listens_on_loopback_alone(running_town: Town) -> None:
@@ -53,7 +53,7 @@ def test_everything_listens_on_loopback_alone(running_town: Town) -> None:
         for connection in psutil.Process(pid).net_connections("inet"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr:
                 addresses.add(connection.laddr.ip)
-    assert addresses == {"127.0.0.1"}
+    assert all(address.startswith("127.") for address in addresses)
 
 
 def test_no_password_shows_in_a_command_line_or_log(running_town: Town) -> None:
@@ -141,7 +141,7 @@ def test_a_killed_supervisor_takes_its_services_along_and_up_leaves_one_of_each(
     report = up(running_town)
     after = living(running_town)
     assert report.started
-    assert len(after) == len(ALL) + 2
+    assert len(after) == len(ALL) + 3
     assert not set(before) & set(after)
     assert [state.restarts for state in report.services] == [0, 0, 0]
 

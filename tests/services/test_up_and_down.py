@@ -98,7 +98,7 @@ def test_two_ups_at_once_start_one_of_each(town: Town) -> None:
     for thread in threads:
         thread.join()
     assert sorted(report.started for report in reports) == [False, True]
-    each = ["start-dev", STAND_IN, "services.alarm", "supervisor.supervisord"]
+    each = ["start-dev", STAND_IN, "services.alarm", "services.temporal_door", "supervisor.supervisord"]
 
     def running() -> list[str]:
         return sorted(word for command in living(town).values() for word in each if word in command)

@@ -1,0 +1,253 @@
+"""Who is let in to a town's Temporal, on loopback and behind its socket; on real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from models.errors import ErrorCode, GtError
+from models.town import Listen
+from services import forwarding, listening, network_namespace, programs, web_ui
+from services.alarm import temporal_ailment
+from services.forwarding import parse_head
+from services.guard import tenant
+from services.health import ailment
+from services.programs import DOOR, TEMPORAL, lock_path, temporal_socket
+from services.supervision import up
+from services.supervisor import UnixConnection
+from services.temporal import connect
+from services.town import Town, load_town
+from tests.services.conftest import STAND_IN, eventually, scratch_town, wait_until
+from tests.services.test_processes import as_ordinary_user, exit_code
+
+NAMESPACES = "/api/v1/namespaces"
+
+
+def set_listen(town: Town, wanted: Listen) -> Town:
+    text = town.paths.config.read_text()
+    town.paths.config.write_text(text.replace('listen = "auto"', f'listen = "{wanted}"'))
+    return load_town(town.root)
+
+
+def asked(connection: http.client.HTTPConnection, path: str, **headers: str) -> http.client.HTTPResponse:
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        answer.read()
+        return answer
+
+
+def status(host: str, port: int, path: str = NAMESPACES, **headers: str) -> int:
+    return asked(http.client.HTTPConnection(host, port, timeout=10), path, **headers).status
+
+
+@pytest.fixture(scope="module")
+def closed_town() -> Iterator[Town]:
+    """A town whose Temporal is behind its socket and which is up."""
+    assert network_namespace.is_possible(), "these tests need user namespaces, as CI has them"
+    with pytest.MonkeyPatch.context() as patch, scratch_town("embedded") as made:
+        patch.setattr(programs, "WORKER_MODULE", STAND_IN)
+        town = set_listen(made, Listen.SOCKET)
+        up(town)
+        yield town
+
+
+async def describes(town: Town) -> bool:
+    """Whether a client as everybody's gets an answer."""
+    try:
+        client = await connect(town, timeout_s=2)
+        return await client.service_client.check_health()
+    except (GtError, RuntimeError):
+        return False
+
+
+# --- on loopback ----------------------------------------------------------------------------------
+
+
+def test_on_loopback_a_name_that_points_here_gets_nothing(running_town: Town) -> None:
+    port = running_town.file.temporal.ui_port or 0
+    for own in (f"127.0.0.1:{port}", f"localhost:{port}", f"LOCALHOST:{port}"):
+        assert status("127.0.0.1", port, Host=own) == 200
+    for foreign in (f"gastown.example:{port}", "gastown.example", "127.0.0.1", f"127.0.0.1.gastown.example:{port}", ""):
+        for path in (NAMESPACES, "/"):
+            assert status("127.0.0.1", port, path, Host=foreign) == 403
+    server = tenant(lock_path(running_town, TEMPORAL))
+    assert server is not None
+    known = [each for each in psutil.Process(server.pid).net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+    addresses = {each.laddr.ip for each in known if each.laddr and each.laddr.port == port}
+    assert addresses
+    assert "127.0.0.1" not in addresses, "the Web UI itself is where nobody looks for it"
+
+
+# --- behind the socket ----------------------------------------------------------------------------
+
+
+async def test_behind_the_socket_its_owner_reaches_everything(closed_town: Town) -> None:
+    path = temporal_socket(closed_town)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert await describes(closed_town)
+    assert temporal_ailment(closed_town) == ""
+    assert closed_town.web_url() is None
+    assert asked(UnixConnection(str(path), 10), NAMESPACES).status == 200
+    closed_town.paths.temporal_db.rename(aside := closed_town.paths.data / "aside.db")
+    try:
+        assert "deleted or replaced" in temporal_ailment(closed_town)
+    finally:
+        aside.rename(closed_town.paths.temporal_db)
+
+
+def test_behind_the_socket_nobody_else_reaches_anything(closed_town: Town) -> None:
+    section = closed_town.file.temporal
+    for port in (section.port, section.ui_port, section.metrics_port):
+        with socket.socket() as stranger:
+            assert stranger.connect_ex(("127.0.0.1", port or 0)) != 0
+    path = str(temporal_socket(closed_town))
+
+    def connects() -> bool:
+        with socket.socket(socket.AF_UNIX) as stranger:
+            return stranger.connect_ex(path) == 0
+
+    assert connects()
+    if os.getuid() == 0:
+        assert exit_code(as_ordinary_user(connects)) == 0
+
+
+def test_the_door_leads_to_the_server_and_nowhere_else(closed_town: Town) -> None:
+    metrics = closed_town.file.temporal.metrics_port
+    tunnel = UnixConnection(str(temporal_socket(closed_town)), 10)
+    with contextlib.closing(tunnel):
+        tunnel.connect()
+        tunnel.sock.sendall(f"CONNECT 127.0.0.1:{metrics} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert tunnel.sock.recv(100).startswith(b"HTTP/1.1 403 ")
+
+
+@pytest.mark.parametrize("name", [DOOR, TEMPORAL])
+async def test_a_killed_door_and_a_killed_server_are_back_by_themselves(closed_town: Town, name: str) -> None:
+    before = tenant(lock_path(closed_town, name))
+    assert before is not None
+    os.kill(before.pid, signal.SIGKILL)
+    wait_until(f"{name} to be replaced", lambda: (tenant(lock_path(closed_town, name)) or before).pid != before.pid)
+    await eventually("Temporal to answer", lambda: describes(closed_town))
+    assert await asyncio.to_thread(ailment, closed_town, TEMPORAL) is None
+    await asyncio.to_thread(wait_until, "the Web UI to have its server", lambda: temporal_ailment(closed_town) == "")
+
+
+async def test_gt_ui_lets_in_who_has_its_address_alone(closed_town: Town) -> None:
+    told: asyncio.Queue[str] = asyncio.Queue()
+    section = closed_town.file.temporal
+    serving = asyncio.create_task(
+        web_ui.serve(temporal_socket(closed_town), section.ui_port, section.namespace, told.put_nowait)
+    )
+    try:
+        url = await asyncio.wait_for(told.get(), 30)
+        host, path = url.removeprefix("http://").split("/", 1)
+        address, port = host.split(":")
+
+        def look(path: str, **headers: str) -> http.client.HTTPResponse:
+            return asked(http.client.HTTPConnection(address, int(port), timeout=10), path, **{"Host": host, **headers})
+
+        def visit() -> None:
+            assert look(NAMESPACES).status == 403
+            assert look("/open/guessed").status == 403
+            assert look(f"/{path}", Host=f"gastown.example:{port}").status == 403
+            entered = look(f"/{path}")
+            assert (entered.status, entered.headers["Location"]) == (303, f"/namespaces/{section.namespace}/workflows")
+            cookie = entered.headers["Set-Cookie"]
+            assert "HttpOnly" in cookie
+            assert "SameSite=Strict" in cookie
+            kept = cookie.split(";")[0]
+            assert look(NAMESPACES, Cookie=kept).status == 200
+            assert look(NAMESPACES, Cookie=f"{kept}x").status == 403
+            assert look(NAMESPACES, Cookie=kept, Host=f"gastown.example:{port}").status == 403
+
+        await asyncio.to_thread(visit)
+    finally:
+        serving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+
+
+# --- what is taken --------------------------------------------------------------------------------
+
+PASSWD = "root:x:0:0:root:/root:/bin/bash\nwww:x:33:33::/:/usr/sbin/nologin\nann:x:1000:1000::/home/ann:/bin/bash\n"
+
+
+@pytest.mark.parametrize(
+    ("more", "others"),
+    [
+        ("", False),
+        ("bob:x:1001:1001::/home/bob:/bin/zsh\n", True),
+        ("nobody:x:65534:65534::/:/bin/sh\nsvc:x:1002:1002::/:/bin/false\nx\n", False),
+    ],
+)
+def test_other_people_are_those_who_can_log_in(tmp_path: Path, more: str, others: bool) -> None:
+    (tmp_path / "passwd").write_text(PASSWD + more)
+    assert listening.has_other_people(tmp_path / "passwd") is others
+    assert not listening.has_other_people(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("listen", "people", "possible", "on_socket", "lacks"),
+    [
+        (Listen.AUTO, False, True, False, False),
+        (Listen.AUTO, True, True, True, False),
+        (Listen.AUTO, True, False, False, True),
+        (Listen.LOOPBACK, True, True, False, False),
+        (Listen.SOCKET, False, True, True, False),
+    ],
+)
+def test_what_is_taken(
+    town: Town,
+    monkeypatch: pytest.MonkeyPatch,
+    listen: Listen,
+    people: bool,
+    possible: bool,
+    on_socket: bool,
+    lacks: bool,
+) -> None:
+    monkeypatch.setattr(listening, "has_other_people", lambda: people)
+    monkeypatch.setattr(network_namespace, "is_possible", lambda: possible)
+    choice = listening.choose(set_listen(town, listen))
+    assert (choice.on_socket, bool(choice.lacks)) == (on_socket, lacks)
+    kept = listening.listening_of(choice)
+    assert kept.on_socket == on_socket
+    assert programs.has_door(kept)
+
+
+def test_a_socket_that_cannot_be_had_is_an_error_and_nothing_less(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network_namespace, "is_possible", lambda: False)
+    with pytest.raises(GtError) as caught:
+        up(set_listen(town, Listen.SOCKET))
+    assert caught.value.code is ErrorCode.REFUSED
+    assert "loopback" in caught.value.hint
+    assert not lock_path(town, TEMPORAL).exists()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nHost: a\r\nhost: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"GET /\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\n",
+        b"\r\n\r\n",
+    ],
+)
+def test_what_is_no_request_is_refused(head: bytes) -> None:
+    with pytest.raises(forwarding.Refused):
+        parse_head(head)
+
+
+def test_each_request_has_a_connection_of_its_own() -> None:
+    request = parse_head(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\nX: y\r\n\r\n")
+    assert request.alone() == b"GET / HTTP/1.1\r\nConnection: close\r\nHost: a\r\nX: y\r\n\r\n"
