@@ -22,6 +22,7 @@ _MODULES = {
     "boot": ("cli.boot", "Look at who looks at the Deacon, or let it look now."),
     "mayor": ("cli.watchers", "Look at who receives escalations, start and restart it."),
     "inbox": ("cli.inbox", "Show what needs you, why, and the command that answers it."),
+    "doctor": ("cli.doctor", "Check the services and how closed the town is to others."),
     "alert": ("cli.alert", "Say who is told of what, and through which channel."),
     "escalate": ("cli.escalate", "Report a problem; list, acknowledge and resolve reports."),
     "mail": ("cli.mail", "Messages between roles and people, kept in Dolt."),

@@ -58,6 +58,9 @@ def status(call: Call) -> None:
     recorded = recorded_of(town)
     living = living_of(town, [rig.name for rig in recorded.rigs] if recorded.rigs is not None else None)
     document = _document(town, services, recorded, living)
+    lacks = town.temporal_listening().lacks
+    if lacks:
+        output.warn(f"{lacks} (gt doctor --security)")
     output.emit(call, document, status_view.text(document))
 
 

@@ -65,6 +65,9 @@ def up(
 
     town = connect.open_town(call)
     report = supervision.up(town, wait=wait, timeout_s=timeout)
+    lacks = town.temporal_listening().lacks
+    if lacks:
+        output.warn(lacks)
     sandbox = sandbox_of(town)
     document = {**output.document(report), "sandbox": output.document(sandbox)}
     output.emit(call, document, f"{town.file.name} is up\n{town.web_url() or 'the Web UI: gt ui'}\n{sandbox.in_words()}")

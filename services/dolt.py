@@ -17,11 +17,16 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from models.errors import ErrorCode, GtError
 from models.town import StoreEngine
 from services.ports import LOOPBACK
 from services.town import DATABASE, DOLT_PASSWORD, DOLT_USER, Town, find_town
+
+if TYPE_CHECKING:
+    from pymysql.connections import Connection
+    from pymysql.cursors import Cursor
 
 MINIMUM_VERSION = (1, 80)
 _VERSION = re.compile(r"dolt version (\d+)\.(\d+)")
@@ -179,19 +184,42 @@ def _set_up(town: Town, program: Path, environment: dict[str, str]) -> None:
     done.touch()
 
 
-def ailment(town: Town) -> str | None:
-    """None when the town's server answers a query, else what is wrong in a few words."""
+def rights(town: Town) -> tuple[str, str]:
+    """Who the ledger's user is on the town's server, and the one folder in which queries may use files.
+
+    Raises:
+        OSError: the server does not answer.
+    """
     import pymysql  # noqa: PLC0415 - every command imports this module
 
     try:
-        connection = pymysql.connect(
-            host=LOOPBACK,
-            port=town.file.store.port or 0,
-            user=DOLT_USER,
-            password=town.secrets.get(DOLT_PASSWORD, ""),
-            connect_timeout=_ANSWER_S,
-            read_timeout=_ANSWER_S,
-        )
+        with _connect(town) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT CURRENT_USER(), @@secure_file_priv")
+            user, files = cursor.fetchone() or ("", "")
+    except pymysql.Error as error:
+        raise OSError(str(error)) from None
+    return str(user).partition("@")[0], str(files)
+
+
+def _connect(town: Town) -> Connection[Cursor]:
+    import pymysql  # noqa: PLC0415
+
+    return pymysql.connect(
+        host=LOOPBACK,
+        port=town.file.store.port or 0,
+        user=DOLT_USER,
+        password=town.secrets.get(DOLT_PASSWORD, ""),
+        connect_timeout=_ANSWER_S,
+        read_timeout=_ANSWER_S,
+    )
+
+
+def ailment(town: Town) -> str | None:
+    """None when the town's server answers a query, else what is wrong in a few words."""
+    import pymysql  # noqa: PLC0415
+
+    try:
+        connection = _connect(town)
     except (pymysql.Error, OSError) as error:
         return f"does not answer: {error.args[-1] if error.args else error}"
     try:

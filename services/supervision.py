@@ -102,6 +102,7 @@ def up(town: Town, wait: bool = True, timeout_s: float = 60.0) -> UpReport:
         if started:
             _require_programs()
         write_town_config(town.paths)
+        close_to_others(town.paths)
         if started:
             _start_supervisor(town, supervisor, deadline, _STOP_S if condition is State.STOPPING else _HUNG_S)
         else:
@@ -187,7 +188,6 @@ def _start_supervisor(town: Town, supervisor: Supervisor, deadline: float, lefto
     listening = listening_of(choose(town))
     for folder in (town.paths.data, town.paths.logs, town.paths.run):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    close_to_others(town.paths)
     lock = lock_path(town, SUPERVISOR)
     descriptor = guard.hold(lock, leftover_s)
     try:

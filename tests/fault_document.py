@@ -29,7 +29,7 @@ NOT_BUILT = {
     "promise": {"2: 数据损坏", "8: 恢复 Dolt 数据"},
     "command": {
         *("gt dolt status", "gt dolt restart", "gt dolt reset --force"),
-        *("gt doctor", "gt doctor --disk", "gt cleanup --older-than=30d", "gt cleanup --weekly"),
+        *("gt doctor --disk", "gt cleanup --older-than=30d", "gt cleanup --weekly"),
         *("gt tmux list", "gt tmux cleanup --dead", "gt tmux restart"),
         *("dolt backup create", "dolt backup restore <backup-name>", "git push origin --all"),
         *("gt config backup", "gt backup --monthly"),

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
+import subprocess
+import sys
 from contextlib import closing
+from pathlib import Path
 
 import psutil
 import pymysql
@@ -22,6 +26,7 @@ from services.programs import DOLT, TEMPORAL, WORKER, lock_path, supervisor_sock
 from services.supervision import SUPERVISOR, ServiceState, down, service_states, up
 from services.supervisor import State, Supervisor
 from services.town import Town
+from tests.fault_document import documented
 from tests.services.conftest import living, wait_until
 from tests.services.test_processes import as_ordinary_user, exit_code
 
@@ -112,6 +117,20 @@ def test_the_ledgers_user_reads_no_file_and_makes_no_user(running_town: Town) ->
     for known in ("", password):
         with pytest.raises(pymysql.Error, match="denied"):
             pymysql.connect(host="127.0.0.1", port=running_town.file.store.port or 0, user="root", password=known)
+
+
+def test_the_doctor_finds_a_town_that_is_up_well_and_closed(running_town: Town) -> None:
+    gt = str(Path(sys.executable).parent / "gt")
+    argv = [gt, *documented("gt doctor")[1:], "--town", str(running_town.root), "-o", "json"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    told = json.loads(done.stdout)
+    by_name = {check["name"]: check for check in told["checks"]}
+    assert (done.returncode, told["ok"]) == (0, True), told
+    assert set(ALL) < set(by_name)
+    # A machine of several people, and one whose only user is root, are told about.
+    may_warn = {"temporal_listen", "worker_memory"}
+    assert {name for name, check in by_name.items() if check["state"] != "ok"} <= may_warn
+    assert by_name["worker_memory"]["state"] != "ok", "the stand-in forbids nothing, or the town runs as root"
 
 
 def test_the_dolt_server_refuses_who_has_no_password(running_town: Town) -> None:
