@@ -49,9 +49,9 @@ def leave() -> None:
     # Root needs no user namespace, in which it would have no power over other users' files.
     if user != 0 or not _called("unshare", _NEW_NET):
         _call("unshare", _NEW_USER | _NEW_NET)
-        Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
-        Path("/proc/self/uid_map").write_text(f"{user} {user} 1", encoding="ascii")
-        Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="ascii")
+        Path("/proc/self/setgroups").write_bytes(b"deny")
+        Path("/proc/self/uid_map").write_bytes(f"{user} {user} 1".encode())
+        Path("/proc/self/gid_map").write_bytes(f"{group} {group} 1".encode())
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as handle:
         flags = struct.unpack("16sH", fcntl.ioctl(handle, _GET_FLAGS, struct.pack("16sH14x", b"lo", 0))[:18])[1]
         fcntl.ioctl(handle, _SET_FLAGS, struct.pack("16sH14x", b"lo", flags | _UP))

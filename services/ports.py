@@ -21,6 +21,13 @@ def is_free(port: int) -> bool:
     return True
 
 
+def answers(port: int) -> bool:
+    """Whether a server listens on `port` of the loopback interface."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex((LOOPBACK, port)) == 0
+
+
 def pick_free(count: int) -> list[int]:
     """`count` distinct ports that are free now, at random so that towns rarely meet."""
     found: list[int] = []

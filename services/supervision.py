@@ -27,6 +27,7 @@ from services.loopback import no_proxy
 from services.private_files import close_to_others
 from services.processes import Birth, write_record
 from services.programs import (
+    DOOR,
     Program,
     lock_path,
     log_path,
@@ -110,6 +111,7 @@ def up(town: Town, wait: bool = True, timeout_s: float = 60.0) -> UpReport:
         if wait:
             for name in program_names(town):
                 _wait_healthy(town, name, deadline)
+            _wait_for_web_ui(town, deadline)
     took_s = round(time.monotonic() - begun, 3)
     return UpReport(started=started, services=tuple(service_states(town)), web_url=town.web_url(), took_s=took_s)
 
@@ -281,6 +283,18 @@ def _wait_healthy(town: Town, name: str, deadline: float) -> None:
         if code is not None:
             log = log_path(town, name)
             raise GtError(code, f"{name} {problem}{_log_end(log)}", f"less {log}")
+        time.sleep(_POLL_S)
+
+
+def _wait_for_web_ui(town: Town, deadline: float) -> None:
+    """Until its address answers; behind the socket there is none, and the server is not healthy without its door."""
+    section, listening = town.file.temporal, town.temporal_listening()
+    if section.external or section.ui_port is None or listening.on_socket:
+        return
+    while not ports.answers(section.ui_port):
+        if time.monotonic() > deadline:
+            log = log_path(town, DOOR)
+            raise GtError(ErrorCode.TIMED_OUT, f"the Web UI does not answer{_log_end(log)}", f"less {log}")
         time.sleep(_POLL_S)
 
 

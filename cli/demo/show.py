@@ -110,7 +110,7 @@ def run(keep: bool, output: str) -> int:
     demo = Demo(Path(tempfile.mkdtemp(prefix="gt-demo-")))
     try:
         _prepare(demo)
-        web_url = demo.json("gt", "status").get("web_url", "")
+        web_url = demo.json("gt", "status").get("web_url") or "gt ui"
         _say(f"Web UI: {web_url}")
         jobs = _watch(demo)
         ok = _check(demo, jobs, web_url, time.monotonic() - started, output)

@@ -14,7 +14,9 @@ from temporalio.service import RPCError, RPCStatusCode
 from cli.connect import WorkflowAbsent, as_gt_error
 from models.errors import ErrorCode, ExitCode
 from models.records import Bead
+from models.town import TemporalListening
 from services.town import Town
+from services.whole_files import write_whole
 from tests.cli.conftest import Commands, Here
 
 
@@ -52,6 +54,21 @@ class TestInit:
         outcome = here.run("gt", "init", *argv, expect=code)
         assert outcome.out == ""
         assert sorted(tmp_path.rglob("*")) == before
+
+
+class TestUi:
+    def test_it_prints_the_address_where_there_is_one(self, here: Here, town: Town) -> None:
+        assert here.json("gt", "ui") == {"url": town.web_url(), "open_until_interrupted": False}
+
+    def test_behind_the_socket_it_needs_a_town_that_is_up(self, here: Here, town: Town) -> None:
+        write_whole(town.paths.temporal_listening, TemporalListening(on_socket=True).model_dump_json())
+        assert town.web_url() is None
+        assert "gt up" in here.run("gt", "ui", expect=ExitCode.UNREACHABLE).err
+
+    def test_an_external_temporal_may_have_none(self, here: Here, town: Town) -> None:
+        text = town.paths.config.read_text()
+        town.paths.config.write_text(text.replace("external = false", "external = true"))
+        assert "ui_url" in here.run("gt", "ui", expect=ExitCode.NOT_FOUND).err
 
 
 class TestDown:

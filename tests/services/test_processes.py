@@ -58,6 +58,7 @@ def test_nobody_reads_the_environment_of_one_that_forbids_it_and_its_life_is_sti
         os.read(may_end, 1)
 
     closed, open_ = (as_ordinary_user(lambda forbid=forbid: wait(forbid=forbid)) for forbid in (True, False))  # type: ignore[misc]
+    os.close(is_ready)
     try:
         assert len(os.read(ready, 1) + os.read(ready, 1)) == 2
         assert exit_code(as_ordinary_user(lambda: can_read_environment(open_))) == 1
@@ -72,6 +73,6 @@ def test_nobody_reads_the_environment_of_one_that_forbids_it_and_its_life_is_sti
 
         assert exit_code(as_ordinary_user(is_seen)) == 1
     finally:
-        for descriptor in (ready, is_ready, may_end, end):
+        for descriptor in (ready, may_end, end):
             os.close(descriptor)
         assert [exit_code(pid) for pid in (closed, open_)] == [0, 0]
