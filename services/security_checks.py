@@ -118,7 +118,7 @@ def check_worker(town: Town) -> Finding:
         return _warn("worker_memory", _NOT_UP, "gt up")
     if os.getuid() == 0:
         return _warn(
-            "worker", "the town runs as root, whose processes may read all others", "run it as a user of its own"
+            "worker_memory", "the town runs as root, whose processes may read all others", "run it as a user of its own"
         )
     if sys.platform != "linux":
         return _warn("worker_memory", "only Linux keeps processes of one user apart")
