@@ -70,7 +70,9 @@ def up(
         output.warn(lacks)
     sandbox = sandbox_of(town)
     document = {**output.document(report), "sandbox": output.document(sandbox)}
-    output.emit(call, document, f"{town.file.name} is up\n{town.web_url() or 'the Web UI: gt ui'}\n{sandbox.in_words()}")
+    output.emit(
+        call, document, f"{town.file.name} is up\n{town.web_url() or 'the Web UI: gt ui'}\n{sandbox.in_words()}"
+    )
 
 
 @command(app, "down")
