@@ -199,6 +199,38 @@ def may_be_named(path: Path, home: Path, town: Path) -> bool:
     return path.is_file() or (path.is_dir() and len(path.parts) > 2)
 
 
+def named_paths(command: str, home: Path) -> list[Path]:
+    """What a command line names by a path from the root or from the home folder."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return []
+    named = [word.rpartition("=")[2] if word.startswith("-") else word for word in words]
+    return [home / word[2:] if word.startswith("~/") else Path(word) for word in named if word.startswith(("/", "~/"))]
+
+
+def scratch_folders(command: str, settings: SandboxSettings, home: Path, town: Path) -> list[Path]:
+    """Folders of the scripts that a command line names, which `auto` shares with them: a trial keeps its script, its
+    notes and its marks in one scratch folder.
+
+    Never the person's home, the system, programs, this installation or the town; and none under `bwrap`.
+    """
+    if settings.mode != "auto":
+        return []
+    kept = [home, town, _ROOT, Path(sys.prefix), Path(sys.base_prefix), *map(Path, policy.SYSTEM)]
+    scripts = (path for path in named_paths(command, home) if path.is_file() and not path.is_symlink())
+    return [
+        folder
+        for folder in dict.fromkeys(script.parent.resolve() for script in scripts)
+        if len(folder.parts) > 2
+        and folder.name not in {"bin", "sbin"}
+        and folder.parts[1:2] not in _OF_THE_KERNEL
+        and not _holds(folder, kept)
+        and not any(place in folder.parents for place in kept)
+        and folder.stat().st_uid == os.getuid()
+    ]
+
+
 def _resolver() -> list[str]:
     """Where /etc/resolv.conf really is: under systemd in /run."""
     real = os.path.realpath("/etc/resolv.conf")

@@ -8,12 +8,13 @@ from pathlib import Path
 from models.settings import SandboxSettings, listed_variables
 from models.town import TownPaths
 from policies.sandbox import CACHES, SandboxPlan
-from services.sandbox import base_plan, may_be_named, with_paths
+from services.sandbox import base_plan, may_be_named, named_paths, scratch_folders, with_paths
 
 
 def gate_plan(
     paths: TownPaths,
     rig: str,
+    command: str,
     settings: SandboxSettings,
     environment: Mapping[str, str],
     wanted: str,
@@ -21,8 +22,8 @@ def gate_plan(
     *,
     online: bool,
 ) -> SandboxPlan:
-    """Its checkout, HOME and caches to write; to read: the history that its repository borrows, and what a
-    variable of gate.environment names, as RUSTUP_HOME does.
+    """Its checkout, HOME and caches to write; to read: the history that its repository borrows, and what its
+    command line or a variable of gate.environment names, as RUSTUP_HOME does.
 
     A person's own HOME (gate.home person) shows programs and caches, and keeps everything else to itself.
 
@@ -38,9 +39,11 @@ def gate_plan(
     person = Path.home()
     plan = base_plan(paths, settings, environment.get("PATH", ""), runner, person, network=online)
     read = [paths.clone(rig) / "objects", paths.modules(rig), paths.lfs(rig)]
-    named = (Path(environment.get(name, "")) for name, _ in listed_variables(wanted))
+    named = named_paths(command, person)
+    named += (Path(environment.get(name, "")) for name, _ in listed_variables(wanted))
     read += [path for path in named if may_be_named(path, person, paths.root)]
     write = [path for path in more if path != person]
     if person in more:
         write += [person / name for name in CACHES]
+    write += scratch_folders(command, settings, person, paths.root)
     return with_paths(plan, read=read, write=write)

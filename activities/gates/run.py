@@ -210,7 +210,14 @@ class GateActivities:
                 caches.mkdir(mode=0o700, exist_ok=True)
             online = place.settings.network == "full" or (place.settings.network == "setup" and gate.name == SETUP)
             plan = gate_plan(
-                self._paths, place.rig, place.sandbox, environment, place.settings.environment, writes, online=online
+                self._paths,
+                place.rig,
+                gate.command,
+                place.sandbox,
+                environment,
+                place.settings.environment,
+                writes,
+                online=online,
             )
             confined = Confined(place.kind, plan, place.sandbox)
         ended = await run_command(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from agents import presets
 from models.attempts import StartAttempt
 from models.town import TownPaths
 from policies.sandbox import AGENT_SETTINGS, AGENT_STATE, GIT_LISTS, SandboxPlan, programs_named
-from services.sandbox import base_plan, may_be_named, with_paths
+from services.sandbox import base_plan, may_be_named, named_paths, scratch_folders, with_paths
 
 
 def agent_plan(paths: TownPaths, request: StartAttempt, environment: Mapping[str, str]) -> SandboxPlan:
@@ -42,20 +41,11 @@ def agent_plan(paths: TownPaths, request: StartAttempt, environment: Mapping[str
         paths.evidence / request.bead,
         *(home / name for name in GIT_LISTS),
         *(home / name for program in programs for name in AGENT_SETTINGS[program]),
-        *(path for path in _full_paths(command, home) if may_be_named(path, home, paths.root)),
+        *(path for path in named_paths(command, home) if may_be_named(path, home, paths.root)),
     ]
     if remote is not None and may_be_named(remote, home, paths.root):
         read.append(remote)
     write = [paths.session(rig, request.polecat, request.bead, request.attempt)]
     write += [home / name for program in programs for name in AGENT_STATE[program]]
+    write += scratch_folders(command, request.sandbox, home, paths.root)
     return with_paths(plan, read=read, write=write)
-
-
-def _full_paths(command: str, home: Path) -> list[Path]:
-    """What a command line names by a path from the root or from the home folder."""
-    try:
-        words = shlex.split(command)
-    except ValueError:
-        return []
-    named = [word.rpartition("=")[2] if word.startswith("-") else word for word in words]
-    return [home / word[2:] if word.startswith("~/") else Path(word) for word in named if word.startswith(("/", "~/"))]

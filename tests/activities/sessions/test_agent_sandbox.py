@@ -129,6 +129,32 @@ def test_what_is_opened_is_seen_and_the_town_cannot_be(confined: Desk, tmp_path:
         confined.start(attempt=2)
 
 
+@pytest.mark.parametrize(("mode", "shared"), [("auto", True), ("bwrap", False)])
+def test_the_scratch_folder_of_a_trial_is_shared_with_its_script(
+    confined: Desk, tmp_path: Path, mode: str, shared: bool
+) -> None:
+    trial = tmp_path / "trial"
+    trial.mkdir()
+    (trial / "agent.sh").write_text(f"touch {trial}/mark; echo tried; sleep 600\n")
+    confined.sandbox = SandboxSettings(mode=mode)
+    confined.start(f"sh {trial}/agent.sh")
+    confined.shown("tried")
+    assert (trial / "mark").exists() is shared
+
+
+def test_nothing_that_others_run_is_taken_for_a_scratch_folder(tmp_path: Path) -> None:
+    home, town = tmp_path / "home", tmp_path / "mine" / "town"
+    scripts = [home / "agents" / "a.sh", town / "bin2" / "gt", tmp_path / "mine" / "a.sh", tmp_path / "tools/bin/a.sh"]
+    for script in scripts:
+        script.parent.mkdir(parents=True, exist_ok=True)
+        script.touch()
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "a.sh").symlink_to(scripts[0])
+    named = [*scripts, tmp_path / "link" / "a.sh", Path("/etc/passwd"), Path(sandbox.__file__), Path("/proc/self/comm")]
+    for path in (*named, tmp_path / "nowhere" / "a.sh"):
+        assert sandbox.scratch_folders(f"sh {path}", SandboxSettings(), home, town) == [], path
+
+
 def test_a_program_that_the_sandbox_hides_is_named_with_the_mend(confined: Desk, tmp_path: Path) -> None:
     tools = tmp_path / "tools"
     tools.mkdir()
