@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 FIRST_S = 6.0
-"""the first beads are slung by then"""
+"""after the first beads were slung"""
 GAP_S = (3.0, 8.0)
 
 

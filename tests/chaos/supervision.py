@@ -52,9 +52,11 @@ def run(plan: Plan) -> Verdict:
         town = ChaosTown(Path(folder), store=plan.store, rigs=RIGS)
         try:
             town.found()
-            started = time.monotonic()
             injector = Injector(town)
             with Slinger(town, plan) as slinger:
+                # However slow the machine is, faults find agents at work.
+                wait_until("the first beads to be slung", slinger.has_begun, PERSIST_S)
+                started = time.monotonic()
                 injector.run(faults, started)
                 time.sleep(max(0.0, started + plan.seconds - time.monotonic()))
             drained = _drain(town, slinger.beads, plan.drain_s)
@@ -88,6 +90,10 @@ class Slinger:
         self._thread.join()
         if self._failure is not None:
             raise self._failure
+
+    def has_begun(self) -> bool:
+        """Whether as many have been slung as are to be in flight, or none will be any more."""
+        return len(self.beads) >= self._plan.in_flight or not self._thread.is_alive()
 
     def _sling_on(self) -> None:
         words = [sys.executable, str(AGENT), str(self._town.stage), str(self._plan.seed)]
