@@ -31,6 +31,10 @@ SHARES = 4
 """Towns that share the points, side by side: most of a point's time is waiting."""
 
 
+ASKED = frozenset({"mayor.told", "notice.logged", "work.intent_settled"})
+"""what a call for help leads to; the intent of accepted work needs no settling"""
+
+
 class BareTown(QuickTown):
     """A town whose Temporal and worker belong to the test, so that it can arm the worker."""
 
@@ -96,7 +100,7 @@ def bare_town() -> Iterator[BareTown]:
 
 def agent_of(point: str, number: int) -> str:
     """An agent whose job gets there: it asks the Mayor for help, or leaves work to be parked."""
-    ask = "gt escalate 'which way?'" if point in {"mayor.told", "notice.logged"} else "true"
+    ask = "gt escalate 'which way?'" if point in ASKED else "true"
     leave = " && echo left > leftover.txt" if point == "worktree.parked" else ""
     return shell_agent(file=f"f{number}.py", before=f"{ask} || true", after=f"gt done{leave}")
 
