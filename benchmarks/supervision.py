@@ -42,6 +42,8 @@ KINDS = ("agent", "pane", "session", "worker", "tmux server")
 def measure(times: int = 6) -> dict[str, Any]:
     """Seconds by what was killed, `times` kills of each; for the tmux server every one of its sessions counts."""
     with bench_town(max_polecats=2 * AGENTS, settings=SETTINGS) as town:
+        # Agents note their starts, and wait for their ends, in files beside the town.
+        town.configure({"sandbox.write": str(town.folder)})
         rounds = Rounds(town)
         figures: dict[str, Any] = {"agents": AGENTS, "load_before": load_average()}
         for kind in KINDS:
