@@ -45,6 +45,8 @@ _PATH_FIELD: Final = {"1": 7, "2": 8, "u": 9}
 """fields before the path, by kind of entry of `git status --porcelain=v2`"""
 _REMOTE_SAVES: Final = "refs/gastown/remote/"
 """where the cache clone has the saves of the remote, under the rest of their names"""
+_BRANCHES: Final = 2_000
+"""of a remote whose target is gone that are looked at: a command line holds them"""
 _NAMES_TRIED: Final = 20
 
 
@@ -156,13 +158,13 @@ class Worktrees:
             raise GtError(ErrorCode.NOT_FOUND, f"{names.polecat_address(rig.name, polecat)} has no worktree")
         view, note, head = repo.view(), repo.note, repo.head()
         target = names.valid_branch(note.target if note else rig.branch)
-        target_sha = GitRepo(self._paths.clone(rig.name)).resolve(f"refs/remotes/origin/{target}")
+        landed = _landed(GitRepo(self._paths.clone(rig.name)), target, bead)
         branch = repo.rebased_branch() or head.ref
         files = _changed_files(repo, view)
         base, ahead = "", 0
-        if head.sha and target_sha:
-            base = view.attempt("merge-base", target_sha, head.sha).word
-            ahead = int(view.run("rev-list", "--count", head.sha, f"^{target_sha}", "--").word)
+        if head.sha and landed:
+            base = view.attempt("merge-base", head.sha, *landed).word
+            ahead = int(view.run("rev-list", "--count", head.sha, *(f"^{sha}" for sha in landed), "--").word)
         return WorkStatus(
             head.sha, base, branch.removeprefix("refs/heads/"), bool(files), files, ahead, repo.in_progress
         )
@@ -492,6 +494,17 @@ class Worktrees:
             locks = [clone / f"{name}.lock" for name in (names.work_ref(bead), "packed-refs", "config", "shallow")]
             clear_stale_locks(locks, [clone])
             yield
+
+
+def _landed(clone: GitRepo, target: str, bead: str) -> list[str]:
+    """Commits that are no work of a job's: the target's tip; of one that the remote has no more (renamed, deleted),
+    those of all its other branches, as the fetch that found it gone has left them."""
+    tip = clone.resolve(f"refs/remotes/origin/{target}")
+    if tip:
+        return [tip]
+    listed = clone.run("for-each-ref", "--format=%(objectname) %(refname)", "refs/remotes/origin/").text.splitlines()
+    others = [line.split(" ", 1) for line in listed]
+    return sorted({sha for sha, name in others if bead not in name})[:_BRANCHES]
 
 
 def _changed_files(repo: PolecatRepo, view: GitRepo) -> tuple[str, ...]:

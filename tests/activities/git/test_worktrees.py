@@ -212,6 +212,21 @@ class TestStatus:
         assert sorted(status.dirty_files) == ["README.md", "line\nbreak", "new till.py"]
         assert status.commits_ahead == 1
 
+    def test_of_a_target_that_was_renamed_meanwhile_only_its_own_commits_count(
+        self, worktrees: Worktrees, rig: Rig, workshop: Workshop
+    ) -> None:
+        path = worktrees.prepare(rig, "toast", "sh-1", "main").path
+        git(workshop.remote, "branch", "-m", "main", "trunk")
+        # Another start fetches what the remote has by now: the target's branch is gone from this host, too.
+        with pytest.raises(GtError) as gone:
+            worktrees.prepare(rig, "nux", "sh-2", "main")
+        assert gone.value.code is ErrorCode.NO_SUCH_BRANCH
+        assert worktrees.status(rig, "toast", "sh-1").commits_ahead == 0
+        commit(path, "mine.txt")
+        assert worktrees.status(rig, "toast", "sh-1").commits_ahead == 1
+        worktrees.publish(rig, "toast", "sh-1")
+        assert worktrees.status(rig, "toast", "sh-1").commits_ahead == 1, "its own branch is no reason"
+
     def test_a_detached_head_has_no_branch(self, worktrees: Worktrees, rig: Rig) -> None:
         path = worktrees.prepare(rig, "toast", "sh-1", "main").path
         git(path, "checkout", "--quiet", "--detach")
