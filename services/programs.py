@@ -12,6 +12,7 @@ import shlex
 import shutil
 import stat
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,17 +167,10 @@ def supervisor_config(town: Town, socket: Path) -> str:
         "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n",
     ]
     for priority, program in enumerate(programs(town), start=1):
-        guarded = (
-            *(*_python("services.guard"), "--lock", f"run/{program.name}.lock"),
-            *("--parent-pid-file", "run/supervisord.pid"),
-            # The worker's agents and git need what the person's environment has; servers do not.
-            *(() if program.name == WORKER else ("--no-secrets",)),
-            *("--", *program.argv),
-        )
         sections.append(
             _section(
                 f"program:{program.name}",
-                command=shlex.join(guarded),
+                command=_guarded(program.name, program.argv),
                 priority=str(priority),
                 autorestart="true",
                 startsecs="0",
@@ -205,48 +199,45 @@ def has_door(listening: TemporalListening) -> bool:
     return listening.on_socket or listening.ui_host != LOOPBACK
 
 
+def _guarded(name: str, argv: Sequence[str]) -> str:
+    """The command line of a program under its guard."""
+    words = [*_python("services.guard"), "--lock", f"run/{name}.lock", "--parent-pid-file", "run/supervisord.pid"]
+    if name != WORKER:
+        # The worker's agents and git need what the person's environment has; servers do not.
+        words.append("--no-secrets")
+    return shlex.join([*words, "--", *argv])
+
+
 def _door_section() -> str:
-    guarded = (
-        *(*_python("services.guard"), "--lock", f"run/{DOOR}.lock"),
-        *("--parent-pid-file", "run/supervisord.pid", "--no-secrets"),
-        *("--", *_python("services.temporal_door"), "--town", "."),
-    )
-    return _section(
-        f"program:{DOOR}",
-        command=shlex.join(guarded),
-        autorestart="true",
-        startsecs="0",
-        startretries="1000000",
-        stopwaitsecs="5",
-        killasgroup="true",
-        redirect_stderr="true",
-        stdout_logfile=f"logs/{DOOR}.log",
-        stdout_logfile_maxbytes="1MB",
-        stdout_logfile_backups="1",
-    )
+    log = {"redirect_stderr": "true", **_small_log("stdout", DOOR)}
+    return _section(f"program:{DOOR}", **_helper(DOOR, "services.temporal_door"), **log)
 
 
 def _alarm_section() -> str:
     """The event listener that tells people when the worker or Temporal cannot be kept alive."""
-    guarded = (
-        *(*_python("services.guard"), "--lock", f"run/{ALARM}.lock"),
-        *("--parent-pid-file", "run/supervisord.pid", "--no-secrets"),
-        *("--", *_python("services.alarm"), "--town", "."),
-    )
-    return _section(
-        f"eventlistener:{ALARM}",
-        command=shlex.join(guarded),
-        # Its standard output is the protocol.
-        events="PROCESS_STATE,TICK_60",
-        autorestart="true",
-        startsecs="0",
-        startretries="1000000",
-        stopwaitsecs="5",
-        killasgroup="true",
-        stderr_logfile=f"logs/{ALARM}.log",
-        stderr_logfile_maxbytes="1MB",
-        stderr_logfile_backups="1",
-    )
+    # Its standard output is the protocol.
+    told = {"events": "PROCESS_STATE,TICK_60", **_small_log("stderr", ALARM)}
+    return _section(f"eventlistener:{ALARM}", **_helper(ALARM, "services.alarm"), **told)
+
+
+def _helper(name: str, module: str) -> dict[str, str]:
+    """Settings of a small program of ours beside the services."""
+    return {
+        "command": _guarded(name, (*_python(module), "--town", ".")),
+        "autorestart": "true",
+        "startsecs": "0",
+        "startretries": "1000000",
+        "stopwaitsecs": "5",
+        "killasgroup": "true",
+    }
+
+
+def _small_log(stream: str, name: str) -> dict[str, str]:
+    return {
+        f"{stream}_logfile": f"logs/{name}.log",
+        f"{stream}_logfile_maxbytes": "1MB",
+        f"{stream}_logfile_backups": "1",
+    }
 
 
 def _section(name: str, **values: str) -> str:

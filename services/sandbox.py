@@ -86,19 +86,16 @@ def required(settings: SandboxSettings) -> str:
 
 def bwrap_problem() -> policy.NotPossible | None:
     """Why bubblewrap does not work here; None: it does, which is asked once."""
-    return None if _works() else _problem()
+    works = _found_to_work()
+    problem = None if works else _problem()
+    if problem is None:
+        works["bwrap"] = True
+    return problem
 
 
 @functools.cache
 def _found_to_work() -> dict[str, bool]:
     return {}
-
-
-def _works() -> bool:
-    known = _found_to_work()
-    if not known and _problem() is None:
-        known["bwrap"] = True
-    return bool(known)
 
 
 def _problem() -> policy.NotPossible | None:

@@ -31,20 +31,19 @@ ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _POLL_S = 0.05
 
 
-def local_hosts(port: int) -> frozenset[str]:
-    """What a browser on this machine says it asks, when it asks `port` of it."""
-    return frozenset(f"{name}:{port}" for name in (LOOPBACK, "localhost", "[::1]"))
+def foreign_host(request: Request, port: int) -> bytes | None:
+    """The refusal of a request whose Host is not what a browser says that asks `port` of this machine; None: it is."""
+    if request.headers.get("host", "").lower() in {f"{name}:{port}" for name in (LOOPBACK, "localhost", "[::1]")}:
+        return None
+    return forwarding.answer("403 Forbidden", "the Web UI of a town is asked as 127.0.0.1 or localhost alone")
 
 
 def by_host(port: int, ui_host: str) -> Decide:
     """Lets in to the Web UI whoever asks this machine by its own name."""
     way = forwarding.to_port(ui_host, port)
-    allowed = local_hosts(port)
 
     def decide(request: Request) -> Way | bytes:
-        if request.headers.get("host", "").lower() not in allowed:
-            return forwarding.answer("403 Forbidden", "the Web UI of a town is asked as 127.0.0.1 or localhost alone")
-        return Way(way, request.alone())
+        return foreign_host(request, port) or Way(way, request.alone())
 
     return decide
 

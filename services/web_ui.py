@@ -17,18 +17,19 @@ from urllib.parse import quote
 from services import forwarding, ports
 from services.forwarding import Decide, Entrance, Request, Way
 from services.ports import LOOPBACK
-from services.temporal_door import local_hosts
+from services.temporal_door import foreign_host
 
 _OPEN = "/open/"
 
 
 def by_token(port: int, token: str, start: str, way: Way) -> Decide:
     """Lets in whoever has the token, and first sends them to the page `start`."""
-    allowed, cookie = local_hosts(port), f"gt-ui-{port}"
+    cookie = f"gt-ui-{port}"
 
     def decide(request: Request) -> Way | bytes:
-        if request.headers.get("host", "").lower() not in allowed:
-            return forwarding.answer("403 Forbidden", "the Web UI of a town is asked as 127.0.0.1 or localhost alone")
+        refusal = foreign_host(request, port)
+        if refusal is not None:
+            return refusal
         if request.target.startswith(_OPEN) and _same(request.target.removeprefix(_OPEN), token):
             kept = f"Set-Cookie: {cookie}={token}; Path=/; HttpOnly; SameSite=Strict"
             return forwarding.answer("303 See Other", "", f"Location: {start}", kept)

@@ -34,9 +34,11 @@ def look_at_target(paths: TownPaths, facts: RigFacts) -> tuple[ForeignCommit, ..
         return ()
     if repo.resolve(tip) is None:
         repo.fetch(rig.url, [ref])
-    if repo.resolve(tip) is None:
-        return ()  # it moved on in between
+        if repo.resolve(tip) is None:
+            return ()  # it moved on in between
     serve(paths, rig, repo, git, tip)
+    if tip == before:
+        return ()
     found = history.foreign(before, tip, rig.name)
     # A landing may have moved the target in between: what it put there is no news, and the next look finds the rest.
     return tuple(found) if history.last() in {None, before} else ()
