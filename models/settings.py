@@ -133,16 +133,25 @@ class MergeQueueSettings(Frozen):
     signing_key: str = Field("", max_length=1000, description="SSH key file that signs landing commits; empty = none")
 
 
+def _words(setting: str, what: str) -> list[str]:
+    """Words as a shell takes them apart.
+
+    Raises:
+        GtError: INVALID_VALUE for a quote without an end.
+    """
+    try:
+        return shlex.split(setting)
+    except ValueError as error:
+        raise GtError(ErrorCode.INVALID_VALUE, f"{setting[:60]!r} is not {what}: {error}") from error
+
+
 def listed_files(setting: str) -> list[str]:
     """The names in `worktree.copy` or `gate.copy`: separated by spaces, with quotes as in a shell.
 
     Raises:
         GtError: INVALID_VALUE for one that is not a path below the top of a worktree, or that git itself uses.
     """
-    try:
-        found = [name.rstrip("/") for name in shlex.split(setting)]
-    except ValueError as error:
-        raise GtError(ErrorCode.INVALID_VALUE, f"{setting[:60]!r} is not a list of files: {error}") from error
+    found = [name.rstrip("/") for name in _words(setting, "a list of files")]
     for name in found:
         parts = name.split("/")
         if any(part in {"", ".", ".."} for part in parts) or parts[0].lower() == ".git":
@@ -156,10 +165,7 @@ def listed_variables(setting: str) -> list[tuple[str, str | None]]:
     Raises:
         GtError: INVALID_VALUE.
     """
-    try:
-        words = shlex.split(setting)
-    except ValueError as error:
-        raise GtError(ErrorCode.INVALID_VALUE, f"{setting[:60]!r} is not a list of variables: {error}") from error
+    words = _words(setting, "a list of variables")
     found: list[tuple[str, str | None]] = []
     for word in words:
         name, given, value = word.partition("=")
@@ -277,10 +283,7 @@ def listed_paths(setting: str) -> list[str]:
     Raises:
         GtError: INVALID_VALUE for one that is neither absolute nor below `~/`.
     """
-    try:
-        found = shlex.split(setting)
-    except ValueError as error:
-        raise GtError(ErrorCode.INVALID_VALUE, f"{setting[:60]!r} is not a list of paths: {error}") from error
+    found = _words(setting, "a list of paths")
     for path in found:
         if not path.startswith(("/", "~/")) or ".." in path.split("/") or path.strip("/") == "":
             message = f"{path[:60]!r} is not a path from the root or from the home folder"
@@ -321,10 +324,7 @@ class SandboxSettings(Frozen):
     @field_validator("command")
     @classmethod
     def _command(cls, value: str) -> str:
-        try:
-            shlex.split(value)
-        except ValueError as error:
-            raise GtError(ErrorCode.INVALID_VALUE, f"{value[:60]!r} is not a command: {error}") from error
+        _words(value, "a command")
         return value
 
 

@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from models.town import TownPaths
 from policies.redaction import redact, redact_bytes
+from services.town import LEDGER_PASSWORD_VARIABLE
 
 _RANDOM_PART: Final = 12
 """A part of a channel's URL that is so long and has digits is a secret; others are words."""
@@ -39,7 +40,7 @@ class Redactor:
             urls = [*channels, *(value for value in config if "://" in value)]
             found = {*secrets, *channels, *(part for url in urls for part in _secret_parts(url))}
             self._secrets, self._read_at = frozenset(found | {quote(one, safe="") for one in found}), changed
-        given = os.environ.get("GT_LEDGER_PASSWORD")
+        given = os.environ.get(LEDGER_PASSWORD_VARIABLE)
         return self._secrets | {given} if given else self._secrets
 
 
