@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,26 +13,31 @@ from pathlib import Path
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Hold `path` alone, among threads and processes of this host; waits for it."""
-    handle = _open(path)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with _open(path) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(handle)
 
 
-def try_exclusive(path: Path) -> int | None:
-    """Take `path` if it is free: a file descriptor that holds it until closed, else None."""
-    handle = _open(path)
+def try_exclusive(path: Path) -> io.FileIO | None:
+    """Take `path` if it is free: a file that holds it until it is closed, else None."""
+    lock = _open(path)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(handle)
+        lock.close()
         return None
-    return handle
+    return lock
 
 
-def _open(path: Path) -> int:
-    """Not inheritable, so that no orphaned child of ours goes on holding the lock."""
+def _open(path: Path) -> io.FileIO:
+    """An object and no descriptor, so that it is closed by whatever ends its holder.
+
+    Temporal throws into the thread of an activity that timed out, and may do so before a `try` is reached.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    return io.FileIO(path, "r+", opener=_opened)
+
+
+def _opened(path: str, _: int) -> int:
+    """Not inheritable, so that no orphaned child of ours goes on holding the lock."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

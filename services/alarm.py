@@ -208,7 +208,7 @@ class Alarm:
             short_lives=holder.failures if holder is not None and unsteady else 0,
             ailment=ailment,
             ailing_s=clock - self._well_at.setdefault(name, clock),
-            may_start=name == WORKER or name not in self._was_well,
+            may_start=name == WORKER or not (stopped or name in self._was_well),
             command="gt up" if stopped else f"less logs/{name}.log",
         )
 

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import time
 import tomllib
@@ -220,7 +221,7 @@ class AlertFiles:
         return new
 
     @contextlib.contextmanager
-    def _locked(self, name: str, descriptor: int | None = None) -> Iterator[None]:
+    def _locked(self, name: str, opened: io.FileIO | None = None) -> Iterator[None]:
         """Hold a lock.
 
         It is waited for in small steps: Temporal throws into a thread whose activity timed out, and one that was
@@ -230,23 +231,20 @@ class AlertFiles:
             GtError: TIMED_OUT.
         """
         lock = self._paths.alerts / f"{name}.lock"
-        held = open_lock(lock) if descriptor is None else descriptor
-        try:
+        with opened or open_lock(lock) as held:
             if not locked_within(held, LOCK_S):
                 raise GtError(ErrorCode.TIMED_OUT, f"{lock} is held by another process", f"fuser {lock}")
             yield
-        finally:
-            os.close(held)
 
     @contextlib.contextmanager
     def _locked_if_possible(self, name: str) -> Iterator[None]:
         """A full disk must not keep an alert back: without a lock the worst is a message that arrives twice."""
         try:
-            descriptor = open_lock(self._paths.alerts / f"{name}.lock")
+            opened = open_lock(self._paths.alerts / f"{name}.lock")
         except OSError:
             yield
             return
-        with self._locked(name, descriptor):
+        with self._locked(name, opened):
             yield
 
 

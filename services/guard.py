@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import fcntl
+import io
 import os
 import shutil
 import signal
@@ -40,6 +41,8 @@ FIRST_DELAY_S = 0.25
 MAX_DELAY_S = 5.0
 _PR_SET_PDEATHSIG = 1
 _POLL_S = 0.05
+_entered: list[io.FileIO] = []
+"""locks of this process until it ends"""
 
 
 class Tenancy(Birth):
@@ -64,26 +67,26 @@ def tenant(lock: Path) -> Tenancy | None:
     return read_record(record_path(lock), Tenancy)
 
 
-def hold(lock: Path, wait_s: float = LEFTOVER_WAIT_S) -> int:
-    """Take `lock` for this process; returns the descriptor, which stays open across exec.
+def hold(lock: Path, wait_s: float = LEFTOVER_WAIT_S) -> io.FileIO:
+    """Take `lock` for this process until the file is closed; it stays open across exec.
 
     Raises:
         GtError: REFUSED when it stays held by a process that is not known to be ours.
     """
-    descriptor = open_lock(lock)
-    if not locked_within(descriptor, wait_s):
+    held = open_lock(lock)
+    if not locked_within(held, wait_s):
         leftover = tenant(lock)
         if leftover is not None:
             leftover.end(LEFTOVER_GRACE_S)
-        if not locked_within(descriptor, 2.0):
-            os.close(descriptor)
+        if not locked_within(held, 2.0):
+            held.close()
             raise GtError(ErrorCode.REFUSED, f"{lock} is held by a process that is not ours", f"fuser {lock}")
-    os.set_inheritable(descriptor, True)
-    return descriptor
+    os.set_inheritable(held.fileno(), True)
+    return held
 
 
 def enter(lock: Path) -> None:
-    """Hold `lock` in a program that may run under a guard already, or was started by hand.
+    """Hold `lock` until this process ends, in a program that may run under a guard already, or was started by hand.
 
     Raises:
         GtError: REFUSED when another process holds it; that one is left alone.
@@ -93,26 +96,35 @@ def enter(lock: Path) -> None:
     assert me is not None, "this process exists"
     if before is not None and before.pid == me.pid and before.lives():
         return
-    descriptor = open_lock(lock)
-    if not locked_within(descriptor, 0.0):
-        os.close(descriptor)
+    held = open_lock(lock)
+    if not locked_within(held, 0.0):
+        held.close()
         who = f" (pid {before.pid})" if before is not None and before.lives() else ""
         raise GtError(ErrorCode.REFUSED, f"another process{who} holds {lock}", "gt status")
+    _entered.append(held)
     write_record(record_path(lock), Tenancy(pid=me.pid, started=me.started))
 
 
-def open_lock(lock: Path) -> int:
-    """A descriptor of the lock file, not locked yet and not passed to children."""
+def open_lock(lock: Path) -> io.FileIO:
+    """The lock file, not locked yet and not passed to children; closing it frees the lock.
+
+    It is an object and no descriptor, so that it is closed by whatever ends its holder: Temporal throws into the
+    thread of an activity that timed out, and may do so before a `try` is reached.
+    """
     lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    return io.FileIO(lock, "r+", opener=_opened)
 
 
-def locked_within(descriptor: int, wait_s: float) -> bool:
+def _opened(path: str, _: int) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def locked_within(lock: io.FileIO, wait_s: float) -> bool:
     """Take the lock of `open_lock` within `wait_s` seconds; False when somebody else keeps it."""
     deadline = time.monotonic() + wait_s
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 return False
@@ -180,12 +192,12 @@ def main() -> None:
     program = shutil.which(options.argv[0])
     try:
         die_with_parent(options.parent_pid_file)
-        hold(options.lock)
-        time.sleep(settle_in(options.lock, time.time()))
-        if program is None:
-            raise GtError(ErrorCode.PROGRAM_MISSING, f"{options.argv[0]} is not installed")
-        environment = program_environment(os.environ, no_secrets=options.no_secrets)
-        os.execve(program, options.argv, environment)  # noqa: S606
+        with hold(options.lock):
+            time.sleep(settle_in(options.lock, time.time()))
+            if program is None:
+                raise GtError(ErrorCode.PROGRAM_MISSING, f"{options.argv[0]} is not installed")
+            environment = program_environment(os.environ, no_secrets=options.no_secrets)
+            os.execve(program, options.argv, environment)  # noqa: S606
     except GtError as error:
         sys.exit(f"error: {error.message}")
 

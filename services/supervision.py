@@ -173,13 +173,10 @@ def _state_of(town: Town, name: str, reported: Reported | None) -> ServiceState:
 @contextmanager
 def _one_at_a_time(town: Town, deadline: float) -> Iterator[None]:
     """A second `gt up` or `gt down` waits for the first."""
-    descriptor = guard.open_lock(town.paths.run / "up.lock")
-    try:
-        if not guard.locked_within(descriptor, max(0.0, deadline - time.monotonic())):
+    with guard.open_lock(town.paths.run / "up.lock") as lock:
+        if not guard.locked_within(lock, max(0.0, deadline - time.monotonic())):
             raise GtError(ErrorCode.TIMED_OUT, f"another gt up or gt down is at work on {town.root}")
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _start_supervisor(town: Town, supervisor: Supervisor, deadline: float, leftover_s: float) -> None:
@@ -191,8 +188,7 @@ def _start_supervisor(town: Town, supervisor: Supervisor, deadline: float, lefto
     for folder in (town.paths.data, town.paths.logs, town.paths.run):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = lock_path(town, SUPERVISOR)
-    descriptor = guard.hold(lock, leftover_s)
-    try:
+    with guard.hold(lock, leftover_s) as held:
         write_whole(town.paths.temporal_listening, listening.model_dump_json() + "\n")
         wanted = programs(town)
         _wait_for_leftovers(town, wanted)
@@ -212,7 +208,7 @@ def _start_supervisor(town: Town, supervisor: Supervisor, deadline: float, lefto
             text=True,
             timeout=30,
             check=False,
-            pass_fds=(descriptor,),
+            pass_fds=(held.fileno(),),
         )
         if begun.returncode != 0:
             raise GtError(ErrorCode.SERVICE_FAILED, f"supervisord: {(begun.stderr or begun.stdout).strip()[-500:]}")
@@ -225,8 +221,6 @@ def _start_supervisor(town: Town, supervisor: Supervisor, deadline: float, lefto
         born = Birth.of(int(pid_path(town).read_text(encoding="ascii")))
         if born is not None:
             write_record(guard.record_path(lock), guard.Tenancy(pid=born.pid, started=born.started))
-    finally:
-        os.close(descriptor)
 
 
 def _start_stopped(supervisor: Supervisor) -> bool:
@@ -319,15 +313,12 @@ def _stop_supervisor(town: Town) -> bool:
     except SupervisorUnreachable:
         if holder is None or not holder.lives():
             return False
-    lock = guard.open_lock(lock_path(town, SUPERVISOR))
-    try:
+    with guard.open_lock(lock_path(town, SUPERVISOR)) as lock:
         # The lock is free when supervisord has ended, and it ends last.
         if (not asked or not guard.locked_within(lock, _STOP_S)) and holder is not None:
             holder.end(guard.LEFTOVER_GRACE_S)
         if not guard.locked_within(lock, 1.0):
             raise GtError(ErrorCode.TIMED_OUT, f"supervisord of {town.root} does not end")
-    finally:
-        os.close(lock)
     return True
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import uuid
 from collections.abc import AsyncIterator
@@ -87,32 +88,27 @@ async def a_slot(folder: Path) -> AsyncIterator[Slot]:
     Args:
         folder: where the host's locks and notes are.
     """
-    slot, handle = await asyncio.to_thread(_take, folder)
-    try:
+    slot, lock = await asyncio.to_thread(_take, folder)
+    with lock:
         yield slot
-    finally:
-        os.close(handle)
 
 
-def _take(folder: Path) -> tuple[Slot, int]:
+def _take(folder: Path) -> tuple[Slot, io.FileIO]:
     """The first free slot with its lock; every free slot is swept, since a retry may come by another one."""
-    taken: tuple[Slot, int] | None = None
+    taken: tuple[Slot, io.FileIO] | None = None
     number = 0
     while taken is None or (folder / f"{number}.lock").exists():
-        handle = try_exclusive(folder / f"{number}.lock")
+        lock = try_exclusive(folder / f"{number}.lock")
         slot = Slot(folder, number)
         number += 1
-        if handle is None:
+        if lock is None:
             continue
-        try:
+        with contextlib.ExitStack() as held:
+            held.enter_context(lock)
             slot.end_orphans()
-        except BaseException:
-            os.close(handle)
-            raise
-        if taken is None:
-            taken = slot, handle
-        else:
-            os.close(handle)
+            if taken is None:
+                taken = slot, lock
+                held.pop_all()
     return taken
 
 

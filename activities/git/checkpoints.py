@@ -88,11 +88,9 @@ class CheckpointSaver:
         lock = try_exclusive(self._paths.worktree_lock(order.rig.name, polecat))
         if lock is None:
             return None
-        try:
+        with lock:
             place = self._place(order.rig.name, polecat)
             return self._save(order, place) if place is not None else None
-        finally:
-            os.close(lock)
 
     # --- where ----------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ the same tree everywhere.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from types import TracebackType
 from typing import Final, NamedTuple, Self
@@ -92,7 +91,7 @@ class TreeMerger:
             place = self._repo.git_dir / "merging" / str(number)
             lock = try_exclusive(place.with_name(f"{number}.lock"))
             if lock is not None:
-                self._open.callback(os.close, lock)
+                self._open.enter_context(lock)
                 self._open.callback(shutil.rmtree, place, ignore_errors=True)
                 return AttributeFolder(self._repo, place)
         raise AssertionError(f"{_MOST_AT_ONCE} merges at once in {self._repo.git_dir}")

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from activities.locks import try_exclusive
 from models.errors import ErrorCode, GtError
 from services import guard
 from services.processes import Birth, write_record
@@ -46,12 +47,12 @@ def test_the_lock_lives_exactly_as_long_as_the_program(tmp_path: Path, started: 
     first = sleeper(lock)
     started.append(first)
     wait_until("the program to run", lambda: runs_sleep(lock, first.pid))
-    descriptor = guard.open_lock(lock)
-    assert not guard.locked_within(descriptor, 0.0)
+    opened = guard.open_lock(lock)
+    assert not guard.locked_within(opened, 0.0)
     first.kill()
     first.wait()
-    assert guard.locked_within(descriptor, 2.0)
-    os.close(descriptor)
+    assert guard.locked_within(opened, 2.0)
+    opened.close()
 
 
 @pytest.mark.parametrize(
@@ -73,9 +74,17 @@ def test_a_leftover_of_ours_is_ended_before_a_second_server_starts(
     leftover = sleeper(lock)
     started.append(leftover)
     wait_until("the leftover to run", lambda: runs_sleep(lock, leftover.pid))
-    descriptor = guard.hold(lock, wait_s=0.1)
-    os.close(descriptor)
+    guard.hold(lock, wait_s=0.1).close()
     leftover.wait(1)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_lock_that_nobody_can_name_any_more_is_free(tmp_path: Path) -> None:
+    """As when Temporal throws into an activity's thread between the opening of a lock and the `try` after it."""
+    lock = tmp_path / "some.lock"
+    for _ in range(2):
+        assert guard.locked_within(guard.open_lock(lock), 0.0)
+        assert try_exclusive(lock) is not None
 
 
 def test_a_holder_that_is_not_known_is_left_alone(tmp_path: Path) -> None:
@@ -87,7 +96,7 @@ def test_a_holder_that_is_not_known_is_left_alone(tmp_path: Path) -> None:
     write_record(guard.record_path(lock), guard.Tenancy(pid=me.pid, started=me.started - 1000))
     with pytest.raises(GtError) as caught:
         guard.hold(lock, wait_s=0.1)
-    os.close(stranger)
+    stranger.close()
     assert caught.value.code is ErrorCode.REFUSED
 
 

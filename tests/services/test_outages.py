@@ -22,7 +22,7 @@ from services.alert_files import AlertFiles
 from services.founding import create_town
 from services.guard import tenant
 from services.health import ailment
-from services.programs import DOLT, TEMPORAL, WORKER, lock_path, supervisor_socket
+from services.programs import ALARM, DOLT, TEMPORAL, WORKER, lock_path, supervisor_socket
 from services.supervision import up
 from services.supervisor import Supervisor
 from services.town import Town
@@ -151,9 +151,10 @@ def pid_of(town: Town, name: str) -> int:
 
 @contextlib.contextmanager
 def stopped(town: Town, name: str) -> Iterator[None]:
-    """By a person, through the supervisor."""
+    """By a person, through the supervisor; whoever has to tell it starts after that and has never seen it well."""
     supervisor = Supervisor(supervisor_socket(town))
     supervisor.stop(name)
+    os.kill(pid_of(town, ALARM), signal.SIGKILL)
     try:
         yield
     finally:
