@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 
+DEADLINE_S = 400.0
+"""For whatever a test waits for: far longer than a busy machine needs, as no test that passes waits it out."""
+
 
 def pause_s(waited_s: float, first_s: float = 0.05) -> float:
     """How long to wait before asking again: longer the longer it takes already, as most waits are short."""

@@ -6,12 +6,10 @@ import asyncio
 import logging
 import os
 import pty
-import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +25,8 @@ from services import alert_sender
 from services.alert_files import AlertFiles
 from services.founding import create_town
 from services.town import Town
+from tests.activities.sessions.desk import eventually
+from tests.pace import DEADLINE_S
 from tests.sinks import HttpSink, http_sink, smtp_sink
 
 AT = datetime(2026, 3, 1, 2, 10, tzinfo=UTC)
@@ -196,10 +196,8 @@ def test_a_sender_whose_worker_was_killed_and_the_retry_deliver_one(town: Town, 
         )
         argv = [sys.executable, "-c", script, str(town.root), message("hook").model_dump_json()]
         worker = subprocess.Popen(argv)
-        deadline = time.monotonic() + 60
-        while not psutil.Process(worker.pid).children() and time.monotonic() < deadline:
-            time.sleep(0.005)
-        os.kill(worker.pid, signal.SIGKILL)
+        eventually(lambda: worker.poll() is not None or psutil.Process(worker.pid).children())
+        worker.kill()
         worker.wait()
         asyncio.run(alert_sender.send(town.root, message("hook")))
         assert len(sink.taken) == 1
@@ -257,10 +255,10 @@ def test_an_attached_terminal_shows_an_alert_and_runs_nothing_of_it(
         reader = threading.Thread(target=_read_into, args=(seen, terminal), daemon=True)
         reader.start()
         clients = [*tmux, "list-clients"]
-        _until(lambda: bool(subprocess.run(clients, capture_output=True, check=False).stdout), "the client")
+        eventually(lambda: subprocess.run(clients, capture_output=True, check=False).stdout)
         hostile = notice(title=f"#{{host}} 100% #(touch {mark})")
         asyncio.run(IN_ENV.run(notices.write_down, Notices(notices=(hostile,))))
-        _until(lambda: b"gt alert: HIGH dolt_down" in seen, "the alert on the terminal")
+        eventually(lambda: b"gt alert: HIGH dolt_down" in seen)
         assert b"#{host} 100%" in seen
         assert not mark.exists()
     finally:
@@ -275,13 +273,6 @@ def _read_into(seen: bytearray, terminal: int) -> None:
             seen.extend(chunk)
     except OSError:
         return  # the terminal's other end is gone
-
-
-def _until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline, f"waited for {what}"
-        time.sleep(0.05)
 
 
 # --- announcing at once -------------------------------------------------------------------------
@@ -325,7 +316,7 @@ async def test_a_channel_that_hangs_keeps_no_other_from_an_announcement(
     async def send(root: Path, message: Message) -> None:
         if message.channel == "b":
             other_told.set()
-        await asyncio.wait_for(other_told.wait(), 10)
+        await asyncio.wait_for(other_told.wait(), DEADLINE_S)
 
     monkeypatch.setattr(alert_sender, "send", send)
     await IN_ENV.run(notices.announce, notice())

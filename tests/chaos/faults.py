@@ -65,7 +65,7 @@ class Injector:
                     _one(self._town.tmux_server).kill()
                 case Kind.SUPERVISOR:
                     self._town.kill_supervisor()
-                    self._town.run("gt", "up", "--timeout", "120", timeout_s=150)
+                    self._town.up()
                 case Kind.FREEZE:
                     self._pause(self._service(fault.kind), FREEZE_S)
                 case Kind.WORKER | Kind.TEMPORAL | Kind.DOLT:

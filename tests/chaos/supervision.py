@@ -159,7 +159,7 @@ def _facts(town: ChaosTown, beads: list[str], injuries: tuple[Injury, ...]) -> F
 def _processes_left(town: ChaosTown) -> list[str]:
     """What still runs although it had time to end."""
     with contextlib.suppress(AssertionError):
-        wait_until("every process to end", lambda: not town.processes(), 20)
+        wait_until("every process to end", lambda: not town.processes())
     return [f"process {process.pid} {process.name()}" for process in town.processes()]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from sqlalchemy import delete, insert, select
 
 from ledger import schema
@@ -18,7 +17,6 @@ from tests.ledger.records import a_rig
 load_doltlite()
 
 
-@pytest.mark.timeout(600)
 def test_writers_and_servers_killed_at_random_lose_and_double_nothing(
     record_property: Callable[[str, object], None],
 ) -> None:

@@ -6,12 +6,8 @@ import json
 import sys
 from collections.abc import Callable
 
-import pytest
-
 from tests.chaos.schedule import Kind
 from tests.chaos.supervision import Plan, run, summary
-
-pytestmark = pytest.mark.timeout(900)
 
 
 def test_a_minute_of_random_kills_lose_nothing_and_restart_nobody_for_no_reason(

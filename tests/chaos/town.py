@@ -57,7 +57,7 @@ class ChaosTown(LivingTown):
     def found(self) -> None:
         """Make the town and bring it up, with its rigs and short settings."""
         self.init()
-        self.run("gt", "up", "--timeout", "180", timeout_s=200)
+        self.up()
         self.configure({**SETTINGS, "sandbox.mode": self.sandbox})
         for rig in self.rigs:
             words = ("--prefix", rig[:2], "--gate", f"syntax={GATE}", "--max-polecats", "4")

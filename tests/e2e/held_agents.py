@@ -49,7 +49,7 @@ def supervised_town(
             if host:
                 config = living.root / "town.toml"
                 config.write_text(tomlkit.dumps(tomlkit.parse(config.read_text()) | {"host": host}))
-            living.run("gt", "up", "--timeout", "120", timeout_s=130)
+            living.up()
             living.configure(settings)
             living.add_rig(*(["--max-polecats", str(max_polecats)] if max_polecats is not None else []))
             yield living
@@ -89,7 +89,7 @@ class Held:
 
     def waits(self) -> int:
         """The shell of the agent that waits now; each attempt is told of once."""
-        wait_until(f"the agent of {self.bead} to wait", self._at.exists, 60)
+        wait_until(f"the agent of {self.bead} to wait", self._at.exists)
         pid = int(self._at.read_text())
         self._at.unlink()
         return pid
@@ -104,9 +104,9 @@ def held(town: QuickTown, title: str, meanwhile: str = "true") -> Held:
 
 def landed_once(town: QuickTown, *beads: str) -> None:
     for bead in beads:
-        town.wait_closed(bead, 120)
+        town.wait_closed(bead)
         assert len(town.landed(bead)) == 1, f"{bead} landed {town.landed(bead)}"
-    wait_until("the sessions of these beads to end", lambda: not set(beads) & living_beads(town), 30)
+    wait_until("the sessions of these beads to end", lambda: not set(beads) & living_beads(town))
 
 
 def living_beads(town: QuickTown) -> set[str]:

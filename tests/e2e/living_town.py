@@ -18,7 +18,7 @@ from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
 from services.supervision import ServiceState, service_states
 from services.town import Town, find_town
-from tests.pace import pause_s
+from tests.pace import DEADLINE_S, pause_s
 
 BIN = Path(sys.executable).parent
 GATE = 'python3 -c \'import glob; [compile(open(f).read(), f, "exec") for f in glob.glob("*.py")]\''
@@ -28,7 +28,7 @@ class CommandFailed(AssertionError):
     """A command ended otherwise than expected; its output is in the message."""
 
 
-def wait_until(what: str, holds: Callable[[], Any], timeout_s: float = 60.0) -> Any:
+def wait_until(what: str, holds: Callable[[], Any], timeout_s: float = DEADLINE_S) -> Any:
     """Poll `holds` until it is true; return its value. AssertionError after `timeout_s`.
 
     While the ledger does not answer, as one that has just been started, nothing is true yet. It is asked less often
@@ -100,7 +100,9 @@ class LivingTown:
 
     # --- commands ---------------------------------------------------------------------------
 
-    def run(self, *argv: str, expect: int | None = 0, timeout_s: float = 90.0) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *argv: str, expect: int | None = 0, timeout_s: float = DEADLINE_S
+    ) -> subprocess.CompletedProcess[str]:
         """Run `gt …` or `bd …` in the town; `expect` is the exit code, None for any."""
         cwd = self.root if self.root.exists() else self.folder
         done = subprocess.run(
@@ -116,6 +118,9 @@ class LivingTown:
 
     def init(self) -> None:
         self.run("gt", "init", str(self.root), "--name", "test", "--store", self.store)
+
+    def up(self) -> None:
+        self.run("gt", "up", "--timeout", f"{DEADLINE_S:.0f}", timeout_s=2 * DEADLINE_S)
 
     def add_rig(self, *extra: str) -> None:
         # Tests look at agents by their process ids, and agents leave marks beside the town.
@@ -154,7 +159,7 @@ class LivingTown:
         with self.record() as ledger:
             return ledger.bead(bead).status.value
 
-    def wait_closed(self, bead: str, timeout_s: float = 90.0) -> None:
+    def wait_closed(self, bead: str, timeout_s: float = DEADLINE_S) -> None:
         try:
             wait_until(f"{bead} to be closed", lambda: self.status_of(bead) == "closed", timeout_s)
         except AssertionError as error:
@@ -209,7 +214,7 @@ def running_town(kind: type[Kind], store: str, *rig: str) -> Iterator[Kind]:
         living = kind(Path(folder), store=store)
         try:
             living.init()
-            living.run("gt", "up")
+            living.up()
             living.add_rig(*rig)
             yield living
         finally:

@@ -17,7 +17,6 @@ from services.town import find_town
 from tests.e2e.living_town import BIN, LivingTown, wait_until
 from tests.sinks import http_sink, smtp_sink
 
-pytestmark = pytest.mark.timeout(600)
 WORDS = "the build box is on fire"
 
 
@@ -27,7 +26,7 @@ def town() -> Iterator[LivingTown]:
         living = LivingTown(Path(folder), store="server")
         try:
             living.init()
-            living.run("gt", "up")
+            living.up()
             yield living
         finally:
             living.close()
@@ -57,15 +56,15 @@ def test_an_escalation_with_dolt_down_reaches_smtp_and_http_and_afterwards_the_r
 
         supervisor.stop(DOLT)
         told = town.json("gt", "escalate", WORDS, "--severity", "critical")
-        wait_until("the mail", mailed, 120)
-        wait_until("the hook, which refuses three times", hooked, 120)
+        wait_until("the mail", mailed)
+        wait_until("the hook, which refuses three times", hooked)
         assert told["id"] in {item["id"] for item in town.json("gt", "inbox")}
 
         supervisor.start(DOLT)
-        wait_until("the record", lambda: recorded(found.ledger_url()).get(told["id"]) == "open", 120)
+        wait_until("the record", lambda: recorded(found.ledger_url()).get(told["id"]) == "open")
         town.run("gt", "escalate", "resolve", told["id"], "--action", "ignore")
-        wait_until("the resolution", lambda: recorded(found.ledger_url())[told["id"]] == "ignore", 120)
-        wait_until("both edges on both channels", lambda: (len(mailed()), len(hooked())) == (2, 2), 120)
+        wait_until("the resolution", lambda: recorded(found.ledger_url())[told["id"]] == "ignore")
+        wait_until("both edges on both channels", lambda: (len(mailed()), len(hooked())) == (2, 2))
         for first, last in (mailed(), hooked()):
             assert "CRITICAL escalation" in first
             assert "over: escalation" in last

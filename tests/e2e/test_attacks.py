@@ -21,8 +21,6 @@ import pytest
 from tests.e2e import attacker
 from tests.e2e.living_town import LivingTown, git, shell_agent, wait_until
 
-pytestmark = pytest.mark.timeout(300)
-
 TOKEN = "planted-a1b2c3"
 DAEMONS = {"agent": "98761.5", "gate": "98762.5"}
 
@@ -73,7 +71,7 @@ def town() -> Iterator[AttackedTown]:
         living.env["GT_PLANTED"] = TOKEN
         try:
             living.init()
-            living.run("gt", "up")
+            living.up()
             yield living
         finally:
             end_daemons()
@@ -142,7 +140,7 @@ def test_in_the_sandbox_none_of_the_attacks_has_an_effect_and_without_it_each_ha
         agent = shell_agent(file=f"{mode}.py", before=f"{script} agent {shlex.quote(json.dumps(to))}")
         town.sling(bead, agent)
         town.wait_closed(bead)
-        wait_until("the session to end", lambda: town.sessions() == [], 60)
+        wait_until("the session to end", lambda: town.sessions() == [])
         found[mode] = effects(town, to, bead)
     every = set(attacker.ATTACKS)
     assert found["bwrap"] == {"agent": set(), "gate": set()}

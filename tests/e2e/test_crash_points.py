@@ -25,8 +25,6 @@ from tests.e2e import armed_worker
 from tests.e2e.living_town import BIN, git, shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
 
-pytestmark = pytest.mark.timeout(900)
-
 SHARES = 4
 """Towns that share the points, side by side: most of a point's time is waiting."""
 
@@ -48,7 +46,7 @@ class BareTown(QuickTown):
             ],
             env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        wait_until("Temporal to listen", lambda: _listens(int(temporal["port"])), 30)
+        wait_until("Temporal to listen", lambda: _listens(int(temporal["port"])))
         return process
 
     @property
@@ -73,9 +71,9 @@ class BareTown(QuickTown):
             ready = last_worker(self.town)
             return ready is not None and ready.pid == worker.pid
 
-        wait_until("the worker to be at work", at_work, 90)
+        wait_until("the worker to be at work", at_work)
         armed_worker.arm(self.folder, {"GT_CRASH_MARK": str(self.mark(point)), "GT_CRASH_POINT": point}, worker.pid)
-        wait_until("the worker to be armed", lambda: not (self.folder / armed_worker.ORDER).exists(), 30)
+        wait_until("the worker to be armed", lambda: not (self.folder / armed_worker.ORDER).exists())
 
 
 def _listens(port: int) -> bool:
@@ -133,7 +131,7 @@ def crash_here(town: BareTown, armed: subprocess.Popen[bytes], point: str, numbe
         # The worker may die before it has answered: the one after it does.
         slung = pool.submit(town.sling, bead, agent_of(point, number))
         try:
-            wait_until(f"the worker to die at {point}", lambda: armed.poll() is not None, 90)
+            wait_until(f"the worker to die at {point}", lambda: armed.poll() is not None)
         finally:
             armed.kill()
             armed.wait()
@@ -142,9 +140,9 @@ def crash_here(town: BareTown, armed: subprocess.Popen[bytes], point: str, numbe
     try:
         assert armed.returncode == -signal.SIGKILL, f"{point}: ended {armed.returncode}\n{town.log.read_text()[-3000:]}"
         assert town.mark(point).exists()
-        town.wait_closed(bead, 90)
+        town.wait_closed(bead)
         assert len(town.landed(bead)) == 1, f"{point}: landed {town.landed(bead)}"
-        wait_until("the session to end", lambda: town.sessions() == [], 30)
+        wait_until("the session to end", lambda: town.sessions() == [])
         branches = git(town.remote, "for-each-ref", "--format=%(refname)", "refs/heads").split()
         assert branches == ["refs/heads/main"], f"{point}: left {branches}"
     except BaseException:

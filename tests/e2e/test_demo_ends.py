@@ -15,8 +15,7 @@ import pytest
 
 from models.errors import ExitCode
 from tests.e2e.living_town import BIN, wait_until
-
-ENDS_S = 240
+from tests.pace import DEADLINE_S
 
 
 @pytest.fixture
@@ -26,7 +25,6 @@ def scratch() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("number", "reached"),
     [
@@ -41,9 +39,9 @@ def test_an_interrupted_demonstration_leaves_nothing_behind(
     demo = subprocess.Popen(
         [str(BIN / "gt"), "demo"], env={**os.environ, "TMPDIR": str(scratch)}, stderr=subprocess.PIPE, text=True
     )
-    wait_until(f"{reached} of the demonstration", lambda: list(scratch.glob(reached)), ENDS_S)
+    wait_until(f"{reached} of the demonstration", lambda: list(scratch.glob(reached)))
     demo.send_signal(number)
-    _, said = demo.communicate(timeout=ENDS_S)
+    _, said = demo.communicate(timeout=DEADLINE_S)
     assert demo.returncode == ExitCode.INTERRUPTED, said
     assert list(scratch.iterdir()) == []
     assert processes_of(scratch) == []

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from models import names
 from models.escalations import EscalationStatus
 from models.jobs import Verdict, VerdictKind
@@ -13,7 +11,6 @@ from services.temporal import connect
 from tests.e2e.living_town import git, shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
 
-pytestmark = pytest.mark.timeout(240)
 MADE_UP = "0123456789" * 4
 
 
@@ -38,16 +35,16 @@ def test_a_forged_verdict_closes_no_bead_and_is_told_once_with_what_the_remote_h
     bead = town.bead("forge me")
     town.run("gt", "refinery", "pause", "--rig", "shop")
     town.sling(bead, shell_agent(file="a.py"))
-    wait_until("the work to be handed in", lambda: town.status_of(bead) == "submitted", 60)
+    wait_until("the work to be handed in", lambda: town.status_of(bead) == "submitted")
     tip = git(town.remote, "rev-parse", "main").strip()
     for sha in (MADE_UP, tip, "9" * 40):
         forge(town, bead, sha)
-    (one,) = wait_until("a person to be told", lambda: told(town, bead), 60)
+    (one,) = wait_until("a person to be told", lambda: told(town, bead))
     assert (one.level, one.kind) == ("L3", "disagreement")
     assert MADE_UP[:12] in one.message, "what the verdict said"
     assert tip[:12] in one.message, "what the remote has"
 
-    wait_until("each verdict to be checked", lambda: town.events(bead).count("verdict_refused") == 3, 60)
+    wait_until("each verdict to be checked", lambda: town.events(bead).count("verdict_refused") == 3)
     assert town.status_of(bead) == "submitted"
     assert len(told(town, bead)) == 1
 
@@ -55,4 +52,4 @@ def test_a_forged_verdict_closes_no_bead_and_is_told_once_with_what_the_remote_h
     town.wait_closed(bead)
     shown = town.json("bd", "show", bead)
     assert [shown["merged_sha"]] == town.landed(bead)
-    wait_until("the escalation to be over", lambda: not told(town, bead), 60)
+    wait_until("the escalation to be over", lambda: not told(town, bead))

@@ -20,8 +20,6 @@ from tests.e2e.living_town import shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
 from tests.pace import Pace
 
-pytestmark = pytest.mark.timeout(900)
-
 SETTINGS = {
     "health.check_interval": 2,
     "session.done_grace": 1,
@@ -75,10 +73,10 @@ def test_the_others_land_and_each_is_told_what_is_wrong_with_it(town: QuickTown)
         pace.sample()
         return all(town.landed(bead) for bead in good)
 
-    wait_until("the good ones to land", all_landed, WAIT_S)
+    wait_until("the good ones to land", all_landed)
     landed_s = time.monotonic() - began
     for kind, bead in hostile.items():
-        words = wait_until(f"{kind} to be refused", partial(refusal, town, bead), WAIT_S)
+        words = wait_until(f"{kind} to be refused", partial(refusal, town, bead))
         assert WORDS[kind] in words, kind
     refused_s = time.monotonic() - began
     print(f"landed after {landed_s:.1f} s, all refused after {refused_s:.1f} s; slowness {pace.slowness:.1f}")
@@ -93,10 +91,10 @@ def test_the_others_land_and_each_is_told_what_is_wrong_with_it(town: QuickTown)
         return all(town.job(bead).state is JobState.ABANDONED for bead in hostile.values())
 
     began = time.monotonic()
-    wait_until("the polecats to be free", all_free, WAIT_S)
+    wait_until("the polecats to be free", all_free)
     assert time.monotonic() - began < QUIET_S * pace.slowness
     listed = town.run("gt", "polecat", "parked", "list", "--rig", "shop").stdout
     assert not [bead for bead in hostile.values() if bead not in listed], listed
     after = town.bead("after")
     town.sling(after, shell_agent(file="after.py"))
-    town.wait_closed(after, WAIT_S)
+    town.wait_closed(after)

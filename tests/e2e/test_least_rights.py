@@ -14,8 +14,6 @@ from models.escalations import EscalationStatus
 from tests.e2e.living_town import git, wait_until
 from tests.e2e.quick_town import QuickTown
 
-pytestmark = pytest.mark.timeout(240)
-
 REFUSED = (
     "gt refinery gate remove syntax --rig shop", "gt refinery clear --rig shop", "gt down", "gt deacon stop",
     "gt rig remove shop --yes", "gt config agent.may gt", "gt escalate list", "gt job cancel $GT_BEAD",
@@ -40,7 +38,7 @@ def town() -> Iterator[QuickTown]:
         living = QuickTown(Path(folder))
         try:
             living.init()
-            living.run("gt", "up")
+            living.up()
             living.configure({"health.check_interval": 3})
             living.add_rig()
             yield living
@@ -56,7 +54,7 @@ def test_an_agent_keeps_to_its_own_bead_and_what_is_done_in_its_name_is_told(tow
     before = git(town.remote, "rev-parse", "main")
     bead = town.bead("try everything")
     town.sling(bead, AGENT)
-    wait_until("the agent to have tried", lambda: list(town.root.glob("run/sessions/**/tried")), 90)
+    wait_until("the agent to have tried", lambda: list(town.root.glob("run/sessions/**/tried")))
     (folder,) = (path.parent for path in town.root.glob("run/sessions/**/tried"))
 
     codes = (folder / "codes").read_text().split()
@@ -82,9 +80,9 @@ def test_an_agent_keeps_to_its_own_bead_and_what_is_done_in_its_name_is_told(tow
         git(seed, "commit", "-q", "--allow-empty", "-m", f"by {name}", "--author", author)
         git(seed, "push", "-q", str(town.remote), "HEAD:main")
 
-    (intent,) = wait_until("the forged intent to be told", lambda: told(town, "without this attempt's token"), 60)
+    (intent,) = wait_until("the forged intent to be told", lambda: told(town, "without this attempt's token"))
     assert (intent.level, intent.kind) == ("L3", "escalation")
-    wait_until("both pushes to be told", lambda: told(town, "by toast") and told(town, "by Eve"), 60)
+    wait_until("both pushes to be told", lambda: told(town, "by toast") and told(town, "by Eve"))
     assert {one.severity for one in told(town, "by toast")} == {"high"}
     assert {one.severity for one in told(town, "by Eve")} == {"low"}
     assert town.status_of(bead) == "in_progress"

@@ -5,14 +5,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import pytest
-
 from services.ledger_head import head_path
 from tests.e2e.living_town import LivingTown, wait_until
 from tests.e2e.test_alerts import add_channel
 from tests.sinks import http_sink
-
-pytestmark = pytest.mark.timeout(400)
 
 
 def test_an_older_copy_in_the_ledgers_place_is_told() -> None:
@@ -20,7 +16,7 @@ def test_an_older_copy_in_the_ledgers_place_is_told() -> None:
         town = LivingTown(Path(folder))
         try:
             town.init()
-            town.run("gt", "up")
+            town.up()
             add_channel(town, "hook", sink.url)
             town.add_rig()
             file, note = town.town.paths.doltlite_file, head_path(town.town.paths)
@@ -31,7 +27,7 @@ def test_an_older_copy_in_the_ledgers_place_is_told() -> None:
             town.bead("Lost too")
             wait_until("the next one", lambda: note.read_text() != known)
             file.write_bytes(older)
-            wait_until("the alert", lambda: "swapped for an older copy" in str(sink.taken), 120)
+            wait_until("the alert", lambda: "swapped for an older copy" in str(sink.taken))
             [told] = [body for body in sink.taken if "swapped" in str(body)]
             assert "CRITICAL disagreement" in told["title"]
             assert str(note) in told["message"]

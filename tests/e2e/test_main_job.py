@@ -17,8 +17,6 @@ import pytest
 from tests.e2e.held_agents import session_folder_of
 from tests.e2e.living_town import LivingTown, git, running_town, shell_agent, wait_until
 
-pytestmark = pytest.mark.timeout(240)
-
 
 @pytest.fixture(scope="module", params=["embedded", "server"])
 def town(request: pytest.FixtureRequest) -> Iterator[LivingTown]:
@@ -27,7 +25,7 @@ def town(request: pytest.FixtureRequest) -> Iterator[LivingTown]:
 
 
 def wait_for_file(path: Path) -> None:
-    wait_until(f"{path.name} to be there", path.exists, 60)
+    wait_until(f"{path.name} to be there", path.exists)
 
 
 def held_agent(town: LivingTown, file: str) -> tuple[str, Path, Path]:
@@ -47,7 +45,7 @@ def assert_landed_once(town: LivingTown, *beads: str) -> None:
 
 
 def assert_nothing_half_done_is_left(town: LivingTown) -> None:
-    wait_until("all sessions to end", lambda: town.sessions() == [], 30)
+    wait_until("all sessions to end", lambda: town.sessions() == [])
     refs = git(town.remote, "for-each-ref", "--format=%(refname)", "refs/heads")
     assert refs.split() == ["refs/heads/main"]
     assert town.json("gt", "refinery", "queue", "--rig", "shop")["items"] == []
@@ -59,7 +57,7 @@ def history_of_main(town: LivingTown) -> list[str]:
 
 def kill_and_see_it_back(town: LivingTown, service: str) -> None:
     died = town.kill_service(service)
-    wait_until(f"{service} to be back", lambda: town.service(service).pid not in (None, died), 60)
+    wait_until(f"{service} to be back", lambda: town.service(service).pid not in (None, died))
 
 
 def test_two_beads_are_merged_one_by_way_of_an_integration_branch_and_the_job_tells_its_story(
@@ -122,9 +120,9 @@ def test_gt_done_while_no_worker_runs_is_heard_later(town: LivingTown) -> None:
     town.run("gt", "down")
     go.touch()
     intent = session_folder_of(town, bead, attempt=1) / "done.json"
-    wait_until("the done intent on disk", intent.exists, 30)
+    wait_until("the done intent on disk", intent.exists)
     assert town.landed(bead) == []
-    town.run("gt", "up")
+    town.up()
     assert_landed_once(town, bead)
 
 
@@ -132,7 +130,7 @@ def test_the_supervisor_killed_leaves_one_of_each_after_the_next_up(town: Living
     before = {s["name"]: s["pid"] for s in town.json("gt", "status")["services"]}
     supervisor = int((town.root / "run" / "supervisord.pid").read_text())
     os.kill(supervisor, signal.SIGKILL)
-    town.run("gt", "up")
+    town.up()
     after = {s["name"]: s["pid"] for s in town.json("gt", "status")["services"]}
     assert after.keys() == before.keys()
     for name, pid in before.items():

@@ -18,8 +18,6 @@ from tests.e2e.test_alerts import add_channel
 from tests.planted_secrets import Planted, planted
 from tests.sinks import HttpSink, http_sink
 
-pytestmark = pytest.mark.timeout(600)
-
 AGENT = """\
 case $GT_ATTEMPT in
 1) cat {plant}/pane.txt; exit 3;;
@@ -41,7 +39,7 @@ def town() -> Iterator[LivingTown]:
         living = LivingTown(Path(folder))
         try:
             living.init()
-            living.run("gt", "up")
+            living.up()
             yield living
         finally:
             living.close()
@@ -62,8 +60,8 @@ def test_secrets_of_forty_kinds_are_in_no_history_record_log_evidence_or_alert(t
         (town.folder / "agent.sh").write_text(AGENT.format(plant=plant))
         bead = town.bead("Leak")
         town.sling(bead, f"sh {town.folder}/agent.sh")
-        town.wait_closed(bead, 300)
-        wait_until("the alert", lambda: mark("help", 0) in str(sink.taken), 120)
+        town.wait_closed(bead)
+        wait_until("the alert", lambda: mark("help", 0) in str(sink.taken))
         found = found_everywhere(town, sink)
     marks = {door: [mark(door, number) for number in range(len(kinds))] for door, kinds in secrets.items()}
     controls = {

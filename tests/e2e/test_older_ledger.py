@@ -13,8 +13,6 @@ from tests.e2e.held_agents import supervised_town
 from tests.e2e.living_town import shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
 
-pytestmark = pytest.mark.timeout(420)
-
 
 @pytest.fixture
 def town() -> Iterator[QuickTown]:
@@ -45,17 +43,17 @@ def test_a_ledger_older_than_what_landed_is_told_after_the_next_start_until_a_ne
     older, newer = town.folder / "older", town.folder / "newer"
     known = land(town, "a.py")
     put(town, ledger, older)
-    town.run("gt", "up")
+    town.up()
     lost = land(town, "b.py")
     put(town, ledger, newer)
     shutil.copyfile(older, ledger)
-    town.run("gt", "up")
-    (told,) = wait_until("the town to find out", lambda: disagreements(town), 120)
+    town.up()
+    (told,) = wait_until("the town to find out", lambda: disagreements(town))
     assert told.level == "L3"
     assert lost in told.message
     assert town.landed(lost)[0][:12] in told.message
     assert known not in told.message
     town.run("gt", "down")
     shutil.copyfile(newer, ledger)
-    town.run("gt", "up")
-    wait_until("the town to find that all is well", lambda: not disagreements(town), 120)
+    town.up()
+    wait_until("the town to find that all is well", lambda: not disagreements(town))

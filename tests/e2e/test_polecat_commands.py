@@ -18,8 +18,6 @@ from tests.e2e.living_town import git, shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
 from tests.fault_document import documented
 
-pytestmark = pytest.mark.timeout(300)
-
 SHOP = {"gastown": "shop"}
 SETTINGS = {"health.check_interval": 2, "session.done_grace": 1, "checkpoint.interval": 10}
 
@@ -42,7 +40,7 @@ class Waiting:
         half = f"echo half > {self.name}; {before}"
         agent = f"{half}; while [ ! -e {self.go} ]; do sleep 0.1; done"
         self.polecat = started(town, self.bead, shell_agent(file=f"{self.bead}.py", before=agent))
-        wait_until("something uncommitted", self.at(self.polecat).exists, 60)
+        wait_until("something uncommitted", self.at(self.polecat).exists)
 
     def at(self, polecat: str) -> Path:
         """Its uncommitted file in a polecat's worktree."""
@@ -64,7 +62,7 @@ def polecat_of(town: QuickTown, bead: str, attempt: int = 1) -> str:
             return None
         return job.polecat
 
-    return str(wait_until(f"attempt {attempt} of {bead} to be worked on", working, 60))
+    return str(wait_until(f"attempt {attempt} of {bead} to be worked on", working))
 
 
 def started(town: QuickTown, bead: str, agent: str) -> str:
@@ -134,7 +132,7 @@ def test_a_stuck_polecat_is_cleaned_and_its_job_goes_on_with_another(shop: Quick
     assert cleaned() == [], "it may take half an hour"
     shop.configure({"health.stuck_timeout": 10})
     try:
-        (item,) = wait_until("it to be called stuck", cleaned, 120)
+        (item,) = wait_until("it to be called stuck", cleaned)
     finally:
         shop.configure({"health.stuck_timeout": 1800})
     assert (item["polecat"], item["bead"], item["action"]) == (work.polecat, work.bead, "reassign")
@@ -147,7 +145,7 @@ def test_a_stopped_polecats_work_comes_back_with_one_command(shop: QuickTown, tm
     work = Waiting(shop, "stopped", before="echo TOKEN=x > .env")
     assert shop.json("gt", "polecat", "stop", work.polecat, "--dry-run")["was"] == "working"
     shop.run("gt", "polecat", "stop", work.polecat)
-    wait_until("the bead to be deferred", lambda: shop.status_of(work.bead) == "deferred", 60)
+    wait_until("the bead to be deferred", lambda: shop.status_of(work.bead) == "deferred")
     assert work.bead not in living_beads(shop)
     (put_aside,) = parked(shop, work.bead)
     subprocess.run(["sh", "-c", put_aside["fetch"]], cwd=tmp_path, check=True)
@@ -183,10 +181,10 @@ def test_work_in_progress_is_on_the_remote_after_an_interval_and_gone_after_the_
     def saved() -> str:
         return git(shop.remote, "for-each-ref", "--format=%(refname)", wip)
 
-    wait_until("the work to be saved", saved, 90)
+    wait_until("the work to be saved", saved)
     assert git(shop.remote, "show", f"{wip}:{work.name}") == "half\n"
     work.lands()
-    wait_until("the save to be gone", lambda: not saved(), 60)
+    wait_until("the save to be gone", lambda: not saved())
 
 
 def terminate(town: QuickTown, workflow_id: str) -> None:

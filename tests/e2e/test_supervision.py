@@ -23,8 +23,6 @@ from tests.e2e.held_agents import SETTINGS, TEN, held, landed_once, session_fold
 from tests.e2e.living_town import git, shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture(scope="module")
 def town() -> Iterator[QuickTown]:
@@ -77,7 +75,7 @@ def test_an_agent_that_dies_between_gt_done_and_the_merge_is_not_started_again(t
     with configured(town, {"session.done_grace": 120}):
         town.sling(bead, shell_agent(file=f"{bead}.py", after=f"gt done; echo $$ > {dying}; kill -9 $$; sleep 600"))
         wait_until("the work to be handed in", lambda: "submitted" in town.events(bead))
-    wait_until("the agent to be dead", lambda: dying.exists() and not lives(dying), 30)
+    wait_until("the agent to be dead", lambda: dying.exists() and not lives(dying))
     assert town.landed(bead) == []
     town.run("gt", "refinery", "resume", "--rig", "shop")
     landed_once(town, bead)

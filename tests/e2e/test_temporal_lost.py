@@ -11,8 +11,6 @@ from tests.e2e.living_town import git, shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
 from tests.fault_document import documented
 
-pytestmark = pytest.mark.timeout(400)
-
 
 def held_agent(town: QuickTown, file: str) -> tuple[str, Path, Path]:
     """Leaves something uncommitted, counts how often it was started, and goes on when it is told to."""
@@ -28,7 +26,7 @@ def recorded(town: QuickTown) -> dict[str, str]:
 
 
 def wait_for_state(town: QuickTown, bead: str, state: str) -> None:
-    wait_until(f"{bead} to be {state} in the record", lambda: recorded(town).get(bead) == state, 60)
+    wait_until(f"{bead} to be {state} in the record", lambda: recorded(town).get(bead) == state)
 
 
 @pytest.mark.document("1: 所有状态存储在 Dolt 中", "2: 需要灾难恢复", "8: 恢复 Polecats")
@@ -49,7 +47,7 @@ def test_with_temporals_database_lost_recover_all_rebuilds_every_unfinished_job(
     town.sling(blocked, "gt done --status blocked -m 'which way?'; exec sleep 600")
     for bead, state in ((living, "working"), (dying, "working"), (queued, "submitted"), (blocked, "blocked")):
         wait_for_state(town, bead, state)
-    wait_until("both agents to work", lambda: live_starts.exists() and die_starts.exists(), 60)
+    wait_until("both agents to work", lambda: live_starts.exists() and die_starts.exists())
     wait_for_state(town, waiting, "waiting")
 
     polecats = town.json("gt", "polecat", "list")
@@ -58,7 +56,7 @@ def test_with_temporals_database_lost_recover_all_rebuilds_every_unfinished_job(
     subprocess.run(["tmux", "-L", town.tmux_socket(), "kill-session", "-t", f"=shop--{name}"], env=town.env, check=True)
     for file in (town.root / "data").glob("temporal.db*"):
         file.unlink()
-    town.run("gt", "up")
+    town.up()
 
     planned = town.json("gt", "polecat", "recover", "--all", "--dry-run")
     assert {job["bead"] for job in planned["jobs"]} == {living, dying, queued, blocked, waiting}
@@ -69,11 +67,11 @@ def test_with_temporals_database_lost_recover_all_rebuilds_every_unfinished_job(
 
     town.wait_closed(queued)
     wait_for_state(town, blocked, "blocked")
-    wait_until("the dead agent to be followed by another", lambda: len(die_starts.read_text().split()) == 2, 60)
+    wait_until("the dead agent to be followed by another", lambda: len(die_starts.read_text().split()) == 2)
     live_go.touch()
     die_go.touch()
     for bead in (living, dying, waiting):
-        town.wait_closed(bead, 120)
+        town.wait_closed(bead)
     for bead in (merged, living, dying, queued, waiting):
         assert len(town.landed(bead)) == 1, f"{bead} landed {town.landed(bead)}"
 

@@ -19,14 +19,8 @@ from tests.e2e.held_agents import SETTINGS, supervised_town
 from tests.e2e.living_town import git, wait_until
 from tests.e2e.quick_town import QuickTown
 
-pytestmark = pytest.mark.timeout(300)
-
 FIRST, SECOND = "anvil", "bellows"
 """work goes to the first of two that are equally idle"""
-LIMITS_S = 5 + 10 + 10
-"""heartbeat timeout, `hosts.timeout`, and the look that confirms the loss"""
-LATE_S = 90.0
-"""beyond the limits themselves: what a loaded machine may take"""
 AGENT = r"""
 commit() { git add -A; git -c user.name=a -c user.email=a@example.com commit -qm "$1"; }
 say() { mv "$1.tmp" "$1"; }
@@ -135,7 +129,7 @@ def test_a_job_on_a_lost_host_goes_on_elsewhere_from_what_was_saved_and_lands_on
     wait_until("all of its work to be saved", lambda: "notes.txt" in files_of(town, f"refs/gastown/wip/{bead}/1"))
     first.kill()
     killed = time.monotonic()
-    wait_until("the job to go on elsewhere", (town.folder / "second").exists, LIMITS_S + LATE_S)
+    wait_until("the job to go on elsewhere", (town.folder / "second").exists)
     assert time.monotonic() - killed >= SETTINGS["hosts.timeout"], "not before its time"
     head, *rest = (town.folder / "second").read_text().splitlines()
     assert head == (town.folder / "first").read_text().strip(), "on top of what was committed"
@@ -146,10 +140,10 @@ def test_a_job_on_a_lost_host_goes_on_elsewhere_from_what_was_saved_and_lands_on
     (town.folder / "go").touch()
     wait_until("the first agent to say that it is done", (town.folder / "late").exists)
     first.start()
-    town.wait_closed(bead, 120)
+    town.wait_closed(bead)
     assert len(town.landed(bead)) == 1
     assert git(town.remote, "ls-tree", "--name-only", "main").split() == ["README.md", "notes.txt", "part.py"]
-    wait_until("the session of the old attempt to be gone", lambda: not first.sessions(), 60)
+    wait_until("the session of the old attempt to be gone", lambda: not first.sessions())
     wait_until("its work to be parked", lambda: "late.txt" in files_of(town, f"refs/gastown/parked/{bead}/1"))
     assert len(town.landed(bead)) == 1
     assert town.events(bead).count("submitted") == 1, "what the old attempt handed in was heard of nobody"

@@ -36,7 +36,6 @@ from workflows.mayor import MayorWorkflow
 from workflows.mayor_state import MayorState
 
 Mayor = WorkflowHandle[MayorWorkflow, None]
-DEADLINE_S = 100.0
 """generous: a loaded machine writes a thousand records slowly"""
 
 
@@ -202,7 +201,7 @@ class Hall:
             current = await runs_of(self.mayor)
             return None if current in earlier else current
 
-        return str(await eventually(later, deadline_s=DEADLINE_S, what="the next run"))
+        return str(await eventually(later, what="the next run"))
 
     async def listed(self) -> list[EscalationStatus]:
         return await self.mayor.query(MayorWorkflow.escalations)
@@ -216,7 +215,7 @@ class Hall:
         async def done() -> bool:
             return bool(check())
 
-        await eventually(done, deadline_s=DEADLINE_S, what=what)
+        await eventually(done, what=what)
 
 
 def told(name: str, *, bead: str | None = "sh-1", **changes: object) -> Escalation:
@@ -235,7 +234,7 @@ async def heard(mayor: WorkflowHandle[Any, Any], escalation: str) -> None:
         state: MayorState = await mayor.query("state", result_type=MayorState)
         return state.find(escalation) is not None
 
-    await eventually(known, deadline_s=DEADLINE_S, what=f"the Mayor to hear of {escalation}")
+    await eventually(known, what=f"the Mayor to hear of {escalation}")
 
 
 async def refused(update: Any) -> ApplicationError:

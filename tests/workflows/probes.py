@@ -21,9 +21,7 @@ from models.jobs import Decision, Observation, RigFacts, RigName, Verdict
 from models.queue import QueueFacts, QueueFactsRequest
 from models.records import BranchRenamed, MergeRequest, Rig
 from models.settings import Settings
-from tests.pace import pause_s
-
-DEADLINE_S = 60.0
+from tests.pace import DEADLINE_S, pause_s
 
 
 class Heard(Frozen):

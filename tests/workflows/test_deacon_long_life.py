@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-import pytest
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
@@ -22,8 +21,6 @@ from tests.workflows.probes import runs_of
 from workflows.deacon import DeaconWorkflow
 from workflows.deacon_state import DeaconState
 from workflows.patience import EVENTS_PER_RUN
-
-pytestmark = pytest.mark.timeout(600)
 
 REFINERY = names.refinery_id("shop")
 EVERY_S = 360

@@ -29,8 +29,6 @@ SELDOM = Settings(health=HealthSettings(check_interval=3600))
 """few cycles in a long time"""
 SYSTEM = {"bead": None, "source": "deacon", "level": Level.L3.value}
 
-pytestmark = pytest.mark.timeout(400)
-
 
 class TestOneFaultIsOne:
     async def test_an_escalation_told_twice_is_one(self, hall: Open) -> None:

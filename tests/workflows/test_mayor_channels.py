@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from models.alerts import Alerting, AlertRule, AlertType, Priority
@@ -14,8 +13,6 @@ from tests.workflows.mayor_world import (
     Open,
     told,
 )
-
-pytestmark = pytest.mark.timeout(400)
 
 
 class TestChannels:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from models.alerts import Alerting
@@ -19,8 +18,6 @@ from tests.workflows.mayor_world import (
 from tests.workflows.probes import JobProbe, runs_of, start_job
 from workflows.mayor import MayorWorkflow
 from workflows.mayor_state import CLEARED, MayorState
-
-pytestmark = pytest.mark.timeout(400)
 
 
 class TestTheLedgerIsDown:

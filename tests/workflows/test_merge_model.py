@@ -26,8 +26,6 @@ from workflows.merge import MergeWorkflow
 from workflows.refinery import RefineryWorkflow
 from workflows.refinery_state import RefineryState
 
-pytestmark = pytest.mark.timeout(300)
-
 AT_ONCE = 6
 SHARES = 2
 """tests that share the points at which a worker is killed"""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 
-import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from models.health import HealthKind
@@ -15,8 +14,6 @@ from tests.workflows.witness_world import Post, Watchtower, died, posted, seen_a
 from workflows.patience import EVENTS_PER_RUN
 from workflows.witness import WitnessWorkflow
 from workflows.witness_state import WitnessState
-
-pytestmark = pytest.mark.timeout(600)
 
 EVERY_S = 360
 """Six times the default: a sixth of the cycles still gives the hand-overs that are asked for."""

@@ -18,6 +18,7 @@ from models.records import GateSpec, Rig
 from models.settings import SandboxSettings
 from models.town import TownPaths
 from tests.activities.workshop import Workshop
+from tests.pace import DEADLINE_S
 from tests.sandboxes import BARE, open_at
 
 
@@ -29,7 +30,7 @@ def chain(workshop: Workshop, rig: Rig, town_paths: TownPaths) -> Chain:
 
 
 def gate(name: str, command: str, **more: Any) -> GateSpec:
-    return GateSpec(name=name, command=command, **{"timeout_s": 60, **more})
+    return GateSpec(name=name, command=command, **{"timeout_s": 600, **more})
 
 
 async def run(
@@ -109,7 +110,7 @@ class TestTogether:
     ) -> None:
         slow = gate("slow", f"echo $$ > {tmp_path}/pid; exec sleep 1000", parallel=True)
         broken = gate("broken", f"while [ ! -s {tmp_path}/pid ]; do sleep 0.05; done; exit 5", parallel=True)
-        report = await asyncio.wait_for(run(town_paths, chain.links[0].sha, slow, broken, sandbox=BARE), 30)
+        report = await asyncio.wait_for(run(town_paths, chain.links[0].sha, slow, broken, sandbox=BARE), DEADLINE_S)
         assert (report.gate, report.exit_code) == ("broken", 5)
         assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
 

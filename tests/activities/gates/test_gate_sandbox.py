@@ -34,7 +34,7 @@ def sha(town_paths: TownPaths, rig: Rig) -> str:
 async def gated(
     paths: TownPaths, sha: str, command: str, settings: GateSettings | None = None, mode: str = "bwrap"
 ) -> GateReport:
-    spec = GateSpec(name="test", command=command, timeout_s=60)
+    spec = GateSpec(name="test", command=command, timeout_s=600)
     order = RunGates(
         rig="shop", sha=sha, gates=(spec,), label="merge/1/x", settings=settings or GateSettings(),
         sandbox=SandboxSettings(mode=mode),

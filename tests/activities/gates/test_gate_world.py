@@ -39,7 +39,7 @@ class Bench:
         settings: dict[str, Any] | None = None,
         worktree: dict[str, Any] | None = None,
         target: str = "main",
-        timeout_s: int = 60,
+        timeout_s: int = 600,
     ) -> GateReport:
         gates = tuple(
             GateSpec(name=f"gate{number}", command=command, timeout_s=timeout_s)

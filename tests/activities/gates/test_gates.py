@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from activities.gates import process as process_module
 from activities.gates import run as gates_module
 from activities.gates.process import LOG_LIMIT_BYTES, TAIL_BYTES
 from activities.gates.run import GateActivities
@@ -25,6 +26,7 @@ from models.records import GateSpec, Rig
 from models.settings import SandboxSettings
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git
+from tests.pace import DEADLINE_S
 from tests.sandboxes import BARE
 
 
@@ -36,19 +38,19 @@ def sha(workshop: Workshop, rig: Rig, town_paths: TownPaths) -> str:
     return chain.links[0].sha
 
 
-def request(sha: str, *commands: str, timeout_s: int = 60, sandbox: SandboxSettings = BARE) -> RunGates:
+def request(sha: str, *commands: str, timeout_s: int = 600, sandbox: SandboxSettings = BARE) -> RunGates:
     specs = tuple(
         GateSpec(name=f"gate{number}", command=command, timeout_s=timeout_s) for number, command in enumerate(commands)
     )
     return RunGates(rig="shop", sha=sha, gates=specs, label="merge/shop/1/tip-1", sandbox=sandbox)
 
 
-async def run(paths: TownPaths, sha: str, *commands: str, timeout_s: int = 60) -> GateReport:
+async def run(paths: TownPaths, sha: str, *commands: str, timeout_s: int = 600) -> GateReport:
     """Without a sandbox: what ends the processes of a gate there, is looked at from outside by their ids."""
     return await GateActivities(paths).run_gates(request(sha, *commands, timeout_s=timeout_s))
 
 
-async def until(condition: Callable[[], bool], what: str, within_s: float = 60) -> None:
+async def until(condition: Callable[[], bool], what: str, within_s: float = DEADLINE_S) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
@@ -175,14 +177,16 @@ class TestEnding:
         self, town_paths: TownPaths, sha: str, tmp_path: Path
     ) -> None:
         command = f"trap '' TERM; echo $$ > {tmp_path}/pid; echo waiting; while :; do sleep 1; done"
-        report = await run(town_paths, sha, command, timeout_s=1)
+        report = await run(town_paths, sha, command, timeout_s=3)
         assert (report.outcome, report.reason, report.tail) == (GateOutcome.COULD_NOT_RUN, "timed_out", "waiting")
-        assert report.duration_s < 10
         assert not lives(pid_in(tmp_path / "pid"))
 
-    async def test_a_gate_over_its_time_may_clean_up_on_sigterm(self, town_paths: TownPaths, sha: str) -> None:
+    async def test_a_gate_over_its_time_may_clean_up_on_sigterm(
+        self, town_paths: TownPaths, sha: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(process_module, "TERM_GRACE_S", DEADLINE_S)
         command = "trap 'echo cleaned; exit 0' TERM; while :; do sleep 0.1; done"
-        report = await run(town_paths, sha, command, timeout_s=1)
+        report = await run(town_paths, sha, command, timeout_s=3)
         assert (report.reason, report.tail.splitlines()[-1]) == ("timed_out", "cleaned")
 
     async def test_a_daemon_that_keeps_the_output_open_neither_hangs_it_nor_survives(
@@ -191,7 +195,7 @@ class TestEnding:
         command = (
             f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec sleep 1000' & while [ ! -s {tmp_path}/pid ]; do :; done"
         )
-        report = await asyncio.wait_for(run(town_paths, sha, command), 20)
+        report = await asyncio.wait_for(run(town_paths, sha, command), DEADLINE_S)
         assert report.outcome is GateOutcome.PASSED
         await until(lambda: not lives(pid_in(tmp_path / "pid")), "the daemon ends")
 

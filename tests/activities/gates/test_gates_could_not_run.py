@@ -29,7 +29,7 @@ CAUSES = {
 """by reason (and kind), a script that ends so"""
 
 
-def gate(script: str, timeout_s: int = 60) -> GateSpec:
+def gate(script: str, timeout_s: int = 600) -> GateSpec:
     return GateSpec(name="test", command=f"sh {script}", timeout_s=timeout_s)
 
 

@@ -73,7 +73,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> tuple[Worktrees, TownPaths
 
 
 async def _gate(paths: TownPaths, rig: Rig, sha: str) -> GateOutcome:
-    gate = GateSpec(name="test", command="true", timeout_s=20)
+    gate = GateSpec(name="test", command="true", timeout_s=600)
     order = RunGates(rig="shop", sha=sha, gates=(gate,), url=rig.url, branch="main", target="main", label="merge/1/x")
     report = await GateActivities(paths).run_gates(order)
     if report.outcome is not GateOutcome.PASSED:

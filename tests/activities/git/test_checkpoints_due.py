@@ -20,24 +20,25 @@ from tests.activities.workshop import Workshop
 def bench(town_paths: TownPaths, rig: Rig, workshop: Workshop) -> Bench:
     return Bench(town_paths, rig, workshop)
 
-    def test_once_an_interval_and_again_soon_after_a_failure(bench: Bench) -> None:
-        now = time.time()
-        clock = [now]
-        checkpointer = Checkpointer(bench.saver, clock=lambda: clock[0])
-        bench.write("half.txt", "half\n")
-        checkpointer.save_due(bench.order)
-        assert bench.workshop.at_remote(WIP) is None, "the attempt has just begun"
-        remote = bench.workshop.remote
-        remote.rename(remote.with_name("away"))
-        clock[0] = now + 601
-        checkpointer.save_due(bench.order)
-        remote.with_name("away").rename(remote)
-        clock[0] += 30
-        checkpointer.save_due(bench.order)
-        assert bench.workshop.at_remote(WIP) is None
-        clock[0] += 31
-        checkpointer.save_due(bench.order)
-        assert bench.workshop.at_remote(WIP)
+
+def test_once_an_interval_and_again_soon_after_a_failure(bench: Bench) -> None:
+    now = time.time()
+    clock = [now]
+    checkpointer = Checkpointer(bench.saver, clock=lambda: clock[0])
+    bench.write("half.txt", "half\n")
+    checkpointer.save_due(bench.order)
+    assert bench.workshop.at_remote(WIP) is None, "the attempt has just begun"
+    remote = bench.workshop.remote
+    remote.rename(remote.with_name("away"))
+    clock[0] = now + 601
+    checkpointer.save_due(bench.order)
+    remote.with_name("away").rename(remote)
+    clock[0] += 30
+    checkpointer.save_due(bench.order)
+    assert bench.workshop.at_remote(WIP) is None
+    clock[0] += 31
+    checkpointer.save_due(bench.order)
+    assert bench.workshop.at_remote(WIP)
 
 
 def test_a_clock_that_was_set_back_does_not_stop_it(bench: Bench) -> None:
@@ -54,10 +55,7 @@ def test_following_an_order_returns_at_once_and_saves_in_a_thread_of_its_own(ben
     with held:
         checkpointer.follow(order)  # one that saved here would wait for the lock that is held
         checkpointer.follow(order)
-    deadline = time.monotonic() + 60
-    while bench.workshop.at_remote(WIP) is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    eventually(lambda: bench.workshop.at_remote(WIP))
     # The thread outlives the test: it must find nothing more to do.
     checkpointer._orders.clear()
 

@@ -20,7 +20,7 @@ from models.cleanup import CleanedUp, CleanUp
 from models.records import Rig
 from models.town import TownPaths
 from tests.activities.workshop import git
-from tests.pace import pause_s
+from tests.pace import DEADLINE_S, pause_s
 from tests.sandboxes import BARE
 
 IDLE = "echo ready; exec sleep 600"
@@ -29,8 +29,8 @@ IDLE = "echo ready; exec sleep 600"
 WORKS = "echo work > work.txt && git add -A && git commit -qm Work && gt done; exec sleep 600"
 
 
-def eventually(condition: Callable[[], Any], within_s: float = 60.0) -> Any:
-    """The first true answer of `condition`; AssertionError after `within_s`, which is for a machine that is busy."""
+def eventually(condition: Callable[[], Any], within_s: float = DEADLINE_S) -> Any:
+    """The first true answer of `condition`; AssertionError after `within_s`."""
     begun = time.monotonic()
     while True:
         answer = condition()

@@ -150,7 +150,7 @@ def test_agents_that_end_right_after_their_start_are_told_with_their_exit_codes(
         lookout.look()
         return len(lookout.said()) == 20
 
-    eventually(all_told, within_s=60)
+    eventually(all_told)
     assert {one.exit_code for one in lookout.said()} == {0}
     # Of a pane that tmux calls dead it may not have read all that was written.
     assert {one.detail for one in lookout.said()} <= {"exit code 0", "exit code 0\nall done"}

@@ -52,13 +52,13 @@ def ended(desk: Desk) -> Iterator[None]:
     desk.end_all()
 
 
-def answer(desk: Desk, script: str, within_s: float = 60.0) -> str:
+def answer(desk: Desk, script: str) -> str:
     """What a shell agent's script printed, once it has come to its end."""
     place = desk.paths.root.parent / "answer"
     file = desk.paths.root.parent / "agent.sh"
     file.write_text(f"exec >{place}.new 2>&1\n{script}\nmv {place}.new {place}\nexec sleep 600\n")
     desk.start(f"sh {file}")
-    eventually(place.exists, within_s)
+    eventually(place.exists)
     return place.read_text()
 
 

@@ -137,7 +137,7 @@ class Patrol:
 
     def looks_again(self, times: int = 5) -> None:
         already = len(self.looks())
-        eventually(lambda: len(self.looks()) >= already + times, within_s=60)
+        eventually(lambda: len(self.looks()) >= already + times)
 
 
 @pytest.fixture
@@ -175,5 +175,5 @@ def test_a_patrol_that_was_frozen_sees_at_once_who_died_meanwhile(desk: Desk, pa
     assert pane is not None
     os.kill(pane.pane_pid, signal.SIGKILL)
     patrol.process.send_signal(signal.SIGCONT)
-    eventually(lambda: patrol.looks()[-1]["observations"], within_s=60)
+    eventually(lambda: patrol.looks()[-1]["observations"])
     assert [seen["kind"] for seen in patrol.looks()[-1]["observations"]] == ["died"]
