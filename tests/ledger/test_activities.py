@@ -20,6 +20,7 @@ from models.town import TownPaths
 from services.alert_files import AlertFiles
 from tests.ledger.conftest import DoltServer
 from tests.ledger.records import SHA, START, a_bead, a_merge, a_rig, a_write
+from tests.pace import DEADLINE_S
 
 
 def test_the_activities_have_the_names_that_workflows_call() -> None:
@@ -98,11 +99,14 @@ def test_a_worker_starts_while_the_ledger_is_down_and_works_once_it_is_up(
     assert failure.value.code is ErrorCode.LEDGER_UNREACHABLE
     assert failure.value.retryable
     mortal_server.start()
+    monkeypatch.setattr("ledger.transactions.LOST_PATIENCE_S", DEADLINE_S)
     assert made.bead_status(BeadRef(bead=bead)).status is BeadStatus.OPEN
     mortal_server.kill()
+    monkeypatch.setattr("ledger.transactions.LOST_PATIENCE_S", 0.2)
     with pytest.raises(GtError):
         made.bead_status(BeadRef(bead=bead))
     mortal_server.start()
+    monkeypatch.setattr("ledger.transactions.LOST_PATIENCE_S", DEADLINE_S)
     assert made.bead_status(BeadRef(bead=bead)).status is BeadStatus.OPEN
     made.close()
 

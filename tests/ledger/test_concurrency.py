@@ -22,6 +22,7 @@ from models.errors import ErrorCode, GtError
 from models.records import BeadChanges, BeadStatus, NewBead
 from tests.ledger.conftest import ROOT, DoltServer
 from tests.ledger.records import a_bead, a_merge, a_rig, a_write
+from tests.pace import DEADLINE_S
 
 WRITERS = 8
 
@@ -42,7 +43,7 @@ def run_writer(url: str, *arguments: str, **environment: str) -> subprocess.Pope
 
 
 def acknowledged(process: subprocess.Popen[str]) -> list[str]:
-    out, err = process.communicate(timeout=90)
+    out, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, err
     return out.split()
 
@@ -73,6 +74,7 @@ def at_once(*actions: Callable[[], object]) -> list[object]:
         return list(pool.map(run, actions))
 
 
+@pytest.mark.usefixtures("endless_patience")
 def test_ids_are_unique_when_many_threads_create_beads_from_few_words(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +100,7 @@ def test_ids_are_unique_across_processes_and_each_acknowledged_bead_is_there(led
     assert {bead.id for bead in ledger.beads()} == set(made)
 
 
+@pytest.mark.usefixtures("endless_patience")
 def test_eight_jobs_write_at_once_and_every_event_is_there_once(ledger: Ledger) -> None:
     beads = [a_bead(ledger, f"bead {number}").id for number in range(WRITERS)]
 
@@ -140,7 +143,7 @@ def test_the_same_write_committed_at_the_same_moment_is_one_commit(
         def announce(point: str) -> None:
             if point == "ledger.before_commit" and not met:
                 met.append(point)
-                both_wrote.wait(timeout=60)
+                both_wrote.wait(timeout=DEADLINE_S)
 
         return announce
 
@@ -229,7 +232,7 @@ def test_a_writer_killed_around_its_commit_leaves_all_or_nothing_and_its_retry_f
     bead = a_bead(ledger).id
     armed = {"GT_CRASH_POINT": point, "GT_CRASH_MARK": str(tmp_path / "mark")}
     killed = run_writer(url, "work", bead, "3", **armed)
-    killed.communicate(timeout=60)
+    killed.communicate(timeout=DEADLINE_S)
     assert killed.returncode == -9
     assert [event.sequence for event in ledger.job_events(bead)] == list(range(1, recorded + 1))
     assert len(ledger.bead_history(bead)) == 1 + recorded
@@ -246,7 +249,7 @@ def test_writers_killed_at_any_moment_lose_nothing_that_was_acknowledged(ledger:
         assert process.stdout is not None
         told = [process.stdout.readline().strip() for _ in range(acknowledged_lines)]
         process.kill()
-        rest, _ = process.communicate(timeout=60)
+        rest, _ = process.communicate(timeout=DEADLINE_S)
         told += rest.split()
         sequences = [event.sequence for event in ledger.job_events(bead)]
         job = ledger.job(bead)
@@ -256,6 +259,7 @@ def test_writers_killed_at_any_moment_lose_nothing_that_was_acknowledged(ledger:
         assert len(ledger.bead_history(bead)) == 1 + job.sequence
 
 
+@pytest.mark.usefixtures("endless_patience")
 def test_a_server_killed_and_restarted_in_the_middle_loses_and_doubles_nothing(
     mortal_server: DoltServer, open_ledger: Callable[[str], Ledger]
 ) -> None:
@@ -306,6 +310,7 @@ def test_a_server_that_stays_away_is_unreachable_and_back_when_it_returns(
         assert (failure.value.code, failure.value.hint) == (ErrorCode.LEDGER_UNREACHABLE, "gt up")
         assert mortal_server.password not in failure.value.message
     mortal_server.start()
+    monkeypatch.setattr("ledger.transactions.LOST_PATIENCE_S", DEADLINE_S)
     ledger.ping()
     assert ledger.add_rig(a_rig()) == a_rig()
 

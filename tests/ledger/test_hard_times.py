@@ -19,6 +19,7 @@ from models.errors import ErrorCode, GtError
 from models.records import NewBead
 from tests.ledger.conftest import DoltServer
 from tests.ledger.records import a_bead, a_rig
+from tests.pace import DEADLINE_S
 
 OpenLedger = Callable[[str], Ledger]
 
@@ -38,9 +39,9 @@ def test_a_commit_that_the_log_does_not_hold_is_not_acknowledged_but_written_aga
 
 
 def test_a_ledger_that_forgets_every_commit_is_not_believed(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ledger.transactions.CONFLICT_PATIENCE_S", 0.2)
     monkeypatch.setattr(ledger._versioning, "holds", lambda connection, commit: False)
     ledger.add_rig(a_rig())  # found to be there at the second try
+    monkeypatch.setattr("ledger.transactions.CONFLICT_PATIENCE_S", 0.2)
     numbers = iter(range(1000))
     with pytest.raises(GtError) as failure:
         ledger.write(lambda connection: (_write_setting(connection, next(numbers)), "always new"))
@@ -57,7 +58,7 @@ def _write_setting(connection: Connection, number: int) -> int:
 def stop_wholly(pid: int) -> None:
     """SIGSTOP, and wait until none of its threads runs: a busy machine lets them go on for a moment."""
     os.kill(pid, signal.SIGSTOP)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + DEADLINE_S
     for thread in psutil.Process(pid).threads():
         while psutil.Process(thread.id).status() != psutil.STATUS_STOPPED:
             assert time.monotonic() < deadline
@@ -66,10 +67,11 @@ def stop_wholly(pid: int) -> None:
 def test_a_server_that_hangs_is_unreachable_within_the_time_limit_and_then_goes_on(
     mortal_server: DoltServer, open_ledger: OpenLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bead = a_bead(open_ledger(mortal_server.url("town")))
     monkeypatch.setattr(engines, "STATEMENT_TIMEOUT_S", 1)
-    monkeypatch.setattr("ledger.transactions.LOST_PATIENCE_S", 0.5)
     ledger = open_ledger(mortal_server.url("town"))
-    bead = a_bead(ledger)
+    assert ledger.bead(bead.id) == bead
+    monkeypatch.setattr("ledger.transactions.LOST_PATIENCE_S", 0.5)
     stop_wholly(mortal_server.pid)
     try:
         for ask in (lambda: ledger.bead(bead.id), lambda: Ledger.open(mortal_server.url("town"))):
@@ -80,9 +82,11 @@ def test_a_server_that_hangs_is_unreachable_within_the_time_limit_and_then_goes_
             assert time.monotonic() - started < 20, "what one statement may take as a rule"
     finally:
         os.kill(mortal_server.pid, signal.SIGCONT)
+    monkeypatch.setattr("ledger.transactions.LOST_PATIENCE_S", DEADLINE_S)
     assert ledger.bead(bead.id) == bead
 
 
+@pytest.mark.usefixtures("endless_patience")
 def test_fifty_writers_share_few_connections_and_lose_nothing(dolt_server: DoltServer, server_url: str) -> None:
     ledger = Ledger.open(server_url)
     ledger.add_rig(a_rig())
@@ -105,17 +109,20 @@ def test_fifty_writers_share_few_connections_and_lose_nothing(dolt_server: DoltS
 def test_a_server_without_a_free_connection_is_said_and_waited_for(
     dolt_server: DoltServer, server_url: str, open_ledger: OpenLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    Ledger.open(server_url).close()
     monkeypatch.setattr(engines, "STATEMENT_TIMEOUT_S", 1)
-    monkeypatch.setattr("ledger.transactions.LOST_PATIENCE_S", 0.3)
     ledger = open_ledger(server_url)
     ledger._engine.dispose()
     with dolt_server.crowded():
+        monkeypatch.setattr("ledger.transactions.LOST_PATIENCE_S", 0.3)
         with pytest.raises(GtError) as failure:
             ledger.ping()
         assert failure.value.code is ErrorCode.LEDGER_UNREACHABLE
+    monkeypatch.setattr("ledger.transactions.LOST_PATIENCE_S", DEADLINE_S)
     ledger.ping()
 
 
+@pytest.mark.usefixtures("endless_patience")
 def test_writers_go_on_while_garbage_is_collected_and_lose_nothing(ledger: Ledger, url: str) -> None:
     ledger.add_rig(a_rig())
     made: list[str] = []

@@ -17,6 +17,7 @@ from models.errors import ErrorCode, GtError, Level
 from models.records import NewBead
 from tests.ledger.conftest import ROOT, DoltServer, free_port
 from tests.ledger.records import a_bead, a_rig
+from tests.pace import DEADLINE_S
 
 OpenLedger = Callable[[str], Ledger]
 
@@ -26,7 +27,7 @@ def run_python(code: str, *arguments: str, **environment: str) -> subprocess.Com
         [sys.executable, "-c", code, *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE_S,
         env={key: value for key, value in os.environ.items() if "DOLTLITE" not in key}
         | {"PYTHONPATH": str(ROOT)}
         | environment,
@@ -227,7 +228,7 @@ def test_a_child_process_of_a_process_with_an_embedded_ledger_is_not_marked(
         [sys.executable, "-c", TRY_OPEN, embedded_url],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE_S,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     assert (child.stdout, child.stderr) == ("opened\n", "")
@@ -247,7 +248,7 @@ def test_a_program_that_imported_sqlite3_first_is_told_so_and_not_started_again(
         [sys.executable, str(script), embedded_url],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE_S,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     started, said = child.stdout.splitlines()
