@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -16,18 +17,20 @@ from typing import TypeVar
 import psutil
 import pytest
 
-from services import programs
+from services import programs, supervision
 from services.founding import create_town
 from services.supervision import down
 from services.town import Town
-from tests.pace import pause_s
+from tests.pace import DEADLINE_S, pause_s
 from tests.temporal_server import dev_server
 
 T = TypeVar("T")
 STAND_IN = "tests.services.stand_in_worker"
 
+up = functools.partial(supervision.up, timeout_s=DEADLINE_S)
 
-def wait_until(what: str, look: Callable[[], T], timeout_s: float = 60.0) -> T:
+
+def wait_until(what: str, look: Callable[[], T], timeout_s: float = DEADLINE_S) -> T:
     """Poll `look` until it gives something true, and return that; AssertionError after `timeout_s`."""
     begun = time.monotonic()
     while True:
@@ -39,7 +42,7 @@ def wait_until(what: str, look: Callable[[], T], timeout_s: float = 60.0) -> T:
         time.sleep(pause_s(waited))
 
 
-async def eventually(what: str, look: Callable[[], Awaitable[bool]], timeout_s: float = 60.0) -> None:
+async def eventually(what: str, look: Callable[[], Awaitable[bool]], timeout_s: float = DEADLINE_S) -> None:
     """Ask `look` until it says True; AssertionError after `timeout_s`."""
     begun = time.monotonic()
     while not await look():
@@ -65,6 +68,7 @@ def end_all(town: Town) -> None:
     for pid in living(town):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    wait_until("what was killed to be gone", lambda: not living(town))
 
 
 @contextlib.contextmanager
@@ -102,8 +106,6 @@ def town(light_worker: None) -> Iterator[Town]:
 @pytest.fixture(scope="module")
 def running_town() -> Iterator[Town]:
     """A town with a Dolt server that is up, shared by a module's tests: each leaves it healthy."""
-    from services.supervision import up
-
     with pytest.MonkeyPatch.context() as patch, scratch_town("server") as made:
         patch.setattr(programs, "WORKER_MODULE", STAND_IN)
         up(made)

@@ -29,6 +29,7 @@ class SlowActivities:
 
 
 worker_life.RIGS_EVERY_S = 0.5
+worker_life.CLEAR_UP_S = 60.0  # a busy machine's clearing up is to be seen, not given up
 
 
 async def serve(town: Town) -> None:

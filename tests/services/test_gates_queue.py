@@ -24,8 +24,10 @@ from models.gating import GateOutcome, GateReport, RunGates
 from models.mail import Message
 from models.merging import BuildChain
 from models.records import GateSpec, Rig
+from services.polling import patient
 from services.town import Town
 from tests.activities.workshop import Workshop, git
+from tests.pace import DEADLINE_S
 from tests.sandboxes import BARE
 from tests.services.conftest import eventually, scratch_town
 from tests.temporal_server import client_of
@@ -56,7 +58,7 @@ class GateProbe:
     @workflow.run
     async def run(self, gating: Gating) -> GateReport:
         return await workflow.execute_activity_method(
-            GateActivities.run_gates, gating.order, **options.gates(gating.host, timedelta(minutes=5))
+            GateActivities.run_gates, gating.order, **options.gates(gating.host, timedelta(hours=1))
         )
 
 
@@ -82,7 +84,7 @@ class Host:
         self._sha = sha
         variables = {"RUNS": self.runs, "MOST": self.most, "LET_GO": self.let_go}
         said = " ".join(f"{name}={path};" for name, path in variables.items())
-        self._gate = GateSpec(name="test", command=f"{said} {HELD}", timeout_s=120)
+        self._gate = GateSpec(name="test", command=f"{said} {HELD}", timeout_s=1800)
 
     async def start_gates(self, number: int) -> WorkflowHandle[GateProbe, GateReport]:
         label = f"merge/shop/{number}/tip-1"
@@ -100,7 +102,9 @@ class Host:
 
     async def all_cores_gate(self) -> None:
         async def full() -> bool:
-            return len(list(self.runs.iterdir())) == CORES
+            # Each has noted, too, how many it saw.
+            noted = self.most.read_text().split() if self.most.exists() else []
+            return len(list(self.runs.iterdir())) == len(noted) == CORES
 
         await eventually("a gate on each core", full)
 
@@ -117,8 +121,8 @@ async def host(port: int, idle_town: Town, tmp_path: Path) -> AsyncIterator[Host
     client, paths = await client_of(port), idle_town.paths
     workers = worker.build_workers(client, idle_town, host_only=True)
     sha = await asyncio.to_thread(candidate, tmp_path, LandingActivities(paths))
-    probes = Worker(
-        client, task_queue=QUEUE, workflows=[GateProbe, StepProbe], workflow_runner=UnsandboxedWorkflowRunner()
+    probes = patient(
+        Worker(client, task_queue=QUEUE, workflows=[GateProbe, StepProbe], workflow_runner=UnsandboxedWorkflowRunner())
     )
     async with contextlib.AsyncExitStack() as stack:
         for each in (probes, *workers):
@@ -145,7 +149,7 @@ def candidate(folder: Path, landing: LandingActivities) -> str:
 async def test_a_step_that_needs_no_gate_goes_on_while_gates_wait_for_a_core(host: Host) -> None:
     gating = [await host.start_gates(number) for number in range(GATES)]
     await host.all_cores_gate()
-    await asyncio.wait_for(host.step(), 30)
+    await asyncio.wait_for(host.step(), DEADLINE_S)
     host.let_go.touch()
     reports = await asyncio.gather(*(each.result() for each in gating))
     assert {report.outcome for report in reports} == {GateOutcome.PASSED}
@@ -158,7 +162,7 @@ async def test_gates_that_wait_for_a_core_are_given_up_at_once_and_never_run(hos
     (waiting,) = [each for each in gating if not await has_begun(each)]
     await waiting.cancel()
     with pytest.raises(WorkflowFailureError):
-        await asyncio.wait_for(waiting.result(), 10)
+        await asyncio.wait_for(waiting.result(), DEADLINE_S)
     host.let_go.touch()
     await asyncio.gather(*(each.result() for each in gating if each is not waiting))
     assert len(host.most.read_text().split()) == CORES

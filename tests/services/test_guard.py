@@ -17,6 +17,7 @@ from activities.locks import try_exclusive
 from models.errors import ErrorCode, GtError
 from services import guard
 from services.processes import Birth, write_record
+from tests.pace import DEADLINE_S
 from tests.services.conftest import wait_until
 
 GUARD = [sys.executable, "-P", "-m", "services.guard"]
@@ -33,7 +34,7 @@ def started() -> Iterator[list[subprocess.Popen[bytes]]]:
         process.wait()
 
 
-def sleeper(lock: Path, seconds: str = "60") -> subprocess.Popen[bytes]:
+def sleeper(lock: Path, seconds: str = "3600") -> subprocess.Popen[bytes]:
     return subprocess.Popen([*GUARD, "--lock", str(lock), "--", "sleep", seconds])
 
 
@@ -51,7 +52,7 @@ def test_the_lock_lives_exactly_as_long_as_the_program(tmp_path: Path, started: 
     assert not guard.locked_within(opened, 0.0)
     first.kill()
     first.wait()
-    assert guard.locked_within(opened, 2.0)
+    assert guard.locked_within(opened, DEADLINE_S)
     opened.close()
 
 
@@ -75,7 +76,7 @@ def test_a_leftover_of_ours_is_ended_before_a_second_server_starts(
     started.append(leftover)
     wait_until("the leftover to run", lambda: runs_sleep(lock, leftover.pid))
     guard.hold(lock, wait_s=0.1).close()
-    leftover.wait(1)
+    leftover.wait(DEADLINE_S)
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -116,8 +117,8 @@ def test_a_worker_started_by_hand_does_not_take_the_place_of_a_living_one(
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
 def test_the_program_dies_with_its_supervisor(tmp_path: Path) -> None:
     lock = tmp_path / "server.lock"
-    code = "import subprocess, sys, time; subprocess.Popen(sys.argv[1:]); time.sleep(60)"
-    supervisor = subprocess.Popen([sys.executable, "-c", code, *GUARD, "--lock", str(lock), "--", "sleep", "60"])
+    code = "import subprocess, sys, time; subprocess.Popen(sys.argv[1:]); time.sleep(3600)"
+    supervisor = subprocess.Popen([sys.executable, "-c", code, *GUARD, "--lock", str(lock), "--", "sleep", "3600"])
 
     def program() -> Birth | None:
         holder = guard.tenant(lock)
@@ -127,7 +128,7 @@ def test_the_program_dies_with_its_supervisor(tmp_path: Path) -> None:
     assert born is not None
     supervisor.kill()
     supervisor.wait()
-    wait_until("the program to die", lambda: not born.lives(), 5)
+    wait_until("the program to die", lambda: not born.lives())
 
 
 def test_a_guard_whose_supervisor_is_another_one_starts_nothing(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from services import long_lived
 from services.long_lived import Handle, probe
 from services.polling import new_worker
 from services.restarting import restart
+from tests.pace import DEADLINE_S
 from tests.services.conftest import eventually
 from tests.temporal_server import client_of
 from tests.workflows.conftest import real_time
@@ -66,8 +67,8 @@ class WordWitness:
         done = await workflow.execute_activity(
             "toil",
             word,
-            start_to_close_timeout=timedelta(minutes=1),
-            heartbeat_timeout=timedelta(seconds=5),
+            start_to_close_timeout=timedelta(hours=1),
+            heartbeat_timeout=timedelta(minutes=5),
             retry_policy=RetryPolicy(maximum_attempts=1),
         )
         self._words.append(done)
@@ -183,21 +184,23 @@ async def run_of(client: Client, witness: str) -> str:
 
 
 async def wedged(client: Client, witness: str) -> bool:
-    return (await probe(client, witness, SHORT_S)).result is ProbeResult.WEDGED
+    with contextlib.suppress(TimeoutError):  # of the server, on a busy machine
+        return (await probe(client, witness, SHORT_S)).result is ProbeResult.WEDGED
+    return False
 
 
 # --- the ping -----------------------------------------------------------------------------------
 
 
 async def test_one_that_was_never_started_is_absent(client: Client, witness: str) -> None:
-    found = await probe(client, witness)
+    found = await probe(client, witness, DEADLINE_S)
     assert (found.result, found.run_id) == (ProbeResult.ABSENT, "")
 
 
 async def test_one_that_was_terminated_is_absent_and_its_run_is_named(client: Client, witness: str) -> None:
     handle = await long_lived.start(client, witness)
     await client.get_workflow_handle(witness).terminate()
-    found = await probe(client, witness)
+    found = await probe(client, witness, DEADLINE_S)
     assert (found.result, found.run_id) == (ProbeResult.ABSENT, handle.first_execution_run_id)
     assert "terminated" in found.detail
 
@@ -205,21 +208,21 @@ async def test_one_that_was_terminated_is_absent_and_its_run_is_named(client: Cl
 async def test_a_living_one_answers_and_says_whether_it_is_stopped(client: Client, witness: str) -> None:
     async with working(client):
         await told(client, witness)
-        found = await probe(client, witness)
+        found = await probe(client, witness, DEADLINE_S)
         assert (found.result, found.stopped, found.run_id) == (
             ProbeResult.ANSWERS,
             False,
             await run_of(client, witness),
         )
         await client.get_workflow_handle(witness).signal("stop")
-        assert (await probe(client, witness)).stopped
+        assert (await probe(client, witness, DEADLINE_S)).stopped
 
 
 async def test_without_a_worker_it_is_silent_and_the_ping_stays_bounded(client: Client, witness: str) -> None:
     await told(client, witness)
-    begun = asyncio.get_running_loop().time()
-    assert (await probe(client, witness, SHORT_S)).result is ProbeResult.SILENT
-    assert asyncio.get_running_loop().time() - begun < 3 * SHORT_S + 1
+    found = await probe(client, witness, SHORT_S)
+    # Without the bound the server would have ended the query, after 30 s.
+    assert (found.result, found.detail) == (ProbeResult.SILENT, "no answer within 1 s")
 
 
 async def test_one_whose_tasks_fail_is_wedged_even_while_nobody_has_asked_before(client: Client, witness: str) -> None:
@@ -227,7 +230,7 @@ async def test_one_whose_tasks_fail_is_wedged_even_while_nobody_has_asked_before
     async with working(client):
         await told(client, witness, "bread", "arsenic")
         await eventually("the first failures", lambda: wedged(client, witness))
-        assert (await probe(client, witness)).detail
+        assert (await probe(client, witness, 10.0)).detail
 
 
 # --- restarts -----------------------------------------------------------------------------------
@@ -461,7 +464,7 @@ async def test_one_that_fails_again_is_still_wedged_and_keeps_its_messages(clien
         POISON.clear()
 
         async def answers() -> bool:
-            return (await probe(client, witness)).result is ProbeResult.ANSWERS
+            return (await probe(client, witness, DEADLINE_S)).result is ProbeResult.ANSWERS
 
         await eventually("it to go on by itself once the code is right", answers)
         assert await words_of(client, witness) == ["bread", "arsenic"]

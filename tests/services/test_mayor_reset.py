@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,8 +28,6 @@ from tests.workflows.mayor_world import MayorWorld
 from tests.workflows.probes import JobProbe
 from workflows.mayor import MayorWorkflow
 from workflows.sandbox import workflow_runner
-
-pytestmark = pytest.mark.timeout(180)
 
 JOB = names.polecat_id("shop", "sh-1")
 SHORT_S = 1.0
@@ -111,7 +110,9 @@ async def test_a_mayor_that_is_reset_does_not_tell_a_new_job_what_was_decided_ab
             await client.get_workflow_handle(names.MAYOR_ID).signal("escalate", question("help-1"))
 
             async def wedged() -> bool:
-                return (await probe(client, names.MAYOR_ID, SHORT_S)).result is ProbeResult.WEDGED
+                with contextlib.suppress(TimeoutError):  # of the server, on a busy machine
+                    return (await probe(client, names.MAYOR_ID, SHORT_S)).result is ProbeResult.WEDGED
+                return False
 
             await eventually("the failure", wedged)
         await restart(client, RestartWorkflow(workflow_id=names.MAYOR_ID, run_id=run or "", reason="wedged"))

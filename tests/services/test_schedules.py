@@ -28,6 +28,9 @@ from services import long_lived
 from services.alert_files import AlertFiles
 from services.polling import activities_of, patient
 from services.schedules import SCHEDULES, keep_deadman, keep_schedules, run_now
+from tests.pace import DEADLINE_S
+from tests.schedules import remove_schedules
+from tests.schedules import silent_schedules as silent_schedules
 from tests.services.conftest import eventually
 from tests.sinks import http_sink
 from tests.temporal_server import client_of
@@ -42,8 +45,7 @@ from workflows.verify import VerifyWorkflow
 async def client(port: int) -> AsyncIterator[Client]:
     client = await client_of(port)
     yield client
-    for schedule in [found async for found in await client.list_schedules()]:
-        await client.get_schedule_handle(schedule.id).delete()
+    await remove_schedules(client)
 
 
 @contextlib.asynccontextmanager
@@ -104,7 +106,11 @@ async def test_the_dead_man_s_switch_is_pinged_by_its_schedule_for_as_long_as_it
         files.refresh_mirror(lambda: AlertMirror(deadman=settings))
         await keep_deadman(client, settings)
         async with (
-            Worker(client, task_queue=names.TOWN_QUEUE, workflows=[DeadmanWorkflow], workflow_runner=workflow_runner()),
+            patient(
+                Worker(
+                    client, task_queue=names.TOWN_QUEUE, workflows=[DeadmanWorkflow], workflow_runner=workflow_runner()
+                )
+            ),
             Worker(
                 client,
                 task_queue=names.CONTROL_QUEUE,
@@ -116,7 +122,7 @@ async def test_the_dead_man_s_switch_is_pinged_by_its_schedule_for_as_long_as_it
             async def pinged() -> bool:
                 return outside.asked[:2] == ["/ping", "/ping"]
 
-            await eventually("two pings", pinged, 60)
+            await eventually("two pings", pinged)
     handle = client.get_schedule_handle(names.DEADMAN_ID)
     await keep_deadman(client, settings.model_copy(update={"interval": 600}))
     assert (await handle.describe()).schedule.spec.intervals[0].every == timedelta(minutes=10)
@@ -128,6 +134,7 @@ async def test_the_dead_man_s_switch_is_pinged_by_its_schedule_for_as_long_as_it
 
 
 @pytest.mark.document("6: Boot 狗每 5 分钟检查 Deacon")
+@pytest.mark.usefixtures("silent_schedules")
 async def test_boot_by_its_schedule_revives_the_deacon_and_remembers_it(client: Client) -> None:
     await keep_schedules(client)
     async with working(client):
@@ -137,9 +144,10 @@ async def test_boot_by_its_schedule_revives_the_deacon_and_remembers_it(client: 
         second = await boot_now(client)
         assert [step.ok for step in second.steps] == [True] * 4
         assert second.restarts == first.restarts, "the Schedule hands on the last result"
-        assert (await long_lived.probe(client, names.DEACON_ID)).result == "answers"
+        assert (await long_lived.probe(client, names.DEACON_ID, DEADLINE_S)).result == "answers"
 
 
+@pytest.mark.usefixtures("silent_schedules")
 async def test_starts_within_one_second_are_told_apart(client: Client) -> None:
     await keep_schedules(client)
     async with working(client):
@@ -147,6 +155,7 @@ async def test_starts_within_one_second_are_told_apart(client: Client) -> None:
     assert len({start.run_id for start in started}) == 4
 
 
+@pytest.mark.usefixtures("silent_schedules")
 async def test_a_disagreement_is_told_once_over_two_looks_of_its_schedule(client: Client) -> None:
     await keep_schedules(client)
     letters: list[Escalation] = []
@@ -161,12 +170,14 @@ async def test_a_disagreement_is_told_once_over_two_looks_of_its_schedule(client
         letters.append(escalation)
 
     async with (
-        Worker(
-            client,
-            task_queue=names.TOWN_QUEUE,
-            workflows=[VerifyWorkflow],
-            activities=[look],
-            workflow_runner=workflow_runner(),
+        patient(
+            Worker(
+                client,
+                task_queue=names.TOWN_QUEUE,
+                workflows=[VerifyWorkflow],
+                activities=[look],
+                workflow_runner=workflow_runner(),
+            )
         ),
         Worker(client, task_queue=names.CONTROL_QUEUE, activities=[tell]),
     ):

@@ -21,13 +21,16 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from models import names
+from services.polling import patient
 from services.programs import TEMPORAL, programs
 from tests.services.conftest import eventually, scratch_town
 from tests.temporal_server import client_of, wait_for_server
 
 HOST = names.host_queue("h1")
 MANY, FEW = 80, 8
-TIMERS = 5
+TRIES = 30
+TIMER_S, RETRY_S = 0.5, 0.7
+"""less than a server as it comes takes for them, which holds each back by a second"""
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def server() -> Iterator[int]:
             yield port
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(120)
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ async def client(server: int) -> Client:
 
 def answers_to(port: int, host: str) -> int | None:
     """The status of an answer to a question of the HTTP API; None: no HTTP is spoken there."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
         connection.request("GET", "/api/v1/namespaces", headers={"Host": host})
         return connection.getresponse().status
@@ -135,7 +138,8 @@ async def test_a_rig_with_few_steps_waits_for_few_of_one_with_many(client: Clien
         return await backlog(client) >= steps
 
     runner = UnsandboxedWorkflowRunner()
-    async with Worker(client, task_queue=names.TOWN_QUEUE, workflows=WORKFLOWS, workflow_runner=runner):
+    worker = Worker(client, task_queue=names.TOWN_QUEUE, workflows=WORKFLOWS, workflow_runner=runner)
+    async with patient(worker):
         await begin("large", MANY)
         await eventually("the steps of the one to wait", lambda: waits(MANY))
         await begin("small", FEW)
@@ -159,7 +163,7 @@ async def test_a_rig_with_few_steps_waits_for_few_of_one_with_many(client: Clien
 
 
 async def test_timers_and_retries_are_not_held_back(client: Client) -> None:
-    """The shortest of some: the server as it comes holds each of them back by a second."""
+    """The shortest of some: a busy machine may hold back any of them."""
 
     @activity.defn
     async def fail_once() -> None:
@@ -171,23 +175,27 @@ async def test_timers_and_retries_are_not_held_back(client: Client) -> None:
     failed: list[float] = []
     again: list[float] = []
     waits: list[float] = []
-    async with Worker(
-        client,
-        task_queue=names.TOWN_QUEUE,
-        workflows=WORKFLOWS,
-        activities=[fail_once],
-        workflow_runner=UnsandboxedWorkflowRunner(),
+    async with patient(
+        Worker(
+            client,
+            task_queue=names.TOWN_QUEUE,
+            workflows=WORKFLOWS,
+            activities=[fail_once],
+            workflow_runner=UnsandboxedWorkflowRunner(),
+        )
     ):
-        for number in range(TIMERS):
+        for number in range(TRIES):
             await client.execute_workflow(ShortRetry.run, id=f"retry-{number}", task_queue=names.TOWN_QUEUE)
             timer = await client.start_workflow(ShortTimer.run, id=f"timer-{number}", task_queue=names.TOWN_QUEUE)
             await timer.result()
             at = {event.event_type: event.event_time.ToNanoseconds() async for event in timer.fetch_history_events()}
             begun, fired = at[EventType.EVENT_TYPE_TIMER_STARTED], at[EventType.EVENT_TYPE_TIMER_FIRED]
             waits.append((fired - begun) / 1e9)
-    retries = [later - sooner for sooner, later in zip(failed, again, strict=True)]
+            retries = [later - sooner for sooner, later in zip(failed, again, strict=True)]
+            if min(waits) < TIMER_S and min(retries) < RETRY_S:
+                break
     print(
         "timers of 1 ms:", [round(wait, 3) for wait in waits], "retries after 200 ms:", [round(r, 3) for r in retries]
     )
-    assert min(waits) < 0.5
-    assert min(retries) < 0.7
+    assert min(waits) < TIMER_S
+    assert min(retries) < RETRY_S

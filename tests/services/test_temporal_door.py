@@ -23,11 +23,11 @@ from services.forwarding import parse_head
 from services.guard import tenant
 from services.health import ailment
 from services.programs import DOOR, TEMPORAL, lock_path, temporal_socket
-from services.supervision import up
 from services.supervisor import UnixConnection
 from services.temporal import connect
 from services.town import Town, load_town
-from tests.services.conftest import STAND_IN, eventually, scratch_town, wait_until
+from tests.pace import DEADLINE_S
+from tests.services.conftest import STAND_IN, eventually, scratch_town, up, wait_until
 from tests.services.test_processes import as_ordinary_user, exit_code
 
 NAMESPACES = "/api/v1/namespaces"
@@ -48,7 +48,7 @@ def asked(connection: http.client.HTTPConnection, path: str, **headers: str) -> 
 
 
 def status(host: str, port: int, path: str = NAMESPACES, **headers: str) -> int:
-    return asked(http.client.HTTPConnection(host, port, timeout=10), path, **headers).status
+    return asked(http.client.HTTPConnection(host, port, timeout=DEADLINE_S), path, **headers).status
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +95,13 @@ def test_on_loopback_a_name_that_points_here_gets_nothing(running_town: Town) ->
 async def test_behind_the_socket_its_owner_reaches_everything(closed_town: Town) -> None:
     path = temporal_socket(closed_town)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert await describes(closed_town)
-    assert temporal_ailment(closed_town) == ""
+    await eventually("a client to get an answer", lambda: describes(closed_town))
+    wait_until("the alarm to find it well", lambda: temporal_ailment(closed_town) == "")
     assert closed_town.web_url() is None
-    assert asked(UnixConnection(str(path), 10), NAMESPACES).status == 200
+    assert asked(UnixConnection(str(path), DEADLINE_S), NAMESPACES).status == 200
     closed_town.paths.temporal_db.rename(aside := closed_town.paths.data / "aside.db")
     try:
-        assert "deleted or replaced" in temporal_ailment(closed_town)
+        wait_until("the loss to be found", lambda: "deleted or replaced" in temporal_ailment(closed_town))
     finally:
         aside.rename(closed_town.paths.temporal_db)
 
@@ -124,7 +124,7 @@ def test_behind_the_socket_nobody_else_reaches_anything(closed_town: Town) -> No
 
 def test_the_door_leads_to_the_server_and_nowhere_else(closed_town: Town) -> None:
     metrics = closed_town.file.temporal.metrics_port
-    tunnel = UnixConnection(str(temporal_socket(closed_town)), 10)
+    tunnel = UnixConnection(str(temporal_socket(closed_town)), DEADLINE_S)
     with contextlib.closing(tunnel):
         tunnel.connect()
         tunnel.sock.sendall(f"CONNECT 127.0.0.1:{metrics} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -138,7 +138,7 @@ async def test_a_killed_door_and_a_killed_server_are_back_by_themselves(closed_t
     os.kill(before.pid, signal.SIGKILL)
     wait_until(f"{name} to be replaced", lambda: (tenant(lock_path(closed_town, name)) or before).pid != before.pid)
     await eventually("Temporal to answer", lambda: describes(closed_town))
-    assert await asyncio.to_thread(ailment, closed_town, TEMPORAL) is None
+    await asyncio.to_thread(wait_until, "Temporal to be well", lambda: ailment(closed_town, TEMPORAL) is None)
     await asyncio.to_thread(wait_until, "the Web UI to have its server", lambda: temporal_ailment(closed_town) == "")
 
 
@@ -149,12 +149,14 @@ async def test_gt_ui_lets_in_who_has_its_address_alone(closed_town: Town) -> Non
         web_ui.serve(temporal_socket(closed_town), section.ui_port, section.namespace, told.put_nowait)
     )
     try:
-        url = await asyncio.wait_for(told.get(), 30)
+        url = await asyncio.wait_for(told.get(), DEADLINE_S)
         host, path = url.removeprefix("http://").split("/", 1)
         address, port = host.split(":")
 
         def look(path: str, **headers: str) -> http.client.HTTPResponse:
-            return asked(http.client.HTTPConnection(address, int(port), timeout=10), path, **{"Host": host, **headers})
+            return asked(
+                http.client.HTTPConnection(address, int(port), timeout=DEADLINE_S), path, **{"Host": host, **headers}
+            )
 
         def visit() -> None:
             assert look(NAMESPACES).status == 403

@@ -12,7 +12,9 @@ from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from services.polling import patient
 from services.updates import accepted
+from tests.pace import DEADLINE_S
 from tests.services.conftest import eventually
 from tests.workflows.conftest import real_time
 
@@ -55,20 +57,22 @@ async def test_it_is_accepted_once_as_soon_as_the_workflow_goes_on_again() -> No
     Broken.now = True
     async with (
         real_time() as env,
-        Worker(
-            env.client,
-            task_queue="count",
-            workflows=[CountingWorkflow],
-            workflow_runner=UnsandboxedWorkflowRunner(),
+        patient(
+            Worker(
+                env.client,
+                task_queue="count",
+                workflows=[CountingWorkflow],
+                workflow_runner=UnsandboxedWorkflowRunner(),
+            )
         ),
     ):
         handle: WorkflowHandle[Any, Any] = await env.client.start_workflow(
             CountingWorkflow.run, id="count", task_queue="count"
         )
-        await eventually("its tasks to have failed", failed_often(handle), 60)
+        await eventually("its tasks to have failed", failed_often(handle))
         with pytest.raises(RPCError, match="Workflow Task in failed state"):
             await handle.execute_update("add", 1)
         asked = asyncio.create_task(accepted(handle, "add", [2], int))
         Broken.now = False
-        assert await (await asyncio.wait_for(asked, 60)).result() == 2
+        assert await (await asyncio.wait_for(asked, DEADLINE_S)).result() == 2
         assert await handle.execute_update("add", 1) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -21,15 +22,12 @@ from models.names import WorkflowType
 from models.records import JobState
 from models.supervision import Wedged
 from services import wedged
+from services.polling import patient
 from tests.services.conftest import eventually
 from tests.temporal_server import client_of
 
-pytestmark = pytest.mark.timeout(180)
-
 ANSWERS = {"sh-closed": ErrorCode.REFUSED, "sh-unread": ErrorCode.LEDGER_UNREACHABLE}
 """beads whose job the dispatcher does not begin again, and why"""
-FOUND_S = 90.0
-"""generous: two tries of a task that fail take about ten seconds"""
 
 
 @workflow.defn(name=WorkflowType.POLECAT)
@@ -72,11 +70,13 @@ class Dispatcher:
 @pytest.fixture
 async def client(port: int) -> AsyncIterator[Client]:
     opened = await client_of(port)
-    async with Worker(
-        opened,
-        task_queue=names.TOWN_QUEUE,
-        workflows=[Job, Merge, Dispatcher],
-        workflow_runner=UnsandboxedWorkflowRunner(),
+    async with patient(
+        Worker(
+            opened,
+            task_queue=names.TOWN_QUEUE,
+            workflows=[Job, Merge, Dispatcher],
+            workflow_runner=UnsandboxedWorkflowRunner(),
+        )
     ):
         yield opened
 
@@ -100,7 +100,9 @@ async def begin(client: Client, workflow_id: str, kind: WorkflowType, *, sound: 
 
 
 async def is_found(client: Client, *wanted: Wedged) -> bool:
-    return set(wanted) <= set(await wedged.find(client) or ())
+    with contextlib.suppress(RPCError):  # a busy machine's server may be late
+        return set(wanted) <= set(await wedged.find(client) or ())
+    return False
 
 
 async def status_of(client: Client, one: Wedged) -> WorkflowExecutionStatus | None:
@@ -117,7 +119,7 @@ async def test_a_job_and_a_merge_whose_code_fails_are_found_ended_and_the_job_be
     job = await begin(client, names.polecat_id(rig, "sh-1"), WorkflowType.POLECAT, sound=False)
     merge = await begin(client, names.merge_id(rig, 7), WorkflowType.MERGE, sound=False)
     well = await begin(client, names.polecat_id(rig, "sh-2"), WorkflowType.POLECAT, sound=True)
-    await eventually("both to be found", lambda: is_found(client, job, merge), FOUND_S)
+    await eventually("both to be found", lambda: is_found(client, job, merge))
     assert not await is_found(client, well)
 
     ended = [await wedged.rescue(client, one, "its code fails") for one in (job, merge, well)]

@@ -27,11 +27,13 @@ from ledger.store import Ledger
 from models import names
 from models.names import WorkflowType
 from models.records import Rig
+from services.polling import patient
 from services.programs import WORKER
 from services.supervision import service_states
 from services.temporal import connect
 from services.town import Town
 from services.worker_life import register_patiently
+from tests.pace import DEADLINE_S
 from tests.services.conftest import eventually
 from workflows.registry import WORKFLOWS
 
@@ -88,7 +90,7 @@ def test_a_worker_is_closed_to_others_before_it_works(running_town: Town, monkey
 
 def test_a_second_worker_in_the_same_town_refuses_to_start(running_town: Town) -> None:
     argv = [sys.executable, "-P", "-m", "worker", "--town", str(running_town.root)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 5
     assert "error: another process" in done.stderr
 
@@ -152,7 +154,7 @@ class CountWorkflow:
             "count_slowly",
             task_queue=queue,
             result_type=int,
-            start_to_close_timeout=timedelta(minutes=5),
+            start_to_close_timeout=timedelta(hours=1),
             retry_policy=RetryPolicy(initial_interval=timedelta(seconds=0.1)),
         )
         return counted
@@ -160,8 +162,8 @@ class CountWorkflow:
 
 async def test_what_a_killed_worker_was_doing_is_retried_long_before_its_timeout(running_town: Town) -> None:
     client = await connect(running_town)
-    async with Worker(
-        client, task_queue="count", workflows=[CountWorkflow], workflow_runner=UnsandboxedWorkflowRunner()
+    async with patient(
+        Worker(client, task_queue="count", workflows=[CountWorkflow], workflow_runner=UnsandboxedWorkflowRunner())
     ):
         queue = names.host_queue(running_town.file.host)
         handle = await client.start_workflow(CountWorkflow.run, queue, id="count", task_queue="count")
@@ -169,7 +171,7 @@ async def test_what_a_killed_worker_was_doing_is_retried_long_before_its_timeout
         pid = next(state.pid for state in service_states(running_town) if state.name == WORKER)
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        assert await asyncio.wait_for(handle.result(), 30) == 2
+        assert await asyncio.wait_for(handle.result(), DEADLINE_S) == 2
 
 
 async def has_started_activity(client: Client) -> bool:
