@@ -198,8 +198,11 @@ def may_be_named(path: Path, home: Path, town: Path) -> bool:
 
 def named_paths(command: str, home: Path) -> list[Path]:
     """What a command line names by a path from the root or from the home folder."""
+    # As a shell takes words apart: `sh /srv/agent.sh; gt done` names a script.
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
     try:
-        words = shlex.split(command)
+        words = list(lexer)
     except ValueError:
         return []
     named = [word.rpartition("=")[2] if word.startswith("-") else word for word in words]

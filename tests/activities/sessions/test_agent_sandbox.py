@@ -142,6 +142,13 @@ def test_the_scratch_folder_of_a_trial_is_shared_with_its_script(
     assert (trial / "mark").exists() is shared
 
 
+def test_what_a_command_line_names_is_taken_apart_as_a_shell_does() -> None:
+    line = "sh /srv/a.sh;python3 '/srv/b; c.py' --to=/srv/d >/srv/e&&~/f </srv/g | cat"
+    named = [str(path) for path in sandbox.named_paths(line, Path("/home/ada"))]
+    assert named == ["/srv/a.sh", "/srv/b; c.py", "/srv/d", "/srv/e", "/home/ada/f", "/srv/g"]
+    assert sandbox.named_paths("sh '/srv/a.sh", Path("/home/ada")) == []
+
+
 def test_nothing_that_others_run_is_taken_for_a_scratch_folder(tmp_path: Path) -> None:
     home, town = tmp_path / "home", tmp_path / "mine" / "town"
     scripts = [home / "agents" / "a.sh", town / "bin2" / "gt", tmp_path / "mine" / "a.sh", tmp_path / "tools/bin/a.sh"]
