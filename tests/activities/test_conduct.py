@@ -17,6 +17,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.interceptor import ActivityConduct
 from models.errors import ErrorCode, GtError
+from services.polling import HEARTBEAT_THROTTLE
 from tests.temporal_server import client_of_namespace
 
 LONG_S = 7.0
@@ -94,6 +95,8 @@ async def run_one(client: Client, name: str, conduct: ActivityConduct | None = N
             activity_executor=threads,
             interceptors=[conduct or ActivityConduct()],
             workflow_runner=UnsandboxedWorkflowRunner(),
+            max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
+            default_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
         ):
             return await client.execute_workflow(OneActivityWorkflow.run, name, id=queue, task_queue=queue)
 

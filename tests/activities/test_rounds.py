@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 from temporalio import workflow
 from temporalio.client import Client
 from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 
-from activities import rounds
+from activities import rounds, town_checks
 from activities.rounds import RoundActivities
 from models import names
 from models.errors import ErrorCode, GtError
@@ -21,6 +22,7 @@ from models.names import WorkflowType
 from models.settings import Settings
 from models.supervision import CheckedIn, CheckIn, LookAround, ProbeResult, TownFacts, WitnessPing
 from services import long_lived
+from tests.pace import DEADLINE_S
 from tests.workflows.conftest import time_skipping, workers_of
 from tests.workflows.deacon_world import TownWorld
 from tests.workflows.merge_world import rig
@@ -44,9 +46,18 @@ class Record:
         return TownFacts(settings=Settings(), hosts=("h1",))
 
     def _open(self) -> None:
-        self.go_on.wait(30)
+        self.go_on.wait(DEADLINE_S)
         if not self.readable:
             raise GtError(ErrorCode.LEDGER_UNREACHABLE, "the ledger is down")
+
+
+@pytest.fixture(autouse=True)
+def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is there has all the time that a busy machine takes to answer."""
+    monkeypatch.setattr(rounds, "CHECK_IN_S", DEADLINE_S)
+    monkeypatch.setattr(rounds, "READ_S", DEADLINE_S)
+    monkeypatch.setattr(long_lived, "probe", partial(long_lived.probe, limit_s=DEADLINE_S))
+    monkeypatch.setattr(town_checks, "ASK_S", DEADLINE_S)
 
 
 @pytest.fixture
@@ -130,6 +141,7 @@ async def test_a_record_that_fails_or_hangs_keeps_no_ping_from_its_answer(
         assert (failed.facts, failed.unread) == (None, "the ledger is down")
         assert failed.pong is not None
         record.go_on.clear()
+        monkeypatch.setattr(rounds, "CHECK_IN_S", 8.0)
         hung = await check_in(ours, 2)
         record.go_on.set()
         assert "does not answer within" in hung.unread

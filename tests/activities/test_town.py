@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from models.errors import Level
 from models.escalations import Escalation, EscalationCleared, EscalationStatus
 from models.jobs import WorkflowIds
 from models.supervision import ProbeResult, RestartWorkflow
+from services import long_lived
+from tests.pace import DEADLINE_S
 from tests.temporal_server import client_of_namespace
 from workflows.mayor import MayorWorkflow
 from workflows.sandbox import workflow_runner
@@ -52,11 +55,14 @@ async def escalations(client: Client) -> list[EscalationStatus]:
         return await client.get_workflow_handle_for(MayorWorkflow.run, names.MAYOR_ID).query(MayorWorkflow.escalations)
 
 
-async def test_a_mayor_who_takes_a_report_and_does_not_work_is_seen_not_to_answer(client: Client) -> None:
+async def test_a_mayor_who_takes_a_report_and_does_not_work_is_seen_not_to_answer(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     town = TownActivities(client)
     assert (await ActivityEnvironment().run(town.look_at_mayor)).result is ProbeResult.ABSENT
     await ActivityEnvironment().run(town.tell_mayor, report("one"))
     assert (await ActivityEnvironment().run(town.look_at_mayor)).result is ProbeResult.SILENT
+    monkeypatch.setattr(long_lived, "probe", partial(long_lived.probe, limit_s=DEADLINE_S))
     async with Worker(
         client, task_queue=names.TOWN_QUEUE, workflows=[MayorWorkflow], workflow_runner=workflow_runner()
     ):

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.e2e.living_town import wait_until
+from tests.pace import DEADLINE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 # A town in small: a daemon in a session of its own that ignores SIGTERM, a tmux server, a folder.
@@ -83,9 +84,9 @@ def test_nothing_outlives_a_benchmark(
         cwd=ROOT, env={**os.environ, "TMPDIR": str(scratch)},
     )  # fmt: skip
     if number is not None:
-        wait_until("the program to wait", lambda: list(scratch.glob("*/ready")) or runner.poll() is not None, 200)
+        wait_until("the program to wait", lambda: list(scratch.glob("*/ready")) or runner.poll() is not None)
         runner.send_signal(number)
-    runner.wait(timeout=200)
+    runner.wait(timeout=DEADLINE_S)
     assert runner.returncode == code, (tmp_path / "log").read_text()
     assert living_with(mark) == []
     assert list(scratch.iterdir()) == []

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from activities.git.worktrees import Worktrees
+from activities.sessions import process_tree
 from activities.sessions.attempts import AttemptActivities
 from models.errors import ErrorCode, GtError
 from models.settings import SandboxSettings
@@ -48,11 +49,11 @@ def test_it_works_and_hands_in_and_sees_its_own_work_alone(confined: Desk, tmp_p
         f"cat ~/.ssh/id_ed25519; cat {confined.paths.root}/secrets.toml; git log --oneline | wc -l; "
         f"git config user.email; touch {confined.paths.root}/mark; touch {tmp_path}/mark; "
         "echo pids: $(ls -d /proc/[0-9]* | wc -l); "
-        "gt heartbeat; gt prime | head -1; gt escalate 'help me'; "
+        "gt heartbeat; gt prime | head -1; gt escalate 'help me'; echo all looked at; "
     )
     confined.start(f"({look}) 2>&1; {WORKS}")
     eventually(lambda: (confined.folder() / "done.json").exists())
-    shown = confined.shown("pids:")
+    shown = confined.shown("all looked at")
     assert "home: .local\n" in shown
     assert "town: rigs run\n" in shown, shown
     assert "helped" in shown
@@ -97,7 +98,8 @@ def test_its_daemons_end_with_it_and_its_exit_code_is_told(confined: Desk) -> No
     eventually(lambda: not living())
 
 
-def test_it_may_clean_up_when_it_is_ended(confined: Desk) -> None:
+def test_it_may_clean_up_when_it_is_ended(confined: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_tree, "TERM_GRACE_S", 60.0)
     worktree = confined.paths.worktree("shop", "toast")
     confined.start("trap 'echo bye > ended.txt; exit 0' TERM; echo ready; while :; do sleep 0.1; done")
     confined.shown("ready")

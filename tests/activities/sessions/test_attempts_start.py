@@ -21,7 +21,7 @@ COUNTS_ITSELF = 'echo started >> "$GT_TOWN/starts"; exec sleep 600'
 
 def starts(desk: Desk) -> int:
     path = desk.paths.root / "starts"
-    eventually(path.exists)
+    eventually(lambda: path.exists() and path.read_text())
     return len(path.read_text().splitlines())
 
 

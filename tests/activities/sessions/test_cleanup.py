@@ -8,6 +8,7 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.crash_points import NUDGE_POINTS
+from activities.sessions import process_tree
 from activities.sessions.nudging import NudgeActivities
 from activities.town_checks import HostCheckActivities
 from models.cleanup import AttemptRef, InspectPolecats
@@ -15,6 +16,7 @@ from models.errands import Nudge
 from models.errors import ErrorCode, GtError
 from tests.activities.sessions.desk import IDLE, Desk, eventually
 from tests.activities.workshop import Workshop, git
+from tests.pace import DEADLINE_S
 
 PARKED = "refs/gastown/parked/sh-1/1"
 
@@ -53,7 +55,10 @@ class TestALivingSession:
         assert desk.clean_up().parked_ref == PARKED
         assert "half.txt" in git(workshop.remote, "log", "--format=", "--name-only", "-m", PARKED)
 
-    def test_what_the_agent_writes_as_it_ends_is_parked_too(self, desk: Desk, workshop: Workshop) -> None:
+    def test_what_the_agent_writes_as_it_ends_is_parked_too(
+        self, desk: Desk, workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(process_tree, "TERM_GRACE_S", DEADLINE_S)
         desk.start("trap 'echo late > late.txt; exit' TERM; echo set; while :; do sleep 0.1; done")
         desk.shown("set")
         assert desk.clean_up().parked_ref == PARKED

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from activities.sessions import recovery_policy
 from activities.sessions.recovery_policy import AGAIN_S, Case, RecoveryPolicies
 from models.health import HealthKind, Sighting, Thresholds
 from policies.health import diagnose
+from tests.pace import DEADLINE_S
 
 LIMITS = Thresholds(polecat_timeout_s=30, grace_s=10, stuck_timeout_s=100)
 WELL = Case(Sighting(started=True, present=True, progress_age_s=20), LIMITS, None)
@@ -19,6 +21,12 @@ QUIET = Case(Sighting(started=True, present=True, progress_age_s=60, output_age_
 DEAD = Case(Sighting(started=True, present=True, pane_dead=True, exit_code=1), LIMITS, None)
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "recovery-policy.md"
+
+
+@pytest.fixture(autouse=True)
+def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy that answers has all the time that a busy machine takes."""
+    monkeypatch.setattr(recovery_policy, "ANSWER_S", DEADLINE_S)
 
 
 @pytest.fixture
@@ -117,10 +125,13 @@ def test_a_policy_that_was_installed_later_is_found_after_a_while(place: Path) -
     assert (verdicts[0].rule, error) == ("late", "")
 
 
-def test_a_policy_that_hangs_holds_up_one_look_and_costs_one_thread(place: Path) -> None:
+def test_a_policy_that_hangs_holds_up_one_look_and_costs_one_thread(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery_policy, "ANSWER_S", 1.0)
     now = 0.0
     policies = RecoveryPolicies(clock=lambda: now)
-    name = write(place, "time.sleep(200)")
+    name = write(place, "time.sleep(1000)")
     began = time.monotonic()
     verdicts, error = policies.judge(name, [WELL])
     assert time.monotonic() - began > 0.9

@@ -20,6 +20,7 @@ from models.health import HealthKind
 from models.jobs import DoneStatus, Observation, ObservationKind
 from tests.activities.sessions.desk import IDLE, WORKS, Desk, eventually
 from tests.activities.sessions.lookout import Lookout
+from tests.pace import DEADLINE_S
 
 BEATS = 'while :; do touch "${GT_TASK_FILE%/*}/heartbeat"; sleep 0.1; done'
 
@@ -91,10 +92,19 @@ def test_exit_0_without_gt_done_is_told_as_such(desk: Desk, lookout: Lookout) ->
     assert lookout.verdict() is HealthKind.FINISHED_WITHOUT_DONE
 
 
-def test_a_pane_that_died_before_tmux_knows_how_is_looked_at_again(desk: Desk, lookout: Lookout) -> None:
+def test_a_pane_that_died_before_tmux_knows_how_is_looked_at_again(
+    desk: Desk, lookout: Lookout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its terminal is closed first, the process ends a moment later: an exit 0 must not pass for a kill."""
-    desk.start('trap "" HUP; echo last words; touch "$GT_TOWN/closing"; exec <&- >&- 2>&-; sleep 0.2; exit 0')
-    eventually((desk.paths.root / "closing").exists)
+    monkeypatch.setattr(scanner, "HOLD_S", DEADLINE_S)
+    closes = 'trap "" HUP; echo last words; until [ -e "$GT_TOWN/close" ]; do sleep 0.05; done; exec <&- >&- 2>&-'
+    desk.start(f'{closes}; until [ -e "$GT_TOWN/go" ]; do sleep 0.05; done; exit 0')
+    desk.shown("last words")
+    (desk.paths.root / "close").touch()
+    eventually(lambda: (pane := desk.pane()) is not None and pane.dead)
+    lookout.look()
+    assert lookout.said() == []
+    (desk.paths.root / "go").touch()
     seen = death(lookout)
     assert (seen.exit_code, seen.detail) == (0, "exit code 0\nlast words")
     assert lookout.verdict() is HealthKind.FINISHED_WITHOUT_DONE
@@ -141,8 +151,11 @@ def test_last_words_that_a_busy_tmux_shows_late_are_told(
     assert death(lookout).detail == "exit code 3\nno key"
 
 
-def test_agents_that_end_right_after_their_start_are_told_with_their_exit_codes(desk: Desk, lookout: Lookout) -> None:
+def test_agents_that_end_right_after_their_start_are_told_with_their_exit_codes(
+    desk: Desk, lookout: Lookout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """tmux alone misses one in twenty of them."""
+    monkeypatch.setattr(scanner, "UNREAPED_S", DEADLINE_S)
     for number in range(20):
         desk.start("echo all done", bead=f"sh-{number}", polecat=f"toast{number}")
 
@@ -157,17 +170,21 @@ def test_agents_that_end_right_after_their_start_are_told_with_their_exit_codes(
 
 
 def test_an_agent_that_leaves_its_terminal_for_good_is_dead_and_holds_up_no_further_look(
-    desk: Desk, lookout: Lookout
+    desk: Desk, lookout: Lookout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.start("trap '' HUP; echo bye; exec <&- >&- 2>&-; exec sleep 600")
     seen = death(lookout)
     assert (seen.exit_code, seen.detail) == (None, "ended\nbye")
-    taken = []
-    for _ in range(10):
-        began = time.monotonic()
-        lookout.look()
-        taken.append(time.monotonic() - began)
-    assert min(taken) < SETTLE_S, "tmux was given its time once"
+    captured: list[str] = []
+    capture = desk.tmux.capture
+
+    def noted(name: str, lines: int) -> str:
+        captured.append(name)
+        return capture(name, lines)
+
+    monkeypatch.setattr(desk.tmux, "capture", noted)
+    lookout.watch(10)
+    assert captured == [], "tmux was given its time once"
 
 
 def test_a_killed_session_is_dead(desk: Desk, lookout: Lookout) -> None:

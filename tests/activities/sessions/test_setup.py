@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import psutil
@@ -66,10 +67,11 @@ def test_where_it_fails_no_agent_runs_and_the_patrol_says_why(desk: Desk) -> Non
 
 
 def test_one_that_never_ends_is_ended_with_all_its_processes(desk: Desk) -> None:
-    start(desk, "sleep 605 & sleep 606", timeout_s=1)
+    mark = f"605.{os.getpid()}"
+    start(desk, f"sleep {mark} & sleep 606", timeout_s=1)
     assert dead(desk) == 78
     assert session_folder.setup_state(desk.folder()) == "failed: it took longer than 1 s (worktree.setup_timeout)"
-    left = [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["sleep", "605"]]
+    left = [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["sleep", mark]]
     assert all(map(is_over, left))
 
 

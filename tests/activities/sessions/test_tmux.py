@@ -166,6 +166,7 @@ def test_a_killed_process_leaves_the_signal(tmux: Tmux, tmp_path: Path) -> None:
 
 def test_a_person_who_splits_the_window_hides_nothing(tmux: Tmux, tmp_path: Path) -> None:
     start(tmux, tmp_path, "echo agent; exec sleep 600")
+    shown(tmux, "agent")
     tmux_command(tmux, "split-window", "-t", "=shop--toast:", "echo person; exec sleep 600")
     os.kill(tmux.panes()["shop--toast"].pane_pid, signal.SIGKILL)
     assert dead_pane(tmux).dead
@@ -200,7 +201,7 @@ def test_text_is_pasted_whole_and_entered_once(tmux: Tmux, tmp_path: Path) -> No
     shown(tmux, "ready")
     tmux.send_text("shop--toast", 'it\'s $(touch oops); "ü" #{pid}')
     got = tmp_path / "got"
-    eventually(lambda: got.read_text().endswith("\n"))
+    eventually(lambda: got.exists() and got.read_text().endswith("\n"))
     assert got.read_text() == 'it\'s $(touch oops); "ü" #{pid}\n'
     assert not (tmp_path / "oops").exists()
 
