@@ -7,11 +7,13 @@ kills the agent afterwards must not lose it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -45,6 +47,7 @@ def main() -> int:
         if beats:
             run("gt", "heartbeat")
             diary.note("beat")
+            keep_beating()
         time.sleep(own.uniform(*STEP_S))
         if own.random() < 0.4:
             commit(f"step {step} of attempt {ATTEMPT}")
@@ -55,6 +58,19 @@ def main() -> int:
     if litters:
         leave(diary, f"{BEAD}.{ATTEMPT}.late")
     return 0
+
+
+def keep_beating() -> None:
+    """Beat on beside the work, for as long as this process is not stopped: commands take long on a busy machine."""
+    if threading.active_count() == 1:
+        threading.Thread(target=_beat_on, daemon=True).start()
+
+
+def _beat_on() -> None:
+    while True:
+        with contextlib.suppress(OSError):
+            Path(os.environ["GT_TASK_FILE"]).with_name("heartbeat").touch()
+        time.sleep(0.3)
 
 
 def mend(breaks: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sched
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -14,12 +15,13 @@ import psutil
 from tests.chaos.judge import Attempt, Injury
 from tests.chaos.schedule import Fault, Kind
 from tests.chaos.town import SETTINGS, ChaosTown
+from tests.pace import DEADLINE_S
 
 PAUSE_S = 4.0
 FREEZE_S = SETTINGS["health.polecat_timeout"] + SETTINGS["health.grace"] + 5.0
 """Longer than every timeout that could accuse an agent meanwhile."""
 TARGET_WAIT_S = 8.0
-"""For something to hit; after that the fault is left out."""
+"""For an agent to hit; after that the fault is left out."""
 
 _SERVICES = {Kind.WORKER: "worker", Kind.FREEZE: "worker", Kind.TEMPORAL: "temporal", Kind.DOLT: "dolt"}
 
@@ -27,11 +29,12 @@ T = TypeVar("T")
 
 
 class Injector:
-    """Works off a schedule in real time; what was stopped is continued when its time has come."""
+    """Works off a schedule in real time; what was stopped is continued when its time has come, whatever takes long."""
 
     def __init__(self, town: ChaosTown) -> None:
         self._town = town
         self._timeline = sched.scheduler(time.monotonic, time.sleep)
+        self._stopped: list[threading.Timer] = []
         self.injuries: list[Injury] = []
         self.left_out: list[Kind] = []
         """faults for which there was nothing to hit"""
@@ -41,6 +44,8 @@ class Injector:
         for fault in faults:
             self._timeline.enterabs(started + fault.at_s, 1, self._inject, (fault,))
         self._timeline.run()
+        for timer in self._stopped:
+            timer.join()
 
     def _inject(self, fault: Fault) -> None:
         since = time.time()
@@ -62,7 +67,7 @@ class Injector:
                     hit = pane.attempt
                     self._town.tmux("kill-session", "-t", f"={pane.session}")
                 case Kind.TMUX_SERVER:
-                    _one(self._town.tmux_server).kill()
+                    _one(self._town.tmux_server, DEADLINE_S).kill()
                 case Kind.SUPERVISOR:
                     self._town.kill_supervisor()
                     self._town.up()
@@ -77,11 +82,12 @@ class Injector:
         print(f"{fault.at_s:7.1f} s  {fault.kind}  {'.'.join(map(str, hit or ()))}", file=sys.stderr, flush=True)
 
     def _service(self, kind: Kind) -> psutil.Process:
-        return _one(lambda: self._town.service_process(_SERVICES[kind]))
+        return _one(lambda: self._town.service_process(_SERVICES[kind]), DEADLINE_S)
 
     def _pause(self, process: psutil.Process, seconds: float) -> None:
         process.suspend()
-        self._timeline.enter(seconds, 0, _resume, (process,))
+        self._stopped.append(threading.Timer(seconds, _resume, (process,)))
+        self._stopped[-1].start()
 
 
 def _resume(process: psutil.Process) -> None:
@@ -96,8 +102,8 @@ def _drawn(fault: Fault, candidates: Callable[[], Sequence[T]]) -> T:
     return found[int(fault.draw * len(found))]
 
 
-def _one(look: Callable[[], T | None]) -> T:
-    deadline = time.monotonic() + TARGET_WAIT_S
+def _one(look: Callable[[], T | None], wait_s: float = TARGET_WAIT_S) -> T:
+    deadline = time.monotonic() + wait_s
     while True:
         found = look()
         if found:

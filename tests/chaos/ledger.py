@@ -23,10 +23,9 @@ from ledger.comparing import disagreements, troubles
 from ledger.store import Ledger
 from tests.ledger.conftest import ROOT, DoltServer
 from tests.ledger.records import a_rig
+from tests.pace import DEADLINE_S
 
 BETWEEN_KILLS_S = (0.2, 1.2)
-START_S = 60.0
-"""until every writer has written at least once after a round"""
 
 
 @dataclass
@@ -94,7 +93,7 @@ class Writers:
 
     def wait_for_more(self, than: dict[int, int]) -> None:
         """Until every writer has been told of more writes than it had."""
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + DEADLINE_S
         while any(self.size(number) <= than.get(number, 0) for number in range(self.count)):
             for number, process in self._processes.items():
                 if process.poll() is not None:

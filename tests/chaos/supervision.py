@@ -23,12 +23,12 @@ from tests.chaos.judge import Call, Facts, Injury, Verdict, judge
 from tests.chaos.schedule import Kind, schedule
 from tests.chaos.town import ChaosTown
 from tests.e2e.living_town import wait_until
+from tests.pace import DEADLINE_S
 
 RIGS = ("alpha", "beta", "gamma")
 AGENT = Path(__file__).with_name("agent.py")
 SLUNG = (0, 5)
 """exit codes of a sling that leave the bead with a job: taken, or refused because it is merged already"""
-PERSIST_S = 180.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def run(plan: Plan) -> Verdict:
             injector = Injector(town)
             with Slinger(town, plan) as slinger:
                 # However slow the machine is, faults find agents at work.
-                wait_until("the first beads to be slung", slinger.has_begun, PERSIST_S)
+                wait_until("the first beads to be slung", slinger.has_begun, DEADLINE_S)
                 started = time.monotonic()
                 injector.run(faults, started)
                 time.sleep(max(0.0, started + plan.seconds - time.monotonic()))
@@ -117,13 +117,13 @@ class Slinger:
 
     def _persist(self, *argv: str, enough: tuple[int, ...]) -> str:
         """Run a command until its exit code is one of `enough`; its standard output."""
-        deadline = time.monotonic() + PERSIST_S
+        deadline = time.monotonic() + DEADLINE_S
         while True:
             done = self._town.run(*argv, expect=None)
             if done.returncode in enough:
                 return done.stdout
             if time.monotonic() > deadline:
-                raise AssertionError(f"{argv[:3]} ended {done.returncode} for {PERSIST_S:.0f} s: {done.stderr}")
+                raise AssertionError(f"{argv[:3]} ended {done.returncode} for {DEADLINE_S:.0f} s: {done.stderr}")
             time.sleep(0.5)
 
 
@@ -137,7 +137,15 @@ def _drain(town: ChaosTown, beads: list[str], timeout_s: float) -> float:
     def quiet() -> bool:
         return not town.panes() and not town.branches_left()
 
-    for what, holds in (("every bead to be closed", finished), ("sessions and branches to go", quiet)):
+    def nobody_called() -> bool:
+        return all(row["resolved"] for row in town.json("gt", "escalate", "list", "--all"))
+
+    waits = {
+        "every bead to be closed": finished,
+        "sessions and branches to go": quiet,
+        "every call to be over": nobody_called,
+    }
+    for what, holds in waits.items():
         try:
             wait_until(what, holds, max(1.0, timeout_s - (time.monotonic() - started)))
         except AssertionError as error:
@@ -151,7 +159,7 @@ def _facts(town: ChaosTown, beads: list[str], injuries: tuple[Injury, ...]) -> F
     calls = tuple(Call(row["kind"], not row["resolved"], row["message"]) for row in told)
     lives, facts, kept = town.lives(), town.bead_facts(beads), town.kept_marks()
     left = [f"session {pane.session}" for pane in town.panes()] + town.branches_left()
-    town.run("gt", "down", "--sessions", timeout_s=150)
+    town.run("gt", "down", "--sessions")
     left += _processes_left(town)
     return Facts(facts, lives, injuries, kept, tuple(left), calls)
 

@@ -23,7 +23,7 @@ def test_writers_and_servers_killed_at_random_lose_and_double_nothing(
     figures = run(rounds=2, writers=3, seed=7)
     record_property("chaos", summary(figures))
     assert [one for one in figures if not one.ok] == []
-    assert all(one.kills == 2 and one.acknowledged > 10 for one in figures)
+    assert all(one.kills == 2 and one.acknowledged >= 9 for one in figures)
 
 
 def judged(url: str, told: list[str]) -> Figures:
