@@ -21,6 +21,7 @@ from temporalio.worker import Worker
 
 from models import names
 from services.programs import temporal_settings
+from tests.pace import DEADLINE_S
 from tests.temporal_server import client_of_namespace
 from tests.workflows.asking import AskAgain
 from tests.workflows.skipping import SkippingEnvironment
@@ -28,7 +29,7 @@ from workflows.labels import SEARCH_ATTRIBUTES
 from workflows.sandbox import workflow_runner
 
 HOST = "h1"
-START = timedelta(minutes=1)
+START = timedelta(seconds=DEADLINE_S)
 """what a server may take to start on a busy machine; the SDK's own limit is 5 s"""
 STALL_S = 60
 """A workflow task that takes this long is taken for a deadlock: a machine may be busier than a town's ever is."""

@@ -377,6 +377,22 @@ class Town:
 
         await eventually(told, what=f"escalations {kinds}")
 
+    async def recorded(self, bead: str, event: str, times: int = 1) -> None:
+        """Wait until the record has this event of the job's so often: it hears of it after the job has gone on."""
+
+        async def so() -> bool:
+            return self.world.events(bead).count(event) == times
+
+        await eventually(so, what=f"{times} {event} of {bead} in the record")
+
+    async def over(self, *ids: str) -> None:
+        """Wait until the Mayor has heard that exactly these escalations, in order, are over."""
+
+        async def so() -> bool:
+            return [each.id for each in self.world.cleared] == list(ids)
+
+        await eventually(so, what=f"{ids} to be cleared")
+
     async def decide(self, bead: str, decision: Decision) -> None:
         await self.job(bead).signal("decision", decision)
 

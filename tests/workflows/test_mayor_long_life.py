@@ -49,7 +49,7 @@ class TestTheLedgerIsDown:
             await town.escalate(told("e1"))
             await env.sleep(timedelta(minutes=3, seconds=30))
             repeats = (await town.one("e1")).repeats
-            assert repeats == 3
+            assert 2 <= repeats <= 3
             world.readable = False
             await env.sleep(timedelta(minutes=3))
             assert (await town.one("e1")).repeats > repeats, "the last known timeout holds"

@@ -71,8 +71,9 @@ class Hosts(MergeWorld):
 async def merge(
     env: WorkflowEnvironment, world: Hosts, serving: tuple[str, ...], hosts: tuple[str, ...], **settings: Any
 ) -> MergeOutcome:
+    """Hosts that nobody serves are waited for, in real time; others never so long."""
     work = batch(*map(change, beads(20)), **settings).model_copy(
-        update={"host": hosts[0], "more_hosts": hosts[1:], "host_timeout_s": 1}
+        update={"host": hosts[0], "more_hosts": hosts[1:], "host_timeout_s": 600 if set(hosts) <= set(serving) else 5}
     )
     async with workers_of(env)(workflows=[MergeWorkflow], activities=world.activities, hosts=serving):
         return await env.client.execute_workflow(

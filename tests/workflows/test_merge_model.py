@@ -19,6 +19,7 @@ from models.jobs import VerdictKind
 from models.merging import BuildChain, Chain, LandChain, LandResult, QueueItemState, QueueStatus, Withdraw
 from models.queue import QueueFacts, QueueFactsRequest
 from models.settings import MergeQueueSettings, Settings
+from tests.pace import DEADLINE_S
 from tests.workflows.conftest import workers_of
 from tests.workflows.merge_reference import KilledWorld, Story, check
 from tests.workflows.merge_world import HOST, beads, change, rig
@@ -30,7 +31,6 @@ AT_ONCE = 6
 SHARES = 2
 """tests that share the points at which a worker is killed"""
 LOOK_S = 0.3
-PATIENCE_S = 150
 
 RICH = Story(
     changes=tuple(beads(6)),
@@ -109,9 +109,9 @@ class Model:
                 await asyncio.sleep(LOOK_S)
                 order = Withdraw(merge_request=names.merge_request_id(bead, 1), bead=bead, attempt=1)
                 await refinery.signal(RefineryWorkflow.withdraw, order)
-            deadline = time.monotonic() + PATIENCE_S
+            deadline = time.monotonic() + DEADLINE_S
             while not self._settled(status := await refinery.query(RefineryWorkflow.queue), world):
-                assert time.monotonic() < deadline, f"not done after {PATIENCE_S} s: {what}"
+                assert time.monotonic() < deadline, f"not done after {DEADLINE_S} s: {what}"
                 await asyncio.sleep(LOOK_S)
             history = await refinery.query(RefineryWorkflow.history)
         finally:

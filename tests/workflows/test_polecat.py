@@ -90,8 +90,8 @@ async def test_sent_back_work_goes_to_the_same_polecat_with_the_reason(
         expected = (facts["gate"], facts["detail"]) if kind is VerdictKind.FAILED else ("a.py",)
         assert all(str(words) in second.notes[0].text for words in expected)
         assert second.failure_log == facts.get("log_path")
-        assert ("shop/toast", event.upper()) in [(mail.recipient, mail.kind) for mail in shop.world.mail("sh-1")]
         await shop.merge("sh-1")
+        assert ("shop/toast", event.upper()) in [(mail.recipient, mail.kind) for mail in shop.world.mail("sh-1")]
         assert event in shop.world.events("sh-1")
         assert shop.world.writes[-1].reworks == 1
 

@@ -95,6 +95,7 @@ async def test_an_agent_s_question_can_be_answered_although_another_attempt_has_
         await shop.reach("sh-1", JobState.WORKING, 1)
         await shop.observe("sh-1", ObservationKind.HELP, detail="which database?", intent="help-1.json")
         await recorded(shop, "help")
+        await shop.escalated("help")
         await shop.observe("sh-1", ObservationKind.DIED, exit_code=1)
         await shop.reach("sh-1", JobState.WORKING, 2)
         await shop.decide("sh-1", about(ABANDON, shop.world.letters[0].id))

@@ -46,20 +46,6 @@ async def healthy(shop: Town, expected: str) -> None:
     await eventually(so, what=f"health {expected!r}")
 
 
-async def recorded(shop: Town, event: str, times: int = 1) -> None:
-    async def so() -> bool:
-        return shop.world.events("sh-1").count(event) == times
-
-    await eventually(so, what=f"{times} {event}")
-
-
-async def cleared(shop: Town, *ids: str) -> None:
-    async def so() -> bool:
-        return [each.id for each in shop.world.cleared] == list(ids)
-
-    await eventually(so, what=f"{ids} to be cleared")
-
-
 # --- unresponsive: stale, then recovered in the grace, or restarted -------------------------------
 
 
@@ -145,7 +131,8 @@ async def test_a_stuck_polecat_is_escalated_once_with_its_last_lines_while_its_s
         for _ in range(3):
             await shop.observe("sh-1", ObservationKind.STUCK, detail=TAIL)
         await healthy(shop, "stuck")
-        await recorded(shop, "stuck")
+        await shop.recorded("sh-1", "stuck")
+        await shop.escalated("polecat_stuck")
         (letter,) = shop.world.letters
         assert (letter.kind, letter.level, letter.bead, letter.evidence) == ("polecat_stuck", "L2", "sh-1", TAIL)
         assert letter.message == "toast is stuck on sh-1: no progress for 1800 s"
@@ -159,13 +146,13 @@ async def test_a_stuck_polecat_that_works_again_calls_nobody_any_more_and_may_be
         await shop.observe("sh-1", ObservationKind.STUCK, detail=TAIL)
         await healthy(shop, "stuck")
         await shop.observe("sh-1", ObservationKind.RECOVERED)
-        await cleared(shop, "sh-1.1.polecat_stuck")
+        await shop.over("sh-1.1.polecat_stuck")
         await healthy(shop, "")
         await shop.observe("sh-1", ObservationKind.STUCK, detail=TAIL, episode="2")
         await shop.escalated("polecat_stuck", "polecat_stuck")
         assert shop.world.letters[1].id == "sh-1.1.polecat_stuck.2"
         await shop.submit_work("sh-1")
-        await cleared(shop, "sh-1.1.polecat_stuck", "sh-1.1.polecat_stuck.2")
+        await shop.over("sh-1.1.polecat_stuck", "sh-1.1.polecat_stuck.2")
 
 
 @pytest.mark.document("3: 卡住", "3: 卡住 → 发送 HELP → 升级到 Witness → 人工介入")
@@ -184,8 +171,8 @@ async def test_a_person_decides_about_a_stuck_polecat(
         await shop.observe("sh-1", ObservationKind.STUCK, detail=TAIL)
         await healthy(shop, "stuck")
         await shop.decide("sh-1", Decision(kind=kind, reason="go on", escalation="sh-1.1.polecat_stuck"))
-        await recorded(
-            shop, {"retry": "retry", "reassign": "reassigned", "ignore": "decision_without_effect"}[kind.value]
+        await shop.recorded(
+            "sh-1", {"retry": "retry", "reassign": "reassigned", "ignore": "decision_without_effect"}[kind.value]
         )
         await shop.reach("sh-1", state, attempt)
         assert shop.world.cleared == [], "the Mayor knows what it has decided"
@@ -200,7 +187,7 @@ async def test_a_person_gives_a_stuck_polecat_up(town: Open) -> None:
         await shop.decide("sh-1", Decision(kind=DecisionKind.ABANDON, reason="not worth it"))
         await shop.job("sh-1").result()
         assert shop.world.writes[-1].bead_status is BeadStatus.DEFERRED
-        await cleared(shop, "sh-1.1.polecat_stuck")
+        await shop.over("sh-1.1.polecat_stuck")
 
 
 async def test_a_stuck_polecat_that_dies_is_started_again_and_calls_nobody_any_more(town: Open) -> None:
@@ -209,7 +196,7 @@ async def test_a_stuck_polecat_that_dies_is_started_again_and_calls_nobody_any_m
         await healthy(shop, "stuck")
         await shop.observe("sh-1", ObservationKind.DIED, exit_code=1)
         await shop.reach("sh-1", JobState.WORKING, 2)
-        await cleared(shop, "sh-1.1.polecat_stuck")
+        await shop.over("sh-1.1.polecat_stuck")
 
 
 async def test_marks_and_open_escalations_are_kept_over_continue_as_new(env: WorkflowEnvironment, town: Open) -> None:
@@ -232,7 +219,7 @@ async def test_marks_and_open_escalations_are_kept_over_continue_as_new(env: Wor
         await eventually(handed_over, what="the next run")
         assert (await shop.status("sh-2")).health == "stuck"
         await shop.observe("sh-2", ObservationKind.RECOVERED)
-        await cleared(shop, "sh-2.1.polecat_stuck")
+        await shop.over("sh-2.1.polecat_stuck")
 
 
 # --- before a restart: is it still wanted, is it merged already ------------------------------------
@@ -279,6 +266,7 @@ async def test_a_bead_with_a_target_of_its_own_is_begun_asked_about_and_handed_i
         assert [each.rig.branch for each in (shop.world.started[0], again)] == ["next", "next"]
         assert "rebase your branch onto origin/next" in again.notes[-1].text
         assert [asked.rig.branch for asked in shop.world.landed_asked] == ["next"]
+        await shop.recorded("sh-1", "submitted")
         requests = [write.merge_request for write in shop.world.writes if write.merge_request is not None]
         assert {request.target for request in requests} == {"next"}
 

@@ -51,13 +51,6 @@ async def announced(shop: Town) -> int:
     return signals.count("work_started")
 
 
-async def cleared(shop: Town, *ids: str) -> None:
-    async def so() -> bool:
-        return [each.id for each in shop.world.cleared] == list(ids)
-
-    await eventually(so, what=f"{ids} to be cleared")
-
-
 async def test_a_witness_hears_again_and_again_of_an_attempt_that_starts_for_long(town: Open) -> None:
     async with town(JobWorld(away="start_attempt")) as shop:
         await shop.reach("sh-1", JobState.STARTING, 1)
@@ -88,7 +81,7 @@ async def test_a_start_that_does_not_come_about_is_told_once_after_a_quarter_of_
         await shop.escalated("escalation")
         shop.world.away = ""
         await shop.reach("sh-1", JobState.WORKING, 1)
-        await cleared(shop, letter.id)
+        await shop.over(letter.id)
 
 
 async def test_work_that_cannot_be_taken_for_long_is_told_while_the_agent_lives_on_and_its_witness_hears_of_it(
@@ -104,7 +97,7 @@ async def test_work_that_cannot_be_taken_for_long_is_told_while_the_agent_lives_
         assert shop.world.ended == []
         shop.world.away = ""
         await shop.reach("sh-1", JobState.SUBMITTED, 1)
-        await cleared(shop, shop.world.letters[0].id)
+        await shop.over(shop.world.letters[0].id)
 
 
 async def test_an_end_that_waits_for_the_remote_is_told_too(town: Open) -> None:
@@ -115,7 +108,7 @@ async def test_an_end_that_waits_for_the_remote_is_told_too(town: Open) -> None:
         await shop.escalated("escalation")
         shop.world.away = ""
         await shop.job("sh-1").result()
-        await cleared(shop, shop.world.letters[0].id)
+        await shop.over(shop.world.letters[0].id)
 
 
 async def test_a_person_who_answers_it_ends_the_step_and_is_told_nothing_more(town: Open) -> None:

@@ -219,6 +219,7 @@ async def test_an_integration_branch_that_is_sent_back_is_repaired_by_merging_an
         note = shop.world.started[-1].notes[-1].text
         assert "merge origin/main into your branch (never rebase it)" in note
         await shop.submit_work("sh-1", 1)
+        await shop.recorded("sh-1", "submitted", 2)
         requests = [write.merge_request for write in shop.world.writes if write.event == "submitted"]
         assert [(each.id, each.whole) for each in requests if each] == [("sh-1.0", tip), ("sh-1.1", tip)]
 

@@ -19,6 +19,7 @@ from models.errors import ErrorCode, GtError
 from models.gating import GateReport, RunGates
 from models.jobs import VerdictKind
 from models.merging import BuildChain, Chain, LandChain, LandResult, QueueItemState
+from tests.pace import DEADLINE_S
 from tests.workflows.conftest import workers_of
 from tests.workflows.merge_world import HOST, PASSED, MergeWorld, batch, beads, change
 from tests.workflows.probes import JobProbe, eventually, start_job
@@ -196,7 +197,7 @@ async def test_a_landing_under_way_is_let_finish_and_not_taken_back(real_env: Wo
     async with yard_in(real_env, workers_of(real_env))(world) as town:
         job = await start_job(real_env, "sh-1")
         await town.submit(change("sh-1"))
-        await asyncio.wait_for(world.landing.wait(), 30)
+        await asyncio.wait_for(world.landing.wait(), DEADLINE_S)
         skip = asyncio.create_task(refused(town.skip("sh-1.1")))
 
         async def ordered() -> bool:
@@ -302,7 +303,7 @@ async def test_an_order_to_stop_is_heard_that_comes_with_the_end_of_what_is_unde
             merge = await client.start_workflow(
                 MergeWorkflow.run, work, id=names.merge_id("shop", 1), task_queue=names.TOWN_QUEUE
             )
-            await asyncio.wait_for(world.begun.wait(), 60)
+            await asyncio.wait_for(world.begun.wait(), DEADLINE_S)
         await merge.signal(MergeWorkflow.stop)
         world.go_on.set()
 
@@ -311,4 +312,4 @@ async def test_an_order_to_stop_is_heard_that_comes_with_the_end_of_what_is_unde
 
         await eventually(built, what="the chain to be built")
         async with town():
-            assert (await asyncio.wait_for(merge.result(), 60)).stopped
+            assert (await asyncio.wait_for(merge.result(), DEADLINE_S)).stopped

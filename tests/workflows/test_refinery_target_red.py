@@ -132,7 +132,11 @@ async def test_a_change_that_mends_the_target_lands_when_a_person_has_it_process
         await town.refinery.execute_update(RefineryWorkflow.process, QueueItemRef(id="sh-3.1"))
         await town.settled()
         assert world.landings == [("sh-3",), ("sh-1", "sh-2")]
-        assert town.post.over == [town.post.letters[0].id]
+
+        async def over() -> bool:
+            return town.post.over == [town.post.letters[0].id]
+
+        await eventually(over, what="the alarm to be over")
 
 
 async def test_a_change_that_does_not_mend_the_target_is_tried_once_and_not_blamed(
