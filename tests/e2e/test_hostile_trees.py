@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from collections.abc import Iterator
 from functools import partial
 
@@ -18,7 +17,6 @@ from tests.e2e import hostile_agent
 from tests.e2e.held_agents import supervised_town
 from tests.e2e.living_town import shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
-from tests.pace import Pace
 
 SETTINGS = {
     "health.check_interval": 2,
@@ -27,9 +25,6 @@ SETTINGS = {
     "merge_queue.retry_count": 1,
 }
 GOOD = 3
-QUIET_S = 30.0
-"""in which the good ones land on a machine that has nothing else to do"""
-WAIT_S = 400.0
 WORDS = {
     "long-name": "a name has 300 bytes",
     "deep": "folders are more than 1000 deep",
@@ -65,34 +60,22 @@ def test_the_others_land_and_each_is_told_what_is_wrong_with_it(town: QuickTown)
     for kind, bead in hostile.items():
         town.sling(bead, f"{program} {kind}")
     good = [town.bead(f"good {number}") for number in range(GOOD)]
-    began, pace = time.monotonic(), Pace()
     for bead in good:
         town.sling(bead, shell_agent(file=f"{bead}.py"))
-
-    def all_landed() -> bool:
-        pace.sample()
-        return all(town.landed(bead) for bead in good)
-
-    wait_until("the good ones to land", all_landed)
-    landed_s = time.monotonic() - began
+    # What each tree may cost in CPU is measured by tests/activities/gates/test_made_trees.py.
+    wait_until("the good ones to land", lambda: all(town.landed(bead) for bead in good))
     for kind, bead in hostile.items():
         words = wait_until(f"{kind} to be refused", partial(refusal, town, bead))
         assert WORDS[kind] in words, kind
-    refused_s = time.monotonic() - began
-    print(f"landed after {landed_s:.1f} s, all refused after {refused_s:.1f} s; slowness {pace.slowness:.1f}")
-    assert refused_s < QUIET_S * pace.slowness
     assert not [bead for bead in hostile.values() if town.landed(bead)]
 
     for bead in hostile.values():
         town.run("gt", "job", "cancel", bead)
 
     def all_free() -> bool:
-        pace.sample()
         return all(town.job(bead).state is JobState.ABANDONED for bead in hostile.values())
 
-    began = time.monotonic()
     wait_until("the polecats to be free", all_free)
-    assert time.monotonic() - began < QUIET_S * pace.slowness
     listed = town.run("gt", "polecat", "parked", "list", "--rig", "shop").stdout
     assert not [bead for bead in hostile.values() if bead not in listed], listed
     after = town.bead("after")

@@ -46,9 +46,9 @@ def assert_landed_once(town: LivingTown, *beads: str) -> None:
 
 def assert_nothing_half_done_is_left(town: LivingTown) -> None:
     wait_until("all sessions to end", lambda: town.sessions() == [])
-    refs = git(town.remote, "for-each-ref", "--format=%(refname)", "refs/heads")
-    assert refs.split() == ["refs/heads/main"]
-    assert town.json("gt", "refinery", "queue", "--rig", "shop")["items"] == []
+    heads = ("for-each-ref", "--format=%(refname)", "refs/heads")
+    wait_until("main alone to be left", lambda: git(town.remote, *heads).split() == ["refs/heads/main"])
+    wait_until("an empty queue", lambda: town.json("gt", "refinery", "queue", "--rig", "shop")["items"] == [])
 
 
 def history_of_main(town: LivingTown) -> list[str]:
@@ -81,7 +81,7 @@ def test_two_beads_are_merged_one_by_way_of_an_integration_branch_and_the_job_te
     over = town.json(*land)
     assert (over["state"], over["ahead"], over["bead"]) == ("landed", 0, landing["bead"])
     git(town.remote, "branch", "-D", "next")
-    assert town.json("bd", "verify")["ok"]
+    wait_until("record and remote to agree", lambda: town.json("bd", "verify", expect=None)["ok"])
     story = town.json("gt", "job", "show", first)
     assert story["state"] == "merged"
     assert story["merged_sha"] == town.landed(first)[0]
@@ -135,7 +135,8 @@ def test_the_supervisor_killed_leaves_one_of_each_after_the_next_up(town: Living
     assert after.keys() == before.keys()
     for name, pid in before.items():
         assert after[name] != pid
-        assert not Path(f"/proc/{pid}").exists()
+    # Whoever adopted them may have to collect them yet.
+    wait_until("the old ones to be gone", lambda: not [pid for pid in before.values() if Path(f"/proc/{pid}").exists()])
     bead = town.bead("after all that")
     town.sling(bead, shell_agent(file="supervisor.py"))
     assert_landed_once(town, bead)
