@@ -58,6 +58,15 @@ def handed_in(shop: Town, bead: str) -> list[MergeRequest]:
     return [write.merge_request for write in writes if write.merge_request is not None]
 
 
+async def recorded(shop: Town, targets: list[tuple[str, bool]]) -> None:
+    """Wait until the record has been told of the change for these targets, and whether the bead names them itself."""
+
+    async def so() -> bool:
+        return [(each.target, each.pinned) for each in handed_in(shop, "sh-1")] == targets
+
+    await eventually(so, what=f"the change handed in for {targets}")
+
+
 async def test_work_that_is_done_after_the_rig_moved_is_taken_and_handed_in_there(town: Open) -> None:
     async with town() as shop:
         await shop.sling("sh-1")
@@ -78,8 +87,7 @@ async def test_what_waits_to_be_merged_is_handed_in_for_the_new_branch(town: Ope
         await shop.submit_work("sh-1")
         await moves(shop, branch="trunk")
         await followed(shop, "sh-1")
-        await shop.recorded("sh-1", "submitted", 2)
-        assert [request.target for request in handed_in(shop, "sh-1")] == ["main", "trunk"]
+        await recorded(shop, [("main", False), ("trunk", False)])
         box = shop.env.client.get_workflow_handle(names.refinery_id("shop"))
 
         async def told() -> bool:
@@ -96,8 +104,7 @@ async def test_a_bead_with_a_target_of_its_own_keeps_it(town: Open) -> None:
         await shop.submit_work("sh-1")
         await moves(shop, branch="trunk")
         await followed(shop, "sh-1")
-        await shop.recorded("sh-1", "submitted", 2)
-        assert [(each.target, each.pinned) for each in handed_in(shop, "sh-1")] == [("release", True)] * 2
+        await recorded(shop, [("release", True)] * 2)
         await shop.merge("sh-1")
 
 
