@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from temporalio.service import RPCError, RPCStatusCode
+
 from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
 from services.supervision import ServiceState, service_states
@@ -24,6 +26,12 @@ BIN = Path(sys.executable).parent
 GATE = 'python3 -c \'import glob; [compile(open(f).read(), f, "exec") for f in glob.glob("*.py")]\''
 
 
+AWAY = {
+    *(ErrorCode.LEDGER_UNREACHABLE, ErrorCode.TEMPORAL_UNREACHABLE),
+    *(RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED),
+}
+
+
 class CommandFailed(AssertionError):
     """A command ended otherwise than expected; its output is in the message."""
 
@@ -31,15 +39,15 @@ class CommandFailed(AssertionError):
 def wait_until(what: str, holds: Callable[[], Any], timeout_s: float = DEADLINE_S) -> Any:
     """Poll `holds` until it is true; return its value. AssertionError after `timeout_s`.
 
-    While the ledger does not answer, as one that has just been started, nothing is true yet. It is asked less often
-    the longer it takes.
+    While ledger or Temporal do not answer, as those that have just been started, nothing is true yet. It is asked less
+    often the longer it takes.
     """
     begun = time.monotonic()
     while True:
         try:
             value = holds()
-        except GtError as error:
-            if error.code is not ErrorCode.LEDGER_UNREACHABLE:
+        except (GtError, RPCError) as error:
+            if (error.code if isinstance(error, GtError) else error.status) not in AWAY:
                 raise
             value = None
         if value:

@@ -44,7 +44,7 @@ def test_an_interrupted_demonstration_leaves_nothing_behind(
     _, said = demo.communicate(timeout=DEADLINE_S)
     assert demo.returncode == ExitCode.INTERRUPTED, said
     assert list(scratch.iterdir()) == []
-    assert processes_of(scratch) == []
+    wait_until("every process to be gone", lambda: processes_of(scratch) == [])
 
 
 def test_a_demonstration_whose_town_does_not_start_fails_and_says_why(scratch: Path) -> None:
