@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.api.testservice.v1 import SleepRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import GrpcCompression
@@ -59,20 +60,24 @@ async def time_skipping() -> AsyncIterator[WorkflowEnvironment]:
                 search_attributes={key.name: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD for key in SEARCH_ATTRIBUTES},
             )
         )
-        environment.sleep = in_pieces(environment.sleep)  # type: ignore[method-assign, assignment]
+        environment.sleep = patient_sleep(environment.client)  # type: ignore[method-assign, assignment]
         yield environment
 
 
-def in_pieces(sleep: Sleep) -> Sleep:
-    """`sleep`, some minutes a call: one that has much to work off is not over in the 30 s that a call may take."""
+def patient_sleep(client: Client) -> Sleep:
+    """The environment's, some minutes a call, each of which may take longer than the SDK's 30 s: a busy machine may
+    have much to work off meanwhile.
+    """
 
-    async def sleep_on(duration: timedelta | float) -> None:
+    async def sleep(duration: timedelta | float) -> None:
         left = duration if isinstance(duration, timedelta) else timedelta(seconds=duration)
         while left > timedelta(0):
-            await sleep(min(left, PIECE))
+            request = SleepRequest()
+            request.duration.FromTimedelta(min(left, PIECE))
+            await client.test_service.unlock_time_skipping_with_sleep(request, timeout=timedelta(seconds=DEADLINE_S))
             left -= PIECE
 
-    return sleep_on
+    return sleep
 
 
 @pytest.fixture
