@@ -46,7 +46,7 @@ def test_it_works_and_hands_in_and_sees_its_own_work_alone(confined: Desk, tmp_p
     (confined.paths.root / "secrets.toml").write_text("dolt = 'secret'")
     look = (
         f"echo home: $(ls -A ~); echo town: $(ls -A {confined.paths.root}); helper; "
-        f"cat ~/.ssh/id_ed25519; cat {confined.paths.root}/secrets.toml; git log --oneline | wc -l; "
+        f"cat $HOME/.ssh/id_ed25519; cat {confined.paths.root}/secrets.toml; git log --oneline | wc -l; "
         f"git config user.email; touch {confined.paths.root}/mark; touch {tmp_path}/mark; "
         "echo pids: $(ls -d /proc/[0-9]* | wc -l); "
         "gt heartbeat; gt prime | head -1; gt escalate 'help me'; echo all looked at; "
