@@ -42,6 +42,7 @@ from models import names
 from models.errors import GtError
 from models.town import StoreEngine
 from services import guard, readiness, worker_life
+from services.agent_door import AgentDoor
 from services.alert_files import AlertFiles
 from services.git_config import write_town_config
 from services.polling import activities_of, new_worker, run_until_stopped
@@ -127,6 +128,7 @@ async def serve(town: Town, host_only: bool) -> None:
         worker_life.show_readiness(client, town, identity, queues),
         keep(client, town, open_ledger),
         worker_life.end_without(town),
+        AgentDoor(town.paths).serve(),
     ]
     if not host_only:
         beside.append(worker_life.verify_after_start(client))

@@ -34,6 +34,7 @@ def agent_plan(paths: TownPaths, request: StartAttempt, environment: Mapping[str
     remote = local_path(request.rig.url)
     read: list[Path | str] = [
         paths.bin,
+        paths.door,
         paths.clone(rig) / "objects",
         paths.served(rig),
         paths.modules(rig),

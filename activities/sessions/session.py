@@ -173,6 +173,8 @@ class Sessions:
             "begun": moment(),
             "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        # Before the agent's own: whoever has the token has a record here.
+        session_folder.write_json(self._record(folder) / session_folder.SESSION, record)
         session_folder.write_json(folder / session_folder.SESSION, record, self._paths.sessions)
         return folder
 
@@ -231,6 +233,7 @@ class Sessions:
         session = names.session_name(rig, request.polecat)
         kind = required(request.sandbox)
         if kind != NONE:
+            environment["GT_DOOR"] = str(self._paths.door)
             plan = agent_plan(self._paths, request, environment)
             before, environment = in_sandbox(kind, plan, request.sandbox, environment)
             # In a file: tmux takes 16 KB of words. The town's own, out of the agent's reach.
@@ -264,6 +267,7 @@ class Sessions:
             with tolerated(str(ended)):
                 cleared(folder, 0, (session_folder.ENDED,), self._paths.trash)
                 write_whole(ended, f"{one_line(cause) or 'ended'}\n", within=self._paths.sessions)
+        shutil.rmtree(self._record(folder), ignore_errors=True)
         traces = self._traces(rig, polecat, bead, attempt)
         if mine:
             self._tmux.kill_session(session, traces)
@@ -339,6 +343,10 @@ class Sessions:
                 head = (session_folder.read_json(taken / session_folder.TAKEN_HEAD) or {}).get("head_sha")
                 heads += [head] if isinstance(head, str) else []
         return heads
+
+    def _record(self, folder: Path) -> Path:
+        """Where the town keeps its own copy of an attempt's record (services/agent_door.py)."""
+        return self._paths.attempts / folder.relative_to(self._paths.sessions)
 
     def _folder(self, rig: str, polecat: str, bead: str, attempt: int) -> Path:
         return self._paths.session(rig, polecat, bead, attempt)

@@ -103,6 +103,8 @@ def _did(act: Callable[..., object], *arguments: object) -> bool:
 def _connecting(door: str, to: To) -> Iterator[Attack]:
     for name, path in to["sockets"].items():
         yield Attack(f"connect to {name}", "sockets", partial(_connects, path))
+    agents = frozenset({GATE, USER})
+    yield Attack("connect to the door of agents", "sockets", partial(_connects, to["door"]), doors=agents)
     if door == GATE or to["offline"]:
         for name, address in to["listeners"].items():
             at = tuple(address) if isinstance(address, list) else address

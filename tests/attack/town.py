@@ -171,6 +171,7 @@ class Siege:
             **{"sockets": _texts(sockets), "repositories": _texts(repositories), "key": str(home / ".ssh/id_ed25519")},
             **{"scratch": SCRATCH, "listeners": self._listeners(sockets["the ssh agent"]), "sleep": self.sleep},
             "pids": {"a program": program.pid, "the worker": town.service("worker").pid, "tmux": town.tmux_pid()},
+            "door": str(paths.door / "agent.sock"),
             "shared_memory": self._share_memory(),
             **{"polite": POLITE, "rude": RUDE, "programs": str(Path(sys.executable).parent)},
         }
