@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from models.merging import QueueStatus
     from models.records import JobRow, PolecatRow, Rig
     from models.settings import SandboxSettings
-    from services.sandbox import Standing
     from services.town import Town
 
 T = TypeVar("T")
@@ -85,19 +84,6 @@ def recorded_of(town: Town) -> Recorded:
         return Recorded()
 
 
-def sandbox_of(town: Town) -> Standing:
-    """Which sandbox agents and gates of this host have; by the defaults where the ledger cannot be read."""
-    from models.settings import SandboxSettings
-    from services.sandbox import standing
-
-    try:
-        with connect.open_ledger(town) as ledger:
-            settings = ledger.effective_settings(None).sandbox
-    except GtError:
-        settings = SandboxSettings()
-    return standing(settings)
-
-
 def living_of(town: Town, rigs: list[str] | None) -> Living:
     """Ask every workflow at once."""
     living = Living()
@@ -143,10 +129,13 @@ async def _ask(client: Client, workflow_id: str, query: str, answer: type[T]) ->
 
 
 def _document(town: Town, services: list[dict[str, Any]], recorded: Recorded, living: Living) -> dict[str, Any]:
+    from services.sandbox import standing
+
     rigs = {rig.name: rig for rig in recorded.rigs or []}
     ready = all(service["state"] == "running" for service in services)
     answers = [*living.dispatchers.values(), *living.witnesses.values(), *living.queues.values(), living.escalations]
     answered = living.reached and all(answer is not None for answer in answers)
+    sandbox = standing(recorded.sandbox)
     escalations = recorded.escalations if living.escalations is None else living.escalations
     return {
         "town": town.file.name,
@@ -154,20 +143,11 @@ def _document(town: Town, services: list[dict[str, Any]], recorded: Recorded, li
         "healthy": ready and answered and recorded.rigs is not None,
         "web_url": town.web_url(),
         "services": services,
-        "sandbox": _sandbox(recorded.sandbox),
+        "sandbox": {**output.document(sandbox), "words": sandbox.in_words()},
         "rigs": [_rig(name, rigs.get(name), recorded, living) for name in living.rigs],
         "jobs": _jobs(recorded, living),
         "escalations": output.documents(escalations),
     }
-
-
-def _sandbox(settings: SandboxSettings | None) -> dict[str, Any]:
-    """By the defaults where the ledger cannot be read."""
-    from models.settings import SandboxSettings
-    from services.sandbox import standing
-
-    now = standing(settings or SandboxSettings())
-    return {**output.document(now), "words": now.in_words()}
 
 
 def _rig(name: str, rig: Rig | None, recorded: Recorded, living: Living) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import typer
 
 from cli import connect, output
 from cli.command import Call, command, new_app
-from cli.status import sandbox_of
 from cli.values import directory as directory_named
 
 app = new_app("Towns.")
@@ -62,13 +61,14 @@ def up(
 ) -> None:
     """Start the town's services, supervised; a second time changes nothing."""
     from services import supervision
+    from services.sandbox import standing_in
 
     town = connect.open_town(call)
     report = supervision.up(town, wait=wait, timeout_s=timeout)
     lacks = town.temporal_listening().lacks
     if lacks:
         output.warn(lacks)
-    sandbox = sandbox_of(town)
+    sandbox = standing_in(town)
     document = {**output.document(report), "sandbox": output.document(sandbox)}
     output.emit(
         call, document, f"{town.file.name} is up\n{town.web_url() or 'the Web UI: gt ui'}\n{sandbox.in_words()}"

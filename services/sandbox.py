@@ -5,6 +5,7 @@ docs/security.md draws the lines.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shlex
@@ -16,12 +17,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from ledger.store import Ledger
 from models.base import Frozen
 from models.errors import ErrorCode, GtError
 from models.settings import SandboxSettings, listed_paths
 from models.town import TownPaths
 from policies import sandbox as policy
 from policies.sandbox import SandboxPlan
+from services.town import Town
 
 NONE: Final = "none"
 _PROBE_TIMEOUT_S: Final = 20.0
@@ -59,8 +62,18 @@ class Standing(Frozen):
         return f"NO SANDBOX: agents and gates can do what this user can: {why}"
 
 
-def standing(settings: SandboxSettings) -> Standing:
-    """Which sandbox there is under these settings."""
+def standing_in(town: Town) -> Standing:
+    """Which sandbox agents and gates of this town have on this host."""
+    try:
+        with contextlib.closing(Ledger.open(town.ledger_url(), migrate=False)) as ledger:
+            return standing(ledger.effective_settings(None).sandbox)
+    except GtError:
+        return standing(None)
+
+
+def standing(settings: SandboxSettings | None) -> Standing:
+    """Which sandbox there is under these settings; None, by the defaults: the ledger cannot be read."""
+    settings = settings or SandboxSettings()
     if settings.command.strip():
         return Standing(mode=settings.mode, kind="command")
     if settings.mode == NONE:

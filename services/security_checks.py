@@ -16,7 +16,7 @@ import psutil
 
 from models.doctor import Finding, FindingState
 from models.town import Listen, StoreEngine
-from services import dolt
+from services import dolt, sandbox
 from services.guard import tenant
 from services.listening import has_other_people
 from services.ports import LOOPBACK
@@ -129,6 +129,16 @@ def check_worker(town: Town) -> Finding:
     return _mend("worker_memory", "other processes of this user read its memory and environment", RESTART)
 
 
+def check_sandbox(town: Town) -> Finding:
+    """Whether agents and gates of this host see more than their own work, and why."""
+    now = sandbox.standing_in(town)
+    found = f"{now.in_words().removeprefix('sandbox: ')} (sandbox.mode {now.mode})"
+    if now.kind != sandbox.NONE:
+        return _ok("sandbox", found)
+    mend = now.hint or "gt config sandbox.mode auto"
+    return _mend("sandbox", found, mend) if now.refuses else _warn("sandbox", found, mend)
+
+
 def check_ledger(town: Town) -> Finding:
     """What the ledger's user may do beside the ledger."""
     store = town.file.store
@@ -167,5 +177,6 @@ SECURITY_CHECKS: Final[tuple[Callable[[Town], Finding], ...]] = (
     check_web_ui,
     check_http_api,
     check_worker,
+    check_sandbox,
     check_ledger,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import threading
 from collections.abc import Callable, Iterator
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from ledger.store import Ledger
 from models.doctor import FindingState
 from models.town import Listen, StoreEngine, TemporalListening
-from services import security_checks
+from policies.sandbox import NotPossible
+from services import sandbox, security_checks
 from services.founding import create_town
 from services.security_checks import examine_security
 from services.town import Town, load_town
@@ -35,7 +38,7 @@ def states(town: Town) -> dict[str, FindingState]:
 def test_a_new_town_is_closed_and_says_what_does_not_run(founded: Town) -> None:
     found = {finding.name: finding for finding in examine_security(founded)}
     assert states(founded) == {
-        **{"files": OK, "secrets": OK, "temporal_listen": OK, "ledger_user": OK},
+        **{"files": OK, "secrets": OK, "temporal_listen": OK, "sandbox": OK, "ledger_user": OK},
         **{"web_ui": WARN, "http_api": WARN, "worker_memory": WARN},
     }
     assert found["web_ui"].mend == "gt up"
@@ -89,6 +92,26 @@ def test_what_is_open_is_told(founded: Town, spoil: Callable[[Town], None], expe
     spoil(founded)
     after = states(load_town(founded.root))
     assert {name: state for name, state in after.items() if state != before[name]} == expected
+
+
+@pytest.mark.parametrize(
+    ("mode", "state", "words"),
+    [
+        ("auto", WARN, "NO SANDBOX: agents and gates can do what this user can: bubblewrap is not installed"),
+        ("bwrap", MEND, "NO SANDBOX, so no agent and no gate starts: bubblewrap is not installed"),
+        ("none", WARN, "NO SANDBOX: agents and gates can do what this user can: sandbox.mode is none"),
+    ],
+)
+def test_a_sandbox_that_is_missing_is_told_with_its_reason_and_mend(
+    founded: Town, monkeypatch: pytest.MonkeyPatch, mode: str, state: FindingState, words: str
+) -> None:
+    monkeypatch.setattr(sandbox, "bwrap_problem", lambda: NotPossible("bubblewrap is not installed", "install it"))
+    with contextlib.closing(Ledger.open(founded.ledger_url())) as ledger:
+        ledger.set_setting("town", "sandbox.mode", mode)
+    found = security_checks.check_sandbox(founded)
+    assert (found.name, found.state) == ("sandbox", state)
+    assert found.found.startswith(words)
+    assert found.mend == ("gt config sandbox.mode auto" if mode == "none" else "install it")
 
 
 def test_on_a_machine_of_several_people_loopback_is_told(founded: Town, monkeypatch: pytest.MonkeyPatch) -> None:
