@@ -42,8 +42,6 @@ KINDS = ("agent", "pane", "session", "worker", "tmux server")
 def measure(times: int = 6) -> dict[str, Any]:
     """Seconds by what was killed, `times` kills of each; for the tmux server every one of its sessions counts."""
     with bench_town(max_polecats=2 * AGENTS, settings=SETTINGS) as town:
-        # Agents note their starts, and wait for their ends, in files beside the town.
-        town.configure({"sandbox.write": str(town.folder)})
         rounds = Rounds(town)
         figures: dict[str, Any] = {"agents": AGENTS, "load_before": load_average()}
         for kind in KINDS:
@@ -149,10 +147,10 @@ class Rounds:
         self._go(bead).touch()
 
     def _note(self, bead: str, attempt: str) -> str:
-        return f"{self._town.folder}/{bead}.{attempt}"
+        return f"{self._town.shared}/{bead}.{attempt}"
 
     def _go(self, bead: str) -> Path:
-        return self._town.folder / f"{bead}.go"
+        return self._town.shared / f"{bead}.go"
 
     # --- kills ----------------------------------------------------------------------------------
 

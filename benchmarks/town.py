@@ -13,17 +13,11 @@ START_S = 240.0
 """for `gt up` on a machine with other work: it is measured nowhere here"""
 
 
-class BenchTown(QuickTown):
-    """With the sandbox that towns have by default."""
-
-    sandbox = "auto"
-
-
 @contextmanager
 def bench_town(*, max_polecats: int, settings: Mapping[str, int] | None = None) -> Iterator[QuickTown]:
     """A running town with the rig `shop`; at the end it is stopped and its folder removed."""
     with tempfile.TemporaryDirectory(prefix="gt-bench-", ignore_cleanup_errors=True) as folder:
-        town = BenchTown(Path(folder))
+        town = QuickTown(Path(folder))
         try:
             town.init()
             town.run("gt", "up", "--timeout", f"{START_S:.0f}", timeout_s=START_S + 30)

@@ -96,7 +96,7 @@ class Slinger:
         return len(self.beads) >= self._plan.in_flight or not self._thread.is_alive()
 
     def _sling_on(self) -> None:
-        words = [sys.executable, str(AGENT), str(self._town.stage), str(self._plan.seed)]
+        words = [sys.executable, str(AGENT), str(self._town.shared), str(self._plan.seed)]
         # A shell that stays above the agent, as above most real ones: the pane is more than the agent.
         agent = f"{shlex.join(words)}; exit $?"
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import time
@@ -20,6 +21,7 @@ from ledger.store import Ledger
 from services import guard
 from services.programs import WORKER, lock_path, pid_path
 from tests.chaos.judge import Attempt, BeadFacts, Life
+from tests.e2e.agent_processes import agent_processes
 from tests.e2e.living_town import GATE, LivingTown, git, landings
 
 SETTINGS = {
@@ -49,16 +51,13 @@ class ChaosTown(LivingTown):
     def __init__(self, folder: Path, *, store: str, rigs: tuple[str, ...]) -> None:
         super().__init__(folder, store=store)
         self.rigs = rigs
-        self.stage = folder / "stage"
-        """where agents keep their diaries"""
-        self.stage.mkdir()
         self.remotes = {rig: self.make_remote(rig) for rig in rigs}
 
     def found(self) -> None:
         """Make the town and bring it up, with its rigs and short settings."""
         self.init()
         self.up()
-        self.configure({**SETTINGS, "sandbox.mode": self.sandbox})
+        self.configure({**SETTINGS, "sandbox.write": shlex.quote(str(self.shared))})
         for rig in self.rigs:
             words = ("--prefix", rig[:2], "--gate", f"syntax={GATE}", "--max-polecats", "4")
             self.run("gt", "rig", "add", rig, str(self.remotes[rig]), *words)
@@ -114,7 +113,7 @@ class ChaosTown(LivingTown):
 
     def notes(self) -> Iterator[dict[str, Any]]:
         """Every line of every diary, in no order; the last of a killed agent may be cut short."""
-        for diary in self.stage.glob("*.jsonl"):
+        for diary in self.shared.glob("*.jsonl"):
             for line in diary.read_text().splitlines():
                 with contextlib.suppress(json.JSONDecodeError):
                     yield json.loads(line)
@@ -133,14 +132,10 @@ class ChaosTown(LivingTown):
                 pids[attempt] = note["pid"]
             elif note["what"] in noted:
                 noted[note["what"]].add(attempt)
-        living = []
+        living = agent_processes()
         wanted = pids.keys() & noted["beat"] if beating else pids.keys()
-        for attempt in sorted(wanted - noted["handing_in"]):
-            with contextlib.suppress(psutil.Error):
-                process = psutil.Process(pids[attempt])
-                if process.environ().get("GT_BEAD") == attempt[0]:
-                    living.append((attempt, process))
-        return living
+        names = {attempt: (*attempt, pids[attempt]) for attempt in sorted(wanted - noted["handing_in"])}
+        return [(attempt, living[name]) for attempt, name in names.items() if name in living]
 
     def landed_count(self) -> int:
         return sum(len(landings(remote)) for remote in self.remotes.values())

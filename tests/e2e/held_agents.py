@@ -12,6 +12,7 @@ from pathlib import Path
 
 import tomlkit
 
+from tests.e2e.agent_processes import agent_process
 from tests.e2e.living_town import LivingTown, shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
 
@@ -28,7 +29,7 @@ TEN = 10
 
 @contextlib.contextmanager
 def supervised_town(
-    settings: dict[str, int] = SETTINGS,
+    settings: Mapping[str, int | str] = SETTINGS,
     environment: Mapping[str, str] | None = None,
     *,
     host: str = "",
@@ -68,16 +69,16 @@ class Held:
 
     @property
     def agent(self) -> str:
-        said = f"echo $$ > {self._at}.tmp; mv {self._at}.tmp {self._at}"
+        said = f"echo $GT_ATTEMPT $$ > {self._at}.tmp; mv {self._at}.tmp {self._at}"
         return f"{said}; while [ ! -e {self._go} ]; do {self.meanwhile}; sleep 0.1; done"
 
     @property
     def _at(self) -> Path:
-        return self.town.folder / f"{self.bead}.at"
+        return self.town.shared / f"{self.bead}.at"
 
     @property
     def _go(self) -> Path:
-        return self.town.folder / f"{self.bead}.go"
+        return self.town.shared / f"{self.bead}.go"
 
     def sling(self, before: str = "true", after: str = "gt done") -> None:
         """Its agent does `before`, waits, commits `BEAD.py` and does `after`; later attempts do the same.
@@ -88,11 +89,11 @@ class Held:
         self.town.sling(self.bead, f"sh -c {shlex.quote(agent)}; exit $?")
 
     def waits(self) -> int:
-        """The shell of the agent that waits now; each attempt is told of once."""
+        """The shell of the agent that waits now, by its id on this host; each attempt is told of once."""
         wait_until(f"the agent of {self.bead} to wait", self._at.exists)
-        pid = int(self._at.read_text())
+        attempt, own = map(int, self._at.read_text().split())
         self._at.unlink()
-        return pid
+        return agent_process((self.bead, attempt, own)).pid
 
     def go(self) -> None:
         self._go.touch()

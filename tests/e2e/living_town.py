@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -75,13 +76,17 @@ def landings(remote: Path) -> dict[str, list[str]]:
 
 
 class LivingTown:
-    """A town directory, a bare remote `shop.git` beside it, and the commands to run on them."""
+    """A town directory, a bare remote `shop.git` beside it, and the commands to run on them.
 
-    sandbox = "none"
+    Agents and gates have the sandbox that a town has by default, and beside their work see `shared` alone.
+    """
 
     def __init__(self, folder: Path, *, store: str = "embedded") -> None:
         self.folder = folder
         self.root = folder / "town"
+        self.shared = folder / "shared"
+        """where agents and tests tell each other of what they do"""
+        self.shared.mkdir()
         self.store = store
         home = folder / "home"
         home.mkdir()
@@ -131,8 +136,7 @@ class LivingTown:
         self.run("gt", "up", "--timeout", f"{DEADLINE_S:.0f}", timeout_s=2 * DEADLINE_S)
 
     def add_rig(self, *extra: str) -> None:
-        # Tests look at agents by their process ids, and agents leave marks beside the town.
-        self.configure({"sandbox.mode": self.sandbox})
+        self.configure({"sandbox.write": shlex.quote(str(self.shared))})
         self.run("gt", "rig", "add", "shop", str(self.remote), "--prefix", "sh", "--gate", f"syntax={GATE}", *extra)
 
     def bead(self, title: str, *extra: str) -> str:

@@ -42,11 +42,11 @@ try() { echo "== $*" >>"$place/said"; "$@" >>"$place/out" 2>>"$place/said"; echo
 def town() -> Iterator[QuickTown]:
     with tempfile.TemporaryDirectory(prefix="gt-") as folder:
         living = QuickTown(Path(folder))
-        living.sandbox = "bwrap"
         try:
             living.init()
             living.up()
             living.add_rig()
+            living.configure({"sandbox.mode": "bwrap"})
             yield living
         finally:
             living.close()

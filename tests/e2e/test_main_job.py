@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.agent_processes import agent_process
 from tests.e2e.held_agents import session_folder_of
 from tests.e2e.living_town import LivingTown, git, running_town, shell_agent, wait_until
 
@@ -30,7 +31,7 @@ def wait_for_file(path: Path) -> None:
 
 def held_agent(town: LivingTown, file: str) -> tuple[str, Path, Path]:
     """An agent that says that it works, and goes on when it is told to."""
-    working, go = town.folder / f"{file}.working", town.folder / f"{file}.go"
+    working, go = town.shared / f"{file}.working", town.shared / f"{file}.go"
     before = f"echo $$ > {working}; while [ ! -e {go} ]; do sleep 0.1; done"
     return shell_agent(file=file, before=before), working, go
 
@@ -100,9 +101,8 @@ def test_every_service_and_the_agent_killed_in_mid_job_still_merges_exactly_once
     services = ["worker", "temporal"] + (["dolt"] if town.store == "server" else [])
     for name in services:
         kill_and_see_it_back(town, name)
-    pid = int(working.read_text())
+    agent_process((bead, 1, int(working.read_text()))).kill()
     working.unlink()
-    os.kill(pid, signal.SIGKILL)
     wait_for_file(working)
     go.touch()
     assert_landed_once(town, bead)
@@ -143,7 +143,7 @@ def test_the_supervisor_killed_leaves_one_of_each_after_the_next_up(town: Living
 
 
 def test_a_second_telling_of_the_same_bead_is_one_job(town: LivingTown) -> None:
-    bead, told_twice = town.bead("once"), town.folder / "told-twice"
+    bead, told_twice = town.bead("once"), town.shared / "told-twice"
     agent = shell_agent(file="twice.py", before=f"until [ -e {told_twice} ]; do sleep 0.1; done")
     town.sling(bead, agent)
     town.sling(bead, agent)

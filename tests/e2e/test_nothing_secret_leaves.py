@@ -52,14 +52,13 @@ def test_secrets_of_forty_kinds_are_in_no_history_record_log_evidence_or_alert(t
             door: [*planted(seed), Planted("own", f"to {sink.url}", (sink.url,))] for seed, door in enumerate(DOORS)
         }
         assert min(len({one.kind for one in kinds}) for kinds in secrets.values()) >= 40
-        plant = town.folder / "plant"
+        plant = town.shared
         write(plant, secrets)
         gate = f"cat {plant}/gate.txt; test ! -e bad.txt"
-        town.configure({"sandbox.mode": town.sandbox})
         town.run("gt", "rig", "add", "shop", str(town.remote), "--prefix", "sh", "--gate", f"leaks={gate}")
-        (town.folder / "agent.sh").write_text(AGENT.format(plant=plant))
+        (plant / "agent.sh").write_text(AGENT.format(plant=plant))
         bead = town.bead("Leak")
-        town.sling(bead, f"sh {town.folder}/agent.sh")
+        town.sling(bead, f"sh {plant}/agent.sh")
         town.wait_closed(bead)
         wait_until("the alert", lambda: mark("help", 0) in str(sink.taken))
         found = found_everywhere(town, sink)
@@ -88,7 +87,6 @@ def mark(door: str, number: int) -> str:
 
 
 def write(plant: Path, secrets: dict[str, list[Planted]]) -> None:
-    plant.mkdir()
     for door, kinds in secrets.items():
         lines = [f"{mark(door, number)}\n{one.line}\n" for number, one in enumerate(kinds)]
         (plant / f"{door}.txt").write_text("".join(lines))

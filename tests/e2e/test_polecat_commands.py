@@ -35,7 +35,7 @@ class Waiting:
     def __init__(self, town: QuickTown, title: str, before: str = "true") -> None:
         self.bead = town.bead(title)
         self.name = f"{self.bead}.txt"
-        self.go = town.folder / f"{self.bead}.go"
+        self.go = town.shared / f"{self.bead}.go"
         self._town = town
         half = f"echo half > {self.name}; {before}"
         agent = f"{half}; while [ ! -e {self.go} ]; do sleep 0.1; done"

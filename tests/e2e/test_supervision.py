@@ -19,6 +19,7 @@ import pytest
 
 from agents import session_folder
 from models.settings import Settings
+from tests.e2e.agent_processes import agent_processes
 from tests.e2e.held_agents import SETTINGS, TEN, held, landed_once, session_folder_of, supervised_town
 from tests.e2e.living_town import git, shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
@@ -47,7 +48,7 @@ def nobody_is_called(town: QuickTown) -> Iterator[None]:
 @pytest.mark.document("1: 智能体重启可从存储恢复", "2: 智能体崩溃")
 def test_an_agent_killed_before_its_first_commit_finds_its_uncommitted_work_again(town: QuickTown) -> None:
     job = held(town, "killed before its first commit")
-    seen = town.folder / "seen"
+    seen = town.shared / "seen"
     job.sling(before=f"cat notes.txt > {seen}; echo half > notes.txt")
     os.kill(job.waits(), signal.SIGKILL)
     job.waits()
@@ -73,13 +74,13 @@ def test_an_agent_killed_after_a_commit_goes_on_from_there(town: QuickTown) -> N
 
 def test_an_agent_that_dies_between_gt_done_and_the_merge_is_not_started_again(town: QuickTown) -> None:
     bead = town.bead("dies after gt done")
-    dying = town.folder / "dying.pid"
+    dying = town.shared / "dying"
     town.run("gt", "refinery", "pause", "--rig", "shop")
     # Nobody else ends its session meanwhile.
     with configured(town, {"session.done_grace": 120}):
-        town.sling(bead, shell_agent(file=f"{bead}.py", after=f"gt done; echo $$ > {dying}; kill -9 $$; sleep 600"))
+        town.sling(bead, shell_agent(file=f"{bead}.py", after=f"gt done; touch {dying}; kill -9 $$; sleep 600"))
         wait_until("the work to be handed in", lambda: "submitted" in town.events(bead))
-    wait_until("the agent to be dead", lambda: dying.exists() and not lives(dying))
+    wait_until("the agent to be dead", lambda: dying.exists() and not agent_processes(bead))
     assert town.landed(bead) == []
     town.run("gt", "refinery", "resume", "--rig", "shop")
     landed_once(town, bead)
@@ -87,12 +88,8 @@ def test_an_agent_that_dies_between_gt_done_and_the_merge_is_not_started_again(t
     assert (shown.attempt, shown.restarts) == (1, 0)
 
 
-def lives(pid_file: Path) -> bool:
-    return Path(f"/proc/{pid_file.read_text().strip()}").exists()
-
-
 @contextlib.contextmanager
-def configured(town: QuickTown, settings: dict[str, int]) -> Iterator[None]:
+def configured(town: QuickTown, settings: dict[str, int | str]) -> Iterator[None]:
     """These settings for the jobs that are slung meanwhile; those of the module again afterwards."""
     before = {key: CALM.get(key, operator.attrgetter(key)(Settings())) for key in settings}
     town.configure(settings)
@@ -115,7 +112,7 @@ def test_work_that_a_gate_refuses_comes_back_with_the_gate_s_words_and_lands_onc
     town: QuickTown,
 ) -> None:
     bead = town.bead("wrong at first")
-    file, told = f"{bead}.py", town.folder / "told"
+    file, told = f"{bead}.py", town.shared / "told"
     repair = f"cat $GT_FAILURE_LOG > {told}; echo 'x = 2' > {file}"
     works = f"if [ $GT_ATTEMPT = 1 ]; then echo 'x = (' > {file}; else {repair}; fi"
     town.sling(bead, shell_agent(file=file, before=works))
@@ -141,6 +138,23 @@ def test_ten_agents_come_back_after_the_tmux_server_is_killed(town: QuickTown) -
     beads = [job.bead for job in jobs]
     landed_once(town, *beads)
     assert [town.job(bead).attempt for bead in beads] == [2] * TEN
+
+
+def test_with_sandbox_mode_none_an_agent_sees_the_host_is_restarted_and_its_work_lands(town: QuickTown) -> None:
+    """And with no mode set it does not, as every other agent and gate of these towns."""
+    agents = {mode: held(town, f"sandbox {mode}") for mode in ("auto", "none")}
+    seen = {}
+    for mode, job in agents.items():
+        with configured(town, {"sandbox.mode": mode} if mode == "none" else {}):
+            job.sling()
+            pid = job.waits()
+        seen[mode] = os.readlink(f"/proc/{pid}/ns/pid")
+        os.kill(pid, signal.SIGKILL)
+    for job in agents.values():
+        job.waits()
+        job.go()
+    assert seen["none"] == os.readlink("/proc/self/ns/pid") != seen["auto"]
+    landed_once(town, *(job.bead for job in agents.values()))
 
 
 # --- attempts and names ---------------------------------------------------------------------------
@@ -184,16 +198,17 @@ def test_a_polecat_s_name_serves_the_next_bead_and_nothing_of_the_last_one_reach
     # The lowest free name is given: one that an earlier job has not let go yet would be free for the second bead.
     wait_until("all names to be free", lambda: not with_a_job(town))
     first = town.bead("leaves a process and a file behind")
-    daemon = town.folder / "daemon.pid"
-    stray = f"setsid sh -c 'echo $$ > {daemon}; exec sleep 600' </dev/null >/dev/null 2>&1 & "
+    daemon = town.shared / "daemon"
+    stray = f"setsid sh -c 'touch {daemon}; exec sleep 600' </dev/null >/dev/null 2>&1 & "
     town.sling(first, shell_agent(file=f"{first}.py", before=f"({stray})", after="gt done; echo x > leftover.txt"))
     landed_once(town, first)
     name = town.job(first).polecat
-    wait_until("the daemon of the first bead to end", lambda: not lives(daemon))
+    assert daemon.exists()
+    wait_until("the daemon of the first bead to end", lambda: not agent_processes(first))
     # A bead is closed before its job's last word, which lets the name go.
     wait_until("the name to be free", lambda: first not in with_a_job(town))
     second = held(town, "takes the name over")
-    seen = town.folder / "second-sees"
+    seen = town.shared / "second-sees"
     second.sling(before=f"ls > {seen}")
     pid = second.waits()
     assert (town.root / "run" / "sessions" / "shop" / str(name) / second.bead).exists()
@@ -301,7 +316,7 @@ def short_timeouts(town: QuickTown) -> Iterator[None]:
 
 @pytest.mark.usefixtures("short_timeouts")
 def test_a_worker_frozen_for_longer_than_every_timeout_accuses_nobody_when_it_is_thawed(town: QuickTown) -> None:
-    frozen = town.folder / "frozen"
+    frozen = town.shared / "frozen"
     # It gets on with its work while it is watched: on a busy machine that takes longer than an agent may do nothing.
     job = held(town, "watched by a frozen worker", f"[ -e {frozen} ] || {{ touch step; rm step; }}")
     job.sling(before=f"gt heartbeat; (while sleep 0.1; do {BEATS}; done &)")

@@ -59,7 +59,7 @@ def test_a_stopped_agent_that_has_beaten_is_stale_then_restarted_and_its_uncommi
     town: QuickTown,
 ) -> None:
     job = held(town, "stopped for good", meanwhile=BEATS)
-    seen = town.folder / "seen-after-stop"
+    seen = town.shared / "seen-after-stop"
     job.sling(before=f"cat notes.txt > {seen}; echo half > notes.txt; gt heartbeat")
     pid = job.waits()
     os.kill(pid, signal.SIGSTOP)
@@ -113,7 +113,7 @@ def test_a_spinner_without_progress_calls_a_person_once_and_its_session_stays(to
 @pytest.mark.document("3: 卡住", "3: 卡住 → 发送 HELP → 升级到 Witness → 人工介入")
 def test_an_agent_that_stops_at_a_prompt_waits_for_input_and_goes_on_when_it_is_answered(town: QuickTown) -> None:
     job = held(town, "asks")
-    answer = town.folder / "answer"
+    answer = town.shared / "answer"
     job.sling(before=f"printf 'Overwrite the file? [y/N] '; read answer; echo $answer > {answer}")
     told = stuck(town, job.bead)
     assert "the pane shows a prompt" in told.evidence + told.message

@@ -14,7 +14,7 @@ from tests.fault_document import documented
 
 def held_agent(town: QuickTown, file: str) -> tuple[str, Path, Path]:
     """Leaves something uncommitted, counts how often it was started, and goes on when it is told to."""
-    starts, go = town.folder / f"{file}.starts", town.folder / f"{file}.go"
+    starts, go = town.shared / f"{file}.starts", town.shared / f"{file}.go"
     before = f"echo half > half.txt; echo $GT_ATTEMPT >> {starts}; while [ ! -e {go} ]; do sleep 0.1; done"
     return shell_agent(file=file, before=before), starts, go
 

@@ -121,24 +121,24 @@ def test_a_job_on_a_lost_host_goes_on_elsewhere_from_what_was_saved_and_lands_on
     town: QuickTown, first: SecondHost
 ) -> None:
     bead = town.bead("survives its host")
-    script = town.folder / "agent.sh"
+    script = town.shared / "agent.sh"
     script.write_text(AGENT)
-    town.sling(bead, f"env OUT={town.folder} sh {shlex.quote(str(script))}")
-    wait_until("the agent to be half done", (town.folder / "first").exists)
+    town.sling(bead, f"env OUT={town.shared} sh {shlex.quote(str(script))}")
+    wait_until("the agent to be half done", (town.shared / "first").exists)
     assert town.job(bead).host == FIRST
     wait_until("all of its work to be saved", lambda: "notes.txt" in files_of(town, f"refs/gastown/wip/{bead}/1"))
     first.kill()
     killed = time.monotonic()
-    wait_until("the job to go on elsewhere", (town.folder / "second").exists)
+    wait_until("the job to go on elsewhere", (town.shared / "second").exists)
     assert time.monotonic() - killed >= SETTINGS["hosts.timeout"], "not before its time"
-    head, *rest = (town.folder / "second").read_text().splitlines()
-    assert head == (town.folder / "first").read_text().strip(), "on top of what was committed"
+    head, *rest = (town.shared / "second").read_text().splitlines()
+    assert head == (town.shared / "first").read_text().strip(), "on top of what was committed"
     assert rest == [" M part.py", "?? notes.txt"], "and the rest is there, as uncommitted as it was"
     assert town.job(bead).host == SECOND
 
     # The agent of the lost host lives on: nobody could end it.
-    (town.folder / "go").touch()
-    wait_until("the first agent to say that it is done", (town.folder / "late").exists)
+    (town.shared / "go").touch()
+    wait_until("the first agent to say that it is done", (town.shared / "late").exists)
     first.start()
     town.wait_closed(bead)
     assert len(town.landed(bead)) == 1

@@ -274,7 +274,7 @@ def stopped(town: QuickTown) -> None:
 
 def braked(town: QuickTown) -> None:
     """Agents die as soon as they are started, until one lives."""
-    well = town.folder / "well"
+    well = town.shared / "well"
     beads = [town.bead(f"dies at once {number}") for number in range(3)]
     for bead in beads:
         town.sling(bead, shell_agent(file=f"{bead}.py", before=f"[ -e {well} ] || exit 3"))
