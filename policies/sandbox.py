@@ -6,6 +6,7 @@ within an empty one is seen, and an empty one within a folder hides what stands 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -40,7 +41,7 @@ CACHES: Final = (
 """What tools write in a person's HOME, where gates get that (gate.home person)."""
 
 AGENT_STATE: Final[Mapping[str, tuple[str, ...]]] = {
-    "claude": (".claude", ".claude.json"),
+    "claude": (".claude",),
     "codex": (".codex",),
     "gemini": (".gemini",),
     "opencode": (".local/share/opencode", ".local/state/opencode", ".cache/opencode"),
@@ -51,8 +52,14 @@ AGENT_STATE: Final[Mapping[str, tuple[str, ...]]] = {
     "copilot": (".copilot",),
     "goose": (".local/share/goose", ".local/state/goose"),
 }
-"""By program: what it writes in the person's HOME, its login among it. Shared and never copied: a program that
-refreshes its login would make that of a copy invalid."""
+"""By program: the folders that it writes in the person's HOME, its login among it. Shared and never copied: a program
+that refreshes its login would make that of a copy invalid. Folders alone: a file that is mounted by itself cannot be
+replaced by a rename, as programs do."""
+
+AGENT_COPIES: Final[Mapping[str, tuple[str, ...]]] = {"claude": (".claude.json",)}
+"""By program: its files in the person's HOME that it writes and that hold no login which is refreshed. It gets a copy,
+which is gone with the job: they name commands that the program runs for the person too, as those of MCP servers, and
+programs side by side have spoiled them."""
 
 AGENT_SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "claude": tuple(
@@ -84,6 +91,7 @@ AS_ROOT: Final = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER")
 
 _SIGNALS: Final = ("HUP", "INT", "QUIT", "TERM")
 _HEARS_SIGNALS: Final = ("env", f"--default-signal={','.join(_SIGNALS)}")
+_COPY_FDS: Final = range(9, 2, -1)
 _BINDS: Final = frozenset({"read", "write"})
 
 
@@ -101,6 +109,8 @@ class SandboxPlan:
     """folders that are empty but for what else the plan names, and cannot be written: the town"""
     masked: tuple[str, ...] = ()
     """existing files that cannot be read"""
+    copied: tuple[str, ...] = ()
+    """files that it has a copy of, to write"""
     network: bool = False
     as_root: bool = False
     """the town runs as root"""
@@ -137,23 +147,43 @@ def bwrap_argv(plan: SandboxPlan, settings: SandboxSettings, *, status_fd: int |
                 argv += ["--tmpfs", path]
             case _:
                 argv += ["--ro-bind", "/dev/null", path]
+    for number, path in _copies(plan):
+        argv += ["--perms", "0600", "--file", str(number), path]
     # Only now: what is mounted in them needs a folder to be mounted on.
     argv += [word for path in plan.sealed for word in ("--remount-ro", path)]
     return [*argv, "--chdir", plan.folder, "--", *_HEARS_SIGNALS, *limits(settings)]
 
 
-def launched(argv: Sequence[str]) -> list[str]:
-    """bubblewrap's command line so that what a terminal or a supervisor sends to all processes of a job does not end
-    bubblewrap, and with it the whole job at once: the job itself hears it, and may end as it likes."""
-    return ["sh", "-c", f'trap "" {" ".join(_SIGNALS)}; exec "$@"', "sh", *argv]
+def launched(argv: Sequence[str], plan: SandboxPlan) -> list[str]:
+    """bubblewrap's command line with the files open that it copies, and so that what a terminal or a supervisor sends
+    to all processes of a job does not end bubblewrap, and with it the whole job at once: the job itself hears it, and
+    may end as it likes."""
+    opened = "".join(f" {number}<{shlex.quote(path)}" for number, path in _copies(plan))
+    return ["sh", "-c", f'trap "" {" ".join(_SIGNALS)}; exec "$@"{opened}', "sh", *argv]
+
+
+def _copies(plan: SandboxPlan) -> list[tuple[int, str]]:
+    """Each file that is copied, and the number that it is open by: one digit, as plain shells want it.
+
+    Only into what is the sandbox's own: where a setting opens the file or a folder around it, the copy would be
+    written over the person's own file.
+    """
+    found = _kinds(plan)
+    copied = (path for path in plan.copied if path not in found and _around(path, found) in {"", "private"})
+    return list(zip(_COPY_FDS, copied, strict=False))
 
 
 def _mounts(plan: SandboxPlan) -> dict[str, str]:
-    """What stands at each path; of two at one path the later word holds. What is seen so anyway is left out."""
+    """What stands at each path, without what is seen so anyway."""
+    found = _kinds(plan)
+    return {path: kind for path, kind in found.items() if kind not in _BINDS or _around(path, found) != kind}
+
+
+def _kinds(plan: SandboxPlan) -> dict[str, str]:
+    """What is said of each path; of two words about one the later holds."""
     kinds = {"read": plan.read, "private": plan.private, "write": plan.write}
     kinds |= {"sealed": plan.sealed, "masked": plan.masked}
-    found = {path: kind for kind, paths in kinds.items() for path in paths}
-    return {path: kind for path, kind in found.items() if kind not in _BINDS or _around(path, found) != kind}
+    return {path: kind for kind, paths in kinds.items() for path in paths}
 
 
 def _around(path: str, found: Mapping[str, str]) -> str:
@@ -186,7 +216,7 @@ def runner_argv(command: Sequence[str], plan: SandboxPlan) -> list[str]:
 
 def runner_environment(plan: SandboxPlan) -> dict[str, str]:
     """What a runner of the person's own learns of the plan: paths by colons, as they are on the host."""
-    return {"GT_SANDBOX_READ": ":".join(plan.read), "GT_SANDBOX_WRITE": ":".join(plan.write)}
+    return {"GT_SANDBOX_READ": ":".join(plan.read), "GT_SANDBOX_WRITE": ":".join((*plan.write, *plan.copied))}
 
 
 def programs_named(command: str) -> list[str]:

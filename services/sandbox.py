@@ -117,7 +117,7 @@ def _problem() -> policy.NotPossible | None:
     plan = SandboxPlan("/", read=policy.SYSTEM, as_root=os.getuid() == 0)
     try:
         tried = subprocess.run(
-            [*policy.launched(policy.bwrap_argv(plan, SandboxSettings())), "true"],
+            [*policy.launched(policy.bwrap_argv(plan, SandboxSettings()), plan), "true"],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_PROBE_TIMEOUT_S,
             check=False,
         )  # fmt: skip
@@ -168,12 +168,19 @@ def base_plan(
     )
 
 
-def with_paths(plan: SandboxPlan, *, read: Iterable[Path | str] = (), write: Iterable[Path | str] = ()) -> SandboxPlan:
+def with_paths(
+    plan: SandboxPlan,
+    *,
+    read: Iterable[Path | str] = (),
+    write: Iterable[Path | str] = (),
+    copied: Iterable[Path] = (),
+) -> SandboxPlan:
     """The plan with more paths; those that are missing on the host are left out."""
     return replace(
         plan,
         read=_clean([*plan.read, *map(str, read)]),
         write=_clean([*plan.write, *map(str, write)]),
+        copied=_clean(str(path) for path in copied if path.is_file()),
     )
 
 
@@ -189,7 +196,7 @@ def in_sandbox(
         own = dict(environment)
         if "TMPDIR" in own:
             own["TMPDIR"] = "/tmp"  # noqa: S108 - the sandbox's own
-        return policy.launched(policy.bwrap_argv(plan, settings, status_fd=status_fd)), own
+        return policy.launched(policy.bwrap_argv(plan, settings, status_fd=status_fd), plan), own
     if kind == "command":
         own = {**environment, **policy.runner_environment(plan)}
         return policy.runner_argv(shlex.split(settings.command), plan), own

@@ -9,7 +9,7 @@ from activities.git.remote_kinds import local_path
 from agents import presets
 from models.attempts import StartAttempt
 from models.town import TownPaths
-from policies.sandbox import AGENT_SETTINGS, AGENT_STATE, GIT_LISTS, SandboxPlan, programs_named
+from policies.sandbox import AGENT_COPIES, AGENT_SETTINGS, AGENT_STATE, GIT_LISTS, SandboxPlan, programs_named
 from services.sandbox import base_plan, may_be_named, named_paths, scratch_folders, with_paths
 
 
@@ -49,4 +49,5 @@ def agent_plan(paths: TownPaths, request: StartAttempt, environment: Mapping[str
     write = [paths.session(rig, request.polecat, request.bead, request.attempt)]
     write += [home / name for program in programs for name in AGENT_STATE[program]]
     write += scratch_folders(command, request.sandbox, home, paths.root)
-    return with_paths(plan, read=read, write=write)
+    copied = [home / name for program in programs for name in AGENT_COPIES.get(program, ())]
+    return with_paths(plan, read=read, write=write, copied=copied)

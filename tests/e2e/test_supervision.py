@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -89,7 +89,7 @@ def test_an_agent_that_dies_between_gt_done_and_the_merge_is_not_started_again(t
 
 
 @contextlib.contextmanager
-def configured(town: QuickTown, settings: dict[str, int | str]) -> Iterator[None]:
+def configured(town: QuickTown, settings: Mapping[str, int | str]) -> Iterator[None]:
     """These settings for the jobs that are slung meanwhile; those of the module again afterwards."""
     before = {key: CALM.get(key, operator.attrgetter(key)(Settings())) for key in settings}
     town.configure(settings)

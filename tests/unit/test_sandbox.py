@@ -6,7 +6,16 @@ import pytest
 
 from models.errors import GtError
 from models.settings import SandboxSettings, parse_setting
-from policies.sandbox import SandboxPlan, bwrap_argv, limits, programs_named, runner_argv, runner_environment, why_not
+from policies.sandbox import (
+    SandboxPlan,
+    bwrap_argv,
+    launched,
+    limits,
+    programs_named,
+    runner_argv,
+    runner_environment,
+    why_not,
+)
 
 NO_LIMITS = SandboxSettings(memory_bytes=0, processes=0, file_bytes=0)
 PLAN = SandboxPlan(
@@ -50,6 +59,16 @@ def test_what_is_around_comes_before_what_is_within_and_what_is_seen_anyway_is_l
 )
 def test_of_two_words_about_one_path(plan: SandboxPlan, expected: tuple[str, str]) -> None:
     assert next(mount for mount in mounts(bwrap_argv(plan, NO_LIMITS)) if mount[1] == "/a") == expected
+
+
+@pytest.mark.parametrize(
+    ("opened", "copied"), [((), True), (("/h/.claude",), True), (("/h/.claude.json",), False), (("/h",), False)]
+)
+def test_a_file_is_copied_into_what_is_the_sandboxs_own_alone(opened: tuple[str, ...], copied: bool) -> None:
+    plan = SandboxPlan("/f", write=opened, private=("/h",), copied=("/h/.claude.json",))
+    argv, start = bwrap_argv(plan, NO_LIMITS), launched(["bwrap"], plan)[2]
+    assert ("--file 9 /h/.claude.json" in " ".join(argv)) is copied
+    assert start.endswith(" 9</h/.claude.json") is copied
 
 
 def test_it_ends_with_its_starter_keeps_its_terminal_and_has_a_network_only_where_that_is_said() -> None:

@@ -79,6 +79,24 @@ def test_the_state_of_its_program_is_shared_and_its_settings_are_not(confined: D
     assert (home / ".claude/settings.json").read_text() == "{}"
 
 
+def test_its_program_replaces_files_as_real_ones_do_and_its_configuration_is_a_copy(confined: Desk) -> None:
+    """By rename, which the kernel refuses over a file that is mounted by itself."""
+    home = Path(confined.environment["HOME"])
+    (home / ".claude.json").write_text('{"theme": "dark", "mcpServers": {}}')
+    (home / ".claude.json").chmod(0o600)
+    (home / ".local/bin/claude").write_text(
+        "#!/bin/sh\n"
+        'replace() { echo new > "$1.tmp" && mv "$1.tmp" "$1" || exit 9; }\n'
+        "cat ~/.claude.json; stat -c ' %a' ~/.claude.json\n"
+        "replace ~/.claude/.credentials.json; replace ~/.claude.json; cat ~/.claude.json; echo replaced; sleep 600\n"
+    )
+    (home / ".local/bin/claude").chmod(0o755)
+    confined.start("claude -p")
+    assert '{"theme": "dark", "mcpServers": {}} 600\nnew\nreplaced' in confined.shown("replaced")
+    assert (home / ".claude/.credentials.json").read_text() == "new\n"
+    assert "dark" in (home / ".claude.json").read_text(), "it names commands that the program runs for the person too"
+
+
 def test_its_daemons_end_with_it_and_its_exit_code_is_told(confined: Desk) -> None:
     mark = f"GT_TEST_MARK={os.getpid()}"
     confined.start(f"env -i {mark} setsid sleep 1000 & sleep 0.2; exit 7")
