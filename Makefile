@@ -78,7 +78,7 @@ attack: $(DEVELOPMENT) $(DOLT)
 
 chaos-supervision: export GT_DOLT := $(DOLT)
 chaos-supervision: $(DEVELOPMENT) $(DOLT)
-	@scripts/require git tmux
+	@scripts/require git tmux bwrap
 	@.venv/bin/python -m tests.chaos.supervision $(ARGS)
 
 chaos-ledger: export GT_DOLT := $(DOLT)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -217,7 +218,7 @@ def may_be_named(path: Path, home: Path, town: Path) -> bool:
 
 
 def named_paths(command: str, home: Path) -> list[Path]:
-    """What a command line names by a path from the root or from the home folder."""
+    """What a command line names by a path from the root or from the home folder, other than what its output goes to."""
     # As a shell takes words apart: `sh /srv/agent.sh; gt done` names a script.
     lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
     lexer.whitespace_split, lexer.commenters = True, ""
@@ -225,6 +226,7 @@ def named_paths(command: str, home: Path) -> list[Path]:
         words = list(lexer)
     except ValueError:
         return []
+    words = [word for before, word in pairwise(["", *words]) if ">" not in before]
     named = [word.rpartition("=")[2] if word.startswith("-") else word for word in words]
     return [home / word[2:] if word.startswith("~/") else Path(word) for word in named if word.startswith(("/", "~/"))]
 
