@@ -36,8 +36,9 @@ WORDS = {
     "no-blob": "1212121212",
     "no-tree": "1212121212",
     "blob-for-tree": "not a tree",
-    "bomb": "999999999999 files",
-    "small-bomb": "999999 files",
+    # Less one for each file that had landed before the agent began.
+    "bomb": "the work has 9999999999",
+    "small-bomb": "the work has 9999",
 }
 
 
