@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from services import ports
 from tests.dealing import dealt
 from tests.temporal_server import FOR_MANY_TESTS, dev_server
 
@@ -31,6 +32,15 @@ def temporal_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """A real server for many tests of this process: each takes a namespace of its own."""
     with dev_server(tmp_path_factory.mktemp("temporal"), FOR_MANY_TESTS) as port:
         yield port
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each test process ports of its own for its towns: one picks them at `gt init` and takes them at `gt up`."""
+    told = getattr(config, "workerinput", None)
+    if told is not None:
+        share = (ports._LAST + 1 - ports._FIRST) // int(told["workercount"])
+        ports._FIRST += share * int(told["workerid"].removeprefix("gw"))
+        ports._LAST = ports._FIRST + share - 1
 
 
 def pytest_xdist_auto_num_workers() -> int:

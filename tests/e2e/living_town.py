@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import tomlkit
 from temporalio.service import RPCError, RPCStatusCode
 
 from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
+from services.ports import pick_free
 from services.supervision import ServiceState, service_states
 from services.town import Town, find_town
 from tests.pace import DEADLINE_S, pause_s
@@ -131,6 +133,17 @@ class LivingTown:
 
     def init(self) -> None:
         self.run("gt", "init", str(self.root), "--name", "test", "--store", self.store)
+        file, own = self.root / "town.toml", iter(pick_free(4))
+        document: Any = tomlkit.parse(file.read_text())
+        for table, key in (
+            ("temporal", "port"),
+            ("temporal", "ui_port"),
+            ("temporal", "metrics_port"),
+            ("store", "port"),
+        ):
+            if key in document[table]:
+                document[table][key] = next(own)
+        file.write_text(tomlkit.dumps(document))
 
     def up(self) -> None:
         self.run("gt", "up", "--timeout", f"{DEADLINE_S:.0f}", timeout_s=2 * DEADLINE_S)
