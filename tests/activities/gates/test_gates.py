@@ -179,7 +179,7 @@ class TestEnding:
         command = f"trap '' TERM; echo $$ > {tmp_path}/pid; echo waiting; while :; do sleep 1; done"
         report = await run(town_paths, sha, command, timeout_s=3)
         assert (report.outcome, report.reason, report.tail) == (GateOutcome.COULD_NOT_RUN, "timed_out", "waiting")
-        assert not lives(pid_in(tmp_path / "pid"))
+        await until(lambda: not lives(pid_in(tmp_path / "pid")), "the gate is gone")
 
     async def test_a_gate_over_its_time_may_clean_up_on_sigterm(
         self, town_paths: TownPaths, sha: str, monkeypatch: pytest.MonkeyPatch
@@ -204,7 +204,7 @@ class TestEnding:
     ) -> None:
         report = await run(town_paths, sha, f"sleep 1000 >/dev/null 2>&1 & echo $! > {tmp_path}/pid")
         assert report.outcome is GateOutcome.PASSED
-        assert not lives(pid_in(tmp_path / "pid"))
+        await until(lambda: not lives(pid_in(tmp_path / "pid")), "the gate is gone")
 
     async def test_cancelling_ends_everything_it_started(self, town_paths: TownPaths, sha: str, tmp_path: Path) -> None:
         command = f"trap '' TERM; sleep 1000 & echo $! > {tmp_path}/child; echo $$ > {tmp_path}/pid; wait; sleep 1000"
@@ -213,8 +213,8 @@ class TestEnding:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert not lives(pid_in(tmp_path / "pid"))
-        assert not lives(pid_in(tmp_path / "child"))
+        await until(lambda: not lives(pid_in(tmp_path / "pid")), "the gate is gone")
+        await until(lambda: not lives(pid_in(tmp_path / "child")), "its child is gone")
 
 
 _PROGRAM = """
@@ -264,7 +264,7 @@ class TestKilledWorker:
         over = r"""over() { ! grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/status"; }"""
         report = await run(town_paths, sha, f"{over}; over $(cat {tmp_path}/pid) && over $(cat {tmp_path}/stray)")
         assert report.outcome is GateOutcome.PASSED, report.tail
-        assert not lives(pid_in(tmp_path / "stray"))
+        await until(lambda: not lives(pid_in(tmp_path / "stray")), "what it left is gone")
 
     async def test_a_process_id_that_was_used_again_is_not_touched(
         self, town_paths: TownPaths, sha: str, bystander: subprocess.Popen[bytes]
