@@ -12,6 +12,7 @@ from cli.gt import INTERRUPTED
 def main() -> int:
     """Run `bd` with the process's arguments; returns the exit code."""
     streams.open_closed()
+    streams.hide_unraisable()
     try:
         if os.environ.get("GT_TASK_FILE"):
             from cli import agent

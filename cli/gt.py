@@ -14,6 +14,7 @@ INTERRUPTED = 130
 def main() -> int:
     """Run `gt` with the process's arguments; returns the exit code."""
     streams.open_closed()
+    streams.hide_unraisable()
     try:
         return _run(sys.argv[1:])
     except KeyboardInterrupt:  # while the program was still being loaded

@@ -26,6 +26,15 @@ def open_closed() -> None:
                 os.dup2(descriptor, number)
 
 
+def hide_unraisable() -> None:
+    """Show what Python cannot raise, as any traceback, with --debug alone.
+
+    Ctrl-C may leave an object half made, whose destructor then fails.
+    """
+    if "--debug" not in sys.argv and not os.environ.get("GT_DEBUG"):
+        sys.unraisablehook = lambda _: None
+
+
 def let_go(number: int) -> None:
     """Send what is still written to a standard stream nowhere: nobody reads on, or there is no room."""
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -9,6 +9,7 @@ import pytest
 
 from models.records import Bead, Rig
 from tests.cli.conftest import BIN, Commands
+from tests.pace import DEADLINE_S
 
 
 def in_shell(commands: Commands, line: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -18,7 +19,7 @@ def in_shell(commands: Commands, line: str, **environment: str) -> subprocess.Co
         env={**commands.environment, "PATH": f"{BIN}:/usr/bin:/bin", **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE_S,
         check=False,
     )
 
@@ -86,3 +87,22 @@ def test_an_interrupt_while_the_program_is_loaded_is_an_interrupt(program: str) 
         ["python3", "-c", probe], env={"PATH": f"{BIN}:/usr/bin:/bin"}, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (130, "")
+
+
+@pytest.mark.parametrize("program", ["gt", "bd"])
+def test_what_an_interrupt_left_half_made_is_shown_with_debug_alone(program: str) -> None:
+    """As asyncio's event loop is, when Ctrl-C comes while it is made."""
+    probe = (
+        f"import sys; from cli import {program}\n"
+        "class HalfMade:\n"
+        "    def __del__(self): self.of_its_constructor\n"
+        "class Late:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'cli.entry': HalfMade(); raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Late())\n"
+        f"sys.exit({program}.main())"
+    )
+    for debug in (False, True):
+        argv = ["python3", "-c", probe, "--help", *(["--debug"] if debug else [])]
+        done = subprocess.run(argv, env={"PATH": f"{BIN}:/usr/bin:/bin"}, capture_output=True, text=True)
+        assert (done.returncode, "Traceback" in done.stderr) == (130, debug)
