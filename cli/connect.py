@@ -142,12 +142,13 @@ async def running_rigs(client: Client) -> list[str]:
 
 
 async def ask(
-    handle: WorkflowHandle[Any, Any], query: str, answer: type[T], *arguments: Any, within_s: float = QUERY_S
+    handle: WorkflowHandle[Any, Any], query: str, answer: type[T], *arguments: Any, within_s: float | None = None
 ) -> T:
-    """The answer to a query, within a bound of seconds."""
+    """The answer to a query, within a bound of seconds; default: QUERY_S."""
     import asyncio
 
-    return await asyncio.wait_for(handle.query(query, args=arguments, result_type=answer), within_s)
+    limit_s = QUERY_S if within_s is None else within_s
+    return await asyncio.wait_for(handle.query(query, args=arguments, result_type=answer), limit_s)
 
 
 async def request(handle: WorkflowHandle[Any, Any], update: str, argument: Any, answer: type[T]) -> T:

@@ -19,6 +19,7 @@ from ledger.store import Ledger
 from models.records import Bead, GateSpec, NewBead, Rig
 from services.founding import create_town
 from services.town import Town
+from tests.pace import DEADLINE_S
 
 # Before any test module imports sqlite3: afterwards doltlite cannot take its place.
 load_doltlite()
@@ -55,7 +56,7 @@ class Commands:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
-            timeout=60,
+            timeout=DEADLINE_S,
             check=False,
         )
         outcome = Outcome(done.returncode, done.stdout, done.stderr)

@@ -11,6 +11,7 @@ import pytest
 from models.records import Rig
 from tests.cli.conftest import BIN, Commands
 from tests.cli.test_agent_rights import session as session
+from tests.pace import DEADLINE_S
 
 LINES = {
     "gate": "refinery gate remove test --rig shop",
@@ -40,7 +41,7 @@ def on_a_terminal(commands: Commands, line: str, answer: bytes) -> int:
             stdout=subprocess.DEVNULL, stderr=theirs,
         )  # fmt: skip
         os.write(ours, answer)
-        return process.wait(60)
+        return process.wait(DEADLINE_S)
     finally:
         os.close(ours)
         os.close(theirs)

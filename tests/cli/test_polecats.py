@@ -21,8 +21,7 @@ from services.tmux_server import remember
 from services.town import Town
 from tests.cli.conftest import BIN, Commands, Here
 from tests.cli.test_beads import start_job
-
-DEADLINE_S = 60.0
+from tests.pace import DEADLINE_S
 
 
 class Tmux:

@@ -12,6 +12,13 @@ from models.records import Bead, Rig
 from services.town import Town
 from tests.cli.conftest import Here, git
 from tests.cli.test_beads import start_job
+from tests.pace import DEADLINE_S
+
+
+@pytest.fixture(autouse=True)
+def patient_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A remote whose files are not listed in time is not looked into."""
+    monkeypatch.setattr("cli.remote_look.TREE_S", DEADLINE_S)
 
 
 class TestAdd:

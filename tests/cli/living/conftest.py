@@ -9,14 +9,14 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tomlkit
-from temporalio.client import Client
-from temporalio.service import RPCError
+from temporalio.client import Client, OutboundInterceptor, QueryWorkflowInput
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
 from activities.interceptor import ActivityConduct
@@ -25,15 +25,47 @@ from ledger.store import Ledger
 from models import names
 from models.records import Bead, NewBead, Rig
 from services.founding import create_town
+from services.patient_queries import PatientQueries
 from services.polling import activities_of, patient
 from services.town import Town, load_town
 from tests.cli.living import standins
+from tests.pace import DEADLINE_S
 from tests.temporal_server import START_S, client_of, dev_server
 from workflows.deacon import DeaconWorkflow
 from workflows.mayor import MayorWorkflow
 from workflows.refinery import RefineryWorkflow
 from workflows.sandbox import workflow_runner
 from workflows.witness import WitnessWorkflow
+
+PATIENCE = (
+    *("cli.connect.CONNECT_S", "cli.connect.ACCEPT_S", "cli.connect.ANSWER_S", "cli.connect.QUERY_S"),
+    *("cli.watchers.ANSWER_S", "cli.watchers.BACK_S", "cli.bead_endings.WAKE_S", "cli.boot.LOOK_S"),
+)
+"""for how long commands wait for a worker"""
+
+
+AGAIN_S = 20.0
+"""What ran in an earlier test may still be listed, and is asked in vain."""
+
+
+class Persistent(PatientQueries):
+    """Asks again as well what was lost: a worker of an earlier test may have taken it, or the task before it."""
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
+        return _Persistent(super().intercept_client(next))
+
+
+class _Persistent(OutboundInterceptor):
+    async def query_workflow(self, input: QueryWorkflowInput) -> Any:
+        input.rpc_timeout = timedelta(seconds=10)
+        deadline = time.monotonic() + AGAIN_S
+        while True:
+            try:
+                return await super().query_workflow(input)
+            except RPCError as error:
+                if error.status is RPCStatusCode.NOT_FOUND or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.2)
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +115,7 @@ def worker(server: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def working(port: int, workflows: list[type], activities: list[Any], asking: bool = False) -> Iterator[None]:
-    """A worker in a thread: the commands are processes of their own and the tests wait for them.
+    """A worker in a thread, and commands of this process that wait for it however busy the machine is.
 
     Args:
         asking: with the real activities that ask Temporal itself.
@@ -115,11 +147,23 @@ def working(port: int, workflows: list[type], activities: list[Any], asking: boo
     thread.start()
     try:
         assert started.wait(START_S)
-        yield
+        with pytest.MonkeyPatch.context() as patch:
+            for limit in PATIENCE:
+                patch.setattr(limit, DEADLINE_S)
+            patch.setattr("services.temporal.PatientQueries", Persistent)
+            yield
     finally:
         stop.set()
         thread.join(START_S)
+        on_server(port, end_watchers)
     assert not thread.is_alive()
+
+
+async def end_watchers(client: Client) -> None:
+    """The next test's worker may not have their code, and they would answer nobody for a while."""
+    for workflow_id in (names.MAYOR_ID, names.DEACON_ID):
+        with contextlib.suppress(RPCError):
+            await client.get_workflow_handle(workflow_id).terminate("the test is over")
 
 
 def on_server(port: int, conversation: Any) -> Any:

@@ -13,10 +13,9 @@ from models.records import Bead, Rig
 from services.town import Town
 from tests.cli.conftest import Here
 from tests.cli.living.conftest import working
+from tests.pace import DEADLINE_S
 from workflows.dispatch import DispatchWorkflow
 from workflows.polecat import PolecatWorkflow
-
-DEADLINE_S = 60.0
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from services.town import Town
 from tests.cli.conftest import Here
 from tests.cli.living.conftest import on_server, wait_until_listed
 from tests.cli.test_beads import start_job
+from tests.pace import DEADLINE_S
 
 
 @pytest.mark.usefixtures("worker")
@@ -44,7 +45,7 @@ class TestJob:
         here.run("gt", "sling", bead.id, rig.name, "--agent", "true hang")
         ordered = here.json("gt", "job", "cancel", bead.id, "--reason", "changed my mind")
         assert (ordered["bead"], ordered["order"]) == (bead.id, "cancel")
-        here.run("gt", "sling", bead.id, rig.name, "--wait", "--timeout", "20", expect=1)
+        here.run("gt", "sling", bead.id, rig.name, "--wait", "--timeout", str(DEADLINE_S), expect=1)
 
     def test_an_order_about_no_job_is_not_found(self, here: Here, rig: Rig, bead: Bead) -> None:
         here.run("gt", "sling", bead.id, rig.name, "--agent", "true hang")
@@ -54,10 +55,8 @@ class TestJob:
 
 @pytest.mark.usefixtures("worker")
 def test_closing_a_bead_wakes_the_dispatchers_whose_jobs_wait(
-    here: Here, rig: Rig, bead: Bead, ledger: Ledger, server: int, monkeypatch: pytest.MonkeyPatch
+    here: Here, rig: Rig, bead: Bead, ledger: Ledger, server: int
 ) -> None:
-    # It gives up soon, since they look by themselves; a busy machine takes longer.
-    monkeypatch.setattr("cli.bead_endings.WAKE_S", 60.0)
     here.run("gt", "sling", bead.id, rig.name, "--agent", "true hang")
     write = ledger.job(bead.id)
     assert write is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import insert, text, update
+from temporalio.service import RPCError
 
 from ledger import schema
 from ledger.store import Ledger
@@ -113,7 +115,8 @@ class World:
 
         async def stop(client: Any) -> None:
             async for one in client.list_workflows("WorkflowType = 'PolecatWorkflow' AND ExecutionStatus = 'Running'"):
-                await client.get_workflow_handle(one.id).terminate()
+                with contextlib.suppress(RPCError):  # it has ended, and is still listed
+                    await client.get_workflow_handle(one.id).terminate()
 
         async def gone(client: Any) -> bool:
             query = "WorkflowType = 'PolecatWorkflow' AND ExecutionStatus = 'Running'"

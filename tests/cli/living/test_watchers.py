@@ -14,8 +14,10 @@ from models.records import Rig
 from services import long_lived
 from tests.cli.conftest import Here
 from tests.cli.living import standins
-from tests.cli.living.conftest import on_server, working
+from tests.cli.living.conftest import end_watchers, on_server, working
 from tests.fault_document import documented
+from tests.schedules import remove_schedules
+from tests.schedules import silent_schedules as silent_schedules
 from workflows.boot import BootWorkflow
 from workflows.deacon import DeaconWorkflow
 from workflows.mayor import MayorWorkflow
@@ -23,20 +25,12 @@ from workflows.witness import WitnessWorkflow
 
 
 @pytest.fixture
-def watchers(server: int) -> Iterator[None]:
+def watchers(server: int, silent_schedules: None) -> Iterator[None]:
     """A worker for the watchers, who can ask Temporal."""
     workflows = [BootWorkflow, DeaconWorkflow, MayorWorkflow, WitnessWorkflow]
     with working(server, workflows, standins.activities, asking=True):
         yield
-        on_server(server, _end_all)
-
-
-async def _end_all(client: Client) -> None:
-    async for found in client.list_workflows("ExecutionStatus = 'Running'"):
-        if found.id in {names.DEACON_ID, names.MAYOR_ID}:
-            await client.get_workflow_handle(found.id).terminate()
-    async for schedule in await client.list_schedules():
-        await client.get_schedule_handle(schedule.id).delete()
+        on_server(server, remove_schedules)
 
 
 def start(server: int, workflow_id: str) -> None:
@@ -199,4 +193,4 @@ class TestWithoutAWorker:
         outcome = here.run("gt", "deacon", "status", "-o", "json", expect=1)
         assert outcome.json["condition"] in {"silent", "wedged"}
         assert "hint: gt up" in here.run("gt", "deacon", "stop", expect=4).err
-        on_server(server, _end_all)
+        on_server(server, end_watchers)
