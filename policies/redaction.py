@@ -9,7 +9,7 @@ Linear in the length of the text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from policies.secret_scan import RULES, Rule, suspects
@@ -31,17 +31,19 @@ _REST: Final = re.compile(rb"[A-Za-z0-9_+/=-]*")
 _JWT: Final = re.compile(
     rb"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,4000}\.eyJ[A-Za-z0-9_-]{8,8000}(?:\.[A-Za-z0-9_-]{0,4000})?"
 )
-_IN_URL: Final = re.compile(rb"(?<=://)(?P<before>[^\s/:@\"'<>]{0,80}:)(?P<value>[^\s/@\"'<>]{3,200})(?=@)")
+_IN_URL: Final = re.compile(rb"[^\s/:@\"'<>]{0,80}:(?P<value>[^\s/@\"'<>]{3,200})(?=@)")
 _OF_VALUES: Final = rb"[A-Za-z0-9!#%&*+./:=?@\\^_|~-]"
 _GIVEN: Final = re.compile(
     rb"(?i:s|d|ord)?(?:[_-][A-Za-z0-9_-]{0,20})?[\"']?[ \t]{0,3}[=:][=>]?[ \t]{0,3}"
     rb"(?:(?:[Bb]earer|[Bb]asic|[Tt]oken)[ \t]+)?[\"']?(?P<value>" + _OF_VALUES + rb"{8,2000})"
 )
-_SAID: Final = re.compile(
-    rb"(?:[Bb]earer|--[a-z-]{0,20}(?:token|password|passwd|api-key|secret))[ \t]+(?P<value>"
-    + _OF_VALUES
-    + rb"{8,2000})"
-)
+_SAID: Final = re.compile(rb"[ \t]+(?P<value>" + _OF_VALUES + rb"{8,2000})")
+_SAYS: Final = {
+    b"earer": re.compile(rb"[Bb]\Z"),
+    **dict.fromkeys((b"token", b"password", b"passwd", b"api-key", b"secret"), re.compile(rb"--[a-z-]{0,20}\Z")),
+}
+"""Words that a value follows after a blank, and what has to stand before each."""
+_SAYS_LENGTH: Final = 22
 _STRONG: Final = (b"secret", b"passw", b"passphrase", b"pwd", b"credential", b"authorization")
 _WEAK: Final = (b"key", b"token")
 """Names of much else too: only long values behind them count."""
@@ -83,13 +85,11 @@ def redact_bytes(text: bytes, secrets: Iterable[bytes] = ()) -> bytes:
         elif rule.what == _KEY:
             text = _without_keys(text)
         elif rule.what == _URL:
-            text = _IN_URL.sub(lambda found: found["before"] + _shown(_URL), text)
+            text = _without(text, _in_urls(text), _shown(_URL))
     if b"eyJ" in text:
         text = _JWT.sub(_shown("a JSON Web Token"), text)
-    text = _without_values(text)
-    if b"earer" in text or b"--" in text:
-        text = _SAID.sub(_said, text)
-    return text
+    text = _without(text, _values(text), _shown("the value of a secret's name"))
+    return _without(text, _said(text), _shown("a token"))
 
 
 def whole_lines(text: bytes | bytearray) -> int:
@@ -119,8 +119,28 @@ def _without_tokens(text: bytes, rule: Rule) -> bytes:
     return b"".join([*parts, text[at:]]) if parts else text
 
 
-def _without_values(text: bytes) -> bytes:
-    """Values that are given to a secret's name by `=` or `:`."""
+def _without(text: bytes, spans: Iterable[tuple[int, int]], shown: bytes) -> bytes:
+    """`text` with `shown` in the place of each span; of two that overlap the first goes."""
+    parts, done = [], 0
+    for start, end in sorted(spans):
+        if start >= done:
+            parts += [text[done:start], shown]
+        done = max(done, end)
+    return b"".join([*parts, text[done:]]) if parts else text
+
+
+def _in_urls(text: bytes) -> Iterator[tuple[int, int]]:
+    """Where passwords in URLs are. A pattern that looked for `://` itself would take ten times as long."""
+    at = text.find(b"://")
+    while at >= 0:
+        found = _IN_URL.match(text, at + 3)
+        if found is not None:
+            yield found.span("value")
+        at = text.find(b"://", found.end() if found is not None else at + 3)
+
+
+def _values(text: bytes) -> list[tuple[int, int]]:
+    """Where values are that are given to a secret's name by `=` or `:`."""
     low, spans = text.lower(), []
     for name in (*_STRONG, *_WEAK):
         at = low.find(name)
@@ -134,17 +154,19 @@ def _without_values(text: bytes) -> bytes:
                     spans.append(found.span("value"))
                     end = found.end()
             at = low.find(name, end)
-    parts, done = [], 0
-    for start, end in sorted(spans):
-        if start >= done:
-            parts += [text[done:start], _shown("the value of a secret's name")]
-        done = max(done, end)
-    return b"".join([*parts, text[done:]]) if parts else text
+    return spans
 
 
-def _said(found: re.Match[bytes]) -> bytes:
-    value = found["value"]
-    return found[0][: -len(value)] + _shown("a token") if _is_mixed(value) else found[0]
+def _said(text: bytes) -> Iterator[tuple[int, int]]:
+    """Where values are that follow a header's scheme, or an option for a secret."""
+    for name, before in _SAYS.items():
+        at = text.find(name)
+        while at >= 0:
+            end = at + len(name)
+            found = _SAID.match(text, end)
+            if found is not None and _is_mixed(found["value"]) and before.search(text, max(0, at - _SAYS_LENGTH), at):
+                yield found.span("value")
+            at = text.find(name, end)
 
 
 def _is_mixed(value: bytes) -> bool:
