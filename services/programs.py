@@ -138,6 +138,15 @@ def _temporal(town: Town) -> Program:
     return Program(TEMPORAL, tuple(argv), ports, 15)
 
 
+def _temporal_threads() -> str:
+    """Half of the cores, unless the person has said otherwise.
+
+    With a thread for each core, Go's scheduler takes a quarter of the server's time to look for work that is not
+    there (measured on two cores), and the other half belongs to agents and gates anyway.
+    """
+    return os.environ.get("GOMAXPROCS", str(max(1, (os.cpu_count() or 1) // 2)))
+
+
 def temporal_settings() -> tuple[str, ...]:
     """Arguments of every Temporal server of ours: what it knows and how it behaves."""
     attributes = [("--search-attribute", f"{attribute}=Keyword") for attribute in SEARCH_ATTRIBUTES]
@@ -186,6 +195,7 @@ def supervisor_config(town: Town, socket: Path) -> str:
                 stdout_logfile_backups="5",
                 # Of work trees and what is built in them: the worker's own files are private one by one.
                 **({"umask": "022"} if program.name == WORKER else {}),
+                **({"environment": f'GOMAXPROCS="{_temporal_threads()}"'} if program.name == TEMPORAL else {}),
             )
         )
     if not town.file.temporal.external and has_door(town.temporal_listening()):
