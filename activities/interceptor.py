@@ -104,13 +104,16 @@ def _tells_secrets(error: BaseException | None, clean: Callable[[str], str]) -> 
 
 
 async def _beat(threaded: bool) -> None:
-    """Beat until cancelled. A threaded activity's heartbeat blocks on the event loop, so it must not run on it."""
+    """Beat until cancelled: not at once, for most activities end before they have to.
+
+    A threaded activity's heartbeat blocks on the event loop, so it must not run on it.
+    """
     while True:
+        await asyncio.sleep(BEAT_S)
         if threaded:
             await asyncio.to_thread(activity.heartbeat)
         else:
             activity.heartbeat()
-        await asyncio.sleep(BEAT_S)
 
 
 def as_application_error(error: GtError, clean: Callable[[str], str] = redact) -> ApplicationError:
