@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -66,6 +67,9 @@ _CONFIG: Final[tuple[tuple[str, str], ...]] = (
     # Threads cost more than they give on packs of a few objects.
     ("pack.threads", "1"),
 )
+_OF_COMMITS: Final = ("refs/heads/", "refs/remotes/", "refs/gastown/work/", "refs/gastown/target/")
+"""Refs that name commits and nothing else: what they say needs no peeling."""
+_OBJECT_NAME: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _OUT_OF_MEMORY: Final = ("ut of memory", "annot allocate memory")
 _KEPT: Final = ("GIT_SSH", "GIT_ASKPASS", "GIT_SSL_", "GIT_PROXY_", "GIT_HTTP_", "GIT_TRACE")
 """Variables of the worker's own environment that may reach git; any other GIT_* is withheld."""
@@ -231,8 +235,18 @@ class GitRepo:
 
     def resolve(self, revision: str) -> str | None:
         """Full name of the commit that `revision` stands for, or None."""
+        if revision.startswith(_OF_COMMITS) and (commit := self._loose(revision)):
+            return commit
         answer = self.attempt("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
         return answer.word if answer.exit_code == 0 else None
+
+    def _loose(self, ref: str) -> str:
+        """What the file of a ref says; "" where there is none, as of a packed one, and git has to be asked."""
+        try:
+            said = (self.git_dir / ref).read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            return ""
+        return said if _OBJECT_NAME.fullmatch(said) else ""
 
     def make_way(self, ref: str) -> None:
         """Delete refs that keep `ref` from being made: git has none below another.

@@ -35,6 +35,10 @@ _POINTER_MAX_BYTES: Final = 1024
 """git-lfs takes nothing longer for a pointer"""
 _ATTRIBUTE: Final = r"^[^#]*[[:space:]]filter=lfs([[:space:]]|$)"
 _ENDPOINT: Final = re.compile(r"lfs\.(?:push)?url|remote\..*\.lfs(?:push)?url")
+_OBJECT_NAME: Final = re.compile(r"[0-9a-f]{40,64}")
+_ANSWERS_KEPT: Final = 1_000
+_answers: dict[str, bool] = {}
+"""of `uses_lfs`, by full names of commits: many jobs start from one"""
 _CHUNK: Final = 1 << 20
 _OIDS_A_CALL: Final = 400
 _INSTALL: Final = "install git-lfs on every host of the town (apt-get install git-lfs), or set worktree.lfs never"
@@ -79,9 +83,15 @@ def uses_lfs(repo: GitRepo, commit: str) -> bool:
         GtError: GIT_FAILED.
     """
     attributes = ("grep", "--quiet", "-I", "-E", "-e", _ATTRIBUTE, commit, "--", ".gitattributes", "**/.gitattributes")
+    if commit in _answers:
+        return _answers[commit]
     answer = repo.attempt(*attributes, environment={"GIT_LITERAL_PATHSPECS": "0", "GIT_GLOB_PATHSPECS": "1"})
     if answer.exit_code not in {0, 1}:
         raise failure(answer, "reading .gitattributes")
+    if _OBJECT_NAME.fullmatch(commit):
+        if len(_answers) >= _ANSWERS_KEPT:
+            _answers.clear()
+        _answers[commit] = answer.exit_code == 0
     return answer.exit_code == 0
 
 

@@ -151,7 +151,8 @@ class Parking:
         landed_sha: str | None,
     ) -> _Found:
         """All that is not landed."""
-        tips = [tip for tip in (head, self._cache.resolve(names.work_ref(bead))) if tip]
+        taken = self._cache.resolve(names.work_ref(bead))
+        tips = [tip for tip in (head, taken) if tip]
         saves = [] if landed_sha else self._saves_of_others(polecat_repo, bead, remote.wips)
         if polecat_repo is not None and polecat_repo.git_dir is None:
             polecat_repo.amend_note(odd="no repository that can be read")
@@ -163,7 +164,12 @@ class Parking:
             # Branches of the agent's own too.
             theirs = saver.commits_here([*tips, *polecat_repo.branches().values()])
             staged = [snapshot.staged] if snapshot.staged else []
-            polecat_repo.fetch_into_cache(self._cache, [*theirs, *staged, saver.hold(snapshot.tree)])
+            left = [*snapshot.skipped, *(SkippedFile("the worktree", f"it has {what}") for what in snapshot.odd)]
+            # What stays here needs a place where it is told of, except of work that has landed: its folder is enough.
+            plain = not snapshot.changed and not staged and (not left or landed_sha is not None)
+            files = [] if plain else [saver.hold(snapshot.tree)]
+            # What was taken is there, and was checked on its way.
+            polecat_repo.fetch_into_cache(self._cache, [*(sha for sha in theirs if sha != taken), *staged, *files])
         except GtError as error:
             if error.code not in _UNREADABLE:
                 raise
@@ -174,9 +180,6 @@ class Parking:
         tips = theirs
         unlanded = self._unlanded(bead, [*tips, *saves], remote.target, landed_sha)
         polecat_repo.amend_note(odd="; ".join(snapshot.odd), skipped=[one.path for one in snapshot.skipped])
-        left = [*snapshot.skipped, *(SkippedFile("the worktree", f"it has {what}") for what in snapshot.odd)]
-        # What stays here needs a place where it is told of, except of work that has landed: its folder is enough.
-        plain = not snapshot.changed and not staged and (not left or landed_sha is not None)
         first = [head] if head and not plain else []
         message = save_message(
             f"Parked work of {bead}, attempt {attempt}", bead, attempt,

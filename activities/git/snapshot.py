@@ -124,7 +124,7 @@ class Saver:
             self._settle(unmerged, skipped, head)
             whole = self._write_tree()
             refused = self._refused(base, whole)
-            tree = self._without(refused)
+            tree = self._without(refused) if refused else whole
         finally:
             self._forget_index()
         return Snapshot(
@@ -277,8 +277,9 @@ class Saver:
         if answer.exit_code != 0:
             return None, False
         refused = self._refused(base, answer.word)
-        tree = self._without(refused)
+        tree = answer.word
         if refused:
+            tree = self._without(refused)
             self._git("read-tree", "--reset", answer.word)
         apart = any(self._is_elsewhere(change) for change, _ in refused)
         if tree == base:
@@ -347,6 +348,8 @@ class Saver:
 
     def _refused(self, base: str, tree: str) -> list[tuple[_Changed, str]]:
         """Files of `tree`, other than in `base`, that must stay here, and why."""
+        if tree == base:
+            return []
         # git takes an index's word for the trees of its folders, and the agent wrote the index.
         refuse_growth(self._repo, tree, base)
         return self._unfit_for_remotes(
@@ -400,12 +403,11 @@ class Saver:
 
     def _without(self, refused: Sequence[tuple[_Changed, str]]) -> str:
         """The index's tree, with the refused files as they were before, or absent."""
-        if refused:
-            rows = [
-                b"%s %s\t%s\0" % (one.old_mode.lstrip("0").encode() or b"0", one.old_blob.encode(), one.path)
-                for one, _ in refused
-            ]
-            self._git("update-index", "-z", "--index-info", stdin=b"".join(rows))
+        rows = [
+            b"%s %s\t%s\0" % (one.old_mode.lstrip("0").encode() or b"0", one.old_blob.encode(), one.path)
+            for one, _ in refused
+        ]
+        self._git("update-index", "-z", "--index-info", stdin=b"".join(rows))
         return self._write_tree()
 
 

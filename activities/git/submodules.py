@@ -29,6 +29,8 @@ from services.git_config import quoted
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _ABSENT: Final = ("not our ref", "couldn't find remote ref", "no such remote ref", "unadvertised object")
 """what a remote says of a commit that it does not have, or gives only with a ref"""
+_LINK: Final = b"160000 "
+"""the mode of a submodule"""
 _DEEPEST: Final = 10
 """submodules of submodules: one that holds itself never ends"""
 
@@ -81,10 +83,21 @@ def check_reachable(repo: GitRepo, head: str, base: str, url: str, cache: Path) 
     Raises:
         GtError: REFUSED with the submodule's name and commit; REMOTE_UNREACHABLE, DISK_FULL, GIT_FAILED.
     """
+    if not _touches_links(repo, base, head):
+        return
     before = {(link.path, link.sha, link.url) for link in gitlinks(repo, base)}
     for link in gitlinks(repo, head):
         if (link.path, link.sha, link.url) not in before:
             ModuleCache(cache, url).fetch(link)
+
+
+def _touches_links(repo: GitRepo, base: str, head: str) -> bool:
+    """Whether a link or what tells of links differs between two commits: listing both large trees takes longer."""
+    options = ("-r", "-z", "--raw", "--no-renames", "--ignore-submodules=none")
+    listed = repo.run("diff-tree", *options, base, head, "--").stdout.split(b"\0")
+    return any(
+        _LINK in facts or path == b".gitmodules" for facts, path in zip(listed[0::2], listed[1::2], strict=False)
+    )
 
 
 class ModuleCache:

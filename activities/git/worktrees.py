@@ -142,7 +142,7 @@ class Worktrees:
                 restored = saved.sha if saved is not None else None
             repo.write_note(OwnerNote(bead=bead, target=target, attempt=attempt, restored=restored, lfs=lfs))
             head = repo.head().sha
-            base = repo.view().attempt("merge-base", target_sha, head).word if head else ""
+            base = head if head in {"", target_sha} else repo.view().attempt("merge-base", target_sha, head).word
         kept = first_salvaged(self._paths, rig.name, bead, saved.attempt) if saved is not None else None
         return PreparedWorktree(repo.path, base or target_sha, head, resumed, saved, Path(kept) if kept else None)
 
@@ -461,6 +461,8 @@ class Worktrees:
 
     def _drop_older(self, cache: GitRepo, rig: Rig, bead: str, branch: str, there: dict[str, str]) -> None:
         """Delete the branches of earlier attempts that this host has published; failing at it harms nothing."""
+        if not there.keys() - {branch}:
+            return
         place = names.published_ref(bead, 0).rpartition("/")[0]
         ours = set(cache.run("for-each-ref", "--format=%(objectname)", place).text.split())
         older = {f"refs/heads/{name}": sha for name, sha in there.items() if name != branch and sha in ours}

@@ -79,7 +79,7 @@ class Progress:
         self._repo = repo
         self._branch = branch
         self._ask = ask
-        self._files: tuple[Path, ...] = ()
+        self._files: tuple[str, ...] = ()
         self._stats: tuple[tuple[int, int], ...] = ()
         self._quick = ""
         self._tree = ""
@@ -140,12 +140,15 @@ class Progress:
         moved, self._quick = quick != self._quick, quick
         return moved
 
-    def _locate(self) -> tuple[Path, ...]:
+    def _locate(self) -> tuple[str, ...]:
         """What is looked at each time; nothing while the worktree is not there."""
         git_dir = self._repo.git_dir
         if git_dir is None:
             return ()
-        return (self._repo.path, git_dir / "refs" / "heads" / self._branch, *(git_dir / name for name in _FILES))
+        # As text: a Path costs more than looking at it does.
+        return tuple(
+            map(str, (self._repo.path, git_dir / "refs" / "heads" / self._branch, *map(git_dir.joinpath, _FILES)))
+        )
 
 
 def read_tree(repo: PolecatRepo) -> TreeState:
@@ -171,7 +174,7 @@ def read_tree(repo: PolecatRepo) -> TreeState:
     return TreeState(_digest(repr((len(names), files))), time.monotonic() - began)
 
 
-def _stat(path: Path) -> tuple[int, int]:
+def _stat(path: str | Path) -> tuple[int, int]:
     try:
         facts = os.lstat(path)
     except (OSError, ValueError):

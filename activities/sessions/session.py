@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from activities.crash_points import crash_point
-from activities.git.command import GitRepo
 from activities.git.polecat_repo import PolecatRepo
 from activities.git.worktrees import PreparedWorktree
 from activities.locks import exclusive
@@ -258,27 +257,27 @@ class Sessions:
         """
         folder = self._folder(rig, polecat, bead, attempt)
         session = names.session_name(rig, polecat)
-        mine = _is_for(self.pane(rig, polecat), bead, attempt)
+        pane = self.pane(rig, polecat)
+        mine = _is_for(pane, bead, attempt)
         ended = folder / session_folder.ENDED
         if mine or not session_folder.is_file(ended):
-            self.save_evidence(rig, polecat, bead, attempt)
+            self._save_evidence(rig, polecat, bead, attempt, mine=mine)
         crash_point("session.evidence_saved")
         if folder.is_dir() and not session_folder.is_file(ended):
             with tolerated(str(ended)):
                 cleared(folder, 0, (session_folder.ENDED,), self._paths.trash)
                 write_whole(ended, f"{one_line(cause) or 'ended'}\n", within=self._paths.sessions)
         shutil.rmtree(self._record(folder), ignore_errors=True)
-        traces = self._traces(rig, polecat, bead, attempt)
+        traces = self._traces(pane, rig, polecat, bead, attempt)
         if mine:
             self._tmux.kill_session(session, traces)
         else:
             self._tmux.kill_leftovers(traces)
         crash_point("session.ended")
 
-    def _traces(self, rig: str, polecat: str, bead: str, attempt: int) -> Traces:
+    def _traces(self, pane: PaneFacts | None, rig: str, polecat: str, bead: str, attempt: int) -> Traces:
         folder = self._folder(rig, polecat, bead, attempt)
         mark = ("GT_TASK_FILE", str(folder / session_folder.TASK))
-        pane = self.pane(rig, polecat)
         others = set(self.open_folders(rig, polecat)) - {(bead, attempt)}
         if others or not (pane is None or _is_for(pane, bead, attempt)):
             return Traces(mark)  # who stands in the worktree may be theirs
@@ -297,9 +296,16 @@ class Sessions:
         Returns:
             The folder; None where there is nothing to see, now and before.
         """
+        return self._save_evidence(rig, polecat, bead, attempt, mine=_is_for(self.pane(rig, polecat), bead, attempt))
+
+    def _save_evidence(self, rig: str, polecat: str, bead: str, attempt: int, *, mine: bool) -> Path | None:
+        """As `save_evidence`.
+
+        Args:
+            mine: the polecat's session is the attempt's.
+        """
         place = self._paths.evidence / names.valid_bead(bead) / str(attempt)
         session = names.session_name(rig, polecat)
-        mine = _is_for(self.pane(rig, polecat), bead, attempt)
         texts = {
             _PANE: self._tmux.capture(session, EVIDENCE_LINES) if mine else "",
             _GITCONFIG: _changed_gitconfig(self._folder(rig, polecat, bead, attempt)),
@@ -320,11 +326,11 @@ class Sessions:
         with contextlib.suppress(GtError, OSError):
             view = repo.view()
             given = repo.copy_index("evidence.index")
-            changes = view.attempt(
-                "diff", "--stat=120", f"--stat-count={EVIDENCE_FILES}", "HEAD", "--", environment=given
-            )
-            texts["diff-stat.txt"] = changes.text
-            texts["git-status.txt"] = _described(view, given)
+            status = view.run("status", "--branch", "--short", "--untracked-files=normal", environment=given).text
+            if len(status.splitlines()) > 1:
+                stat = ("diff", "--stat=120", f"--stat-count={EVIDENCE_FILES}", "HEAD", "--")
+                texts["diff-stat.txt"] = view.attempt(*stat, environment=given).text
+            texts["git-status.txt"] = f"{status.rstrip()}\n\n{view.attempt('log', '-5', '--oneline').text}"
         return texts
 
     def _panes(self, request: StartAttempt) -> dict[int, str]:
@@ -398,11 +404,6 @@ def _changed_gitconfig(folder: Path) -> str:
     """What the agent wrote as the user's git config; "" where nothing, or where the town had written none."""
     written = (record_of(folder) or {}).get("gitconfig")
     return written_since(folder / session_folder.GITCONFIG, written) if isinstance(written, str) else ""
-
-
-def _described(repo: GitRepo, given: Mapping[str, str]) -> str:
-    status = repo.run("status", "--branch", "--short", "--untracked-files=normal", environment=given).text
-    return f"{status.rstrip()}\n\n{repo.attempt('log', '-5', '--oneline').text}"
 
 
 def _copy_log(source: str | None, target: Path) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from activities.git import command as git_module
+from activities.git import lfs
 from activities.git.worktrees import Worktrees
 from models.records import Rig
 from models.town import TownPaths
@@ -160,6 +161,8 @@ def test_killed_at_any_git_command_and_run_again_leaves_the_same_world(
         own_rig = rig.model_copy(update={"url": str(own_remote)})
         paths = TownPaths(folder / "town")
         killer.arm(None)
+        # Each time as in a worker that was just started, which asks git the same.
+        monkeypatch.setattr(lfs, "_answers", {})
         act = setting(Worktrees(paths), own_rig)
         if point is None:
             killer.watch(folder)
