@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,6 +46,9 @@ EVIDENCE_LINES: Final = 2_000
 EVIDENCE_FILES: Final = 500
 """How many changed files a diff stat names."""
 
+FOUND_S: Final = 60.0
+"""So long a program that was found on this host, or in a sandbox, counts as there: looking takes a sandbox."""
+
 REJECTING: Final = frozenset({"merge_failed", "rework_request"})
 """Kinds of notes after which the same commit may not be handed in again."""
 
@@ -75,6 +79,8 @@ class Sessions:
         self._paths = paths
         self._tmux = tmux
         self._environment = os.environ if environment is None else environment
+        self._found: dict[tuple[str, str, str], float] = {}
+        """programs of agents that were found, and when"""
 
     def pane(self, rig: str, polecat: str) -> PaneFacts | None:
         """The agent's pane in this polecat's session, whatever it was started for."""
@@ -188,17 +194,37 @@ class Sessions:
         if not word:
             return
         environment = agent_environment(self._environment, {}, self._paths.bin)
-        if not _finds([], word, worktree, environment):
+        if not self._finds("host", [], word, worktree, environment):
             message = f"the agent's program {word!r} is not on this host"
             raise GtError(ErrorCode.AGENT_NOT_FOUND, message, presets.install_hint(request.agent))
         if kind != "bwrap":
             return
         plan = agent_plan(self._paths, request, environment)
         before, environment = in_sandbox(kind, plan, request.sandbox, environment)
-        if not _finds(before, word, worktree, environment):
+        # Of what the town has itself an agent sees no program but the town's own.
+        place = self._paths.root
+        seen = [[path for path in paths if place not in Path(path).parents] for paths in (plan.read, plan.write)]
+        if not self._finds(f"{seen} {plan.private}", before, word, worktree, environment):
             message = f"the agent's program {word!r} is on this host, and its sandbox does not show it"
             hint = f"gt config sandbox.read {shlex.quote(os.path.dirname(_where(word, environment)))}"
             raise GtError(ErrorCode.AGENT_NOT_FOUND, message, hint)
+
+    def _finds(self, where: str, before: list[str], word: str, worktree: Path, environment: Mapping[str, str]) -> bool:
+        """Whether a shell finds the program; one that was found counts as there for FOUND_S.
+
+        Args:
+            where: names all that decides it beside the word and PATH.
+        """
+        asked = (where, word, environment.get("PATH", ""))
+        # A path from the worktree on is another program in each.
+        lasts = word.startswith("/") or "/" not in word
+        if lasts and time.monotonic() - self._found.get(asked, -FOUND_S) < FOUND_S:
+            return True
+        found = _finds(before, word, worktree, environment)
+        if found and lasts:
+            self._found = {key: at for key, at in self._found.items() if time.monotonic() - at < FOUND_S}
+            self._found[asked] = time.monotonic()
+        return found
 
     def launch(self, request: StartAttempt, worktree: Path) -> None:
         """Start the agent in its tmux session and note that it was seen.

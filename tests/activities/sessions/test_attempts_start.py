@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from activities.sessions import session as session_module
 from agents import session_folder
 from agents.session_folder import read_json
 from models.errors import ErrorCode, GtError
@@ -245,6 +246,25 @@ def test_an_agent_that_is_not_installed_is_named_before_anything_starts(desk: De
     assert not refused.value.retryable
     assert "no-such-agent" in refused.value.message
     assert not desk.folder().exists()
+
+
+def test_a_program_that_was_found_is_looked_for_again_after_a_while(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    finds = session_module._finds
+
+    def noting(before: list[str], word: str, *more: Any) -> bool:
+        looked.append(word)
+        return finds(before, word, *more)
+
+    monkeypatch.setattr(session_module, "_finds", noting)
+    for attempt in (1, 2):
+        desk.start(IDLE, attempt=attempt)
+    assert len(looked) == 1
+    monkeypatch.setattr(session_module, "FOUND_S", 0.0)
+    desk.start(IDLE, attempt=3)
+    assert len(looked) == 2
 
 
 def test_a_preset_names_its_program_and_how_to_get_it(desk: Desk, tmp_path: Path) -> None:
