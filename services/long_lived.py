@@ -23,7 +23,7 @@ from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSear
 from temporalio.service import RPCError, RPCStatusCode
 
 from models import names
-from models.escalations import Escalation, EscalationCleared
+from models.escalations import Escalation, EscalationCleared, SourceReset
 from models.jobs import RigName
 from models.names import WorkflowType
 from models.supervision import TASK_TIMEOUT, DeaconLook, Probe, ProbeResult
@@ -116,14 +116,14 @@ async def start(
     )
 
 
-async def tell_mayor(client: Client, message: Escalation | EscalationCleared) -> None:
+async def tell_mayor(client: Client, message: Escalation | EscalationCleared | SourceReset) -> None:
     """Signal the Mayor, who is started where he does not run. Telling twice is one.
 
     Raises:
         RPCError: Temporal does not answer; retrying helps.
     """
-    signal = "escalate" if isinstance(message, Escalation) else "cleared"
-    await start(client, names.MAYOR_ID, signal=signal, message=message)
+    signals = {Escalation: "escalate", EscalationCleared: "cleared", SourceReset: "source_reset"}
+    await start(client, names.MAYOR_ID, signal=signals[type(message)], message=message)
 
 
 async def probe(client: Client, workflow_id: str, limit_s: float = ANSWER_S) -> Probe:

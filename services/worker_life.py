@@ -25,7 +25,7 @@ from temporalio.service import RPCError
 from ledger.store import Ledger
 from models.alerts import AlertType, Priority
 from models.errors import GtError, Level
-from models.escalations import Escalation, EscalationCleared
+from models.escalations import Escalation, SourceReset
 from models.records import Host
 from models.town import StoreEngine
 from services import readiness
@@ -230,7 +230,8 @@ async def _start_new_rigs(client: Client, ledger: Ledger, started: set[str]) -> 
 
 async def watch_embedded_ledger(client: Client, town: Town) -> None:
     """Tell the Mayor, once, when the ledger lacks what it had: its file was truncated or swapped. Returns never."""
-    told = ""
+    told: str | None = None
+    """not known: what an earlier worker has told may be over since"""
     while True:
         await asyncio.sleep(LEDGER_EVERY_S)
         try:
@@ -238,8 +239,8 @@ async def watch_embedded_ledger(client: Client, town: Town) -> None:
             if lost and lost != told:
                 await tell_mayor(client, _rolled_back(town, lost))
                 log.error("the ledger lacks commit %s, which it had", lost)
-            elif told and not lost:
-                await tell_mayor(client, EscalationCleared(id=_ROLLED_BACK + told, reason="it is there again"))
+            elif told != "" and not lost:
+                await tell_mayor(client, SourceReset(source=town.file.host))
             told = lost
         except (GtError, OSError, RPCError) as error:
             log.warning("the look at the ledger failed: %s", error)

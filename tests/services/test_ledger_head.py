@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from temporalio.client import Client
 
 from ledger.store import Ledger
+from models.escalations import Escalation, SourceReset
 from models.records import Rig
+from services import worker_life
 from services.founding import create_town
 from services.ledger_head import head_path, lost_commit
 from services.town import Town
@@ -61,3 +66,33 @@ def test_an_older_state_is_found_until_the_newer_is_back(
     swapped(file, older)
     head_path(town.paths).unlink()
     assert (look(town), look(town)) == ("", ""), "a person has accepted it"
+
+
+async def test_that_it_is_back_is_told_by_a_worker_that_did_not_tell_that_it_was_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: asyncio.Queue[Escalation | SourceReset] = asyncio.Queue()
+
+    async def tell(_: Client, message: Escalation | SourceReset) -> None:
+        await told.put(message)
+
+    monkeypatch.setattr(worker_life, "tell_mayor", tell)
+    monkeypatch.setattr(worker_life, "LEDGER_EVERY_S", 0.05)
+    town = create_town(tmp_path / "town", "test", "embedded").town
+    file = town.paths.doltlite_file
+    add_rig(town, "aa")
+    older = file.read_bytes()
+    add_rig(town, "bb")
+    look(town)
+    newer = file.read_bytes()
+    written_over(file, older)
+    nobody: Any = None
+    async with asyncio.timeout(60):
+        worker = asyncio.create_task(worker_life.watch_embedded_ledger(nobody, town))
+        gone = await told.get()
+        worker.cancel()
+        written_over(file, newer)
+        worker = asyncio.create_task(worker_life.watch_embedded_ledger(nobody, town))
+        assert isinstance(gone, Escalation)
+        assert await told.get() == SourceReset(source=gone.source)
+        worker.cancel()
