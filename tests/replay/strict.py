@@ -17,15 +17,26 @@ from temporalio.bridge.proto.workflow_activation import WorkflowActivation
 from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Replayer, WorkflowInstance
+from temporalio.worker import Replayer, WorkflowInstance, _replayer, _workflow
 
 from services.wrapped_runner import WrappedInstance, WrappedRunner
 from tests.replay.histories import HISTORIES, Recorded, load
 from workflows.registry import WORKFLOWS
 from workflows.sandbox import workflow_runner
 
+STALL_S = 60
+"""A replayed task that takes this long is taken for a deadlock; the SDK's 2 s are over on a busy machine."""
 Steps = dict[str, str]
 """by the timer's or activity's id: what it is, for how long, and what people read of it"""
+
+
+class _PatientWorker(_workflow._WorkflowWorker):
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        self._deadlock_timeout_seconds = STALL_S
+
+
+_replayer._WorkflowWorker = _PatientWorker  # type: ignore[attr-defined]  # it has no public setting
 
 
 class Differs(AssertionError):
