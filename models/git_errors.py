@@ -61,7 +61,8 @@ _MEANINGS: Final[tuple[tuple[ErrorCode, re.Pattern[str]], ...]] = tuple(
 """Tried in order: git follows a precise sentence with a general one («Could not read from remote
 repository»), so the precise meanings come first. git must run with LC_ALL=C."""
 
-_OVER_TIME: Final = "the command was ended because it did not complete in"
+_OVER_TIME = re.compile(r"did not complete in \S+ secs")
+"""GitPython's words for a command that it killed"""
 _USERINFO = re.compile(r"(?<=://)[^/\s@]+@")
 
 
@@ -82,14 +83,9 @@ def classify(stderr: str, exit_code: int) -> ErrorCode:
     return ErrorCode.GIT_FAILED
 
 
-def over_time(limit_s: float) -> str:
-    """What stands for git's own words where it was killed after that long."""
-    return f"{_OVER_TIME} {limit_s:g} s"
-
-
 def is_over_time(stderr: str) -> bool:
     """Whether the command was ended because its time was over."""
-    return _OVER_TIME in stderr
+    return _OVER_TIME.search(stderr) is not None
 
 
 REMOTE_WORDS = 3_500

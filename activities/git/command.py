@@ -1,4 +1,4 @@
-"""git: argv form, full ref names, an environment we chose.
+"""git, and the only user of GitPython: argv form, full ref names, an environment we chose.
 
 Every command runs with hooks off, without prompts, maintenance or system configuration, with the town's own
 file as the user's configuration, and with the settings that would change what it computes or prints fixed;
@@ -7,22 +7,23 @@ HOME stays, so that the user's ssh keys and credential helpers work. What goes w
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
 import subprocess
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, NamedTuple, Self
 
-import psutil
+import git
+from git.exc import GitCommandNotFound
 
 from models import names
 from models.errors import DISK_FULL_HINT, ErrorCode, GtError
-from models.git_errors import classify, is_over_time, over_time, plain_words, remote_words
+from models.git_errors import classify, is_over_time, plain_words, remote_words
 from models.secret_variables import needless_for_git
 
 REMOTE_TIMEOUT_S: Final = 540.0
@@ -71,15 +72,12 @@ _OF_COMMITS: Final = ("refs/heads/", "refs/remotes/", "refs/gastown/work/", "ref
 """Refs that name commits and nothing else: what they say needs no peeling."""
 _OBJECT_NAME: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _OUT_OF_MEMORY: Final = ("ut of memory", "annot allocate memory")
-_KEPT: Final = ("GIT_SSH", "GIT_ASKPASS", "GIT_SSL_", "GIT_PROXY_", "GIT_HTTP_", "GIT_TRACE")
+_KEPT: Final = ("GIT_SSH", "GIT_ASKPASS", "GIT_SSL_", "GIT_PROXY_", "GIT_HTTP_", "GIT_TRACE", "GIT_PYTHON_")
 """Variables of the worker's own environment that may reach git; any other GIT_* is withheld."""
 
 
 def _fixed_environment() -> dict[str, str]:
     values = {
-        # What it says is read here, and not by people alone.
-        "LANGUAGE": "C",
-        "LC_ALL": "C",
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_ATTR_NOSYSTEM": "1",
@@ -348,7 +346,16 @@ class ObjectReader:
         return contents
 
     def _start(self) -> subprocess.Popen[bytes]:
-        process = _started(self._command, Path("/"), {}, subprocess.PIPE, subprocess.DEVNULL)
+        try:
+            process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=_inherited() | _ENVIRONMENT,
+            )
+        except FileNotFoundError as error:
+            raise GtError(ErrorCode.PROGRAM_MISSING, "git is not on PATH", "install git 2.39 or newer") from error
         if self._wall_s is not None:
             self._watchdog = threading.Timer(self._wall_s, process.kill)
             self._watchdog.daemon = True
@@ -476,53 +483,44 @@ def _execute(
     stdin: bytes | None,
     timeout_s: float | None,
 ) -> Answer:
-    """Run it to its end; what takes longer than `timeout_s` is killed with all that it started.
-
-    Raises:
-        GtError: PROGRAM_MISSING.
-    """
-    # git itself says what is wrong with a work tree that is not there, once it runs.
-    where = folder if folder is not None and os.access(folder, os.X_OK) else Path("/")
-    source = subprocess.DEVNULL if stdin is None else subprocess.PIPE
-    with _started(command, where, environment, source, subprocess.PIPE) as process:
+    runner = git.Git(folder if folder is not None else Path("/"))
+    with tempfile.TemporaryFile() as given:
+        if stdin is not None:
+            given.write(stdin)
+            given.seek(0)
         try:
-            stdout, stderr = process.communicate(stdin, timeout_s)
-        except subprocess.TimeoutExpired:
-            _kill_tree(process.pid)
-            stdout, _ = process.communicate()
-            return Answer(process.returncode, stdout, over_time(timeout_s or 0.0))
-        except BaseException:
-            _kill_tree(process.pid)
-            raise
-    return Answer(process.returncode, stdout, stderr.decode("utf-8", "replace"))
+            exit_code, stdout, stderr = runner.execute(
+                [*_without_redirections(), *command],
+                istream=given if stdin is not None else None,
+                with_extended_output=True,
+                with_exceptions=False,
+                stdout_as_string=False,
+                strip_newline_in_stdout=False,
+                kill_after_timeout=timeout_s,
+                env={**_withheld(), **_ENVIRONMENT, **environment},
+            )
+        except GitCommandNotFound as error:
+            raise GtError(ErrorCode.PROGRAM_MISSING, "git is not on PATH", "install git 2.39 or newer") from error
+    return Answer(exit_code, stdout, stderr)
 
 
-def _started(
-    command: Sequence[str], folder: Path, environment: Mapping[str, str], stdin: int, stderr: int
-) -> subprocess.Popen[bytes]:
-    """The process, with no variable of this one's that is not for git: a GIT_DIR would redirect it."""
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith(_KEPT) or not (name.startswith("GIT_") or needless_for_git(name))
-    }
-    try:
-        return subprocess.Popen(
-            command,
-            cwd=folder,
-            env={**inherited, **_ENVIRONMENT, **environment},
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-        )
-    except FileNotFoundError as error:
-        raise GtError(ErrorCode.PROGRAM_MISSING, "git is not on PATH", "install git 2.39 or newer") from error
+def _without_redirections() -> list[str]:
+    """GitPython hands the whole environment on; a GIT_DIR of the worker's would redirect every command."""
+    unwanted = [name for name in os.environ if _redirects(name)]
+    return ["env", *(part for name in unwanted for part in ("-u", name))] if unwanted else []
 
 
-def _kill_tree(pid: int) -> None:
-    """A child of the command's, as one that talks to a remote, would keep its pipes open."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        root = psutil.Process(pid)
-        for process in [root, *root.children(recursive=True)]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+def _withheld() -> dict[str, str]:
+    """Credentials that are not for git, emptied: GitPython can set a variable for a command, but not leave one out.
+
+    env(1) could, at the price of one more program before each of a job's some 80 git commands.
+    """
+    return {name: "" for name in os.environ if needless_for_git(name)}
+
+
+def _inherited() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not (_redirects(name) or needless_for_git(name))}
+
+
+def _redirects(name: str) -> bool:
+    return name.startswith("GIT_") and name not in _ENVIRONMENT and not name.startswith(_KEPT)

@@ -6,7 +6,7 @@ import pytest
 
 from models import names
 from models.errors import ErrorCode, GtError
-from models.git_errors import REMOTE_WORDS, classify, over_time, plain_words, remote_words
+from models.git_errors import REMOTE_WORDS, classify, plain_words, remote_words
 
 AWAY = "fatal: Could not read from remote repository.\n\nPlease make sure you have the correct access rights"
 
@@ -17,7 +17,7 @@ AWAY = "fatal: Could not read from remote repository.\n\nPlease make sure you ha
         ("fatal: unable to access 'https://x/': Could not resolve host: x", ErrorCode.REMOTE_UNREACHABLE),
         (f"ssh: connect to host x port 22: Connection refused\n{AWAY}", ErrorCode.REMOTE_UNREACHABLE),
         ("fatal: the remote end hung up unexpectedly", ErrorCode.REMOTE_UNREACHABLE),
-        (over_time(540.0), ErrorCode.REMOTE_UNREACHABLE),
+        ('Timeout: the command "git fetch" did not complete in 540 secs.', ErrorCode.REMOTE_UNREACHABLE),
         (f"fatal: '/tmp/x' does not appear to be a git repository\n{AWAY}", ErrorCode.NOT_A_REPOSITORY),
         ("fatal: not a git repository (or any of the parent directories): .git", ErrorCode.NOT_A_REPOSITORY),
         (f"ERROR: Repository not found.\n{AWAY}", ErrorCode.NOT_A_REPOSITORY),
@@ -51,7 +51,8 @@ def test_a_killed_git_is_tried_again_whatever_it_said() -> None:
 
 
 def test_a_command_that_was_ended_because_the_remote_did_not_answer_means_unreachable() -> None:
-    assert classify(over_time(540.0), -9) is ErrorCode.REMOTE_UNREACHABLE
+    stderr = 'Timeout: the command "git fetch" did not complete in 540 secs.'
+    assert classify(stderr, -9) is ErrorCode.REMOTE_UNREACHABLE
 
 
 def test_words_for_people_hold_no_credentials_no_controls_and_no_hints() -> None:
