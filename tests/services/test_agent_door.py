@@ -115,11 +115,15 @@ async def test_what_an_agent_writes_into_its_own_record_makes_it_nobody_else(pat
     assert "no attempt that runs" in (await send(paths, request("list", token=planted)))["err"]
 
 
-async def test_of_a_thousand_requests_a_minute_s_worth_is_taken(paths: TownPaths, door: AgentDoor) -> None:
+async def test_of_a_thousand_requests_a_minute_s_worth_is_taken(
+    paths: TownPaths, door: AgentDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert agent_door.REQUESTS_EVERY_S == 60
+    monkeypatch.setattr(agent_door, "REQUESTS_EVERY_S", 3600.0)  # a busy machine may take minutes for a thousand
     answers = [await send(paths, request("close", "sh-1")) for _ in range(1000)]
     told = [answer["err"].partition("\n")[0] for answer in answers]
     assert told[:REQUESTS] == ["error: `bd close` cannot be run from a sandbox"] * REQUESTS
-    assert set(told[REQUESTS:]) == {f"error: more than {REQUESTS} requests within 60 s"}
+    assert set(told[REQUESTS:]) == {f"error: more than {REQUESTS} requests within 3600 s"}
     assert "no attempt that runs" in (await send(paths, request("list", token=new_token())))["err"], "others are heard"
 
 

@@ -90,4 +90,4 @@ def test_a_megabyte_of_anything_is_searched_in_a_moment(line: str) -> None:
     content = (line * (1_000_000 // len(line) + 1))[:1_000_000]
     begun = time.process_time()
     redact(content)
-    assert time.process_time() - begun < 5
+    assert time.process_time() - begun < 60, "what is not linear takes hours"

@@ -112,4 +112,4 @@ def test_five_megabytes_of_anything_are_searched_in_a_moment(line: bytes) -> Non
     content = (line * (SEARCHED_BYTES // len(line) + 1))[:SEARCHED_BYTES]
     begun = time.process_time()
     secret_in(content)
-    assert time.process_time() - begun < 5
+    assert time.process_time() - begun < 60, "what is not linear takes hours"
