@@ -13,7 +13,7 @@ DEVELOPMENT := .venv/development-$(KEY)
 # Keep compiled modules: each command and each restart of a worker would compile them anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test check audit lock sbom bench histories attack chaos-supervision chaos-ledger clean
+.PHONY: help setup demo test check audit lock sbom bench histories attack mutate chaos-supervision chaos-ledger clean
 
 help:
 	@echo "make demo    a scratch town, agents that fail, and how it recovers"
@@ -21,6 +21,7 @@ help:
 	@echo "make check   format, lint, types, import rules, compose file, advisories about dependencies"
 	@echo "make bench   the benchmarks, and README's figures from them; ARGS='supervision' for some, ARGS=--quick in small"
 	@echo "make attack  what a session, a gate and another user may not do, tried on both ledgers"
+	@echo "make mutate  each guard taken out of a copy of the project: its test has to notice"
 	@echo "make chaos-ledger        writers and the Dolt server, killed at random; ARGS='--rounds 20 --writers 8'"
 	@echo "make chaos-supervision   a town at work, killed at random; ARGS='--seed 7 --minutes 15'"
 	@echo "make histories   record anew what workflows do, after it was changed on purpose"
@@ -75,6 +76,11 @@ attack: export GT_DOLT := $(DOLT)
 attack: $(DEVELOPMENT) $(DOLT)
 	@scripts/require git tmux bwrap
 	@.venv/bin/python -m tests.attack
+
+mutate: export GT_DOLT := $(DOLT)
+mutate: $(DEVELOPMENT) $(DOLT)
+	@scripts/require git tmux bwrap
+	@.venv/bin/python -m tests.attack.mutate
 
 chaos-supervision: export GT_DOLT := $(DOLT)
 chaos-supervision: $(DEVELOPMENT) $(DOLT)

@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from services.whole_files import make_folders
+
 
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
@@ -34,7 +36,7 @@ def _open(path: Path) -> io.FileIO:
 
     Temporal throws into the thread of an activity that timed out, and may do so before a `try` is reached.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(path.parent)
     return io.FileIO(path, "r+", opener=_opened)
 
 

@@ -214,7 +214,7 @@ class AlertFiles:
             known = _tail(self._paths.alerts_log)
             new = tuple(notice for notice in notices if _mark(notice) not in known)
             if new:
-                with self._paths.alerts_log.open("a", encoding="utf-8") as stream:
+                with open(self._paths.alerts_log, "a", encoding="utf-8", opener=_private) as stream:
                     stream.writelines(self._redactor.text(_log_line(notice)) + _mark(notice) for notice in new)
                     stream.flush()
                     os.fsync(stream.fileno())
@@ -265,6 +265,10 @@ def _log_line(notice: Notice) -> str:
 def _mark(notice: Notice) -> str:
     """How a line of the log ends: by this a notice is known to be there."""
     return f" id={'_'.join(notice.id.split())}\n"
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 def _tail(path: Path) -> str:

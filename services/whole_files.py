@@ -53,6 +53,15 @@ def write_once(path: Path, text: str) -> bool:
     return True
 
 
+def make_folders(folder: Path, mode: int = 0o700) -> None:
+    """Make a folder and those above it, each with that mode; what is there stays as it is."""
+    if folder.is_dir():
+        return
+    if folder.parent != folder:
+        make_folders(folder.parent, mode)
+    folder.mkdir(mode, exist_ok=True)
+
+
 def is_no_plain_file(path: Path) -> bool:
     """Whether something else stands at `path`, behind links too: a device, a pipe, a socket, a folder."""
     try:
@@ -111,7 +120,8 @@ def _write(
 ) -> None:
     # tempfile would cost the agent's commands 8 ms of imports.
     temporary = f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}"
-    folder = _opened(path.parent, within)
+    # What is private stands in folders that are, whatever the umask is.
+    folder = _opened(path.parent, within, 0o777 if mode & 0o077 else 0o700)
     try:
         handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=folder)
         try:
@@ -130,19 +140,19 @@ def _write(
         os.close(folder)
 
 
-def _opened(folder: Path, within: Path | None) -> int:
-    """The folder, made where there is none."""
+def _opened(folder: Path, within: Path | None, mode: int) -> int:
+    """The folder, made where there is none, with those above it."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     if within is None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folders(folder, mode)
         return os.open(folder, flags)
     below = folder.relative_to(within).parts
-    within.mkdir(parents=True, exist_ok=True)
+    make_folders(within, mode)
     here = os.open(within, flags)
     for name in below:
         try:
             with contextlib.suppress(FileExistsError):
-                os.mkdir(name, dir_fd=here)
+                os.mkdir(name, mode, dir_fd=here)
             there = os.open(name, flags | os.O_NOFOLLOW, dir_fd=here)
         finally:
             os.close(here)

@@ -19,6 +19,7 @@ from policies.gate_environment import RUN_MARK
 from policies.redaction import redact_bytes, whole_lines
 from policies.sandbox import SandboxPlan
 from services.sandbox import in_sandbox
+from services.whole_files import make_folders
 
 LOG_LIMIT_BYTES: Final = 20_000_000
 """A log holds this much from the start and the last TAIL_BYTES of the rest."""
@@ -58,8 +59,9 @@ class GateLog:
     """
 
     def __init__(self, path: Path, clean: Callable[[bytes], bytes] = redact_bytes) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("wb", buffering=0)
+        make_folders(path.parent)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._file = os.fdopen(handle, "wb", buffering=0)
         self._clean = clean
         self._pending = bytearray()
         """read, and not written yet: lines whose end has not come"""

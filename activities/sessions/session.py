@@ -39,7 +39,7 @@ from models.settings import listed_commands
 from models.texts import one_line, plain
 from models.town import TownPaths
 from services.sandbox import NONE, in_sandbox, required
-from services.whole_files import write_whole
+from services.whole_files import make_folders, write_whole
 
 EVIDENCE_LINES: Final = 2_000
 """How much of a pane is kept."""
@@ -402,6 +402,7 @@ def _where(word: str, environment: Mapping[str, str]) -> str:
 
 def write_programs(folder: Path) -> None:
     """`gt` and `bd` for the PATH of agents: they run this very installation, wherever the agent stands."""
+    make_folders(folder)
     root = str(Path(__file__).resolve().parents[2])
     for name in ("gt", "bd"):
         code = _LAUNCH.format(root=root, name=name)

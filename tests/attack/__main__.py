@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from models.doctor import Finding
+from services.security_checks import check_files
 from tests.attack.town import Outcome, besieged
 
 LEDGERS: Final = ("embedded", "server")
@@ -24,6 +26,8 @@ class Report(NamedTuple):
 
     store: str
     guarded: Outcome
+    files: Finding
+    """of `gt doctor`, once a job has landed"""
     control: Outcome | None
 
 
@@ -37,10 +41,11 @@ def run(store: str, *, control: bool = True) -> Report:
         besieged(store, Path(folder), offline=store == "server", number=LEDGERS.index(store)) as siege,
     ):
         guarded = siege.attack("bwrap")
+        files = check_files(siege.town.town)
         if not control:
-            return Report(store, guarded, None)
+            return Report(store, guarded, files, None)
         siege.town.disarm()
-        return Report(store, guarded, siege.attack("none"))
+        return Report(store, guarded, files, siege.attack("none"))
 
 
 def without_effect(report: Report) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from models.doctor import FindingState
 from tests.attack.__main__ import line, run, without_effect
 
 
@@ -10,6 +11,7 @@ def test_no_attack_has_an_effect_and_each_has_one_without_the_protections() -> N
     assert report.guarded.effects == frozenset()
     assert without_effect(report) == [], "such an attack proves nothing"
     assert line([report]).endswith("0 effects")
+    assert report.files.state is FindingState.OK, report.files.found
     assert len({name for _, name in report.guarded.tried}) >= 76
 
 

@@ -26,6 +26,7 @@ from agents.inbox import deliver
 from models.mail import Message
 from models.town import StoreEngine
 from services.programs import supervisor_socket, temporal_socket
+from services.whole_files import make_folders
 from tests.attack import attacks, disarmed_worker
 from tests.attack.attacks import GATE, SESSION, USER, Attack
 from tests.e2e.living_town import git, wait_until
@@ -247,7 +248,7 @@ class Siege:
         }
 
     def _write(self, path: Path, text: str) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folders(path.parent)
         with path.open("a") as file:
             file.write(text)
         path.chmod(0o600)

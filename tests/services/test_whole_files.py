@@ -37,6 +37,19 @@ def test_it_is_private_unless_told_otherwise_whatever_the_umask(tmp_path: Path, 
     assert mode(tmp_path / "note") == wanted
 
 
+@pytest.mark.parametrize(("wanted", "folders"), [(0o600, 0o700), (0o644, 0o755)])
+@pytest.mark.parametrize("follows", [True, False])
+def test_folders_that_are_made_for_a_private_file_are_private(
+    tmp_path: Path, wanted: int, folders: int, follows: bool
+) -> None:
+    before = os.umask(0o022)
+    try:
+        write_whole(tmp_path / "a" / "b" / "file", "x", wanted, within=None if follows else tmp_path / "a")
+    finally:
+        os.umask(before)
+    assert [mode(tmp_path / "a"), mode(tmp_path / "a" / "b")] == [folders] * 2
+
+
 def test_what_fails_halfway_leaves_what_was_there_and_nothing_besides(tmp_path: Path) -> None:
     target = tmp_path / "note"
     target.mkdir()
