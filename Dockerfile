@@ -16,6 +16,6 @@ USER gastown
 WORKDIR /town
 ENV GT_TOWN=/town PYTHONUNBUFFERED=1
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s --retries=3 \
-    CMD ["python", "-P", "-m", "services.health", "--town", "/town", "worker"]
+    CMD ["python", "-P", "-m", "services.supervisor.health", "--town", "/town", "worker"]
 STOPSIGNAL SIGTERM
 CMD ["gt", "worker"]

@@ -12,18 +12,21 @@ from pathlib import Path
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from activities.cycle_checks import RoundActivities
 from activities.gates.run import GateActivities
-from activities.git.checkpoints import Checkpointer, CheckpointSaver
 from activities.git.command import use_config
-from activities.git.foreign_commits import look_at_target
-from activities.git.integration import IntegrationActivities
-from activities.git.landing import LandingActivities
-from activities.git.parked import ParkedActivities
-from activities.git.worktrees import Worktrees
+from activities.git.merging.foreign_commits import look_at_target
+from activities.git.merging.integration import IntegrationActivities
+from activities.git.merging.landing import LandingActivities
+from activities.git.worktree.checkpoints import Checkpointer, CheckpointSaver
+from activities.git.worktree.parked import ParkedActivities
+from activities.git.worktree.worktrees import Worktrees
+from activities.host_checks import HostCheckActivities
 from activities.interceptor import ActivityConduct
+from activities.job_status_queries import StandingActivities
 from activities.ledger import LedgerActivities
-from activities.notices import NoticeActivities
-from activities.rounds import RoundActivities
+from activities.ledger_gc import UpkeepActivities
+from activities.notifications import NoticeActivities
 from activities.sessions.attempts import AttemptActivities
 from activities.sessions.cleanup import CleanupActivities
 from activities.sessions.inbox import PostActivities
@@ -31,27 +34,25 @@ from activities.sessions.nudging import NudgeActivities
 from activities.sessions.scanner import Scanner
 from activities.sessions.tmux import Tmux
 from activities.sessions.watching import WatchActivities
-from activities.standings import StandingActivities
 from activities.supervised import ServiceActivities
-from activities.town import TownActivities
-from activities.town_checks import HostCheckActivities
-from activities.upkeep import UpkeepActivities
-from activities.verifying import VerifyActivities
+from activities.temporal import TownActivities
+from activities.verify import VerifyActivities
 from ledger.store import Ledger
 from models import names
 from models.errors import GtError
 from models.town import StoreEngine
-from services import guard, readiness, worker_life
-from services.agent_door import AgentDoor
-from services.alert_files import AlertFiles
 from services.git_config import write_town_config
-from services.polling import activities_of, new_worker, run_until_stopped
-from services.processes import forbid_tracing
-from services.programs import WORKER, lock_path
+from services.notifications.files import AlertFiles
 from services.redaction import Redactor
+from services.supervisor import guard
+from services.supervisor.processes import forbid_tracing
+from services.supervisor.programs import WORKER, lock_path
 from services.town import Town, find_town
+from services.worker import life, readiness
+from services.worker.agent_door import AgentDoor
+from services.worker.polling import activities_of, new_worker, run_until_stopped
 from workflows.registry import WORKFLOWS
-from workflows.sandbox import workflow_runner
+from workflows.shared.sandbox import workflow_runner
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 THREADS = 20
@@ -114,26 +115,26 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
 
 async def serve(town: Town, host_only: bool) -> None:
     """Work for the town until SIGTERM or SIGINT."""
-    identity = worker_life.worker_identity(town)
-    client = await worker_life.connect_patiently(town, identity, worker_life.metrics_runtime(town))
-    await worker_life.clear_up_after_predecessor(client, town)
+    identity = life.worker_identity(town)
+    client = await life.connect_patiently(town, identity, life.metrics_runtime(town))
+    await life.clear_up_after_predecessor(client, town)
     workers = build_workers(client, town, host_only)
     queues = [(worker.task_queue, worker.task_queue == names.TOWN_QUEUE) for worker in workers]
 
     def open_ledger() -> Ledger:
         return Ledger.open(town.ledger_url())
 
-    keep = worker_life.register_patiently if host_only else worker_life.keep_started
+    keep = life.register_patiently if host_only else life.keep_started
     beside = [
-        worker_life.show_readiness(client, town, identity, queues),
+        life.show_readiness(client, town, identity, queues),
         keep(client, town, open_ledger),
-        worker_life.end_without(town),
+        life.end_without(town),
         AgentDoor(town.paths).serve(),
     ]
     if not host_only:
-        beside.append(worker_life.verify_after_start(client))
+        beside.append(life.verify_after_start(client))
         if town.file.store.engine is StoreEngine.EMBEDDED:
-            beside.append(worker_life.watch_embedded_ledger(client, town))
+            beside.append(life.watch_embedded_ledger(client, town))
     await run_until_stopped(workers, beside)
     readiness.retract(town)
 

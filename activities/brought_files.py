@@ -9,7 +9,7 @@ from pathlib import Path
 
 from models.errors import ErrorCode, GtError
 from models.settings import listed_files
-from services.whole_files import read_plain, write_whole
+from services.atomic_files import read_plain, write_whole
 
 
 def bring_files(setting: str, source: Path, tree: Path) -> list[str]:

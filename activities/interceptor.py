@@ -26,7 +26,7 @@ from temporalio.worker import (
 )
 
 from models.errors import GtError
-from policies.redaction import redact
+from policies.security.redaction import redact
 
 BEAT_S = 1.0
 """Well below the 5 s heartbeat timeout; core throttles to its own interval of 1 s."""

@@ -15,13 +15,13 @@ from temporalio import activity
 from activities.crash_points import crash_point
 from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
-from models.escalations import EscalationRef, EscalationStatus
-from models.jobs import Admission, DispatchFacts, DispatchFactsRequest, RigFacts, RigName, SlingRequest
-from models.mail import Message
-from models.queue import QueueFacts, QueueFactsRequest
-from models.records import BeadRef, BeadStatusReply, BranchRenamed, JobWrites, Rig
-from models.supervision import TownFacts
-from services.alert_files import AlertFiles, mirror_of
+from models.job.messages import Admission, DispatchFacts, DispatchFactsRequest, RigFacts, RigName, SlingRequest
+from models.ledger.records import BeadRef, BeadStatusReply, BranchRenamed, JobWrites, Rig
+from models.mayor.escalations import EscalationRef, EscalationStatus
+from models.mayor.mail import Message
+from models.refinery.answers import QueueFacts, QueueFactsRequest
+from models.supervision.messages import TownFacts
+from services.notifications.files import AlertFiles, mirror_of
 
 _OPEN_ANEW = frozenset({ErrorCode.LEDGER_UNREACHABLE, ErrorCode.LEDGER_DAMAGED, ErrorCode.LEDGER_NEWER})
 """After these the ledger may have been restored or upgraded: its schema is checked again."""

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from services.whole_files import make_folders
+from services.atomic_files import make_folders
 
 
 @contextlib.contextmanager

@@ -7,10 +7,10 @@ import asyncio
 from temporalio import activity
 
 from models.errors import ErrorCode, GtError
-from models.supervision import ServiceName
-from services.health import ailment
-from services.programs import program_names, supervisor_socket
-from services.supervisor import State, Supervisor, SupervisorUnreachable
+from models.supervision.messages import ServiceName
+from services.supervisor.client import State, Supervisor, SupervisorUnreachable
+from services.supervisor.health import ailment
+from services.supervisor.programs import program_names, supervisor_socket
 from services.town import Town
 
 

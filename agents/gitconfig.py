@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from services.atomic_files import read_plain
 from services.git_config import config_text
-from services.whole_files import read_plain
 
 _HEAD: Final = """\
 # The git config of this session alone, made by Gas Town out of the person's, without credentials. What

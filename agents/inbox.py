@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from agents import session_folder
-from models.mail import Message
+from models.mayor.mail import Message
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 

@@ -32,7 +32,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from services.whole_files import read_plain, write_whole
+from services.atomic_files import read_plain, write_whole
 
 SESSION = "session.json"
 STARTED = "started"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from models.jobs import AttemptNote
+from models.job.messages import AttemptNote
 from models.texts import one_line, plain
 
 _KINDS = {

@@ -2,7 +2,7 @@
 
 It is made on the host when the attempt begins and stands in its session.json, which only the town's user may read and a
 sandbox shows to nobody else. It is in no message, log, history or evidence: what panes show is searched for its shape
-(policies/secret_scan.py).
+(policies/security/secret_scan.py).
 """
 
 from __future__ import annotations

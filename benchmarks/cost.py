@@ -10,9 +10,9 @@ import psutil
 from temporalio.api.enums.v1 import EventType
 
 from models.names import WorkflowType
-from services import programs
-from services.supervision import service_states
-from services.temporal import connect
+from services.supervisor import programs
+from services.supervisor.up_and_down import service_states
+from services.temporal.client import connect
 from services.town import Town
 
 WAIT_S: Final = 300.0

@@ -17,7 +17,7 @@ from benchmarks.cost import JobCost
 from benchmarks.machine import load_average
 from benchmarks.sling import sling_all
 from benchmarks.town import bench_town
-from models.records import JobState
+from models.ledger.records import JobState
 from tests.e2e.living_town import git, landings, shell_agent
 from tests.e2e.quick_town import QuickTown
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from benchmarks.commands import BIN, wall_and_cpu_ms
 from ledger.store import Ledger
-from models.exchange import BeadLine
-from models.records import BeadChanges, NewBead
+from models.ledger.exchange import BeadLine
+from models.ledger.records import BeadChanges, NewBead
 from tests.ledger.conftest import DoltServer
 from tests.ledger.records import SHA, a_merge, a_request, a_rig, a_write
 
@@ -151,7 +151,7 @@ def _megabytes(folder: Path) -> float:
 
 def _commands(name: str, folder: Path, beads: int) -> dict[str, dict[str, float]]:
     """Whole `bd` processes in a town with many beads."""
-    from services.founding import create_town
+    from services.init_town import create_town
 
     town = create_town(folder / "town", "bench", name).town
     served = None

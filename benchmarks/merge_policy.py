@@ -4,7 +4,7 @@ A stream of changes, each bad with chance p, independent of the others; a gate t
 commit with a bad change in it, and at a good commit with chance f. A change that was sent back
 comes back repaired as a new one, bad with chance p again, and its runs count: the figure is all
 runs over all landings. Batch size, search, confirming runs and the learned rates are those of
-policies.merge_search and policies.merge_rates, starting from a new rig's prior.
+policies.refinery.batching and policies.refinery.merge_rates, starting from a new rig's prior.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from models.gating import GateTally, Seen
+from models.refinery.gates import GateTally, Seen
 from models.settings import MergeQueueSettings
-from policies.merge_rates import after_merge, confirming_runs, failure_rate, flakes_meant, flakiness, record_of
-from policies.merge_search import Knowledge, batch_size, learn, next_probes, whole_queue
+from policies.refinery.batching import Knowledge, batch_size, learn, next_probes, whole_queue
+from policies.refinery.merge_rates import after_merge, confirming_runs, failure_rate, flakes_meant, flakiness, record_of
 
 CHANGES = 10_000
 SEEDS = 5

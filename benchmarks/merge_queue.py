@@ -31,19 +31,19 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 from activities.gates.run import GateActivities
-from activities.git.landing import LandingActivities
+from activities.git.merging.landing import LandingActivities
 from activities.interceptor import ActivityConduct
 from models import names
-from models.merging import BuildChain
-from models.queue import QueueFacts, QueueFactsRequest, QueueHistory, QueueStats
-from models.records import GateSpec, MergeRequest, Rig
+from models.ledger.records import GateSpec, MergeRequest, Rig
+from models.refinery.answers import QueueFacts, QueueFactsRequest, QueueHistory, QueueStats
+from models.refinery.messages import BuildChain
 from models.settings import MergeQueueSettings, Settings
 from models.town import TownPaths
 from tests.temporal_server import client_of, dev_server
-from workflows.merge import MergeWorkflow
-from workflows.refinery import RefineryWorkflow
-from workflows.refinery_state import RefineryState
-from workflows.sandbox import workflow_runner
+from workflows.refinery.merge import MergeWorkflow
+from workflows.refinery.state import RefineryState
+from workflows.refinery.workflow import RefineryWorkflow
+from workflows.shared.sandbox import workflow_runner
 
 CHANGES = 40
 BAD_SHARE = 0.1

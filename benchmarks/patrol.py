@@ -18,8 +18,8 @@ from benchmarks.town import bench_town
 from models import names
 from models.errors import GtError
 from models.settings import HealthSettings
-from services.supervision import service_states
-from services.temporal import connect
+from services.supervisor.up_and_down import service_states
+from services.temporal.client import connect
 from tests.e2e.living_town import wait_until
 from tests.e2e.quick_town import QuickTown
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from models import names
-from models.jobs import SlingRequest, SlingResult
-from services.temporal import connect
+from models.job.messages import SlingRequest, SlingResult
+from services.temporal.client import connect
+from services.temporal.updates import accepted
 from services.town import Town
-from services.updates import accepted
 
 PATIENCE_S = 240
 

@@ -24,10 +24,10 @@ from benchmarks.machine import load_average
 from benchmarks.sling import sling_all
 from benchmarks.town import bench_town
 from models import names
-from models.jobs import Observation, ObservationKind
-from services import guard
-from services.programs import WORKER, lock_path
-from services.temporal import connect
+from models.job.messages import Observation, ObservationKind
+from services.supervisor import guard
+from services.supervisor.programs import WORKER, lock_path
+from services.temporal.client import connect
 from tests.e2e.living_town import wait_until
 from tests.e2e.quick_town import QuickTown
 

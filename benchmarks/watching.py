@@ -21,16 +21,16 @@ from typing import Any
 
 import psutil
 
-from activities.git.worktrees import Worktrees
+from activities.git.worktree.worktrees import Worktrees
 from activities.sessions.attempts import AttemptActivities
 from activities.sessions.progress import PACE
 from activities.sessions.scanner import Scanner
 from activities.sessions.tmux import Tmux
 from activities.sessions.watching import WatchActivities
-from models.attempts import StartAttempt, WatchRig
-from models.health import Thresholds
-from models.jobs import ObservationKind
-from models.records import Rig
+from models.job.attempts import StartAttempt, WatchRig
+from models.job.health import Thresholds
+from models.job.messages import ObservationKind
+from models.ledger.records import Rig
 from models.settings import HealthSettings
 from models.town import TownPaths
 

@@ -19,8 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from activities.git.worktrees import Worktrees
-from models.records import Rig
+from activities.git.worktree.worktrees import Worktrees
+from models.ledger.records import Rig
 from models.town import TownPaths
 
 FILES = 10_000

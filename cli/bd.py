@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from cli import streams
+from cli.frame import streams
 from cli.gt import INTERRUPTED
 
 
@@ -15,13 +15,13 @@ def main() -> int:
     streams.hide_unraisable()
     try:
         if os.environ.get("GT_TASK_FILE"):
-            from cli import agent
+            from cli.session import agent
 
             code = agent.run("bd", sys.argv[1:])
             if code is not None:
                 return code
-        from cli import entry
-        from cli.bead_app import app
+        from cli.beads.app import app
+        from cli.frame import entry
 
         return entry.leave(entry.run(app, "bd", sys.argv[1:]))
     except KeyboardInterrupt:  # while the program was still being loaded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from cli import streams
+from cli.frame import streams
 
 INTERRUPTED = 130
 """models.errors.ExitCode.INTERRUPTED"""
@@ -23,12 +23,12 @@ def main() -> int:
 
 def _run(argv: list[str]) -> int:
     if os.environ.get("GT_TASK_FILE"):
-        from cli import agent
+        from cli.session import agent
 
         code = agent.run("gt", argv)
         if code is not None:
             return code
-    from cli import entry
     from cli.app import app
+    from cli.frame import entry
 
     return entry.leave(entry.run(app, "gt", argv))

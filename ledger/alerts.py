@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, select
 
-from ledger import schema
-from ledger.rows import stamp, upsert
-from ledger.transactions import Transactions
-from models.alerts import AlertRule, AlertType
+from ledger.engine import schema
+from ledger.engine.rows import stamp, upsert
+from ledger.engine.transactions import Transactions
+from models.mayor.alerts import AlertRule, AlertType
 from models.texts import storable_text
 
 

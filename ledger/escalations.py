@@ -7,11 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, insert, select
 
-from ledger import schema
-from ledger.rows import now_stamp, printable, stamp, upsert
-from ledger.transactions import Transactions
+from ledger.engine import schema
+from ledger.engine.rows import now_stamp, printable, stamp, upsert
+from ledger.engine.transactions import Transactions
 from models.errors import ErrorCode, GtError
-from models.escalations import EscalationStatus
+from models.mayor.escalations import EscalationStatus
 
 
 class EscalationRecords(Transactions):

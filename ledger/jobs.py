@@ -7,16 +7,16 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
-from ledger import schema
-from ledger.beads import MERGED, find_bead, landing_of
-from ledger.dependencies import open_dependencies
+from ledger.beads.beads import MERGED, find_bead, landing_of
+from ledger.beads.dependencies import open_dependencies
+from ledger.engine import schema
+from ledger.engine.transactions import Transactions
 from ledger.mail import messages_of
 from ledger.rigs import FINAL_STATES, all_hosts, all_rigs, find_rig
 from ledger.settings import effective_settings
-from ledger.transactions import Transactions
 from models import names
 from models.errors import ErrorCode, GtError
-from models.jobs import (
+from models.job.messages import (
     Admission,
     AttemptNote,
     DispatchFacts,
@@ -26,9 +26,7 @@ from models.jobs import (
     SlingRequest,
     UnfinishedJob,
 )
-from models.mail import MailKind
-from models.queue import QueueFacts, QueueFactsRequest
-from models.records import (
+from models.ledger.records import (
     CLEARED_EVENT,
     Bead,
     BeadStatus,
@@ -41,7 +39,9 @@ from models.records import (
     PolecatRow,
     Rig,
 )
-from models.supervision import RigWatch, TownFacts
+from models.mayor.mail import MailKind
+from models.refinery.answers import QueueFacts, QueueFactsRequest
+from models.supervision.messages import RigWatch, TownFacts
 
 HOOKED = "hooked"
 """The event that every job begins with; its attempt is the highest of earlier jobs."""
@@ -277,7 +277,7 @@ def _unfinished(connection: Connection, bead: str) -> UnfinishedJob | None:
 
 
 def _letter_id(event: dict[str, Any]) -> str:
-    """Of the letter that the transition sent (`policies.letters`)."""
+    """Of the letter that the transition sent (`policies.job.mail`)."""
     return f"{event['bead']}.{event['attempt']}.{event['sequence']}.{SENT_BACK[event['event']].value}"
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, func, insert, or_, select, update
 
-from ledger import schema
-from ledger.rows import printable, stamp
-from ledger.transactions import Transactions
+from ledger.engine import schema
+from ledger.engine.rows import printable, stamp
+from ledger.engine.transactions import Transactions
 from models import names
 from models.errors import ErrorCode, GtError
-from models.mail import Message
+from models.mayor.mail import Message
 
 
 class MailRecords(Transactions):

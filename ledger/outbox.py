@@ -12,15 +12,15 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
-from ledger import schema
-from ledger.beads import MERGED
+from ledger.beads.beads import MERGED
+from ledger.engine import schema
+from ledger.engine.rows import printable, stamp, upsert
+from ledger.engine.transactions import Transactions, new_token
 from ledger.mail import put_message
 from ledger.rigs import FINAL_STATES
-from ledger.rows import printable, stamp, upsert
-from ledger.transactions import Transactions, new_token
 from models import names
 from models.errors import ErrorCode, GtError
-from models.records import BeadStatus, JobWrite, MergeRequest, MergeRequestState
+from models.ledger.records import BeadStatus, JobWrite, MergeRequest, MergeRequestState
 
 IDLE = "idle"
 """State of a polecat that works on no bead."""

@@ -8,13 +8,13 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
-from ledger import schema
-from ledger.reading import no_rig
-from ledger.rows import stamp
-from ledger.transactions import Transactions, take_turn
+from ledger.engine import schema
+from ledger.engine.rows import stamp
+from ledger.engine.transactions import Transactions, take_turn
+from ledger.queries import no_rig
 from models import names
 from models.errors import ErrorCode, GtError
-from models.records import BranchRenamed, GateSpec, Host, JobState, Rig
+from models.ledger.records import BranchRenamed, GateSpec, Host, JobState, Rig
 from models.texts import storable_text
 
 TOWN_SCOPE = "town"

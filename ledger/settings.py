@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, select
 
-from ledger import schema
+from ledger.engine import schema
+from ledger.engine.rows import upsert
+from ledger.engine.transactions import Transactions
 from ledger.rigs import TOWN_SCOPE, find_rig
-from ledger.rows import upsert
-from ledger.transactions import Transactions
 from models.errors import ErrorCode, GtError
 from models.settings import Settings, parse_setting, setting_specs, settings_from
 

@@ -6,25 +6,25 @@ from typing import Self
 
 from sqlalchemy import select
 
-from ledger import migrations, schema
 from ledger.alerts import AlertRecords
-from ledger.dependencies import DependencyRecords
-from ledger.engines import embedded_file, open_engine, server_without_database, unhurried
+from ledger.beads.dependencies import DependencyRecords
+from ledger.beads.exchange import ExchangeRecords
+from ledger.beads.history import HistoryRecords
+from ledger.beads.labels import LabelRecords
+from ledger.beads.molecules import MoleculeRecords
+from ledger.beads.search import FindingRecords
+from ledger.engine import migrations, schema
+from ledger.engine.engines import embedded_file, open_engine, server_without_database, unhurried
+from ledger.engine.migrations import create_database, found_file, stored_version
+from ledger.engine.transactions import retried
 from ledger.escalations import EscalationRecords
-from ledger.exchange import ExchangeRecords
-from ledger.finding import FindingRecords
-from ledger.history import HistoryRecords
 from ledger.jobs import JobRecords
-from ledger.labels import LabelRecords
 from ledger.mail import MailRecords
-from ledger.migrations import create_database, found_file, stored_version
-from ledger.molecules import MoleculeRecords
 from ledger.outbox import OutboxRecords
 from ledger.rigs import RigRecords
 from ledger.settings import SettingRecords
 from ledger.town import TownRecords
-from ledger.transactions import retried
-from ledger.verifying import VerifyRecords
+from ledger.verify import VerifyRecords
 
 
 class Ledger(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, insert, select, update
 
-from ledger import schema
-from ledger.rows import now_stamp
-from ledger.transactions import Transactions
+from ledger.engine import schema
+from ledger.engine.rows import now_stamp
+from ledger.engine.transactions import Transactions
 from models.errors import ErrorCode, GtError
 from models.texts import storable_text
 from models.town import TownEpoch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from models.base import Frozen
-from models.gating import GateReport
+from models.refinery.gates import GateReport
 
 
 class RemoteFound(Frozen):

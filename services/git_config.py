@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from models.errors import ErrorCode, GtError
 from models.town import TownPaths
-from services.whole_files import write_whole
+from services.atomic_files import write_whole
 
 TAKEN_OVER: Final = re.compile(
     r"credential\..*|http\..*|ssh\.variant|core\.sshcommand|user\.(name|email|signingkey)|gpg\..*|safe\.directory"

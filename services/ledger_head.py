@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ledger.store import Ledger
 from models.town import TownPaths
-from services.whole_files import read_plain, write_whole
+from services.atomic_files import read_plain, write_whole
 
 
 def head_path(paths: TownPaths) -> Path:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
 from models.town import TownPaths
-from policies.redaction import redact, redact_bytes
+from policies.security.redaction import redact, redact_bytes
 from services.town import LEDGER_PASSWORD_VARIABLE
 
 _RANDOM_PART: Final = 12

@@ -23,8 +23,8 @@ from models.base import Frozen
 from models.errors import ErrorCode, GtError
 from models.settings import SandboxSettings, listed_paths
 from models.town import TownPaths
-from policies import sandbox as policy
-from policies.sandbox import SandboxPlan
+from policies.security import sandbox as policy
+from policies.security.sandbox import SandboxPlan
 from services.town import Town
 
 NONE: Final = "none"

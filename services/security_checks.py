@@ -17,11 +17,11 @@ import psutil
 from models.doctor import Finding, FindingState
 from models.town import Listen, StoreEngine
 from services import dolt, sandbox
-from services.guard import tenant
-from services.listening import has_other_people
 from services.ports import LOOPBACK
 from services.private_files import open_to_others
-from services.programs import SERVER_SETTINGS, TEMPORAL, WORKER, lock_path
+from services.supervisor.guard import tenant
+from services.supervisor.programs import SERVER_SETTINGS, TEMPORAL, WORKER, lock_path
+from services.temporal.listening import has_other_people
 from services.town import DOLT_USER, Town
 
 RESTART: Final = "gt down && gt up"

@@ -17,7 +17,7 @@ import psutil
 
 from models.base import Frozen
 from models.errors import ErrorCode, GtError
-from services.processes import Birth, read_record, write_record
+from services.supervisor.processes import Birth, read_record, write_record
 
 NOT_FOUND: Final = ("no server running", "error connecting to", "lost server", "server exited")
 """What a tmux client says that finds no server, or loses it."""

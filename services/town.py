@@ -1,4 +1,4 @@
-"""A town on disk: finding its directory, and where its servers are. services/founding.py makes one.
+"""A town on disk: finding its directory, and where its servers are. services/init_town.py makes one.
 
 Cheap to import: every command starts here.
 """

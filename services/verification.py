@@ -17,16 +17,16 @@ from typing import Final, NamedTuple, TypeVar
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError
 
-from ledger.comparing import disagreements, troubles
 from ledger.store import Ledger
+from ledger.verify_rules import disagreements, troubles
 from models import names
 from models.errors import ErrorCode, GtError
 from models.git_errors import classify, plain_words
-from models.merging import QueueStatus
-from models.records import MergeRequest, Rig
+from models.ledger.records import MergeRequest, Rig
+from models.refinery.messages import QueueStatus
 from models.secret_variables import needless_for_git
 from models.town import TownPaths
-from models.verification import (
+from models.upkeep.verification import (
     BranchFacts,
     LandingFact,
     Problem,

@@ -16,9 +16,9 @@ LONG = (
     "tests/e2e/",
     "tests/chaos/",
     "tests/services/",
-    "tests/workflows/test_merge_model.py",
-    "tests/workflows/test_deacon_long_life.py",
-    "tests/workflows/test_witness_long_life.py",
+    "tests/workflows/refinery/test_merge_model.py",
+    "tests/workflows/supervision/test_deacon_long_life.py",
+    "tests/workflows/supervision/test_witness_long_life.py",
 )
 """Whole towns, and what runs for minutes."""
 

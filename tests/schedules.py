@@ -12,7 +12,7 @@ from temporalio.client import Client, ScheduleIntervalSpec
 from temporalio.service import RPCError
 
 from models import names
-from services.schedules import SCHEDULES
+from services.temporal.schedules import SCHEDULES
 
 DAY = timedelta(days=1)
 

@@ -21,8 +21,8 @@ from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from services.patient_queries import PatientQueries
-from services.programs import SEARCH_ATTRIBUTES, temporal_settings
+from services.supervisor.programs import SEARCH_ATTRIBUTES, temporal_settings
+from services.temporal.query_retry import PatientQueries
 
 START_S = 120.0
 PR_SET_PDEATHSIG = 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from models.settings import SandboxSettings, listed_variables
 from models.town import TownPaths
-from policies.sandbox import CACHES, SandboxPlan
+from policies.security.sandbox import CACHES, SandboxPlan
 from services.sandbox import base_plan, may_be_named, named_paths, scratch_folders, with_paths
 
 

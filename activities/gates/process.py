@@ -15,11 +15,11 @@ import psutil
 
 from models.errors import DISK_FULL_HINT, ErrorCode, GtError
 from models.settings import SandboxSettings
-from policies.gate_environment import RUN_MARK
-from policies.redaction import redact_bytes, whole_lines
-from policies.sandbox import SandboxPlan
+from policies.refinery.gate_environment import RUN_MARK
+from policies.security.redaction import redact_bytes, whole_lines
+from policies.security.sandbox import SandboxPlan
+from services.atomic_files import make_folders
 from services.sandbox import in_sandbox
-from services.whole_files import make_folders
 
 LOG_LIMIT_BYTES: Final = 20_000_000
 """A log holds this much from the start and the last TAIL_BYTES of the rest."""

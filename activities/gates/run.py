@@ -26,14 +26,14 @@ from activities.git.submodules import SubmoduleCheckout
 from activities.git.trees import discard
 from models import names
 from models.errors import ErrorCode, GtError
-from models.gating import GateOutcome, GateReport, RunGates
-from models.records import GateSpec
+from models.ledger.records import GateSpec
+from models.refinery.gates import GateOutcome, GateReport, RunGates
 from models.settings import GateSettings, SandboxSettings
 from models.town import TownPaths
-from policies.gate_environment import gate_environment
-from policies.gate_outcome import gate_end, missing_tool_hint, no_network_hint, readable_tail
-from policies.path_filter import concerns
-from policies.redaction import redact_bytes
+from policies.refinery.gate_environment import gate_environment
+from policies.refinery.gate_outcome import gate_end, missing_tool_hint, no_network_hint, readable_tail
+from policies.refinery.path_filter import concerns
+from policies.security.redaction import redact_bytes
 from services.sandbox import NONE, required
 
 _LABEL_PART: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

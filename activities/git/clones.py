@@ -14,7 +14,7 @@ from typing import Final
 from activities.git.command import GitRepo, init_bare
 from activities.git.rig_folder import own_rig_folder
 from activities.locks import exclusive
-from models.records import Rig
+from models.ledger.records import Rig
 from models.settings import GitSettings
 from models.town import TownPaths
 

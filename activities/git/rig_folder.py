@@ -11,9 +11,9 @@ import os
 from pathlib import Path
 
 from activities.locks import exclusive
-from models.records import Rig
+from models.ledger.records import Rig
 from models.town import TownPaths
-from services.whole_files import write_whole
+from services.atomic_files import write_whole
 
 MARK = "rig.json"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from activities.git.remote_kinds import local_path
 from agents import presets
-from models.attempts import StartAttempt
+from models.job.attempts import StartAttempt
 from models.town import TownPaths
-from policies.sandbox import AGENT_COPIES, AGENT_SETTINGS, AGENT_STATE, GIT_LISTS, SandboxPlan, programs_named
+from policies.security.sandbox import AGENT_COPIES, AGENT_SETTINGS, AGENT_STATE, GIT_LISTS, SandboxPlan, programs_named
 from services.sandbox import base_plan, may_be_named, named_paths, scratch_folders, with_paths
 
 

@@ -18,11 +18,11 @@ from temporalio import activity
 
 from activities.brought_files import bring_files, patterns
 from activities.crash_points import crash_point
-from activities.git.polecat_repo import PolecatRepo
-from activities.git.restoring import AttemptUsed
-from activities.git.salvage import first_salvaged
 from activities.git.trees import discard
-from activities.git.worktrees import WorkStatus, Worktrees
+from activities.git.worktree.polecat_repo import PolecatRepo
+from activities.git.worktree.restoring import AttemptUsed
+from activities.git.worktree.salvage import first_salvaged
+from activities.git.worktree.worktrees import WorkStatus, Worktrees
 from activities.sessions.locked_folders import cleared, tolerated
 from activities.sessions.session import Sessions, record_of
 from activities.sessions.tmux import PaneFacts, Tmux
@@ -30,7 +30,8 @@ from agents import session_folder
 from agents.inbox import deliver
 from agents.tokens import carries
 from models import names
-from models.attempts import (
+from models.errors import ErrorCode, GtError
+from models.job.attempts import (
     WORK_TAKEN,
     AttemptStarted,
     EndSession,
@@ -42,11 +43,10 @@ from models.attempts import (
     WorkTaken,
     WorktreeReleased,
 )
-from models.errors import ErrorCode, GtError
-from models.mail import Message
+from models.mayor.mail import Message
 from models.texts import one_line
 from models.town import TownPaths
-from services.whole_files import rename_whole
+from services.atomic_files import rename_whole
 
 POLL_S: Final = 0.1
 SHOWN_FILES: Final = 10

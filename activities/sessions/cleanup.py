@@ -10,16 +10,16 @@ from typing import NamedTuple
 from temporalio import activity
 
 from activities.crash_points import crash_point
-from activities.git.park import REMOTE_PROBLEMS
-from activities.git.polecat_repo import PolecatRepo
-from activities.git.salvage import first_salvaged
-from activities.git.worktrees import Worktrees
+from activities.git.worktree.park import REMOTE_PROBLEMS
+from activities.git.worktree.polecat_repo import PolecatRepo
+from activities.git.worktree.salvage import first_salvaged
+from activities.git.worktree.worktrees import Worktrees
 from activities.sessions.session import Sessions
 from activities.sessions.tmux import PaneFacts, Tmux
 from models import names
-from models.cleanup import AttemptRef, CleanedUp, CleanUp, InspectPolecats, PolecatFound, PolecatsFound
 from models.errors import ErrorCode, GtError
 from models.town import TownPaths
+from models.upkeep.cleanup import AttemptRef, CleanedUp, CleanUp, InspectPolecats, PolecatFound, PolecatsFound
 
 
 class _Parked(NamedTuple):
@@ -44,7 +44,7 @@ class CleanupActivities:
 
     @activity.defn
     def clean_up(self, request: CleanUp) -> CleanedUp:
-        """See `models.cleanup`. Killed anywhere and run again, it leaves the same world.
+        """See `models.upkeep.cleanup`. Killed anywhere and run again, it leaves the same world.
 
         Raises:
             GtError: INVALID_VALUE without a bead and without `force`; DISK_FULL, GIT_FAILED, TMUX_FAILED.

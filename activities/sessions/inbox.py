@@ -6,7 +6,7 @@ from temporalio import activity
 
 from activities.sessions.locked_folders import tolerated
 from agents.inbox import deliver
-from models.errands import DeliverLetter, ErrandResult
+from models.supervision.host_requests import DeliverLetter, ErrandResult
 from models.town import TownPaths
 
 

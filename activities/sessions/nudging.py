@@ -8,8 +8,8 @@ from temporalio import activity
 
 from activities.sessions.tmux import Tmux
 from models import names
-from models.errands import ErrandResult, Nudge
 from models.errors import ErrorCode, GtError
+from models.supervision.host_requests import ErrandResult, Nudge
 from models.texts import plain
 
 LONGEST: Final = 10_000

@@ -17,7 +17,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Final, Protocol
 
-from activities.git.polecat_repo import PolecatRepo
+from activities.git.worktree.polecat_repo import PolecatRepo
 from models.errors import GtError
 
 PACE: Final = 0.1

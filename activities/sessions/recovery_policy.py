@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from typing import Any, Final, NamedTuple
 
-from models.health import Diagnosis, HealthKind, Sighting, Thresholds
-from policies.health import diagnose, objection
+from models.job.health import Diagnosis, HealthKind, Sighting, Thresholds
+from policies.job.health import diagnose, objection
 
 GROUP: Final = "gastown.recovery"
 ANSWER_S: Final = 1.0

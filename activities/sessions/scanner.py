@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from activities.git.polecat_repo import PolecatRepo
+from activities.git.worktree.polecat_repo import PolecatRepo
 from activities.sessions.locked_folders import changed_ns, is_locked
 from activities.sessions.process_tree import prompt_reaping
 from activities.sessions.progress import AskTree, Progress, TreeReader
@@ -24,16 +24,16 @@ from activities.sessions.tmux import PaneFacts, Tmux
 from activities.sessions.watched import HELPS, TAIL_EVERY_S, Watched
 from agents import session_folder
 from models import names
-from models.attempts import WatchReport, WatchRig
 from models.errors import GtError
-from models.health import Diagnosis, HealthReport, Sighting, Zombie
-from models.jobs import DoneStatus, Observation, ObservationKind
+from models.job.attempts import WatchReport, WatchRig
+from models.job.health import Diagnosis, HealthReport, Sighting, Zombie
+from models.job.messages import DoneStatus, Observation, ObservationKind
 from models.texts import one_line
 from models.town import TownPaths
-from policies.health import is_dead, needs_tail, reported_as
-from policies.prompts import TAIL_LINES
-from policies.redaction import redact
-from policies.rework_notes import BY_SIGNAL
+from policies.job.health import is_dead, needs_tail, reported_as
+from policies.job.prompts import TAIL_LINES
+from policies.job.rework_notes import BY_SIGNAL
+from policies.security.redaction import redact
 
 TICK_S: Final = 1.0
 """At most one look in this time, however many rigs are watched."""

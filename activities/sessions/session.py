@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from activities.crash_points import crash_point
-from activities.git.polecat_repo import PolecatRepo
-from activities.git.worktrees import PreparedWorktree
+from activities.git.worktree.polecat_repo import PolecatRepo
+from activities.git.worktree.worktrees import PreparedWorktree
 from activities.locks import exclusive
 from activities.sessions.agent_sandbox import agent_plan
 from activities.sessions.locked_folders import cleared, reopen, tolerated
@@ -33,13 +33,13 @@ from agents.gitconfig import as_bytes, session_gitconfig, written_since
 from agents.task import task_text
 from agents.tokens import new_token
 from models import names
-from models.attempts import StartAttempt
 from models.errors import ErrorCode, GtError
+from models.job.attempts import StartAttempt
 from models.settings import listed_commands
 from models.texts import one_line, plain
 from models.town import TownPaths
+from services.atomic_files import make_folders, write_whole
 from services.sandbox import NONE, in_sandbox, required
-from services.whole_files import make_folders, write_whole
 
 EVIDENCE_LINES: Final = 2_000
 """How much of a pane is kept."""
@@ -377,7 +377,7 @@ class Sessions:
         return heads
 
     def _record(self, folder: Path) -> Path:
-        """Where the town keeps its own copy of an attempt's record (services/agent_door.py)."""
+        """Where the town keeps its own copy of an attempt's record (services/worker/agent_door.py)."""
         return self._paths.attempts / folder.relative_to(self._paths.sessions)
 
     def _folder(self, rig: str, polecat: str, bead: str, attempt: int) -> Path:

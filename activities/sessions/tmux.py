@@ -23,7 +23,7 @@ from activities.sessions.process_tree import Panes, Traces, end_processes
 from agents.environment import server_environment
 from models import names
 from models.errors import ErrorCode, GtError
-from policies.redaction import redact
+from policies.security.redaction import redact
 from services import tmux_server
 
 HISTORY_LINES: Final = 20_000

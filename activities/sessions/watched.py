@@ -14,10 +14,10 @@ from activities.sessions.tmux import PaneFacts
 from agents import run_setup, session_folder
 from agents.tokens import carries
 from models import names
-from models.attempts import observation_key
-from models.health import Diagnosis, HealthKind, HealthReport, Sighting, Thresholds
-from models.jobs import Observation, ObservationKind
-from policies.health import reported_as
+from models.job.attempts import observation_key
+from models.job.health import Diagnosis, HealthKind, HealthReport, Sighting, Thresholds
+from models.job.messages import Observation, ObservationKind
+from policies.job.health import reported_as
 
 TAIL_EVERY_S: Final = 10.0
 """The pane of an agent without progress is read so often."""

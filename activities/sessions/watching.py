@@ -10,10 +10,10 @@ from typing import Final
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.git.checkpoints import Checkpointer
+from activities.git.worktree.checkpoints import Checkpointer
 from activities.sessions.scanner import Scanner
-from models.attempts import WatchReport, WatchRig, observation_key
-from models.jobs import Observation, ObservationKind
+from models.job.attempts import WatchReport, WatchRig, observation_key
+from models.job.messages import Observation, ObservationKind
 
 MOST_NEWS: Final = 200
 MOST_BYTES: Final = 500_000

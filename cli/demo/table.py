@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ledger.store import Ledger
-    from models.records import JobEvent
+    from models.ledger.records import JobEvent
 
 _TROUBLE = {
     "agent_died": ("agent died", "restarted in its worktree"),

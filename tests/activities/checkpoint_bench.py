@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from activities.git.checkpoints import CheckpointSaver
-from activities.git.worktrees import Worktrees
+from activities.git.worktree.checkpoints import CheckpointSaver
+from activities.git.worktree.worktrees import Worktrees
 from agents import session_folder
-from models.checkpoints import CheckpointOrder
-from models.records import Rig
+from models.job.checkpoints import CheckpointOrder
+from models.ledger.records import Rig
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from models.records import Rig
+from models.ledger.records import Rig
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git
 

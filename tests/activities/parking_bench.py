@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from activities.git.worktrees import Worktrees
-from models.records import Rig
+from activities.git.worktree.worktrees import Worktrees
+from models.ledger.records import Rig
 from models.town import TownPaths
 from tests.activities.workshop import git
 

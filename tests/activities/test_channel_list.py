@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.notices import NoticeActivities
-from models.alerts import AlertType, Edge, Notice, Priority
+from activities.notifications import NoticeActivities
 from models.errors import ErrorCode, GtError
-from models.escalations import Escalation
-from policies.alerts import edges
-from services.alert_files import AlertFiles
-from services.founding import create_town
+from models.mayor.alerts import AlertType, Edge, Notice, Priority
+from models.mayor.escalations import Escalation
+from policies.mayor.notification_rules import edges
+from services.init_town import create_town
+from services.notifications.files import AlertFiles
 from services.town import Town
 from tests.sinks import HttpSink, http_sink
-from workflows.mayor_state import MayorState
+from workflows.mayor.state import MayorState
 
 AT = datetime(2026, 3, 1, 2, 10, tzinfo=UTC)
 BROKEN = "\noops"

@@ -17,7 +17,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.interceptor import ActivityConduct
 from models.errors import ErrorCode, GtError
-from services.polling import HEARTBEAT_THROTTLE
+from services.worker.polling import HEARTBEAT_THROTTLE
 from tests.temporal_server import client_of_namespace
 
 LONG_S = 7.0

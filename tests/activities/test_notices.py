@@ -17,13 +17,13 @@ import psutil
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.notices import NoticeActivities
-from models.alerts import AlertMirror, AlertRule, AlertType, Edge, Message, Notice, Notices, Priority
+from activities.notifications import NoticeActivities
 from models.errors import ErrorCode, GtError
+from models.mayor.alerts import AlertMirror, AlertRule, AlertType, Edge, Message, Notice, Notices, Priority
 from models.settings import DeadmanSettings
-from services import alert_sender
-from services.alert_files import AlertFiles
-from services.founding import create_town
+from services.init_town import create_town
+from services.notifications import sender
+from services.notifications.files import AlertFiles
 from services.town import Town
 from tests.activities.sessions.desk import eventually
 from tests.pace import DEADLINE_S
@@ -159,7 +159,7 @@ async def test_no_part_of_a_url_is_told_when_its_service_fails(
     ],
 )
 def test_secrets_of_a_url_are_cleared_from_what_a_service_says(text: str, shown: str) -> None:
-    assert alert_sender.redacted(text, "https://hooks.slack.com/services/T1JJ3T/B0ABCD/xyz123") == shown
+    assert sender.redacted(text, "https://hooks.slack.com/services/T1JJ3T/B0ABCD/xyz123") == shown
 
 
 async def test_a_channel_without_a_url_takes_everything(notices: NoticeActivities, files: AlertFiles) -> None:
@@ -181,7 +181,7 @@ async def test_a_service_that_never_answers_is_given_up_and_its_sender_ended(tow
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         files.set_channel("hook", f"json://127.0.0.1:{deaf.getsockname()[1]}/?rto=300&cto=300")
         with pytest.raises(GtError) as raised:
-            await alert_sender.send(town.root, message("hook"), timeout_s=3.0)
+            await sender.send(town.root, message("hook"), timeout_s=3.0)
     assert "no answer within 3 s" in raised.value.message
     assert [child for child in psutil.Process().children() if "alert_sender" in " ".join(command_line(child))] == []
 
@@ -191,7 +191,7 @@ def test_a_sender_whose_worker_was_killed_and_the_retry_deliver_one(town: Town, 
         files.set_channel("hook", sink.url)
         script = (
             "import asyncio, sys\nfrom pathlib import Path\n"
-            "from models.alerts import Message\nfrom services.alert_sender import send\n"
+            "from models.mayor.alerts import Message\nfrom services.notifications.sender import send\n"
             "asyncio.run(send(Path(sys.argv[1]), Message.model_validate_json(sys.argv[2])))\n"
         )
         argv = [sys.executable, "-c", script, str(town.root), message("hook").model_dump_json()]
@@ -199,7 +199,7 @@ def test_a_sender_whose_worker_was_killed_and_the_retry_deliver_one(town: Town, 
         eventually(lambda: worker.poll() is not None or psutil.Process(worker.pid).children())
         worker.kill()
         worker.wait()
-        asyncio.run(alert_sender.send(town.root, message("hook")))
+        asyncio.run(sender.send(town.root, message("hook")))
         assert len(sink.taken) == 1
 
 
@@ -318,7 +318,7 @@ async def test_a_channel_that_hangs_keeps_no_other_from_an_announcement(
             other_told.set()
         await asyncio.wait_for(other_told.wait(), DEADLINE_S)
 
-    monkeypatch.setattr(alert_sender, "send", send)
+    monkeypatch.setattr(sender, "send", send)
     await IN_ENV.run(notices.announce, notice())
 
 

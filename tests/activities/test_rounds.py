@@ -12,21 +12,21 @@ from temporalio import workflow
 from temporalio.client import Client
 from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 
-from activities import rounds, town_checks
-from activities.rounds import RoundActivities
+from activities import cycle_checks, host_checks
+from activities.cycle_checks import RoundActivities
 from models import names
 from models.errors import ErrorCode, GtError
-from models.jobs import RigFacts, RigName
-from models.merging import ForeignCommit, ForeignFound
+from models.job.messages import RigFacts, RigName
 from models.names import WorkflowType
+from models.refinery.messages import ForeignCommit, ForeignFound
 from models.settings import Settings
-from models.supervision import CheckedIn, CheckIn, LookAround, ProbeResult, TownFacts, WitnessPing
-from services import long_lived
+from models.supervision.messages import CheckedIn, CheckIn, LookAround, ProbeResult, TownFacts, WitnessPing
+from services.temporal import long_lived
 from tests.pace import DEADLINE_S
 from tests.workflows.conftest import time_skipping, workers_of
-from tests.workflows.deacon_world import TownWorld
-from tests.workflows.merge_world import rig
-from workflows.deacon import DeaconWorkflow
+from tests.workflows.refinery.merge_world import rig
+from tests.workflows.supervision.deacon_world import TownWorld
+from workflows.supervision.deacon import DeaconWorkflow
 
 
 class Record:
@@ -54,10 +54,10 @@ class Record:
 @pytest.fixture(autouse=True)
 def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever is there has all the time that a busy machine takes to answer."""
-    monkeypatch.setattr(rounds, "CHECK_IN_S", DEADLINE_S)
-    monkeypatch.setattr(rounds, "READ_S", DEADLINE_S)
+    monkeypatch.setattr(cycle_checks, "CHECK_IN_S", DEADLINE_S)
+    monkeypatch.setattr(cycle_checks, "READ_S", DEADLINE_S)
     monkeypatch.setattr(long_lived, "probe", partial(long_lived.probe, limit_s=DEADLINE_S))
-    monkeypatch.setattr(town_checks, "ASK_S", DEADLINE_S)
+    monkeypatch.setattr(host_checks, "ASK_S", DEADLINE_S)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ async def test_a_deacon_that_runs_answers_each_ping_with_its_number(env: Workflo
 async def test_a_deacon_that_is_gone_or_that_nobody_works_on_does_not_answer_and_the_settings_are_read(
     env: WorkflowEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rounds, "CHECK_IN_S", 1.0)
+    monkeypatch.setattr(cycle_checks, "CHECK_IN_S", 1.0)
     ours = activities_with(env.client, Record())
     gone = await check_in(ours, 1)
     await start_deacon(env.client)
@@ -141,7 +141,7 @@ async def test_a_record_that_fails_or_hangs_keeps_no_ping_from_its_answer(
         assert (failed.facts, failed.unread) == (None, "the ledger is down")
         assert failed.pong is not None
         record.go_on.clear()
-        monkeypatch.setattr(rounds, "CHECK_IN_S", 8.0)
+        monkeypatch.setattr(cycle_checks, "CHECK_IN_S", 8.0)
         hung = await check_in(ours, 2)
         record.go_on.set()
         assert "does not answer within" in hung.unread

@@ -15,17 +15,17 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
 
-from activities.town import TownActivities
+from activities.temporal import TownActivities
 from models import names
 from models.errors import Level
-from models.escalations import Escalation, EscalationCleared, EscalationStatus
-from models.jobs import WorkflowIds
-from models.supervision import ProbeResult, RestartWorkflow
-from services import long_lived
+from models.job.messages import WorkflowIds
+from models.mayor.escalations import Escalation, EscalationCleared, EscalationStatus
+from models.supervision.messages import ProbeResult, RestartWorkflow
+from services.temporal import long_lived
 from tests.pace import DEADLINE_S
 from tests.temporal_server import client_of_namespace
-from workflows.mayor import MayorWorkflow
-from workflows.sandbox import workflow_runner
+from workflows.mayor.workflow import MayorWorkflow
+from workflows.shared.sandbox import workflow_runner
 
 
 @pytest.fixture
@@ -92,8 +92,8 @@ async def test_a_kill_after_the_report_and_its_retry_are_one_escalation(client: 
         "import asyncio, os, sys\n"
         "from temporalio.client import Client\n"
         "from temporalio.contrib.pydantic import pydantic_data_converter\n"
-        "from activities.town import TownActivities\n"
-        "from models.escalations import Escalation\n"
+        "from activities.temporal import TownActivities\n"
+        "from models.mayor.escalations import Escalation\n"
         "async def main():\n"
         "    address, namespace, document = sys.argv[1:]\n"
         "    client = await Client.connect(address, namespace=namespace, data_converter=pydantic_data_converter)\n"

@@ -15,20 +15,20 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
 
-from activities import town_checks
+from activities import host_checks
+from activities.host_checks import HostCheckActivities, QueueChecks
 from activities.sessions.tmux import Tmux
-from activities.town_checks import HostCheckActivities, QueueChecks
 from models import names
-from models.merging import PauseRequest
-from models.queue import QueueFacts, QueueFactsRequest
-from models.records import MergeRequest
-from models.supervision import HostSigns, QueueSigns
+from models.ledger.records import MergeRequest
+from models.refinery.answers import QueueFacts, QueueFactsRequest
+from models.refinery.messages import PauseRequest
+from models.supervision.messages import HostSigns, QueueSigns
 from models.town import TownPaths
-from services import long_lived
+from services.temporal import long_lived
 from tests.pace import DEADLINE_S
 from tests.temporal_server import client_of, dev_server
-from workflows.refinery import RefineryWorkflow
-from workflows.sandbox import workflow_runner
+from workflows.refinery.workflow import RefineryWorkflow
+from workflows.shared.sandbox import workflow_runner
 
 
 async def look(root: Path) -> HostSigns:
@@ -92,7 +92,7 @@ def change(bead: str) -> MergeRequest:
 async def test_a_queue_is_marked_by_what_comes_next_and_not_by_who_joins_its_end(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(town_checks, "ASK_S", DEADLINE_S)
+    monkeypatch.setattr(host_checks, "ASK_S", DEADLINE_S)
     refinery = await long_lived.start(client, names.refinery_id("shop"))
 
     async def queues() -> tuple[QueueSigns, ...]:

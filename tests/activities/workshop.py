@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from models import names
-from models.records import MergeRequest
+from models.ledger.records import MergeRequest
 
 _ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",

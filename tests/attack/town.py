@@ -23,10 +23,10 @@ import psutil
 from agents import session_folder
 from agents.environment import server_environment
 from agents.inbox import deliver
-from models.mail import Message
+from models.mayor.mail import Message
 from models.town import StoreEngine
-from services.programs import supervisor_socket, temporal_socket
-from services.whole_files import make_folders
+from services.atomic_files import make_folders
+from services.supervisor.programs import supervisor_socket, temporal_socket
 from tests.attack import attacks, disarmed_worker
 from tests.attack.attacks import GATE, SESSION, USER, Attack
 from tests.e2e.living_town import git, wait_until
@@ -83,7 +83,8 @@ class AttackedTown(QuickTown):
             self.env[name] = TOKEN
         # As `gt up`, with another module for the worker.
         script = (
-            f"import sys; from services import programs; programs.WORKER_MODULE = {disarmed_worker.__name__!r}; "
+            "import sys; from services.supervisor import programs; "
+            f"programs.WORKER_MODULE = {disarmed_worker.__name__!r}; "
             "from cli.gt import main; sys.exit(main())"
         )
         argv = [sys.executable, "-c", script, "up", "--town", str(self.root), "--timeout", f"{DEADLINE_S:.0f}"]

@@ -6,7 +6,7 @@ import statistics
 from collections import Counter
 from dataclasses import dataclass, field
 
-from policies.brake import FEWEST, QUICK, TOGETHER
+from policies.supervision.restart_breaker import FEWEST, QUICK, TOGETHER
 from tests.chaos.schedule import Kind
 
 Attempt = tuple[str, int]

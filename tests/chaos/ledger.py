@@ -19,8 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ledger.comparing import disagreements, troubles
 from ledger.store import Ledger
+from ledger.verify_rules import disagreements, troubles
 from tests.ledger.conftest import ROOT, DoltServer
 from tests.ledger.records import a_rig
 from tests.pace import DEADLINE_S

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from ledger.store import Ledger
 from models.errors import GtError
-from models.records import Bead, NewBead
+from models.ledger.records import Bead, NewBead
 from tests.ledger.records import a_write
 
 T = TypeVar("T")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from sqlalchemy import delete, insert, select
 
-from ledger import schema
-from ledger.embedded import load_doltlite
+from ledger.engine import schema
+from ledger.engine.embedded import load_doltlite
 from ledger.store import Ledger
 from tests.chaos.ledger import Figures, judge, run, summary
 from tests.chaos.ledger_writer import create, work

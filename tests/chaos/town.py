@@ -18,8 +18,8 @@ import psutil
 
 from agents import session_folder
 from ledger.store import Ledger
-from services import guard
-from services.programs import WORKER, lock_path, pid_path
+from services.supervisor import guard
+from services.supervisor.programs import WORKER, lock_path, pid_path
 from tests.chaos.judge import Attempt, BeadFacts, Life
 from tests.e2e.agent_processes import agent_processes
 from tests.e2e.living_town import GATE, LivingTown, git, landings

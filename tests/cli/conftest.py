@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from ledger.embedded import load_doltlite
+from ledger.engine.embedded import load_doltlite
 from ledger.store import Ledger
-from models.records import Bead, GateSpec, NewBead, Rig
-from services.founding import create_town
+from models.ledger.records import Bead, GateSpec, NewBead, Rig
+from services.init_town import create_town
 from services.town import Town
 from tests.pace import DEADLINE_S
 
@@ -136,9 +136,9 @@ class Here:
 
     def run(self, *argv: str, expect: int | None = 0) -> Outcome:
         """Run one command line; `expect` is its exit code, None for any."""
-        from cli import entry
         from cli.app import app
-        from cli.bead_app import app as beads
+        from cli.beads.app import app as beads
+        from cli.frame import entry
 
         self._capture.readouterr()
         code = entry.run(app if argv[0] == "gt" else beads, argv[0], argv[1:])

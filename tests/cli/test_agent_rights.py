@@ -13,14 +13,15 @@ import pytest
 import typer
 
 from agents import session_folder
-from cli import agent, agent_rights, entry
-from cli.agent import USAGE
-from cli.agent_session import Refusal
 from cli.app import app as gt
-from cli.bead_app import app as bd
+from cli.beads.app import app as bd
+from cli.frame import entry
+from cli.session import agent, agent_rights
+from cli.session.agent import USAGE
+from cli.session.agent_session import Refusal
 from ledger.store import Ledger
 from models.errors import ExitCode, GtError
-from models.records import Bead
+from models.ledger.records import Bead
 from models.settings import AgentSettings, listed_commands, parse_setting
 from tests.cli.conftest import Commands
 
@@ -200,7 +201,8 @@ def test_a_refusal_repeats_no_long_title_and_drives_no_terminal(
 
 def test_a_refusal_loads_no_command_line(session: Path) -> None:
     code = (
-        "import sys; from cli import agent; print(agent.run('bd', ['list']), *{'typer', 'pydantic'} & {*sys.modules})"
+        "import sys; from cli.session import agent; "
+        "print(agent.run('bd', ['list']), *{'typer', 'pydantic'} & {*sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == f"{ExitCode.REFUSED}\n"

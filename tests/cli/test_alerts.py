@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from models.alerts import AlertType, Priority
-from services.alert_files import AlertFiles
+from models.mayor.alerts import AlertType, Priority
+from services.notifications.files import AlertFiles
 from services.town import Town
 from tests.cli.conftest import Here
 from tests.fault_document import documented
@@ -96,7 +96,7 @@ class TestRules:
     ) -> None:
         here.run("gt", "alert", "set", "--type=disk_full", "--priority=critical")
         monkeypatch.setattr(Town, "ledger_url", lambda _self: "mysql+pymysql://root:x@127.0.0.1:1/gastown")
-        monkeypatch.setattr("ledger.transactions.LOST_PATIENCE_S", 0.1)
+        monkeypatch.setattr("ledger.engine.transactions.LOST_PATIENCE_S", 0.1)
         said = here.run("gt", "alert", "list", "-o", "json")
         assert [row["type"] for row in said.json] == ["disk_full"]
         assert "last known" in said.err

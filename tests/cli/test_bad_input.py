@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ledger.store import Ledger
-from models.records import Bead, Rig
+from models.ledger.records import Bead, Rig
 from services.town import Town
 from tests.cli.conftest import Commands
 
@@ -32,7 +32,7 @@ def test_any_words_come_back_as_they_were_written(commands: Commands, rig: Rig, 
 
 def test_a_description_of_a_megabyte_is_kept(commands: Commands, rig: Rig, ledger: Ledger) -> None:
     # The system's own limit for one argument is 128 kB: what is longer comes from a file.
-    from models.records import BeadChanges
+    from models.ledger.records import BeadChanges
 
     bead = commands.json("bd", "create", "long", "--rig", rig.name)["id"]
     ledger.update_bead(bead, BeadChanges(description="é" * 600_000))
@@ -88,7 +88,7 @@ def test_a_file_that_is_no_ledger_is_said_and_stays_as_it_is(commands: Commands,
 def test_a_ledger_of_a_newer_release_is_said_and_not_touched(commands: Commands, bead: Bead, ledger: Ledger) -> None:
     from sqlalchemy import update
 
-    from ledger import schema
+    from ledger.engine import schema
 
     ledger.write(lambda connection: (connection.execute(update(schema.schema_version).values(version=99)), "newer"))
     outcome = commands.run("bd", "show", bead.id, expect=1)

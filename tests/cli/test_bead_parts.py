@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ledger.store import Ledger
-from models.records import Bead, Rig
+from models.ledger.records import Bead, Rig
 from tests.cli.conftest import Commands, Here
 from tests.cli.test_beads import create, start_job
 from tests.fault_document import documented

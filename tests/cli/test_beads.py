@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ledger.store import Ledger
-from models.records import Bead, BeadStatus, JobState, JobWrite, Rig
+from models.ledger.records import Bead, BeadStatus, JobState, JobWrite, Rig
 from tests.cli.conftest import Here
 
 BEAD_KEYS = {

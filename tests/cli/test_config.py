@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.records import Rig
+from models.ledger.records import Rig
 from models.settings import setting_specs
 from tests.cli.conftest import Here
 from tests.fault_document import documented

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from models.records import Rig
+from models.ledger.records import Rig
 from tests.cli.conftest import BIN, Commands
 from tests.cli.test_agent_rights import session as session
 from tests.pace import DEADLINE_S

@@ -13,8 +13,8 @@ import pytest
 import typer
 
 from cli.app import app as gt
-from cli.bead_app import app as bd
-from cli.command import DefaultCommandGroup
+from cli.beads.app import app as bd
+from cli.frame.command import DefaultCommandGroup
 from tests.fault_document import DOCUMENT, NOT_BUILT, commands_in
 
 ROOT = Path(__file__).parents[2]

@@ -12,18 +12,25 @@ import pytest
 import typer
 
 from cli.app import _MODULES, app
-from cli.bead_app import app as beads_app
-from cli.values import Action, AlertKind, BeadKind, BeadState, Severity
-from models.alerts import AlertType, Priority
-from models.jobs import DecisionKind
-from models.records import Bead, BeadStatus, BeadType, Rig
+from cli.beads.app import app as beads_app
+from cli.frame.options import Action, AlertKind, BeadKind, BeadState, Severity
+from models.job.messages import DecisionKind
+from models.ledger.records import Bead, BeadStatus, BeadType, Rig
+from models.mayor.alerts import AlertType, Priority
 from services.town import Town
 from tests.cli.conftest import Commands
 
 HEAVY = ("temporalio", "sqlalchemy", "pydantic", "rich", "psutil", "pymysql")
 NOT_FOR_READING = (
     *("temporalio", "sqlalchemy", "rich", "psutil", "pymysql", "apprise", "git", "asyncio", "tomlkit"),
-    *("models.jobs", "models.supervision", "models.merging", "models.gating", "models.settings", "models.alerts"),
+    *(
+        "models.job.messages",
+        "models.supervision.messages",
+        "models.refinery.messages",
+        "models.refinery.gates",
+        "models.settings",
+        "models.mayor.alerts",
+    ),
 )
 """for a command that reads beads out of an embedded ledger"""
 
@@ -39,7 +46,7 @@ COMMANDS = _all_commands(typer.main.get_group(app), ("gt",)) + _all_commands(typ
 
 
 class TestImports:
-    @pytest.mark.parametrize("module", ["cli.gt", "cli.bd", "cli.app", "cli.bead_app", "cli.entry"])
+    @pytest.mark.parametrize("module", ["cli.gt", "cli.bd", "cli.app", "cli.beads.app", "cli.frame.entry"])
     def test_importing_a_program_loads_nothing_heavy(self, module: str) -> None:
         probe = f"import sys, {module}; print(*[name for name in {HEAVY!r} if name in sys.modules])"
         done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
@@ -52,7 +59,7 @@ class TestImports:
 
     def test_the_help_of_every_noun_loads_nothing_heavy(self) -> None:
         probe = (
-            "import sys, importlib; from cli import app, bead_app; import typer\n"
+            "import sys, importlib; from cli import app; from cli.beads import app as bead_app; import typer\n"
             "modules = {module for module, _ in (app._MODULES | bead_app._MODULES).values()}\n"
             "for module in modules: typer.main.get_group(importlib.import_module(module).app)\n"
             f"print(*[name for name in {HEAVY!r} if name in sys.modules])"
@@ -65,7 +72,7 @@ class TestImports:
         """SQLAlchemy, and the models of everything else, took two thirds of a command's time."""
         argv = line.replace("BEAD", bead.id).split()
         probe = (
-            "import sys; from cli import entry; from cli.bead_app import app\n"
+            "import sys; from cli.frame import entry; from cli.beads.app import app\n"
             f"code = entry.run(app, 'bd', {argv!r})\n"
             "loaded = {name.partition('.')[0] for name in sys.modules} | "
             "{name for name in sys.modules if name.startswith('models.')}\n"
@@ -108,7 +115,7 @@ class TestImports:
 class TestHelp:
     @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
     def test_every_command_explains_itself(self, path: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-        from cli import entry
+        from cli.frame import entry
 
         program = app if path[0] == "gt" else beads_app
         assert entry.run(program, path[0], [*path[1:], "--help"]) == 0
@@ -164,7 +171,7 @@ class TestWrongUsage:
     def test_it_exits_2_and_says_so_on_standard_error_alone(
         self, argv: tuple[str, ...], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        from cli import entry
+        from cli.frame import entry
 
         assert entry.run(app if argv[0] == "gt" else beads_app, argv[0], argv[1:]) == 2
         shown = capsys.readouterr()
@@ -172,7 +179,7 @@ class TestWrongUsage:
         assert "error: " in shown.err or "Usage: " in shown.err
 
     def test_a_typo_is_answered_with_the_nearest_command(self, capsys: pytest.CaptureFixture[str]) -> None:
-        from cli import entry
+        from cli.frame import entry
 
         entry.run(app, "gt", ["refinary"])
         assert "Did you mean 'refinery'?" in capsys.readouterr().err
@@ -206,11 +213,11 @@ class TestWrongUsage:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        from cli import entry
+        from cli.frame import entry
 
         monkeypatch.chdir(town.root)
         before = sorted(town.root.rglob("*"))
-        # Which names are refused is the validators' table, in tests/unit/test_names.py.
+        # Which names are refused is the validators' table, in tests/models/test_names.py.
         for name in ("../x", "-x", "$(id)", "x" * 300, "", "a\nb"):
             words = [word.replace("NAME", name) for word in argv[1:]]
             assert entry.run(app if argv[0] == "gt" else beads_app, argv[0], words) == 2, name

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agents import session_folder
-from cli.streams import UNWRITTEN
+from cli.frame.streams import UNWRITTEN
 from tests.cli.conftest import Commands
 from tests.cli.test_streams import in_shell
 

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cli.inbox import inbox_text
+from cli.work.inbox import inbox_text
 from ledger.store import Ledger
-from models.escalations import EscalationStatus
-from models.records import Bead, BeadChanges, BeadStatus
-from services.alert_files import AlertFiles
+from models.ledger.records import Bead, BeadChanges, BeadStatus
+from models.mayor.escalations import EscalationStatus
+from services.notifications.files import AlertFiles
 from services.town import Town
 from tests.cli.conftest import Here
 

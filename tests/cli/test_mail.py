@@ -10,7 +10,7 @@ import pytest
 
 from agents import session_folder
 from ledger.store import Ledger
-from models.records import Bead
+from models.ledger.records import Bead
 from services.town import Town
 from tests.cli.conftest import Commands, Here
 from tests.ledger.records import a_write
@@ -87,7 +87,7 @@ class TestRead:
         here.run("gt", "mail", "search", " ", expect=2)
 
     def test_a_letter_of_the_protocol_shows_what_it_says(self, here: Here, bead: Bead, ledger: Ledger) -> None:
-        from policies.letters import letters
+        from policies.job.mail import letters
 
         write = a_write(bead.id, 1, 1, event="help", detail="which one?")
         ledger.record_job([write.model_copy(update={"mail": letters(write)})])

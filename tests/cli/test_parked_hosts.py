@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cli.parked_hosts import chosen, fetch_command, together
-from models.errands import ParkedWork
+from cli.polecat.parked_hosts import chosen, fetch_command, together
 from models.errors import ErrorCode, GtError
+from models.supervision.host_requests import ParkedWork
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 KEPT = ("files/.env",)

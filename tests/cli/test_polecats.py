@@ -16,7 +16,7 @@ import pytest
 import tomlkit
 
 from ledger.store import Ledger
-from models.records import Bead, JobState, NewBead, Rig
+from models.ledger.records import Bead, JobState, NewBead, Rig
 from services.tmux_server import remember
 from services.town import Town
 from tests.cli.conftest import BIN, Commands, Here

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cli import remote_look
+from cli.work import remote_look
 from models.remotes import RemoteFound
 
 README = Path(__file__).resolve().parents[2] / "README.md"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ledger.store import Ledger
-from models.records import Bead, Rig
+from models.ledger.records import Bead, Rig
 from services.town import Town
 from tests.cli.conftest import Here, git
 from tests.cli.test_beads import start_job
@@ -18,7 +18,7 @@ from tests.pace import DEADLINE_S
 @pytest.fixture(autouse=True)
 def patient_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """A remote whose files are not listed in time is not looked into."""
-    monkeypatch.setattr("cli.remote_look.TREE_S", DEADLINE_S)
+    monkeypatch.setattr("cli.work.remote_look.TREE_S", DEADLINE_S)
 
 
 class TestAdd:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.records import Bead, Rig
+from models.ledger.records import Bead, Rig
 from tests.cli.conftest import BIN, Commands
 from tests.pace import DEADLINE_S
 
@@ -78,7 +78,7 @@ def test_an_interrupt_while_the_program_is_loaded_is_an_interrupt(program: str) 
         f"import sys; from cli import {program}\n"
         "class Late:\n"
         "    def find_spec(self, name, *_):\n"
-        "        if name == 'cli.entry': raise KeyboardInterrupt\n"
+        "        if name == 'cli.frame.entry': raise KeyboardInterrupt\n"
         "sys.meta_path.insert(0, Late())\n"
         f"sys.argv = ['{program}', '--help']\n"
         f"sys.exit({program}.main())"
@@ -98,7 +98,7 @@ def test_what_an_interrupt_left_half_made_is_shown_with_debug_alone(program: str
         "    def __del__(self): self.of_its_constructor\n"
         "class Late:\n"
         "    def find_spec(self, name, *_):\n"
-        "        if name == 'cli.entry': HalfMade(); raise KeyboardInterrupt\n"
+        "        if name == 'cli.frame.entry': HalfMade(); raise KeyboardInterrupt\n"
         "sys.meta_path.insert(0, Late())\n"
         f"sys.exit({program}.main())"
     )

@@ -11,12 +11,12 @@ from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from cli.connect import WorkflowAbsent, as_gt_error
+from cli.frame.connect import WorkflowAbsent, as_gt_error
 from models.errors import ErrorCode, ExitCode
-from models.records import Bead
+from models.ledger.records import Bead
 from models.town import TemporalListening
+from services.atomic_files import write_whole
 from services.town import Town
-from services.whole_files import write_whole
 from tests.cli.conftest import Commands, Here
 
 

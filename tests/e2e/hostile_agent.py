@@ -9,8 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from cli.agent_done import tell
-from cli.agent_session import Session
+from cli.session.agent_done import tell
+from cli.session.agent_session import Session
 from tests.activities.git.objects import Objects
 
 KINDS = {

@@ -21,7 +21,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
 from services.ports import pick_free
-from services.supervision import ServiceState, service_states
+from services.supervisor.up_and_down import ServiceState, service_states
 from services.town import Town, find_town
 from tests.pace import DEADLINE_S, pause_s
 

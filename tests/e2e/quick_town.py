@@ -6,9 +6,9 @@ import asyncio
 
 from benchmarks.sling import sling_all
 from models import names
-from models.escalations import EscalationStatus
-from models.records import JobRow, NewBead
-from services.temporal import connect
+from models.ledger.records import JobRow, NewBead
+from models.mayor.escalations import EscalationStatus
+from services.temporal.client import connect
 from tests.e2e.living_town import LivingTown
 
 

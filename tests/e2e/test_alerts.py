@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ledger.store import Ledger
-from services.programs import DOLT, supervisor_socket
-from services.supervisor import Supervisor
+from services.supervisor.client import Supervisor
+from services.supervisor.programs import DOLT, supervisor_socket
 from services.town import find_town
 from tests.e2e.living_town import BIN, LivingTown, wait_until
 from tests.sinks import http_sink, smtp_sink

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from models import names
-from models.escalations import EscalationStatus
-from models.supervision import DeaconStatus
-from services.temporal import connect
+from models.mayor.escalations import EscalationStatus
+from models.supervision.messages import DeaconStatus
+from services.temporal.client import connect
 from tests.e2e.held_agents import SETTINGS, held, landed_once, supervised_town
 from tests.e2e.living_town import shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown

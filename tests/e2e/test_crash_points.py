@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from activities.crash_points import JOB_POINTS
-from services.programs import temporal_settings
-from services.readiness import last_worker
+from services.supervisor.programs import temporal_settings
+from services.worker.readiness import last_worker
 from tests.e2e import armed_worker
 from tests.e2e.living_town import BIN, git, shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from models import names
-from models.escalations import EscalationStatus
-from models.jobs import Verdict, VerdictKind
-from services.temporal import connect
+from models.job.messages import Verdict, VerdictKind
+from models.mayor.escalations import EscalationStatus
+from services.temporal.client import connect
 from tests.e2e.living_town import git, shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
 

@@ -12,7 +12,7 @@ from functools import partial
 
 import pytest
 
-from models.records import JobState
+from models.ledger.records import JobState
 from tests.e2e import hostile_agent
 from tests.e2e.held_agents import supervised_town
 from tests.e2e.living_town import shell_agent, wait_until

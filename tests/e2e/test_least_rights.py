@@ -10,7 +10,7 @@ import pytest
 
 from agents import session_folder
 from agents.tokens import new_token
-from models.escalations import EscalationStatus
+from models.mayor.escalations import EscalationStatus
 from tests.e2e.living_town import git, wait_until
 from tests.e2e.quick_town import QuickTown
 

@@ -10,8 +10,8 @@ from itertools import groupby
 import pytest
 
 from ledger.store import Ledger
-from services.programs import DOLT, supervisor_socket
-from services.supervisor import Supervisor
+from services.supervisor.client import Supervisor
+from services.supervisor.programs import DOLT, supervisor_socket
 from services.town import Town, find_town
 from tests.e2e.living_town import running_town, wait_until
 from tests.e2e.quick_town import QuickTown

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import MetaData, select
 
-from ledger.engines import open_engine
+from ledger.engine.engines import open_engine
 from tests.e2e.living_town import LivingTown, wait_until
 from tests.e2e.test_alerts import add_channel
 from tests.planted_secrets import Planted, planted

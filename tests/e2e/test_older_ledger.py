@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from models.escalations import EscalationStatus
+from models.mayor.escalations import EscalationStatus
 from tests.e2e.held_agents import supervised_town
 from tests.e2e.living_town import shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from models.records import JobState
+from models.ledger.records import JobState
 from tests.e2e.held_agents import landed_once, living_beads, supervised_town
 from tests.e2e.living_town import git, shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
@@ -191,7 +191,7 @@ def terminate(town: QuickTown, workflow_id: str) -> None:
     """What a person may do in Temporal's Web UI: the job is gone without a word."""
     import asyncio
 
-    from services.temporal import connect
+    from services.temporal.client import connect
     from services.town import load_town
 
     async def end() -> None:

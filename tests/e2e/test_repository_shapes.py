@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from models.records import JobState
+from models.ledger.records import JobState
 from tests.e2e.held_agents import supervised_town
 from tests.e2e.living_town import git, wait_until
 from tests.e2e.quick_town import QuickTown

@@ -251,8 +251,8 @@ import asyncio, sys
 from pathlib import Path
 
 import worker
-from services.polling import run_until_stopped
-from services.temporal import connect
+from services.worker.polling import run_until_stopped
+from services.temporal.client import connect
 from services.town import find_town
 
 

@@ -11,11 +11,11 @@ import pytest
 
 from agents import session_folder
 from models import names
-from models.escalations import EscalationStatus
-from models.health import Thresholds
+from models.job.health import Thresholds
+from models.mayor.escalations import EscalationStatus
 from models.settings import HealthSettings
-from models.supervision import WitnessHealth
-from services.temporal import connect
+from models.supervision.messages import WitnessHealth
+from services.temporal.client import connect
 from tests.e2e.held_agents import SETTINGS, held, landed_once, session_folder_of, supervised_town
 from tests.e2e.living_town import git, wait_until
 from tests.e2e.quick_town import QuickTown

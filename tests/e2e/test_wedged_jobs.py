@@ -10,7 +10,7 @@ import pytest
 
 from models import names
 from models.names import WorkflowType
-from services.temporal import connect
+from services.temporal.client import connect
 from tests.e2e.held_agents import Held, held, landed_once, supervised_town
 from tests.e2e.living_town import wait_until
 from tests.e2e.quick_town import QuickTown

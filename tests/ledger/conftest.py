@@ -21,8 +21,8 @@ from pathlib import Path
 import pymysql
 import pytest
 
-from ledger import engines, transactions
-from ledger.embedded import load_doltlite
+from ledger.engine import engines, transactions
+from ledger.engine.embedded import load_doltlite
 from ledger.store import Ledger
 from services.ports import pick_free
 from tests.pace import DEADLINE_S

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ledger.store import Ledger
-from models.records import Bead, BeadStatus, GateSpec, Host, JobState, JobWrite, MergeRequest, NewBead, Rig
+from models.ledger.records import Bead, BeadStatus, GateSpec, Host, JobState, JobWrite, MergeRequest, NewBead, Rig
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 SHA = "0123456789abcdef0123456789abcdef01234567"

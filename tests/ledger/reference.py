@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from models.records import BeadStatus, JobState, JobWrite
+from models.ledger.records import BeadStatus, JobState, JobWrite
 
 
 class Refused(Exception):

@@ -11,13 +11,13 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.ledger import LedgerActivities
 from ledger.store import Ledger
-from models.alerts import AlertMirror, AlertRule, AlertType, Priority
 from models.errors import ErrorCode, GtError
-from models.escalations import EscalationRef, EscalationStatus
-from models.jobs import DispatchFactsRequest, RigName, SlingRequest
-from models.records import BeadRef, BeadStatus, JobWrites
+from models.job.messages import DispatchFactsRequest, RigName, SlingRequest
+from models.ledger.records import BeadRef, BeadStatus, JobWrites
+from models.mayor.alerts import AlertMirror, AlertRule, AlertType, Priority
+from models.mayor.escalations import EscalationRef, EscalationStatus
 from models.town import TownPaths
-from services.alert_files import AlertFiles
+from services.notifications.files import AlertFiles
 from tests.ledger.conftest import DoltServer
 from tests.ledger.records import SHA, START, a_bead, a_merge, a_rig, a_write
 from tests.pace import DEADLINE_S
@@ -87,7 +87,7 @@ def test_settings_are_read_although_the_mirror_cannot_be_written(url: str, ledge
 def test_a_worker_starts_while_the_ledger_is_down_and_works_once_it_is_up(
     mortal_server: DoltServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ledger.transactions.LOST_PATIENCE_S", 0.2)
+    monkeypatch.setattr("ledger.engine.transactions.LOST_PATIENCE_S", 0.2)
     url = mortal_server.url("town")
     seeded = Ledger.open(url)
     bead = a_bead(seeded).id
@@ -99,14 +99,14 @@ def test_a_worker_starts_while_the_ledger_is_down_and_works_once_it_is_up(
     assert failure.value.code is ErrorCode.LEDGER_UNREACHABLE
     assert failure.value.retryable
     mortal_server.start()
-    monkeypatch.setattr("ledger.transactions.LOST_PATIENCE_S", DEADLINE_S)
+    monkeypatch.setattr("ledger.engine.transactions.LOST_PATIENCE_S", DEADLINE_S)
     assert made.bead_status(BeadRef(bead=bead)).status is BeadStatus.OPEN
     mortal_server.kill()
-    monkeypatch.setattr("ledger.transactions.LOST_PATIENCE_S", 0.2)
+    monkeypatch.setattr("ledger.engine.transactions.LOST_PATIENCE_S", 0.2)
     with pytest.raises(GtError):
         made.bead_status(BeadRef(bead=bead))
     mortal_server.start()
-    monkeypatch.setattr("ledger.transactions.LOST_PATIENCE_S", DEADLINE_S)
+    monkeypatch.setattr("ledger.engine.transactions.LOST_PATIENCE_S", DEADLINE_S)
     assert made.bead_status(BeadRef(bead=bead)).status is BeadStatus.OPEN
     made.close()
 

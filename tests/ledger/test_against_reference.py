@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 
 from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
-from models.records import BeadChanges, BeadStatus, JobState, JobWrite, NewBead
+from models.ledger.records import BeadChanges, BeadStatus, JobState, JobWrite, NewBead
 from tests.ledger.records import SHA, a_rig, a_write
 from tests.ledger.reference import Reference, Refused
 

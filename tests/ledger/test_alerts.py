@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ledger.store import Ledger
-from models.alerts import AlertRule, AlertType, Priority
 from models.errors import ErrorCode, GtError
+from models.mayor.alerts import AlertRule, AlertType, Priority
 from tests.ledger.records import START
 
 

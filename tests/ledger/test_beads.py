@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from ledger.beads import random_word
+from ledger.beads.beads import random_word
 from ledger.store import Ledger
 from models import names
 from models.errors import ErrorCode, ExitCode, GtError
-from models.records import BeadChanges, BeadStatus, BeadType, NewBead
+from models.ledger.records import BeadChanges, BeadStatus, BeadType, NewBead
 from tests.ledger.records import SHA, a_bead, a_merge, a_rig, a_write
 
 
@@ -28,7 +28,7 @@ def test_a_bead_gets_a_short_id_with_the_prefix_of_its_rig(ledger: Ledger) -> No
 
 
 def test_ids_that_collide_are_drawn_again_and_grow(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ledger.beads.random_word", lambda length: "7" * length)
+    monkeypatch.setattr("ledger.beads.beads.random_word", lambda length: "7" * length)
     made = [a_bead(ledger).id for _ in range(3)]
     assert made == ["sh-777", "sh-7777", "sh-77777"]
 

@@ -16,10 +16,10 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
 from activities.crash_points import crash_point
-from ledger import schema
+from ledger.engine import schema
 from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
-from models.records import BeadChanges, BeadStatus, NewBead
+from models.ledger.records import BeadChanges, BeadStatus, NewBead
 from tests.ledger.conftest import ROOT, DoltServer
 from tests.ledger.records import a_bead, a_merge, a_rig, a_write
 from tests.pace import DEADLINE_S
@@ -85,7 +85,7 @@ def test_ids_are_unique_when_many_threads_create_beads_from_few_words(
         with lock:
             return next(words) + "0" * (length - 3)
 
-    monkeypatch.setattr("ledger.beads.random_word", word)
+    monkeypatch.setattr("ledger.beads.beads.random_word", word)
     ledger.add_rig(a_rig())
     made = at_once(*[lambda: ledger.create_bead(NewBead(rig="shop", title="x")).id] * WRITERS)
     assert len(set(made)) == WRITERS
@@ -301,7 +301,7 @@ def test_a_server_killed_and_restarted_in_the_middle_loses_and_doubles_nothing(
 def test_a_server_that_stays_away_is_unreachable_and_back_when_it_returns(
     mortal_server: DoltServer, open_ledger: Callable[[str], Ledger], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ledger.transactions.LOST_PATIENCE_S", 0.3)
+    monkeypatch.setattr("ledger.engine.transactions.LOST_PATIENCE_S", 0.3)
     ledger = open_ledger(mortal_server.url("town"))
     mortal_server.kill()
     for ask in (ledger.ping, lambda: ledger.add_rig(a_rig()), lambda: Ledger.open(mortal_server.url("town"))):
@@ -310,7 +310,7 @@ def test_a_server_that_stays_away_is_unreachable_and_back_when_it_returns(
         assert (failure.value.code, failure.value.hint) == (ErrorCode.LEDGER_UNREACHABLE, "gt up")
         assert mortal_server.password not in failure.value.message
     mortal_server.start()
-    monkeypatch.setattr("ledger.transactions.LOST_PATIENCE_S", DEADLINE_S)
+    monkeypatch.setattr("ledger.engine.transactions.LOST_PATIENCE_S", DEADLINE_S)
     ledger.ping()
     assert ledger.add_rig(a_rig()) == a_rig()
 

@@ -11,8 +11,8 @@ import pytest
 
 from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
-from models.exchange import BeadLine, ImportReport, read_line, write_line
-from models.records import BeadChanges, BeadStatus, BeadType
+from models.ledger.exchange import BeadLine, ImportReport, read_line, write_line
+from models.ledger.records import BeadChanges, BeadStatus, BeadType
 from tests.ledger.records import SHA, a_bead, a_merge, a_rig, a_write
 from tests.ledger.test_molecules import a_plan
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ledger.faults import NotRecorded, fault_of
+from ledger.engine.faults import NotRecorded, fault_of
 from models.errors import ErrorCode
 
 

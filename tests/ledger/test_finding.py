@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from ledger import reading
-from ledger.quick import ask_once
+from ledger import queries
+from ledger.quick_queries import ask_once
 from ledger.store import Ledger
-from models.beads import BeadFilter, TreeNode
 from models.errors import ErrorCode, GtError
-from models.records import BeadChanges, BeadStatus, BeadType
+from models.ledger.beads import BeadFilter, TreeNode
+from models.ledger.records import BeadChanges, BeadStatus, BeadType
 from tests.ledger.records import a_bead
 
 
@@ -49,7 +49,7 @@ def test_beads_are_found_by_what_is_known_of_them(ledger: Ledger, url: str, want
     ledger.close_bead(made["c"].id, "wontfix")
     ids = [bead.id for bead in ledger.find_beads(BeadFilter(**wanted))]
     assert ids == [made[name].id for name in found]
-    assert [bead.id for bead in ask_once(url, lambda ask: reading.find(ask, BeadFilter(**wanted), None))] == ids
+    assert [bead.id for bead in ask_once(url, lambda ask: queries.find(ask, BeadFilter(**wanted), None))] == ids
     assert [bead.id for bead in ledger.find_beads(BeadFilter(**wanted), limit=1)] == ids[:1]
 
 
@@ -100,8 +100,8 @@ def test_a_list_longer_than_one_question_has_everyones_labels_and_needs(ledger: 
     plain = ledger.beads()
     for parts, whole in ((5, 1000), (5, 6)):
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(reading, "_IDS_PER_QUERY", parts)
-            patched.setattr(reading, "_WHOLE_TABLE_FROM", whole)
+            patched.setattr(queries, "_IDS_PER_QUERY", parts)
+            patched.setattr(queries, "_WHOLE_TABLE_FROM", whole)
             assert ledger.beads() == plain
             assert ledger.find_beads(BeadFilter(labels=("l1",))) == [bead for bead in plain if "l1" in bead.labels]
     assert [bead.dependencies for bead in plain] == [(), *((need.id,) for need in made[:-1])]

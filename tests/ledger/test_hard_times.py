@@ -13,10 +13,10 @@ import psutil
 import pytest
 from sqlalchemy import Connection, text
 
-from ledger import engines
+from ledger.engine import engines
 from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
-from models.records import NewBead
+from models.ledger.records import NewBead
 from tests.ledger.conftest import DoltServer
 from tests.ledger.records import a_bead, a_rig
 from tests.pace import DEADLINE_S
@@ -41,7 +41,7 @@ def test_a_commit_that_the_log_does_not_hold_is_not_acknowledged_but_written_aga
 def test_a_ledger_that_forgets_every_commit_is_not_believed(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger._versioning, "holds", lambda connection, commit: False)
     ledger.add_rig(a_rig())  # found to be there at the second try
-    monkeypatch.setattr("ledger.transactions.CONFLICT_PATIENCE_S", 0.2)
+    monkeypatch.setattr("ledger.engine.transactions.CONFLICT_PATIENCE_S", 0.2)
     numbers = iter(range(1000))
     with pytest.raises(GtError) as failure:
         ledger.write(lambda connection: (_write_setting(connection, next(numbers)), "always new"))
@@ -71,7 +71,7 @@ def test_a_server_that_hangs_is_unreachable_within_the_time_limit_and_then_goes_
     monkeypatch.setattr(engines, "STATEMENT_TIMEOUT_S", 1)
     ledger = open_ledger(mortal_server.url("town"))
     assert ledger.bead(bead.id) == bead
-    monkeypatch.setattr("ledger.transactions.LOST_PATIENCE_S", 0.5)
+    monkeypatch.setattr("ledger.engine.transactions.LOST_PATIENCE_S", 0.5)
     stop_wholly(mortal_server.pid)
     try:
         for ask in (lambda: ledger.bead(bead.id), lambda: Ledger.open(mortal_server.url("town"))):
@@ -82,7 +82,7 @@ def test_a_server_that_hangs_is_unreachable_within_the_time_limit_and_then_goes_
             assert time.monotonic() - started < 20, "what one statement may take as a rule"
     finally:
         os.kill(mortal_server.pid, signal.SIGCONT)
-    monkeypatch.setattr("ledger.transactions.LOST_PATIENCE_S", DEADLINE_S)
+    monkeypatch.setattr("ledger.engine.transactions.LOST_PATIENCE_S", DEADLINE_S)
     assert ledger.bead(bead.id) == bead
 
 
@@ -114,11 +114,11 @@ def test_a_server_without_a_free_connection_is_said_and_waited_for(
     ledger = open_ledger(server_url)
     ledger._engine.dispose()
     with dolt_server.crowded():
-        monkeypatch.setattr("ledger.transactions.LOST_PATIENCE_S", 0.3)
+        monkeypatch.setattr("ledger.engine.transactions.LOST_PATIENCE_S", 0.3)
         with pytest.raises(GtError) as failure:
             ledger.ping()
         assert failure.value.code is ErrorCode.LEDGER_UNREACHABLE
-    monkeypatch.setattr("ledger.transactions.LOST_PATIENCE_S", DEADLINE_S)
+    monkeypatch.setattr("ledger.engine.transactions.LOST_PATIENCE_S", DEADLINE_S)
     ledger.ping()
 
 

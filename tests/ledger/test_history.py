@@ -10,8 +10,8 @@ import pytest
 
 from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
-from models.history import BeadDifference, DifferenceKind
-from models.records import BeadChanges, BeadStatus
+from models.ledger.history import BeadDifference, DifferenceKind
+from models.ledger.records import BeadChanges, BeadStatus
 from tests.ledger.records import SHA, a_bead, a_merge, a_write
 from tests.ledger.test_migrations import make
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from ledger.comparing import disagreements
 from ledger.store import Ledger
+from ledger.verify_rules import disagreements
 from models.errors import ErrorCode, ExitCode, GtError
-from models.jobs import DispatchFactsRequest, RigName, SlingRequest, Verdict, VerdictKind
-from models.queue import QueueFactsRequest
-from models.records import BeadChanges, BeadStatus, GateSpec, JobState, JobWrite, MergeRequestState
-from models.verification import RemoteFacts, TemporalFacts
-from policies.letters import letters, verdict_of
+from models.job.messages import DispatchFactsRequest, RigName, SlingRequest, Verdict, VerdictKind
+from models.ledger.records import BeadChanges, BeadStatus, GateSpec, JobState, JobWrite, MergeRequestState
+from models.refinery.answers import QueueFactsRequest
+from models.upkeep.verification import RemoteFacts, TemporalFacts
+from policies.job.mail import letters, verdict_of
 from tests.ledger.records import SHA, a_bead, a_host, a_merge, a_request, a_rig, a_write
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ledger.store import Ledger
-from models.beads import BeadFilter
 from models.errors import ErrorCode, GtError
+from models.ledger.beads import BeadFilter
 from tests.ledger.records import START, a_bead
 
 

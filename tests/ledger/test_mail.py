@@ -9,7 +9,7 @@ import pytest
 
 from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
-from models.mail import (
+from models.mayor.mail import (
     Handoff,
     Help,
     MailKind,

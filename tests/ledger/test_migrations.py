@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select, update
 
-from ledger import migrations, schema
-from ledger.embedded import load_doltlite
-from ledger.engines import embedded_file, open_engine, server_without_database
-from ledger.migrations import create_database
+from ledger.engine import migrations, schema
+from ledger.engine.embedded import load_doltlite
+from ledger.engine.engines import embedded_file, open_engine, server_without_database
+from ledger.engine.migrations import create_database
+from ledger.engine.transactions import Transactions
 from ledger.store import Ledger
-from ledger.transactions import Transactions
 from models.errors import ErrorCode, GtError
-from models.escalations import EscalationStatus
+from models.mayor.escalations import EscalationStatus
 from tests.ledger.records import START, a_bead, a_merge
 from tests.ledger.versions import record
 

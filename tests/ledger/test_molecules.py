@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from ledger.store import Ledger
-from models.beads import MoleculePlan, StepPlan
 from models.errors import ErrorCode, GtError
-from models.records import BeadStatus, BeadType
+from models.ledger.beads import MoleculePlan, StepPlan
+from models.ledger.records import BeadStatus, BeadType
 from tests.ledger.records import a_rig
 
 

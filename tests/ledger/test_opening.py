@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, Table, update
 
-from ledger import schema
+from ledger.engine import schema
 from ledger.store import Ledger
 from models.errors import ErrorCode, GtError, Level
-from models.records import NewBead
+from models.ledger.records import NewBead
 from tests.ledger.conftest import ROOT, DoltServer, free_port
 from tests.ledger.records import a_bead, a_rig
 from tests.pace import DEADLINE_S
@@ -96,7 +96,7 @@ def test_a_setup_of_a_file_that_is_killed_leaves_no_file_there(
     embedded_url: str, open_ledger: OpenLedger, tmp_path: Path
 ) -> None:
     kill = (
-        "import os, ledger.migrations as m\nreal = m._STEPS[1]\n"
+        "import os, ledger.engine.migrations as m\nreal = m._STEPS[1]\n"
         "m._STEPS[1] = lambda connection: (real(connection), os._exit(9))\n"
     )
     assert run_python(kill + TRY_OPEN, embedded_url).returncode == 9
@@ -117,7 +117,7 @@ def test_a_url_of_no_known_engine_is_refused(wrong: str) -> None:
 
 
 def test_a_server_that_is_not_there_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ledger.transactions.LOST_PATIENCE_S", 0.2)
+    monkeypatch.setattr("ledger.engine.transactions.LOST_PATIENCE_S", 0.2)
     failure = failure_of(lambda: Ledger.open(f"mysql+pymysql://root:secret@127.0.0.1:{free_port()}/town"))
     assert (failure.code, failure.hint) == (ErrorCode.LEDGER_UNREACHABLE, "gt up")
     assert "secret" not in failure.message

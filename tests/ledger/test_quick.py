@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from ledger import reading, schema
-from ledger.quick import Unanswered, ask_once
-from ledger.reading import Ask
+from ledger import queries
+from ledger.engine import schema
+from ledger.queries import Ask
+from ledger.quick_queries import Unanswered, ask_once
 from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
 from tests.ledger.conftest import free_port
@@ -28,19 +29,19 @@ def test_it_answers_what_the_ledger_answers(ledger: Ledger, url: str) -> None:
     ledger.add_dependency(second.id, first.id)
     ledger.add_comment(first.id, "ada", "50% done: see `:id`")
     for bead in (first, second):
-        assert ask_once(url, lambda ask, bead=bead: reading.bead(ask, bead.id)) == ledger.bead(bead.id)  # type: ignore[misc]
-        assert ask_once(url, lambda ask, bead=bead: reading.comments(ask, bead.id)) == ledger.comments(bead.id)  # type: ignore[misc]
-    ready = ask_once(url, lambda ask: reading.ready(ask, "shop", None))
+        assert ask_once(url, lambda ask, bead=bead: queries.bead(ask, bead.id)) == ledger.bead(bead.id)  # type: ignore[misc]
+        assert ask_once(url, lambda ask, bead=bead: queries.comments(ask, bead.id)) == ledger.comments(bead.id)  # type: ignore[misc]
+    ready = ask_once(url, lambda ask: queries.ready(ask, "shop", None))
     assert ready == ledger.ready("shop") == [ledger.bead(first.id)]
-    ask_once(url, lambda ask: reading.require_rig(ask, "shop"))
+    ask_once(url, lambda ask: queries.require_rig(ask, "shop"))
 
 
 def test_what_is_not_there_is_refused_as_the_ledger_refuses_it(ledger: Ledger, url: str) -> None:
     a_bead(ledger)
     questions: list[Callable[[Ask], object]] = [
-        lambda ask: reading.bead(ask, "sh-zzz"),
-        lambda ask: reading.comments(ask, "sh-zzz"),
-        lambda ask: reading.require_rig(ask, "market"),
+        lambda ask: queries.bead(ask, "sh-zzz"),
+        lambda ask: queries.comments(ask, "sh-zzz"),
+        lambda ask: queries.require_rig(ask, "market"),
     ]
     for question in questions:
         with pytest.raises(GtError) as refused:
@@ -52,9 +53,9 @@ def test_all_that_one_question_asks_sees_one_state(ledger: Ledger, url: str) -> 
     bead = a_bead(ledger)
 
     def question(ask: Ask) -> tuple[int, int]:
-        before = len(reading.comments(ask, bead.id))
+        before = len(queries.comments(ask, bead.id))
         ledger.add_comment(bead.id, "ada", "meanwhile")
-        return before, len(reading.comments(ask, bead.id))
+        return before, len(queries.comments(ask, bead.id))
 
     assert ask_once(url, question) == (0, 0)
     assert len(ledger.comments(bead.id)) == 1

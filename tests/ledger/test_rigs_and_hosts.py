@@ -6,7 +6,7 @@ import pytest
 
 from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
-from models.records import GateSpec
+from models.ledger.records import GateSpec
 from tests.ledger.records import START, a_bead, a_host, a_merge, a_rig, a_write
 
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import event
 
 from ledger.store import Ledger
-from models.records import BeadChanges, NewBead
+from models.ledger.records import BeadChanges, NewBead
 from tests.ledger.records import a_bead, a_write
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
-from ledger import schema
+from ledger.engine import schema
 from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
-from models.escalations import EscalationStatus
+from models.mayor.escalations import EscalationStatus
 from models.settings import Settings
 from tests.ledger.records import START, a_rig
 

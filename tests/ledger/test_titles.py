@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger.store import Ledger
-from models.records import BeadChanges, NewBead
+from models.ledger.records import BeadChanges, NewBead
 from tests.ledger.records import a_bead, a_rig
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=200)

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.upkeep import UpkeepActivities, bytes_of
-from ledger import engines
+from activities.ledger_gc import UpkeepActivities, bytes_of
+from ledger.engine import engines
 from ledger.store import Ledger
-from models.records import BeadChanges
-from models.upkeep import UpkeepReport, UpkeepRequest
+from models.ledger.records import BeadChanges
+from models.upkeep.ledger_gc import UpkeepReport, UpkeepRequest
 from tests.ledger.conftest import DoltServer
 from tests.ledger.records import a_bead
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, text, update
 
-from ledger import schema
+from ledger.engine import schema
 from ledger.store import Ledger
-from models.records import BeadStatus, JobState, MergeRequestState, NewBead
-from models.verification import StoreFacts
+from models.ledger.records import BeadStatus, JobState, MergeRequestState, NewBead
+from models.upkeep.verification import StoreFacts
 from tests.ledger.records import SHA, a_bead, a_merge, a_request, a_write
 
 

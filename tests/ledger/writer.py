@@ -9,7 +9,7 @@ import sys
 
 from activities.ledger import LedgerActivities
 from ledger.store import Ledger
-from models.records import JobWrites, NewBead
+from models.ledger.records import JobWrites, NewBead
 from tests.ledger.records import a_write
 
 

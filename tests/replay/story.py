@@ -23,20 +23,20 @@ from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError
 
 from models import names
-from models.escalations import EscalationCleared, EscalationResolve
-from models.jobs import Decision, DecisionKind, HostLost
-from models.merging import Withdraw
-from services import long_lived
-from services.temporal import connect
+from models.job.messages import Decision, DecisionKind, HostLost
+from models.mayor.escalations import EscalationCleared, EscalationResolve
+from models.refinery.messages import Withdraw
+from services.temporal import long_lived
+from services.temporal.client import connect
 from tests.e2e.held_agents import SETTINGS, held, landed_once, supervised_town
 from tests.e2e.living_town import shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
 from tests.e2e.test_two_hosts import FIRST, SECOND, SecondHost, hosts_of
-from workflows.deacon_state import DeaconState
-from workflows.dispatch_state import DispatchState
-from workflows.mayor_state import MayorState
-from workflows.refinery_state import RefineryState
-from workflows.witness_state import WitnessState
+from workflows.dispatch.state import DispatchState
+from workflows.mayor.state import MayorState
+from workflows.refinery.state import RefineryState
+from workflows.supervision.deacon_state import DeaconState
+from workflows.supervision.witness_state import WitnessState
 
 RIG: Final = "shop"
 LONG_LIVED: Final[dict[str, Any]] = {

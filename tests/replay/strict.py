@@ -19,10 +19,10 @@ from temporalio.bridge.proto.workflow_completion import WorkflowActivationComple
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer, WorkflowInstance, _replayer, _workflow
 
-from services.wrapped_runner import WrappedInstance, WrappedRunner
+from services.worker.wrapped_runner import WrappedInstance, WrappedRunner
 from tests.replay.histories import HISTORIES, Recorded, load
 from workflows.registry import WORKFLOWS
-from workflows.sandbox import workflow_runner
+from workflows.shared.sandbox import workflow_runner
 
 STALL_S = 60
 """A replayed task that takes this long is taken for a deadlock; the SDK's 2 s are over on a busy machine."""

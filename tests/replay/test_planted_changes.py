@@ -29,30 +29,30 @@ class Planted:
 
 
 PLANTED = {
-    "no change": Planted("workflows/polecat.py", "", "", "PolecatWorkflow", ""),
+    "no change": Planted("workflows/job/workflow.py", "", "", "PolecatWorkflow", ""),
     "a timer is left out": Planted(
-        "workflows/witness.py",
+        "workflows/supervision/witness.py",
         "                timeout=until(due_at),\n",
         "",
         "WitnessWorkflow",
         "nondeterminism",
     ),
     "a timer is longer": Planted(
-        "workflows/witness.py",
+        "workflows/supervision/witness.py",
         "SLACK = timedelta(seconds=10)",
         "SLACK = timedelta(seconds=11)",
         "WitnessWorkflow",
         "was recorded",
     ),
     "activities come in another order": Planted(
-        "workflows/job_course.py",
+        "workflows/job/course.py",
         "        if seen.intent not in job.heard:\n            about",
         "        await self._host.settle(seen.intent)\n        if seen.intent not in job.heard:\n            about",
         "PolecatWorkflow",
         "nondeterminism",
     ),
     "a summary is another one": Planted(
-        "workflows/job_host.py",
+        "workflows/job/host_work.py",
         'summary=f"start attempt {job.current_attempt} as {job.polecat}"',
         'summary=f"begin attempt {job.current_attempt} as {job.polecat}"',
         "PolecatWorkflow",

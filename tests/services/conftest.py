@@ -17,9 +17,9 @@ from typing import TypeVar
 import psutil
 import pytest
 
-from services import programs, supervision
-from services.founding import create_town
-from services.supervision import down
+from services.init_town import create_town
+from services.supervisor import programs, up_and_down
+from services.supervisor.up_and_down import down
 from services.town import Town
 from tests.pace import DEADLINE_S, pause_s
 from tests.temporal_server import dev_server
@@ -27,7 +27,7 @@ from tests.temporal_server import dev_server
 T = TypeVar("T")
 STAND_IN = "tests.services.stand_in_worker"
 
-up = functools.partial(supervision.up, timeout_s=DEADLINE_S)
+up = functools.partial(up_and_down.up, timeout_s=DEADLINE_S)
 
 
 def wait_until(what: str, look: Callable[[], T], timeout_s: float = DEADLINE_S) -> T:

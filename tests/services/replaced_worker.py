@@ -10,9 +10,9 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from activities.interceptor import ActivityConduct
-from services.polling import new_worker
-from workflows.deadman import DeadmanWorkflow
-from workflows.sandbox import workflow_runner
+from services.worker.polling import new_worker
+from workflows.shared.sandbox import workflow_runner
+from workflows.upkeep.deadman import DeadmanWorkflow
 
 
 @activity.defn

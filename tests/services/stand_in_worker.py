@@ -12,10 +12,11 @@ from temporalio import activity
 from activities.interceptor import ActivityConduct
 from ledger.store import Ledger
 from models import names
-from services import guard, readiness, worker_life
-from services.polling import activities_of, new_worker, run_until_stopped
-from services.programs import WORKER, lock_path
+from services.supervisor import guard
+from services.supervisor.programs import WORKER, lock_path
 from services.town import Town, find_town
+from services.worker import life, readiness
+from services.worker.polling import activities_of, new_worker, run_until_stopped
 
 
 class SlowActivities:
@@ -28,14 +29,14 @@ class SlowActivities:
         return attempt
 
 
-worker_life.RIGS_EVERY_S = 0.5
-worker_life.CLEAR_UP_S = 60.0  # a busy machine's clearing up is to be seen, not given up
+life.RIGS_EVERY_S = 0.5
+life.CLEAR_UP_S = 60.0  # a busy machine's clearing up is to be seen, not given up
 
 
 async def serve(town: Town) -> None:
-    identity = worker_life.worker_identity(town)
-    client = await worker_life.connect_patiently(town, identity, worker_life.metrics_runtime(town))
-    await worker_life.clear_up_after_predecessor(client, town)
+    identity = life.worker_identity(town)
+    client = await life.connect_patiently(town, identity, life.metrics_runtime(town))
+    await life.clear_up_after_predecessor(client, town)
     queue = names.host_queue(town.file.host)
     worker = new_worker(
         client, queue, activities_of(SlowActivities()), 5, interceptor=ActivityConduct(), threads=False
@@ -43,8 +44,8 @@ async def serve(town: Town) -> None:
     await run_until_stopped(
         [worker],
         [
-            worker_life.show_readiness(client, town, identity, [(queue, False)]),
-            worker_life.keep_started(client, town, lambda: Ledger.open(town.ledger_url())),
+            life.show_readiness(client, town, identity, [(queue, False)]),
+            life.keep_started(client, town, lambda: Ledger.open(town.ledger_url())),
         ],
     )
     readiness.retract(town)

@@ -16,8 +16,8 @@ from agents import session_folder
 from agents.tokens import new_token
 from models.errors import ExitCode
 from models.town import TownPaths
-from services import agent_door
-from services.agent_door import REQUESTS, AgentDoor, near
+from services.worker import agent_door
+from services.worker.agent_door import REQUESTS, AgentDoor, near
 
 TOKEN = new_token()
 STAND_IN = '#!/bin/sh\necho "$(basename "$0") $*"\necho "in $GT_TASK_FILE of $GT_TOWN" >&2\ncat\nexit 3\n'

@@ -14,19 +14,21 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from cli.inbox import _services
-from models.alerts import AlertMirror
+from cli.work.inbox import _services
+from models.mayor.alerts import AlertMirror
 from models.settings import AlertSettings
-from policies import alarm as policy
-from services import alarm, programs, readiness
-from services.alarm import Alarm
-from services.alert_files import AlertFiles
-from services.guard import tenant
-from services.health import ailment
-from services.programs import ALARM, TEMPORAL, WORKER, lock_path, supervisor_socket
-from services.supervision import down
-from services.supervisor import Supervisor
+from policies.supervision import alarm as policy
+from services.notifications import alarm
+from services.notifications.alarm import Alarm
+from services.notifications.files import AlertFiles
+from services.supervisor import programs
+from services.supervisor.client import Supervisor
+from services.supervisor.guard import tenant
+from services.supervisor.health import ailment
+from services.supervisor.programs import ALARM, TEMPORAL, WORKER, lock_path, supervisor_socket
+from services.supervisor.up_and_down import down
 from services.town import Town
+from services.worker import readiness
 from tests.pace import DEADLINE_S
 from tests.services.conftest import scratch_town, up, wait_until
 from tests.sinks import HttpSink, http_sink, smtp_sink

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from temporalio.exceptions import CancelledError
 
-from models.alerts import AlertMirror, Message
 from models.errors import ErrorCode, GtError
+from models.mayor.alerts import AlertMirror, Message
 from models.settings import AlertSettings
-from services import alert_files
-from services.alert_files import MAX_CHANNELS, AlertFiles
-from services.founding import create_town
+from services.init_town import create_town
+from services.notifications import files as alert_files
+from services.notifications.files import MAX_CHANNELS, AlertFiles
 from services.town import Town
 
 AT = datetime(2026, 3, 1, 2, 10, tzinfo=UTC)

@@ -16,22 +16,22 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 import worker
 from activities.gates.run import GateActivities
-from activities.git.landing import LandingActivities
+from activities.git.merging.landing import LandingActivities
 from activities.sessions.inbox import PostActivities
 from models.base import Frozen
-from models.errands import DeliverLetter, ErrandResult
-from models.gating import GateOutcome, GateReport, RunGates
-from models.mail import Message
-from models.merging import BuildChain
-from models.records import GateSpec, Rig
-from services.polling import patient
+from models.ledger.records import GateSpec, Rig
+from models.mayor.mail import Message
+from models.refinery.gates import GateOutcome, GateReport, RunGates
+from models.refinery.messages import BuildChain
+from models.supervision.host_requests import DeliverLetter, ErrandResult
 from services.town import Town
+from services.worker.polling import patient
 from tests.activities.workshop import Workshop, git
 from tests.pace import DEADLINE_S
 from tests.sandboxes import BARE
 from tests.services.conftest import eventually, scratch_town
 from tests.temporal_server import client_of
-from workflows import options
+from workflows.shared import activity_options
 
 QUEUE = "probe"
 GATES = 24
@@ -58,7 +58,7 @@ class GateProbe:
     @workflow.run
     async def run(self, gating: Gating) -> GateReport:
         return await workflow.execute_activity_method(
-            GateActivities.run_gates, gating.order, **options.gates(gating.host, timedelta(hours=1))
+            GateActivities.run_gates, gating.order, **activity_options.gates(gating.host, timedelta(hours=1))
         )
 
 
@@ -69,7 +69,7 @@ class StepProbe:
     @workflow.run
     async def run(self, post: Post) -> ErrandResult:
         return await workflow.execute_activity_method(
-            PostActivities.deliver_letter, post.letter, **options.host_work(post.host)
+            PostActivities.deliver_letter, post.letter, **activity_options.host_work(post.host)
         )
 
 

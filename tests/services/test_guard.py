@@ -15,12 +15,12 @@ import pytest
 
 from activities.locks import try_exclusive
 from models.errors import ErrorCode, GtError
-from services import guard
-from services.processes import Birth, write_record
+from services.supervisor import guard
+from services.supervisor.processes import Birth, write_record
 from tests.pace import DEADLINE_S
 from tests.services.conftest import wait_until
 
-GUARD = [sys.executable, "-P", "-m", "services.guard"]
+GUARD = [sys.executable, "-P", "-m", "services.supervisor.guard"]
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ import pytest
 from temporalio.client import Client
 
 from ledger.store import Ledger
-from models.escalations import Escalation, SourceReset
-from models.records import Rig
-from services import worker_life
-from services.founding import create_town
+from models.ledger.records import Rig
+from models.mayor.escalations import Escalation, SourceReset
+from services.init_town import create_town
 from services.ledger_head import head_path, lost_commit
 from services.town import Town
+from services.worker import life
 
 
 def add_rig(town: Town, name: str) -> None:
@@ -76,8 +76,8 @@ async def test_that_it_is_back_is_told_by_a_worker_that_did_not_tell_that_it_was
     async def tell(_: Client, message: Escalation | SourceReset) -> None:
         await told.put(message)
 
-    monkeypatch.setattr(worker_life, "tell_mayor", tell)
-    monkeypatch.setattr(worker_life, "LEDGER_EVERY_S", 0.05)
+    monkeypatch.setattr(life, "tell_mayor", tell)
+    monkeypatch.setattr(life, "LEDGER_EVERY_S", 0.05)
     town = create_town(tmp_path / "town", "test", "embedded").town
     file = town.paths.doltlite_file
     add_rig(town, "aa")
@@ -88,11 +88,11 @@ async def test_that_it_is_back_is_told_by_a_worker_that_did_not_tell_that_it_was
     written_over(file, older)
     nobody: Any = None
     async with asyncio.timeout(60):
-        worker = asyncio.create_task(worker_life.watch_embedded_ledger(nobody, town))
+        worker = asyncio.create_task(life.watch_embedded_ledger(nobody, town))
         gone = await told.get()
         worker.cancel()
         written_over(file, newer)
-        worker = asyncio.create_task(worker_life.watch_embedded_ledger(nobody, town))
+        worker = asyncio.create_task(life.watch_embedded_ledger(nobody, town))
         assert isinstance(gone, Escalation)
         assert await told.get() == SourceReset(source=gone.source)
         worker.cancel()

@@ -21,14 +21,14 @@ from temporalio.worker import UnsandboxedWorkflowRunner
 from activities.interceptor import ActivityConduct
 from models import names
 from models.base import Frozen
-from models.escalations import SourceReset
-from models.jobs import RigName
+from models.job.messages import RigName
+from models.mayor.escalations import SourceReset
 from models.names import WorkflowType
-from models.supervision import ProbeResult, RestartWorkflow
-from services import long_lived
-from services.long_lived import Handle, probe
-from services.polling import new_worker
-from services.restarting import restart
+from models.supervision.messages import ProbeResult, RestartWorkflow
+from services.temporal import long_lived
+from services.temporal.long_lived import Handle, probe
+from services.temporal.restarts import restart
+from services.worker.polling import new_worker
 from tests.pace import DEADLINE_S
 from tests.services.conftest import eventually
 from tests.temporal_server import client_of

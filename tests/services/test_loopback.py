@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from models.town import TemporalSection, TownFile, TownPaths
-from services.alarm import temporal_ailment
 from services.loopback import no_proxy
+from services.notifications.alarm import temporal_ailment
 from services.town import Town
 
 

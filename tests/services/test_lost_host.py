@@ -15,17 +15,24 @@ import pytest
 from temporalio.worker import Worker
 
 from models import names
-from models.jobs import WitnessStatus
+from models.job.messages import WitnessStatus
 from models.settings import HealthSettings, HostSettings, Settings
-from services.polling import patient
+from services.worker.polling import patient
 from tests.pace import DEADLINE_S
 from tests.temporal_server import client_of, dev_server
-from tests.workflows.merge_world import rig
 from tests.workflows.probes import Record, eventually
-from tests.workflows.witness_world import DOUBLES, DeaconDouble, DispatchDouble, MayorsDesk, Witness, started
-from workflows.sandbox import workflow_runner
-from workflows.witness import WitnessWorkflow
-from workflows.witness_state import WitnessState
+from tests.workflows.refinery.merge_world import rig
+from tests.workflows.supervision.witness_world import (
+    DOUBLES,
+    DeaconDouble,
+    DispatchDouble,
+    MayorsDesk,
+    Witness,
+    started,
+)
+from workflows.shared.sandbox import workflow_runner
+from workflows.supervision.witness import WitnessWorkflow
+from workflows.supervision.witness_state import WitnessState
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 200

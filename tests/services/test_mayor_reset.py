@@ -14,20 +14,20 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.interceptor import ActivityConduct
 from models import names
-from models.escalations import Escalation, EscalationResolve, EscalationStatus
-from models.jobs import DecisionKind
+from models.job.messages import DecisionKind
+from models.mayor.escalations import Escalation, EscalationResolve, EscalationStatus
 from models.names import WorkflowType
-from models.supervision import ProbeResult, RestartWorkflow
-from services import long_lived
-from services.long_lived import Handle, probe
-from services.polling import new_worker
-from services.restarting import restart
+from models.supervision.messages import ProbeResult, RestartWorkflow
+from services.temporal import long_lived
+from services.temporal.long_lived import Handle, probe
+from services.temporal.restarts import restart
+from services.worker.polling import new_worker
 from tests.services.conftest import eventually
 from tests.temporal_server import client_of
-from tests.workflows.mayor_world import MayorWorld
+from tests.workflows.mayor.mayor_world import MayorWorld
 from tests.workflows.probes import JobProbe
-from workflows.mayor import MayorWorkflow
-from workflows.sandbox import workflow_runner
+from workflows.mayor.workflow import MayorWorkflow
+from workflows.shared.sandbox import workflow_runner
 
 JOB = names.polecat_id("shop", "sh-1")
 SHORT_S = 1.0

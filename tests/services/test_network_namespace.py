@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-from services import network_namespace
+from services.temporal import network_namespace
 from tests.services.test_processes import LIBC, PR_SET_DUMPABLE, as_ordinary_user, exit_code
 
 

@@ -17,13 +17,14 @@ from pathlib import Path
 
 import pytest
 
-from services import alarm, programs
-from services.alert_files import AlertFiles
-from services.founding import create_town
-from services.guard import tenant
-from services.health import ailment
-from services.programs import ALARM, DOLT, TEMPORAL, WORKER, lock_path, supervisor_socket
-from services.supervisor import Supervisor
+from services.init_town import create_town
+from services.notifications import alarm
+from services.notifications.files import AlertFiles
+from services.supervisor import programs
+from services.supervisor.client import Supervisor
+from services.supervisor.guard import tenant
+from services.supervisor.health import ailment
+from services.supervisor.programs import ALARM, DOLT, TEMPORAL, WORKER, lock_path, supervisor_socket
 from services.town import Town
 from tests.pace import Pace
 from tests.services.conftest import STAND_IN, end_all, up, wait_until

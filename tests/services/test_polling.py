@@ -10,8 +10,8 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from models.supervision import TASK_TIMEOUT
-from services.polling import STALL_S, patient
+from models.supervision.messages import TASK_TIMEOUT
+from services.worker.polling import STALL_S, patient
 from tests.workflows.conftest import real_time
 
 SDK_LIMIT_S = 2

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from services.processes import Birth, forbid_tracing
+from services.supervisor.processes import Birth, forbid_tracing
 
 NOBODY = 65534
 PR_SET_DUMPABLE = 4

@@ -15,11 +15,11 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.interceptor import ActivityConduct
-from services.founding import create_town
-from services.patient_queries import NOT_CAUGHT_UP, PatientQueries
-from services.polling import new_worker, patient
-from services.temporal import connect
+from services.init_town import create_town
+from services.temporal.client import connect
+from services.temporal.query_retry import NOT_CAUGHT_UP, PatientQueries
 from services.town import find_town
+from services.worker.polling import new_worker, patient
 
 ROUNDS = 40
 """In about every second one the new worker gets the query before the workflow task."""
@@ -100,7 +100,7 @@ async def test_without_a_guard_a_query_moves_the_workflow_on_at_a_time_that_no_r
 async def test_our_worker_refuses_such_a_query_our_client_asks_again_and_what_was_heard_replays(
     port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger="services.query_guard")
+    caplog.set_level(logging.INFO, logger="services.worker.stale_query_guard")
     client = await Client.connect(
         f"127.0.0.1:{port}", data_converter=pydantic_data_converter, interceptors=[PatientQueries()]
     )

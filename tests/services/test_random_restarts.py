@@ -26,23 +26,23 @@ from temporalio.service import RPCError
 
 from activities.interceptor import ActivityConduct
 from models import names
-from models.escalations import EscalationAck, EscalationCleared, EscalationResolve, EscalationStatus
-from models.jobs import DecisionKind, RigName, SlingRequest, SlingResult, WorkEnded
-from models.merging import PauseRequest, QueueItem, QueueItemRef, QueueStatus, Withdraw
-from models.supervision import DeaconPong, RestartWorkflow, WitnessPing, WitnessRecovered
-from services import long_lived
-from services.polling import new_worker
-from services.restarting import restart
+from models.job.messages import DecisionKind, RigName, SlingRequest, SlingResult, WorkEnded
+from models.mayor.escalations import EscalationAck, EscalationCleared, EscalationResolve, EscalationStatus
+from models.refinery.messages import PauseRequest, QueueItem, QueueItemRef, QueueStatus, Withdraw
+from models.supervision.messages import DeaconPong, RestartWorkflow, WitnessPing, WitnessRecovered
+from services.temporal import long_lived
+from services.temporal.restarts import restart
+from services.worker.polling import new_worker
 from tests.services.conftest import eventually
 from tests.temporal_server import client_of
-from tests.workflows.deacon_world import TownWorld
-from tests.workflows.job_world import JobWorld, PostBox
-from tests.workflows.mayor_world import MayorWorld, told
-from tests.workflows.merge_world import MergeWorld, change, rig
+from tests.workflows.job.job_world import JobWorld, PostBox
+from tests.workflows.mayor.mayor_world import MayorWorld, told
 from tests.workflows.probes import JobProbe, MayorsPost, Record
-from tests.workflows.witness_world import DeaconDouble, MayorsDesk, Watchtower, started
+from tests.workflows.refinery.merge_world import MergeWorld, change, rig
+from tests.workflows.supervision.deacon_world import TownWorld
+from tests.workflows.supervision.witness_world import DeaconDouble, MayorsDesk, Watchtower, started
 from workflows.registry import WORKFLOWS
-from workflows.sandbox import workflow_runner
+from workflows.shared.sandbox import workflow_runner
 
 SCHEDULES = int(os.environ.get("GT_RESTART_SCHEDULES", "10"))
 FIRST = int(os.environ.get("GT_RESTART_SEED", "0"))

@@ -16,7 +16,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from models import names
 from tests.workflows.conftest import real_time
-from workflows.deadman import DeadmanWorkflow
+from workflows.upkeep.deadman import DeadmanWorkflow
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("activities", "agents", "ledger", "models", "policies", "services", "workflows")

@@ -17,14 +17,14 @@ import pymysql
 import pytest
 
 from activities.supervised import ServiceActivities
-from ledger.quick import _server
+from ledger.quick_queries import _server
 from models.errors import ErrorCode, GtError
-from models.supervision import ServiceName
-from services.health import ailment
+from models.supervision.messages import ServiceName
 from services.private_files import open_to_others
-from services.programs import DOLT, TEMPORAL, WORKER, lock_path, supervisor_socket
-from services.supervision import SUPERVISOR, ServiceState, down, service_states
-from services.supervisor import State, Supervisor
+from services.supervisor.client import State, Supervisor
+from services.supervisor.health import ailment
+from services.supervisor.programs import DOLT, TEMPORAL, WORKER, lock_path, supervisor_socket
+from services.supervisor.up_and_down import SUPERVISOR, ServiceState, down, service_states
 from services.town import Town
 from tests.fault_document import documented
 from tests.services.conftest import living, up, wait_until
@@ -179,7 +179,7 @@ def test_a_supervisor_that_hangs_is_replaced(running_town: Town) -> None:
 
 
 def test_a_hung_worker_is_not_called_healthy(running_town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.readiness.SILENT_AFTER_S", 3.0)
+    monkeypatch.setattr("services.worker.readiness.SILENT_AFTER_S", 3.0)
     pid = pid_of(running_town, WORKER)
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -218,7 +218,7 @@ def test_what_a_person_has_stopped_and_what_the_town_does_not_run_is_not_restart
 
 
 def test_locks_name_the_processes_that_run(running_town: Town) -> None:
-    from services.guard import tenant
+    from services.supervisor.guard import tenant
 
     for name in ALL:
         holder = tenant(lock_path(running_town, name))

@@ -16,7 +16,7 @@ ASK = """
 import json, os, sys
 from models.settings import SandboxSettings
 from services.sandbox import in_sandbox, standing
-from policies.sandbox import SYSTEM, SandboxPlan
+from policies.security.sandbox import SYSTEM, SandboxPlan
 import subprocess
 uid = int(sys.argv[1])
 if uid != os.getuid():

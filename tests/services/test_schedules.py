@@ -15,30 +15,30 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
 from activities.interceptor import ActivityConduct
-from activities.notices import NoticeActivities
-from activities.town import TownActivities
+from activities.notifications import NoticeActivities
+from activities.temporal import TownActivities
 from models import names
-from models.alerts import AlertMirror
-from models.escalations import Escalation
+from models.mayor.alerts import AlertMirror
+from models.mayor.escalations import Escalation
 from models.settings import DeadmanSettings
-from models.supervision import BootReport
+from models.supervision.messages import BootReport
 from models.town import TownPaths
-from models.verification import Problem, ProblemKind, TownLook
-from services import long_lived
-from services.alert_files import AlertFiles
-from services.polling import activities_of, patient
-from services.schedules import SCHEDULES, keep_deadman, keep_schedules, run_now
+from models.upkeep.verification import Problem, ProblemKind, TownLook
+from services.notifications.files import AlertFiles
+from services.temporal import long_lived
+from services.temporal.schedules import SCHEDULES, keep_deadman, keep_schedules, run_now
+from services.worker.polling import activities_of, patient
 from tests.pace import DEADLINE_S
 from tests.schedules import remove_schedules
 from tests.schedules import silent_schedules as silent_schedules
 from tests.services.conftest import eventually
 from tests.sinks import http_sink
 from tests.temporal_server import client_of
-from workflows.boot import BootWorkflow
-from workflows.deacon import DeaconWorkflow
-from workflows.deadman import DeadmanWorkflow
-from workflows.sandbox import workflow_runner
-from workflows.verify import VerifyWorkflow
+from workflows.shared.sandbox import workflow_runner
+from workflows.supervision.boot import BootWorkflow
+from workflows.supervision.deacon import DeaconWorkflow
+from workflows.upkeep.deadman import DeadmanWorkflow
+from workflows.upkeep.verify import VerifyWorkflow
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ import pytest
 from ledger.store import Ledger
 from models.doctor import FindingState
 from models.town import Listen, StoreEngine, TemporalListening
-from policies.sandbox import NotPossible
+from policies.security.sandbox import NotPossible
 from services import sandbox, security_checks
-from services.founding import create_town
+from services.atomic_files import write_whole
+from services.init_town import create_town
 from services.security_checks import examine_security
 from services.town import Town, load_town
-from services.whole_files import write_whole
 
 OK, WARN, MEND = FindingState.OK, FindingState.WARN, FindingState.MEND
 

@@ -21,8 +21,8 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from models import names
-from services.polling import patient
-from services.programs import TEMPORAL, programs
+from services.supervisor.programs import TEMPORAL, programs
+from services.worker.polling import patient
 from tests.services.conftest import eventually, scratch_town
 from tests.temporal_server import client_of, wait_for_server
 

@@ -12,10 +12,10 @@ from temporalio.client import Client
 
 from models import names
 from models.errors import ErrorCode, GtError
-from models.supervision import TASK_TIMEOUT
-from services.founding import create_town
-from services.programs import SEARCH_ATTRIBUTES
-from services.temporal import connect, register_search_attributes, start_rig_workflows, start_town_workflows
+from models.supervision.messages import TASK_TIMEOUT
+from services.init_town import create_town
+from services.supervisor.programs import SEARCH_ATTRIBUTES
+from services.temporal.client import connect, register_search_attributes, start_rig_workflows, start_town_workflows
 from services.town import Town, load_town
 
 

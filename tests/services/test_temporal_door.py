@@ -17,14 +17,15 @@ import pytest
 
 from models.errors import ErrorCode, GtError
 from models.town import Listen
-from services import forwarding, listening, network_namespace, programs, web_ui
-from services.alarm import temporal_ailment
-from services.forwarding import parse_head
-from services.guard import tenant
-from services.health import ailment
-from services.programs import DOOR, TEMPORAL, lock_path, temporal_socket
-from services.supervisor import UnixConnection
-from services.temporal import connect
+from services.notifications.alarm import temporal_ailment
+from services.supervisor import programs
+from services.supervisor.client import UnixConnection
+from services.supervisor.guard import tenant
+from services.supervisor.health import ailment
+from services.supervisor.programs import DOOR, TEMPORAL, lock_path, temporal_socket
+from services.temporal import forwarding, listening, network_namespace, web_ui
+from services.temporal.client import connect
+from services.temporal.forwarding import parse_head
 from services.town import Town, load_town
 from tests.pace import DEADLINE_S
 from tests.services.conftest import STAND_IN, eventually, scratch_town, up, wait_until

@@ -13,8 +13,8 @@ import pytest
 
 from models.errors import ErrorCode, GtError
 from models.town import StoreEngine
-from services.founding import TownCreated, create_town
-from services.programs import program_names
+from services.init_town import TownCreated, create_town
+from services.supervisor.programs import program_names
 from services.town import find_town, load_town
 
 

@@ -13,12 +13,12 @@ import psutil
 import pytest
 
 from models.errors import ErrorCode, GtError
-from services import programs, supervision
-from services.founding import create_town
-from services.readiness import ready_path
-from services.supervision import UpReport, down, service_states
-from services.supervisor import State
+from services.init_town import create_town
+from services.supervisor import programs, up_and_down
+from services.supervisor.client import State
+from services.supervisor.up_and_down import UpReport, down, service_states
 from services.town import Town
+from services.worker.readiness import ready_path
 from tests.pace import DEADLINE_S
 from tests.services.conftest import STAND_IN, end_all, living, scratch_town, up, wait_until
 
@@ -104,7 +104,7 @@ def test_two_ups_at_once_start_one_of_each(town: Town) -> None:
     for thread in threads:
         thread.join()
     assert sorted(report.started for report in reports) == [False, True]
-    each = ["start-dev", STAND_IN, "services.alarm", "services.temporal_door", "supervisor.supervisord"]
+    each = ["start-dev", STAND_IN, "services.notifications.alarm", "services.temporal.door", "supervisor.supervisord"]
 
     def running() -> list[str]:
         return sorted(word for command in living(town).values() for word in each if word in command)
@@ -117,7 +117,7 @@ def test_a_service_that_keeps_ending_is_reported_with_its_log_and_still_retried(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(programs, "WORKER_MODULE", "no_such_worker")
-    monkeypatch.setattr(supervision, "_HOPELESS_FAILURES", 3)
+    monkeypatch.setattr(up_and_down, "_HOPELESS_FAILURES", 3)
     with pytest.raises(GtError) as caught:
         up(town)
     assert caught.value.code is ErrorCode.SERVICE_FAILED

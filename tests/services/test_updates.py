@@ -12,8 +12,8 @@ from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from services.polling import patient
-from services.updates import accepted
+from services.temporal.updates import accepted
+from services.worker.polling import patient
 from tests.pace import DEADLINE_S
 from tests.services.conftest import eventually
 from tests.workflows.conftest import real_time

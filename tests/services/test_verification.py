@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from models.records import Rig
+from models.ledger.records import Rig
 from models.town import TownPaths
 from services.verification import remote_facts
 from tests.e2e.living_town import git

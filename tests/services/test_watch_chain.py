@@ -17,27 +17,27 @@ from temporalio import workflow
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from activities.cycle_checks import RoundActivities
+from activities.host_checks import HostCheckActivities
 from activities.interceptor import ActivityConduct
-from activities.notices import NoticeActivities
-from activities.rounds import RoundActivities
+from activities.notifications import NoticeActivities
 from activities.sessions.tmux import Tmux
-from activities.town import TownActivities
-from activities.town_checks import HostCheckActivities
+from activities.temporal import TownActivities
 from models import names
 from models.errors import ErrorCode, GtError
-from models.escalations import Escalation, EscalationCleared
-from models.jobs import RigFacts, RigName
-from models.merging import QueueStatus
+from models.job.messages import RigFacts, RigName
+from models.mayor.escalations import Escalation, EscalationCleared
 from models.names import WorkflowType
+from models.refinery.messages import QueueStatus
 from models.settings import HealthSettings, Settings
-from models.supervision import CheckedIn, CheckIn, DeaconStatus, RigWatch, TownFacts, WitnessPing
+from models.supervision.messages import CheckedIn, CheckIn, DeaconStatus, RigWatch, TownFacts, WitnessPing
 from models.town import TownPaths
-from services import long_lived
-from services.polling import activities_of, patient
+from services.temporal import long_lived
+from services.worker.polling import activities_of, patient
 from tests.services.conftest import eventually
 from tests.temporal_server import client_of, dev_server
-from workflows import options
-from workflows.deacon import DeaconWorkflow
+from workflows.shared import activity_options
+from workflows.supervision.deacon import DeaconWorkflow
 
 LIMIT_S = 15
 SHORT_LIMITS = Settings(health=HealthSettings(check_interval=1, witness_timeout=LIMIT_S, patrol_timeout=LIMIT_S))
@@ -67,7 +67,7 @@ class PingingWitness:
                 rig=state.rig, witness=names.witness_id(state.rig), number=number, patrolled_at=workflow.now()
             )
             found: CheckedIn = await workflow.execute_local_activity_method(
-                RoundActivities.check_in, CheckIn(ping=ping, read=True), **options.check_in()
+                RoundActivities.check_in, CheckIn(ping=ping, read=True), **activity_options.check_in()
             )
             self._answered += found.pong is not None and found.pong.number == number
             await workflow.sleep(1)

@@ -14,15 +14,15 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from activities.town import TownActivities
+from activities.temporal import TownActivities
 from models import names
 from models.errors import ErrorCode
-from models.jobs import JobOrder, SlingResult
+from models.job.messages import JobOrder, SlingResult
+from models.ledger.records import JobState
 from models.names import WorkflowType
-from models.records import JobState
-from models.supervision import Wedged
-from services import wedged
-from services.polling import patient
+from models.supervision.messages import Wedged
+from services.temporal import failing_workflows
+from services.worker.polling import patient
 from tests.services.conftest import eventually
 from tests.temporal_server import client_of
 
@@ -101,7 +101,7 @@ async def begin(client: Client, workflow_id: str, kind: WorkflowType, *, sound: 
 
 async def is_found(client: Client, *wanted: Wedged) -> bool:
     with contextlib.suppress(RPCError):  # a busy machine's server may be late
-        return set(wanted) <= set(await wedged.find(client) or ())
+        return set(wanted) <= set(await failing_workflows.find(client) or ())
     return False
 
 
@@ -122,7 +122,7 @@ async def test_a_job_and_a_merge_whose_code_fails_are_found_ended_and_the_job_be
     await eventually("both to be found", lambda: is_found(client, job, merge))
     assert not await is_found(client, well)
 
-    ended = [await wedged.rescue(client, one, "its code fails") for one in (job, merge, well)]
+    ended = [await failing_workflows.rescue(client, one, "its code fails") for one in (job, merge, well)]
     assert ended == [True, True, False]
     assert await status_of(client, job) is WorkflowExecutionStatus.TERMINATED
     assert await status_of(client, merge) is WorkflowExecutionStatus.TERMINATED
@@ -136,10 +136,10 @@ async def test_one_that_was_ended_is_begun_again_by_who_comes_later_and_one_that
     """The first rescuer was killed between the two."""
     job = await begin(client, names.polecat_id(rig, "sh-1"), WorkflowType.POLECAT, sound=True)
     await client.get_workflow_handle(job.workflow_id).terminate()
-    await wedged.rescue(client, job, "its code fails")
+    await failing_workflows.rescue(client, job, "its code fails")
     assert await rebuilt(client, rig) == ["sh-1"]
     again = await begin(client, job.workflow_id, WorkflowType.POLECAT, sound=True)
-    await wedged.rescue(client, job, "its code fails")
+    await failing_workflows.rescue(client, job, "its code fails")
     assert await status_of(client, again) is WorkflowExecutionStatus.RUNNING
     assert await rebuilt(client, rig) == ["sh-1"]
 
@@ -148,7 +148,7 @@ async def test_without_a_dispatcher_it_is_an_error_that_a_retry_may_mend(client:
     job = await begin(client, names.polecat_id("nobody", "sh-1"), WorkflowType.POLECAT, sound=True)
     await client.get_workflow_handle(job.workflow_id).terminate()
     with pytest.raises(RPCError, match="not found"):
-        await wedged.rescue(client, job, "its code fails")
+        await failing_workflows.rescue(client, job, "its code fails")
 
 
 async def test_a_job_of_a_closed_bead_is_over_and_one_that_cannot_be_read_now_stays_owed(

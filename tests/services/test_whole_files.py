@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.whole_files import copy_whole, rename_whole, write_once, write_whole
+from services.atomic_files import copy_whole, rename_whole, write_once, write_whole
 
 
 def names(folder: Path) -> list[str]:

@@ -25,14 +25,14 @@ import activities
 import worker
 from ledger.store import Ledger
 from models import names
+from models.ledger.records import Rig
 from models.names import WorkflowType
-from models.records import Rig
-from services.polling import patient
-from services.programs import WORKER
-from services.supervision import service_states
-from services.temporal import connect
+from services.supervisor.programs import WORKER
+from services.supervisor.up_and_down import service_states
+from services.temporal.client import connect
 from services.town import Town
-from services.worker_life import register_patiently
+from services.worker.life import register_patiently
+from services.worker.polling import patient
 from tests.pace import DEADLINE_S
 from tests.services.conftest import eventually
 from workflows.registry import WORKFLOWS
@@ -82,7 +82,7 @@ def test_a_worker_is_closed_to_others_before_it_works(running_town: Town, monkey
     monkeypatch.setattr(sys, "argv", ["worker", "--town", str(running_town.root)])
     monkeypatch.setattr(worker, "serve", serve)
     monkeypatch.setattr(worker, "forbid_tracing", lambda: calls.append("forbidden"))
-    monkeypatch.setattr("services.guard.enter", lambda lock: None)
+    monkeypatch.setattr("services.supervisor.guard.enter", lambda lock: None)
     monkeypatch.setattr("logging.basicConfig", lambda **settings: None)
     worker.main()
     assert calls == ["forbidden", "served with secret"]

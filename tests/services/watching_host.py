@@ -9,8 +9,8 @@ from temporalio import activity
 
 from activities.interceptor import ActivityConduct
 from models import names
-from models.attempts import WatchReport, WatchRig
-from services.polling import activities_of, new_worker
+from models.job.attempts import WatchReport, WatchRig
+from services.worker.polling import activities_of, new_worker
 from tests.temporal_server import client_of
 
 

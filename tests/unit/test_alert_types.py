@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.alerts import AlertType
+from models.mayor.alerts import AlertType
 
 PAGE = Path(__file__).parents[2] / "docs" / "escalation-system.md"
 ROW = re.compile(r"^\| `(?P<type>\w+)` \| (?P<who>[^|]+\S) \| (?P<when>[^|]+\S) \|$", re.MULTILINE)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import workflows
-from models.escalations import EscalationStatus
-from models.records import JobState
-from policies.job_ends import ASKED_FOR, ENDS, End
+from models.ledger.records import JobState
+from models.mayor.escalations import EscalationStatus
+from policies.job.ends import ASKED_FOR, ENDS, End
 
 STOPS = {JobState.BLOCKED, JobState.ABANDONED, JobState.CLOSED}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workflows.labels import details
+from workflows.shared.web_ui import details
 
 
 def test_a_title_stays_in_its_line_and_a_value_in_its_cell() -> None:

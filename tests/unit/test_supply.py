@@ -14,7 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from models.errors import ErrorCode, GtError
-from services.pinned import TEMPORAL_VERSION, require_pinned
+from services.temporal.pinned import TEMPORAL_VERSION, require_pinned
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

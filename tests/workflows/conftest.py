@@ -21,13 +21,13 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from models import names
-from services.programs import temporal_settings
+from services.supervisor.programs import temporal_settings
 from tests.pace import DEADLINE_S
 from tests.temporal_server import client_of_namespace
 from tests.workflows.asking import AskAgain
 from tests.workflows.skipping import SkippingEnvironment
-from workflows.labels import SEARCH_ATTRIBUTES
-from workflows.sandbox import workflow_runner
+from workflows.shared.sandbox import workflow_runner
+from workflows.shared.web_ui import SEARCH_ATTRIBUTES
 
 HOST = "h1"
 START = timedelta(seconds=DEADLINE_S)
@@ -178,7 +178,7 @@ def workers_of(env: WorkflowEnvironment, *, cores: bool = True) -> WorkerBuilder
 @pytest.fixture
 def yard(env: WorkflowEnvironment, workers: WorkerBuilder) -> Any:
     """See `refinery_yard.yard_in`."""
-    from tests.workflows.refinery_yard import yard_in
+    from tests.workflows.refinery.refinery_yard import yard_in
 
     return yard_in(env, workers)
 
@@ -186,6 +186,6 @@ def yard(env: WorkflowEnvironment, workers: WorkerBuilder) -> Any:
 @pytest.fixture
 def hall(env: WorkflowEnvironment, workers: WorkerBuilder) -> Any:
     """See `mayor_world.hall_in`."""
-    from tests.workflows.mayor_world import hall_in
+    from tests.workflows.mayor.mayor_world import hall_in
 
     return hall_in(env, workers)

@@ -16,10 +16,10 @@ from temporalio.testing import WorkflowEnvironment
 from models import names
 from models.base import Frozen
 from models.errors import ErrorCode
-from models.escalations import Escalation, EscalationCleared
-from models.jobs import Decision, Observation, RigFacts, RigName, Verdict
-from models.queue import QueueFacts, QueueFactsRequest
-from models.records import BranchRenamed, MergeRequest, Rig
+from models.job.messages import Decision, Observation, RigFacts, RigName, Verdict
+from models.ledger.records import BranchRenamed, MergeRequest, Rig
+from models.mayor.escalations import Escalation, EscalationCleared
+from models.refinery.answers import QueueFacts, QueueFactsRequest
 from models.settings import Settings
 from tests.pace import DEADLINE_S, pause_s
 

@@ -9,20 +9,20 @@ from datetime import timedelta
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from activities.town import TownActivities
+from activities.temporal import TownActivities
 from models import names
-from models.alerts import Edge
-from models.jobs import DecisionKind
+from models.job.messages import DecisionKind
+from models.mayor.alerts import Edge
 from models.settings import MergeQueueSettings, Settings
 from tests.workflows.conftest import WorkerBuilder
-from tests.workflows.mayor_world import Hall, MayorWorld, start_mayor
-from tests.workflows.merge_world import KILLED, PASSED, MergeWorld, change, rig
+from tests.workflows.mayor.mayor_world import Hall, MayorWorld, start_mayor
 from tests.workflows.probes import JobProbe, MayorsPost, Record
-from tests.workflows.refinery_yard import Yard
-from workflows.mayor import MayorWorkflow
-from workflows.merge import MergeWorkflow
-from workflows.refinery import RefineryWorkflow
-from workflows.refinery_state import RefineryState
+from tests.workflows.refinery.merge_world import KILLED, PASSED, MergeWorld, change, rig
+from tests.workflows.refinery.refinery_yard import Yard
+from workflows.mayor.workflow import MayorWorkflow
+from workflows.refinery.merge import MergeWorkflow
+from workflows.refinery.state import RefineryState
+from workflows.refinery.workflow import RefineryWorkflow
 
 Open = Callable[[], contextlib.AbstractAsyncContextManager[tuple[Yard, Hall]]]
 

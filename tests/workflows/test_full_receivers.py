@@ -16,16 +16,16 @@ from temporalio.testing import WorkflowEnvironment
 
 from models import names
 from models.errors import ErrorCode
-from models.jobs import Decision, DecisionKind, JobOrder, SlingResult
-from models.records import JobState
-from services.temporal import wake_dispatchers
+from models.job.messages import Decision, DecisionKind, JobOrder, SlingResult
+from models.ledger.records import JobState
+from services.temporal.client import wake_dispatchers
 from tests.workflows.conftest import real_time, workers_of
-from tests.workflows.job_world import JobWorld, PostBox, Town
+from tests.workflows.job.job_world import JobWorld, PostBox, Town
 from tests.workflows.probes import eventually
-from tests.workflows.witness_world import Watchtower, died, posted, started
-from workflows.dispatch import DispatchWorkflow
-from workflows.polecat import PolecatWorkflow
-from workflows.witness import WitnessWorkflow
+from tests.workflows.supervision.witness_world import Watchtower, died, posted, started
+from workflows.dispatch.workflow import DispatchWorkflow
+from workflows.job.workflow import PolecatWorkflow
+from workflows.supervision.witness import WitnessWorkflow
 
 SIGNALS = 12
 SIGNALED: Final = "workflow_execution_signaled_event_attributes"

@@ -9,7 +9,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from models import names
 from tests.workflows.conftest import WorkerBuilder
-from workflows.timers import Alarm
+from workflows.shared.timers import Alarm
 
 MINUTE = timedelta(minutes=1)
 

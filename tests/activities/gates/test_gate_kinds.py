@@ -10,11 +10,11 @@ import psutil
 import pytest
 
 from activities.gates.run import GateActivities
-from activities.git.landing import LandingActivities
+from activities.git.merging.landing import LandingActivities
 from models.errors import GtError
-from models.gating import GateOutcome, GateReport, RunGates
-from models.merging import BuildChain, Chain
-from models.records import GateSpec, Rig
+from models.ledger.records import GateSpec, Rig
+from models.refinery.gates import GateOutcome, GateReport, RunGates
+from models.refinery.messages import BuildChain, Chain
 from models.settings import SandboxSettings
 from models.town import TownPaths
 from tests.activities.workshop import Workshop

@@ -9,13 +9,13 @@ import pytest
 
 from activities.gates.process import Confined
 from activities.gates.run import GateActivities
-from activities.git.landing import LandingActivities
-from models.gating import GateOutcome, GateReport, RunGates
-from models.merging import BuildChain
-from models.records import GateSpec, Rig
+from activities.git.merging.landing import LandingActivities
+from models.ledger.records import GateSpec, Rig
+from models.refinery.gates import GateOutcome, GateReport, RunGates
+from models.refinery.messages import BuildChain
 from models.settings import GateSettings, SandboxSettings
 from models.town import TownPaths
-from policies.sandbox import SandboxPlan
+from policies.security.sandbox import SandboxPlan
 from services import sandbox
 
 SERVES = """python3 - <<'PY'

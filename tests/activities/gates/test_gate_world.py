@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from activities.gates.run import GateActivities
-from activities.git.landing import LandingActivities
-from models.gating import GateOutcome, GateReport, RunGates
-from models.merging import BuildChain, Chain
-from models.records import GateSpec, MergeRequest, Rig
+from activities.git.merging.landing import LandingActivities
+from models.ledger.records import GateSpec, MergeRequest, Rig
+from models.refinery.gates import GateOutcome, GateReport, RunGates
+from models.refinery.messages import BuildChain, Chain
 from models.settings import GateSettings, WorktreeSettings
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git

@@ -18,11 +18,11 @@ from activities.gates import process as process_module
 from activities.gates import run as gates_module
 from activities.gates.process import LOG_LIMIT_BYTES, TAIL_BYTES
 from activities.gates.run import GateActivities
-from activities.git.landing import LandingActivities
+from activities.git.merging.landing import LandingActivities
 from models.errors import ErrorCode, GtError
-from models.gating import GateOutcome, GateReport, RunGates
-from models.merging import BuildChain
-from models.records import GateSpec, Rig
+from models.ledger.records import GateSpec, Rig
+from models.refinery.gates import GateOutcome, GateReport, RunGates
+from models.refinery.messages import BuildChain
 from models.settings import SandboxSettings
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git
@@ -221,7 +221,7 @@ _PROGRAM = """
 import asyncio, sys
 from pathlib import Path
 from activities.gates.run import GateActivities
-from models.gating import RunGates
+from models.refinery.gates import RunGates
 from models.town import TownPaths
 request = RunGates.model_validate_json(sys.stdin.read())
 print(asyncio.run(GateActivities(TownPaths(Path(sys.argv[1]))).run_gates(request)).model_dump_json())

@@ -7,11 +7,11 @@ import pytest
 from activities.gates import run as gates_module
 from activities.gates.checkout import GateCheckout
 from activities.gates.run import GateActivities
-from activities.git.landing import LandingActivities
+from activities.git.merging.landing import LandingActivities
 from models.errors import ErrorCode, GtError
-from models.gating import GateOutcome, GateReport, RunGates
-from models.merging import BuildChain
-from models.records import GateSpec, Rig
+from models.ledger.records import GateSpec, Rig
+from models.refinery.gates import GateOutcome, GateReport, RunGates
+from models.refinery.messages import BuildChain
 from models.town import TownPaths
 from tests.activities.workshop import Workshop
 from tests.sandboxes import open_at

@@ -12,8 +12,8 @@ from activities.gates.run import GateActivities
 from activities.git.clones import cache_clone
 from activities.git.lfs import LfsCheckout
 from activities.git.submodules import SubmoduleCheckout
-from models.gating import GateOutcome, GateReport, RunGates
-from models.records import GateSpec, Rig
+from models.ledger.records import GateSpec, Rig
+from models.refinery.gates import GateOutcome, GateReport, RunGates
 from models.town import TownPaths
 from tests.activities.git.objects import Objects
 from tests.activities.workshop import git

@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from activities.gates.run import GateActivities
-from activities.git.worktrees import Worktrees
+from activities.git.worktree.worktrees import Worktrees
 from models.errors import ErrorCode, GtError
-from models.gating import GateOutcome, RunGates
-from models.records import GateSpec, Rig
+from models.ledger.records import GateSpec, Rig
+from models.refinery.gates import GateOutcome, RunGates
 from models.settings import GitSettings, LimitSettings
 from models.town import TownPaths
 from tests.activities.conftest import _seed

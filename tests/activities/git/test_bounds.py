@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from activities.git import polecat_repo as polecat_repo_module
 from activities.git.command import Bounds
-from activities.git.landing import LandingActivities
-from activities.git.polecat_repo import PolecatRepo
-from activities.git.worktrees import Worktrees
+from activities.git.merging.landing import LandingActivities
+from activities.git.worktree import polecat_repo as polecat_repo_module
+from activities.git.worktree.polecat_repo import PolecatRepo
+from activities.git.worktree.worktrees import Worktrees
 from activities.sessions.progress import read_tree
 from models.errors import ErrorCode, GtError
-from models.merging import BuildChain, DropKind
-from models.records import Rig
+from models.ledger.records import Rig
+from models.refinery.messages import BuildChain, DropKind
 from models.settings import GitSettings, LimitSettings
 from models.town import TownPaths
 from tests.activities.git.objects import Objects

@@ -11,7 +11,7 @@ import pytest
 
 from agents import session_folder
 from models.errors import GtError
-from models.records import Rig
+from models.ledger.records import Rig
 from models.town import TownPaths
 from tests.activities.checkpoint_bench import WIP, Bench
 from tests.activities.workshop import Workshop, git

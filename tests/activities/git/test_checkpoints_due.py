@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from activities.git.checkpoints import Checkpointer
-from models.checkpoints import CheckpointOrder
-from models.records import Rig
+from activities.git.worktree.checkpoints import Checkpointer
+from models.job.checkpoints import CheckpointOrder
+from models.ledger.records import Rig
 from models.town import TownPaths
 from tests.activities.checkpoint_bench import WIP, Bench
 from tests.activities.sessions.desk import eventually

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from activities.crash_points import CHECKPOINT_POINTS
-from models.records import Rig
+from models.ledger.records import Rig
 from models.town import TownPaths
 from tests.activities.checkpoint_bench import WIP, Bench
 from tests.activities.workshop import Workshop, git
 
 SCRIPT = """
 import sys; from pathlib import Path
-from activities.git.checkpoints import CheckpointSaver
-from models.checkpoints import CheckpointOrder; from models.town import TownPaths
+from activities.git.worktree.checkpoints import CheckpointSaver
+from models.job.checkpoints import CheckpointOrder; from models.town import TownPaths
 root, order = sys.argv[1:]
 CheckpointSaver(TownPaths(Path(root)), "h1").save(CheckpointOrder.model_validate_json(order), "toast")
 """

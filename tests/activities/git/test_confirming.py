@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from activities.git.command import GitRepo
-from activities.git.landing import LandingActivities
+from activities.git.merging.landing import LandingActivities
 from models.errors import ErrorCode, GtError
-from models.jobs import Verdict, VerdictKind
-from models.merging import BuildChain, Chain, ConfirmLanded, DropKind, FindLanded, LandChain
-from models.records import MergeRequest, Rig
+from models.job.messages import Verdict, VerdictKind
+from models.ledger.records import MergeRequest, Rig
+from models.refinery.messages import BuildChain, Chain, ConfirmLanded, DropKind, FindLanded, LandChain
 from models.settings import MergeStyle
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from activities.git.landing import LandingActivities
+from activities.git.merging.landing import LandingActivities
 from models.errors import ErrorCode, GtError
-from models.merging import BuildChain, FindLanded, LandChain
-from models.records import MergeRequest, Rig
+from models.ledger.records import MergeRequest, Rig
+from models.refinery.messages import BuildChain, FindLanded, LandChain
 from models.town import TownPaths
 from tests.activities.workshop import Workshop
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from activities.git.clones import cache_clone
-from activities.git.foreign_commits import look_at_target
-from activities.git.landing import LandingActivities
-from models.jobs import RigFacts
-from models.merging import BuildChain, Chain, ForeignCommit, LandChain, LandOutcome
-from models.records import MergeRequest, Rig, TargetBase
+from activities.git.merging.foreign_commits import look_at_target
+from activities.git.merging.landing import LandingActivities
+from models.job.messages import RigFacts
+from models.ledger.records import MergeRequest, Rig, TargetBase
+from models.refinery.messages import BuildChain, Chain, ForeignCommit, LandChain, LandOutcome
 from models.settings import MergeStyle, Settings
 from models.town import TownPaths
 from tests.activities.workshop import Workshop

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from activities.git.integration import IntegrationActivities
-from activities.git.landing import LandingActivities
-from models.errands import CreateBranch, HandInBranch, IntegrationBranch, LookAtBranch
+from activities.git.merging.integration import IntegrationActivities
+from activities.git.merging.landing import LandingActivities
 from models.errors import ErrorCode, GtError
-from models.merging import BuildChain, Chain, DropKind, FindLanded, LandChain, LandOutcome
-from models.records import MergeRequest, Rig
+from models.ledger.records import MergeRequest, Rig
+from models.refinery.messages import BuildChain, Chain, DropKind, FindLanded, LandChain, LandOutcome
 from models.settings import GitSettings, MergeStyle
+from models.supervision.host_requests import CreateBranch, HandInBranch, IntegrationBranch, LookAtBranch
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git
 

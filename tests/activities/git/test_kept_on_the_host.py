@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from activities.git.salvage import salvaged_files
-from models.records import Rig
+from activities.git.worktree.salvage import salvaged_files
+from models.ledger.records import Rig
 from models.town import TownPaths
 from tests.activities.parking_bench import Bench
 

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.git.changes import Submitted
 from activities.git.command import Answer, GitRepo
-from activities.git.landing import SINGLED_OUT_AT, LandingActivities
-from activities.git.merge_styles import Commit, Hand
-from activities.git.merged_trees import Conflict
+from activities.git.merging.changes import Submitted
+from activities.git.merging.landing import SINGLED_OUT_AT, LandingActivities
+from activities.git.merging.styles import Commit, Hand
+from activities.git.merging.trees import Conflict
 from models import names
 from models.errors import ErrorCode, GtError
-from models.merging import BuildChain, Chain, DropKind, LandChain, LandOutcome, LandResult
-from models.records import MergeRequest, Rig
+from models.ledger.records import MergeRequest, Rig
+from models.refinery.messages import BuildChain, Chain, DropKind, LandChain, LandOutcome, LandResult
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git
 

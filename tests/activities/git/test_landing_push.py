@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from activities.git import landing as landing_module
 from activities.git.command import Answer, GitRepo
-from activities.git.landing import LandingActivities
+from activities.git.merging import landing as landing_module
+from activities.git.merging.landing import LandingActivities
 from models import names
 from models.errors import ErrorCode, GtError
-from models.merging import BuildChain, Chain, LandChain, LandOutcome, LandResult
-from models.records import MergeRequest, Rig
+from models.ledger.records import MergeRequest, Rig
+from models.refinery.messages import BuildChain, Chain, LandChain, LandOutcome, LandResult
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git
 
@@ -139,8 +139,8 @@ class TestOnce:
 _PROGRAM = """
 import sys
 from pathlib import Path
-from activities.git.landing import LandingActivities
-from models import merging
+from activities.git.merging.landing import LandingActivities
+from models.refinery import messages as merging
 from models.town import TownPaths
 method, model, town = sys.argv[1:]
 request = getattr(merging, model).model_validate_json(sys.stdin.read())

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import assume, given, note, settings
 from hypothesis import strategies as st
 
-from activities.git.chain import ChainBuilder
 from activities.git.command import GitRepo
-from activities.git.merge_styles import Hand
-from activities.git.merged_trees import TreeMerger
-from models.merging import DropKind
-from models.records import MergeRequest
+from activities.git.merging.chain import ChainBuilder
+from activities.git.merging.styles import Hand
+from activities.git.merging.trees import TreeMerger
+from models.ledger.records import MergeRequest
+from models.refinery.messages import DropKind
 from models.settings import MergeStyle
 from tests.activities.git.histories import History, OrdinaryClone, histories, write
 from tests.activities.workshop import git

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from activities.git.landing import LandingActivities
-from models.merging import BuildChain, Chain, DropKind, LandChain, LandOutcome
-from models.records import MergeRequest, Rig
+from activities.git.merging.landing import LandingActivities
+from models.ledger.records import MergeRequest, Rig
+from models.refinery.messages import BuildChain, Chain, DropKind, LandChain, LandOutcome
 from models.settings import MergeStyle
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git

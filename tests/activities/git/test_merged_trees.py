@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activities.git import merge_attributes
 from activities.git.command import GitRepo
-from activities.git.landing import LandingActivities
-from models.merging import BuildChain, Chain, DropKind, LandChain, LandOutcome
-from models.records import MergeRequest, Rig
+from activities.git.merging import attributes as merge_attributes
+from activities.git.merging.landing import LandingActivities
+from models.ledger.records import MergeRequest, Rig
+from models.refinery.messages import BuildChain, Chain, DropKind, LandChain, LandOutcome
 from models.settings import MergeStyle
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git

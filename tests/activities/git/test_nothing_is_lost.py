@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import ErrorCode, GtError
-from models.records import Rig
+from models.ledger.records import Rig
 from models.town import TownPaths
 from tests.activities.parking_bench import PARKED, Bench
 from tests.activities.workshop import Workshop, git

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from models.records import Rig
+from models.ledger.records import Rig
 from models.town import TownPaths
 from tests.activities import checkpoint_bench
 from tests.activities.parking_bench import Bench

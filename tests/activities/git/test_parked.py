@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from activities.git.parked import ParkedActivities
-from activities.git.worktrees import Worktrees
-from models.errands import ExpireParked, ListParked, ParkedRef, ParkedWork, Unpark, Unparked
+from activities.git.worktree.parked import ParkedActivities
+from activities.git.worktree.worktrees import Worktrees
 from models.errors import ErrorCode, GtError
-from models.records import Rig
+from models.ledger.records import Rig
 from models.settings import GitSettings
+from models.supervision.host_requests import ExpireParked, ListParked, ParkedRef, ParkedWork, Unpark, Unparked
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from activities.git.polecat_repo import PolecatRepo
-from activities.git.worktrees import Worktrees
+from activities.git.worktree.polecat_repo import PolecatRepo
+from activities.git.worktree.worktrees import Worktrees
 from models.errors import ErrorCode, GtError
-from models.records import Rig
+from models.ledger.records import Rig
 from models.settings import GitSettings, WorktreeSettings
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from activities.git.checkpoints import CheckpointSaver
-from activities.git.restoring import AttemptUsed
-from activities.git.worktrees import PreparedWorktree, Worktrees
+from activities.git.worktree.checkpoints import CheckpointSaver
+from activities.git.worktree.restoring import AttemptUsed
+from activities.git.worktree.worktrees import PreparedWorktree, Worktrees
 from agents import session_folder
-from models.checkpoints import CheckpointOrder
-from models.records import Rig
+from models.job.checkpoints import CheckpointOrder
+from models.ledger.records import Rig
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git
 

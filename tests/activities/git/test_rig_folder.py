@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from activities.git.landing import LandingActivities
+from activities.git.merging.landing import LandingActivities
 from activities.git.rig_folder import MARK, own_rig_folder
-from activities.git.worktrees import Worktrees
-from models.merging import BuildChain
-from models.records import Rig
+from activities.git.worktree.worktrees import Worktrees
+from models.ledger.records import Rig
+from models.refinery.messages import BuildChain
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from activities.git.command import use_config
-from activities.git.foreign_commits import look_at_target
-from activities.git.worktrees import Worktrees
+from activities.git.merging.foreign_commits import look_at_target
+from activities.git.worktree.worktrees import Worktrees
 from agents.environment import agent_environment
 from agents.gitconfig import as_bytes, session_gitconfig, written_since
-from models.jobs import RigFacts
-from models.records import Rig
+from models.job.messages import RigFacts
+from models.ledger.records import Rig
 from models.settings import GitSettings, Settings
 from models.town import TownPaths
 from tests.activities.workshop import Workshop

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from activities.git import changes as changes_module
 from activities.git.command import Answer, GitRepo
-from activities.git.landing import LandingActivities
-from models.merging import BuildChain, Chain, DropKind, LandChain
-from models.records import MergeRequest, Rig
+from activities.git.merging import changes as changes_module
+from activities.git.merging.landing import LandingActivities
+from models.ledger.records import MergeRequest, Rig
+from models.refinery.messages import BuildChain, Chain, DropKind, LandChain
 from models.settings import MergeStyle
 from models.town import TownPaths
 from tests.activities.workshop import Workshop

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from activities.git.landing import LandingActivities
-from models.merging import BuildChain, Chain, DropKind, LandChain, LandOutcome
-from models.records import MergeRequest, Rig, TargetBase
+from activities.git.merging.landing import LandingActivities
+from models.ledger.records import MergeRequest, Rig, TargetBase
+from models.refinery.messages import BuildChain, Chain, DropKind, LandChain, LandOutcome
 from models.settings import MergeStyle
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git

@@ -8,9 +8,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from activities.git.worktrees import Worktrees
+from activities.git.worktree.worktrees import Worktrees
 from models.errors import ErrorCode, GtError
-from models.records import Rig
+from models.ledger.records import Rig
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from activities.git.landing import LandingActivities
-from activities.git.worktrees import Worktrees
+from activities.git.merging.landing import LandingActivities
+from activities.git.worktree.worktrees import Worktrees
 from models.errors import ErrorCode, GtError
-from models.merging import BuildChain, FindLanded, LandChain
-from models.records import Rig
+from models.ledger.records import Rig
+from models.refinery.messages import BuildChain, FindLanded, LandChain
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git
 

@@ -11,8 +11,8 @@ import pytest
 
 from activities.git import command as git_module
 from activities.git import lfs
-from activities.git.worktrees import Worktrees
-from models.records import Rig
+from activities.git.worktree.worktrees import Worktrees
+from models.ledger.records import Rig
 from models.town import TownPaths
 from tests.activities.workshop import Workshop, git
 

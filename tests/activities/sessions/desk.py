@@ -10,15 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from activities.git.worktrees import Worktrees
+from activities.git.worktree.worktrees import Worktrees
 from activities.sessions.attempts import AttemptActivities
 from activities.sessions.cleanup import CleanupActivities
 from activities.sessions.tmux import PaneFacts, Tmux
 from agents import session_folder
-from models.attempts import AttemptStarted, EndSession, SettleIntent, StartAttempt, TakeWork, WorkTaken
-from models.cleanup import CleanedUp, CleanUp
-from models.records import Rig
+from models.job.attempts import AttemptStarted, EndSession, SettleIntent, StartAttempt, TakeWork, WorkTaken
+from models.ledger.records import Rig
 from models.town import TownPaths
+from models.upkeep.cleanup import CleanedUp, CleanUp
 from tests.activities.workshop import git
 from tests.pace import DEADLINE_S, pause_s
 from tests.sandboxes import BARE
@@ -130,9 +130,10 @@ class Desk:
             "import sys; from pathlib import Path\n"
             "from activities.sessions.attempts import AttemptActivities; from activities.sessions.tmux import Tmux\n"
             "from activities.sessions.cleanup import CleanupActivities\n"
-            "from activities.git.worktrees import Worktrees\n"
+            "from activities.git.worktree.worktrees import Worktrees\n"
             "from activities.sessions.nudging import NudgeActivities\n"
-            "from models import attempts, cleanup, errands; from models.town import TownPaths\n"
+            "from models.job import attempts; from models.upkeep import cleanup; from models.town import TownPaths\n"
+            "from models.supervision import host_requests as errands\n"
             "root, socket, activity, model, document = sys.argv[1:]; paths = TownPaths(Path(root))\n"
             "owner = AttemptActivities if hasattr(AttemptActivities, activity) else CleanupActivities\n"
             "tmux = Tmux(socket)\n"

@@ -6,12 +6,12 @@ import asyncio
 from concurrent.futures import Future
 from typing import Any
 
-from activities.git.polecat_repo import PolecatRepo
+from activities.git.worktree.polecat_repo import PolecatRepo
 from activities.sessions.progress import TreeState, read_tree
 from activities.sessions.scanner import TICK_S, Scanner
-from models.attempts import WatchReport, WatchRig, observation_key
-from models.health import HealthKind, HealthReport, Thresholds
-from models.jobs import Observation, ObservationKind
+from models.job.attempts import WatchReport, WatchRig, observation_key
+from models.job.health import HealthKind, HealthReport, Thresholds
+from models.job.messages import Observation, ObservationKind
 from tests.activities.sessions.desk import Desk
 
 LIMITS = Thresholds(polecat_timeout_s=30, grace_s=10, stuck_timeout_s=100)

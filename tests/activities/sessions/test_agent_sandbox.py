@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from activities.git.worktrees import Worktrees
+from activities.git.worktree.worktrees import Worktrees
 from activities.sessions import process_tree
 from activities.sessions.attempts import AttemptActivities
 from models.errors import ErrorCode, GtError

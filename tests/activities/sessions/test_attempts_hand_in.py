@@ -7,8 +7,8 @@ import json
 import pytest
 
 from agents import session_folder
-from models.attempts import WORK_TAKEN, PublishAgain, TakeWork
 from models.errors import ErrorCode, GtError
+from models.job.attempts import WORK_TAKEN, PublishAgain, TakeWork
 from tests.activities.sessions.desk import WORKS, Desk, eventually
 from tests.activities.workshop import Workshop, git
 

@@ -12,8 +12,8 @@ from activities.sessions import session as session_module
 from agents import session_folder
 from agents.session_folder import read_json
 from models.errors import ErrorCode, GtError
-from models.jobs import AttemptNote
-from models.mail import Merged, Message
+from models.job.messages import AttemptNote
+from models.mayor.mail import Merged, Message
 from tests.activities.sessions.desk import IDLE, Desk, eventually
 from tests.activities.workshop import Workshop, git
 

@@ -10,8 +10,8 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.sessions.inbox import PostActivities
 from agents import session_folder
-from models.errands import DeliverLetter
-from models.jobs import ObservationKind
+from models.job.messages import ObservationKind
+from models.supervision.host_requests import DeliverLetter
 from tests.activities.sessions.desk import WORKS, Desk, eventually
 from tests.activities.sessions.lookout import Lookout
 from tests.activities.sessions.test_post import LETTER

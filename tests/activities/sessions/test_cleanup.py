@@ -8,12 +8,12 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.crash_points import NUDGE_POINTS
+from activities.host_checks import HostCheckActivities
 from activities.sessions import process_tree
 from activities.sessions.nudging import NudgeActivities
-from activities.town_checks import HostCheckActivities
-from models.cleanup import AttemptRef, InspectPolecats
-from models.errands import Nudge
 from models.errors import ErrorCode, GtError
+from models.supervision.host_requests import Nudge
+from models.upkeep.cleanup import AttemptRef, InspectPolecats
 from tests.activities.sessions.desk import IDLE, Desk, eventually
 from tests.activities.workshop import Workshop, git
 from tests.pace import DEADLINE_S

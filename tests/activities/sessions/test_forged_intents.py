@@ -11,10 +11,10 @@ import pytest
 
 from agents import session_folder
 from agents.tokens import carries, new_token
-from cli.agent_done import is_told_already, tell
-from cli.agent_session import Session
-from models.jobs import ObservationKind
-from policies.secret_scan import secret_in
+from cli.session.agent_done import is_told_already, tell
+from cli.session.agent_session import Session
+from models.job.messages import ObservationKind
+from policies.security.secret_scan import secret_in
 from tests.activities.sessions.desk import IDLE, WORKS, Desk, eventually
 from tests.activities.sessions.lookout import Lookout
 

@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from activities.git.checkpoints import CheckpointSaver
+from activities.git.worktree.checkpoints import CheckpointSaver
 from activities.sessions.session import Sessions
 from agents import session_folder
-from models.checkpoints import CheckpointOrder
-from models.health import HealthKind
-from models.jobs import ObservationKind
+from models.job.checkpoints import CheckpointOrder
+from models.job.health import HealthKind
+from models.job.messages import ObservationKind
 from tests.activities.sessions.desk import IDLE, Desk
 from tests.activities.sessions.lookout import Lookout
 from tests.permissions import locked

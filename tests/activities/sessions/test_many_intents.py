@@ -8,8 +8,8 @@ from activities.sessions.scanner import MORE_HELPS
 from activities.sessions.watched import HELPS, HELPS_EVERY_S
 from activities.sessions.watching import MOST_BYTES, MOST_NEWS, first_news
 from agents import session_folder
-from models.attempts import observation_key
-from models.jobs import Observation, ObservationKind
+from models.job.attempts import observation_key
+from models.job.messages import Observation, ObservationKind
 from tests.activities.sessions.desk import IDLE, WORKS, Desk, eventually
 from tests.activities.sessions.lookout import Lookout
 from tests.activities.sessions.test_forged_intents import HELP, token_of

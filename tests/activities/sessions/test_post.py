@@ -11,8 +11,8 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.sessions.inbox import PostActivities
 from agents import session_folder
-from models.errands import DeliverLetter
-from models.mail import Message
+from models.mayor.mail import Message
+from models.supervision.host_requests import DeliverLetter
 from models.town import TownPaths
 
 LETTER = Message(

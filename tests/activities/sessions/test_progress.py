@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from activities.git.polecat_repo import PolecatRepo
-from activities.git.worktrees import Worktrees
+from activities.git.worktree.polecat_repo import PolecatRepo
+from activities.git.worktree.worktrees import Worktrees
 from activities.sessions import progress
 from activities.sessions.progress import REST, Progress, TreeReader, TreeState, read_tree
-from models.records import Rig
+from models.ledger.records import Rig
 from models.town import TownPaths
 from tests.activities.workshop import git
 

@@ -11,8 +11,8 @@ import pytest
 
 from activities.sessions import recovery_policy
 from activities.sessions.recovery_policy import AGAIN_S, Case, RecoveryPolicies
-from models.health import HealthKind, Sighting, Thresholds
-from policies.health import diagnose
+from models.job.health import HealthKind, Sighting, Thresholds
+from policies.job.health import diagnose
 from tests.pace import DEADLINE_S
 
 LIMITS = Thresholds(polecat_timeout_s=30, grace_s=10, stuck_timeout_s=100)
@@ -41,7 +41,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def write(place: Path, body: str, name: str = "own_policy") -> str:
     """A module with the function `judge(sighting, thresholds, earlier)`; what the setting says."""
-    imports = "import time\nfrom models.health import *\nfrom policies.health import diagnose\n"
+    imports = "import time\nfrom models.job.health import *\nfrom policies.job.health import diagnose\n"
     function = f"def judge(sighting, thresholds, earlier):\n    {body}\n"
     (place / f"{name}.py").write_text(imports + function)
     return f"{name}:judge"

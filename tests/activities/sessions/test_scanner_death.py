@@ -16,8 +16,8 @@ from activities.sessions.process_tree import prompt_reaping
 from activities.sessions.scanner import SETTLE_S
 from activities.sessions.tmux import PaneFacts
 from agents import session_folder
-from models.health import HealthKind
-from models.jobs import DoneStatus, Observation, ObservationKind
+from models.job.health import HealthKind
+from models.job.messages import DoneStatus, Observation, ObservationKind
 from tests.activities.sessions.desk import IDLE, WORKS, Desk, eventually
 from tests.activities.sessions.lookout import Lookout
 from tests.pace import DEADLINE_S

@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from agents import session_folder
-from models.health import HealthKind, Thresholds
-from models.jobs import ObservationKind
+from models.job.health import HealthKind, Thresholds
+from models.job.messages import ObservationKind
 from tests.activities.sessions.desk import IDLE, Desk, eventually
 from tests.activities.sessions.lookout import LIMITS, Lookout
 from tests.activities.sessions.test_scanner_death import BEATS

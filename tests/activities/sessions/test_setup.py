@@ -9,8 +9,8 @@ import psutil
 
 from activities.sessions.process_tree import prompt_reaping
 from agents import session_folder
-from models.health import HealthKind
-from models.jobs import ObservationKind
+from models.job.health import HealthKind
+from models.job.messages import ObservationKind
 from models.settings import WorktreeSettings
 from tests.activities.sessions.desk import IDLE, Desk, eventually
 from tests.activities.sessions.lookout import Lookout

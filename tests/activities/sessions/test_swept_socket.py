@@ -13,7 +13,7 @@ import pytest
 from activities.sessions.tmux import Tmux
 from models.errors import ErrorCode, GtError
 from services import tmux_server
-from services.processes import Birth, write_record
+from services.supervisor.processes import Birth, write_record
 from tests.activities.sessions.desk import Desk, eventually
 from tests.activities.sessions.lookout import Lookout
 from tests.activities.sessions.test_tmux import start, tmux_command

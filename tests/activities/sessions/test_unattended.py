@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from activities.sessions.tmux import Tmux
-from models.records import Rig
+from models.ledger.records import Rig
 from models.town import TownPaths
 from tests.activities.sessions.desk import Desk, eventually
 

@@ -21,9 +21,9 @@ from temporalio.testing import ActivityEnvironment
 from activities.sessions.scanner import Scanner
 from activities.sessions.watching import WatchActivities
 from agents import session_folder
-from models.attempts import WatchReport, WatchRig, observation_key
-from models.health import HealthKind, Thresholds
-from models.jobs import ObservationKind
+from models.job.attempts import WatchReport, WatchRig, observation_key
+from models.job.health import HealthKind, Thresholds
+from models.job.messages import ObservationKind
 from tests.activities.sessions.desk import IDLE, Desk, eventually
 
 LONG_S = 200.0
@@ -106,7 +106,7 @@ import asyncio, json, sys
 from pathlib import Path
 from activities.sessions.scanner import Scanner
 from activities.sessions.tmux import Tmux
-from models.attempts import WatchRig
+from models.job.attempts import WatchRig
 from models.town import TownPaths
 
 async def patrol(root, socket, order):

@@ -26,26 +26,31 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
 from activities.interceptor import ActivityConduct
-from activities.town import TownActivities
+from activities.temporal import TownActivities
 from ledger.store import Ledger
 from models import names
-from models.records import Bead, NewBead, Rig
-from services.founding import create_town
-from services.patient_queries import PatientQueries
-from services.polling import activities_of, patient
+from models.ledger.records import Bead, NewBead, Rig
+from services.init_town import create_town
+from services.temporal.query_retry import PatientQueries
 from services.town import Town, load_town
+from services.worker.polling import activities_of, patient
 from tests.cli.living import standins
 from tests.pace import DEADLINE_S
 from tests.temporal_server import START_S, client_of, dev_server
-from workflows.deacon import DeaconWorkflow
-from workflows.mayor import MayorWorkflow
-from workflows.refinery import RefineryWorkflow
-from workflows.sandbox import workflow_runner
-from workflows.witness import WitnessWorkflow
+from workflows.mayor.workflow import MayorWorkflow
+from workflows.refinery.workflow import RefineryWorkflow
+from workflows.shared.sandbox import workflow_runner
+from workflows.supervision.deacon import DeaconWorkflow
+from workflows.supervision.witness import WitnessWorkflow
 
 PATIENCE = (
-    *("cli.connect.CONNECT_S", "cli.connect.ACCEPT_S", "cli.connect.ANSWER_S", "cli.connect.QUERY_S"),
-    *("cli.watchers.ANSWER_S", "cli.watchers.BACK_S", "cli.bead_endings.WAKE_S", "cli.boot.LOOK_S"),
+    *(
+        "cli.frame.connect.CONNECT_S",
+        "cli.frame.connect.ACCEPT_S",
+        "cli.frame.connect.ANSWER_S",
+        "cli.frame.connect.QUERY_S",
+    ),
+    *("cli.town.watchers.ANSWER_S", "cli.town.watchers.BACK_S", "cli.beads.close.WAKE_S", "cli.town.boot.LOOK_S"),
 )
 """for how long commands wait for a worker"""
 
@@ -159,7 +164,7 @@ def working(port: int, workflows: list[type], activities: list[Any], asking: boo
         with pytest.MonkeyPatch.context() as patch:
             for limit in PATIENCE:
                 patch.setattr(limit, DEADLINE_S)
-            patch.setattr("services.temporal.PatientQueries", Persistent)
+            patch.setattr("services.temporal.client.PatientQueries", Persistent)
             yield
     finally:
         stop.set()
@@ -184,7 +189,7 @@ def on_server(port: int, conversation: Any) -> Any:
 
 def wait_until_listed(town: Town, bead: str) -> None:
     """Visibility lags behind by up to a second."""
-    from services.temporal import connect
+    from services.temporal.client import connect
 
     async def listed() -> bool:
         client = await connect(town)

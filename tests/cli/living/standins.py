@@ -10,10 +10,7 @@ from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
     from models import names
-    from models.alerts import Alerting, Notices
-    from models.errands import Errand, ErrandResult, ExpireParked, ListParked, ParkedWork, Unpark, Unparked
-    from models.escalations import EscalationStatus
-    from models.jobs import (
+    from models.job.messages import (
         DispatchJob,
         DispatchStatus,
         JobOrder,
@@ -24,12 +21,23 @@ with workflow.unsafe.imports_passed_through():
         SlingRequest,
         SlingResult,
     )
-    from models.merging import PauseRequest
+    from models.ledger.records import JobState
+    from models.mayor.alerts import Alerting, Notices
+    from models.mayor.escalations import EscalationStatus
     from models.names import WorkflowType
-    from models.queue import QueueFacts, QueueFactsRequest
-    from models.records import JobState
+    from models.refinery.answers import QueueFacts, QueueFactsRequest
+    from models.refinery.messages import PauseRequest
     from models.settings import Settings
-    from models.supervision import (
+    from models.supervision.host_requests import (
+        Errand,
+        ErrandResult,
+        ExpireParked,
+        ListParked,
+        ParkedWork,
+        Unpark,
+        Unparked,
+    )
+    from models.supervision.messages import (
         CheckedIn,
         CheckIn,
         DeaconPong,
@@ -40,7 +48,7 @@ with workflow.unsafe.imports_passed_through():
         TownFacts,
         WitnessHealth,
     )
-    from workflows.labels import attributes
+    from workflows.shared.web_ui import attributes
 
 STATE = SearchAttributeKey.for_keyword("GtState")
 

@@ -9,13 +9,13 @@ import pytest
 
 from activities.ledger import LedgerActivities
 from ledger.store import Ledger
-from models.records import Bead, Rig
+from models.ledger.records import Bead, Rig
 from services.town import Town
 from tests.cli.conftest import Here
 from tests.cli.living.conftest import working
 from tests.pace import DEADLINE_S
-from workflows.dispatch import DispatchWorkflow
-from workflows.polecat import PolecatWorkflow
+from workflows.dispatch.workflow import DispatchWorkflow
+from workflows.job.workflow import PolecatWorkflow
 
 
 @pytest.fixture(autouse=True)

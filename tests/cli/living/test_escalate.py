@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ledger.store import Ledger
-from models.records import Bead, Rig
+from models.ledger.records import Bead, Rig
 from tests.cli.conftest import Here
 
 

@@ -12,7 +12,7 @@ from temporalio.client import Client
 
 from ledger.store import Ledger
 from models import names
-from models.records import Host, NewBead, Rig
+from models.ledger.records import Host, NewBead, Rig
 from tests.cli.conftest import Here
 from tests.cli.living import standins
 from tests.cli.living.conftest import on_server, working

@@ -8,13 +8,13 @@ import pytest
 from temporalio.client import Client
 
 from models import names
-from models.gating import GateRecord, Seen
-from models.merging import QueueItemState
-from models.records import Bead, MergeRequest, Rig
+from models.ledger.records import Bead, MergeRequest, Rig
+from models.refinery.gates import GateRecord, Seen
+from models.refinery.messages import QueueItemState
 from tests.cli.conftest import Here
 from tests.cli.living.conftest import on_server
 from tests.fault_document import documented
-from workflows.refinery_state import RefineryState
+from workflows.refinery.state import RefineryState
 
 
 @pytest.mark.usefixtures("worker")
@@ -36,7 +36,7 @@ class TestRefinery:
         )
 
         async def submit(client: Client) -> None:
-            from services.temporal import start_rig_workflows
+            from services.temporal.client import start_rig_workflows
 
             await start_rig_workflows(client, rig.name)
             await client.get_workflow_handle(names.refinery_id(rig.name)).signal("submit", request)

@@ -7,9 +7,9 @@ import subprocess
 
 import pytest
 
-from cli import connect
+from cli.frame import connect
 from ledger.store import Ledger
-from models.records import Bead, Rig
+from models.ledger.records import Bead, Rig
 from services.town import Town
 from tests.cli.conftest import BIN, Commands, Here
 from tests.pace import DEADLINE_S

@@ -10,7 +10,7 @@ from temporalio.client import Client
 
 from ledger.store import Ledger
 from models import names
-from models.records import Bead, Rig
+from models.ledger.records import Bead, Rig
 from services.town import Town
 from tests.cli.conftest import Here
 from tests.cli.living.conftest import on_server, wait_until_listed

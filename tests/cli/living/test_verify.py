@@ -15,19 +15,19 @@ import pytest
 from sqlalchemy import insert, text, update
 from temporalio.service import RPCError
 
-from ledger import schema
+from ledger.engine import schema
 from ledger.store import Ledger
 from models import names
-from models.jobs import SlingRequest
-from models.merging import QueueStatus
+from models.job.messages import SlingRequest
+from models.ledger.records import BeadStatus, JobState, JobWrite, MergeRequest, MergeRequestState, NewBead, Rig
 from models.names import WorkflowType
-from models.records import BeadStatus, JobState, JobWrite, MergeRequest, MergeRequestState, NewBead, Rig
-from models.verification import SAFE, ProblemKind
+from models.refinery.messages import QueueStatus
+from models.upkeep.verification import SAFE, ProblemKind
 from services.town import Town
 from tests.cli.conftest import Here, Outcome, git
 from tests.cli.living.conftest import on_server
 from tests.fault_document import documented
-from workflows.refinery_state import RefineryState
+from workflows.refinery.state import RefineryState
 
 pytestmark = pytest.mark.usefixtures("worker")
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -387,7 +387,7 @@ def test_a_difference_that_is_gone_after_the_grace_is_not_reported(
         waited.append(seconds)
         world.run_job(bead)
 
-    monkeypatch.setattr("cli.verify.time", SimpleNamespace(sleep=wait))
+    monkeypatch.setattr("cli.work.verify.time", SimpleNamespace(sleep=wait))
     assert world.here.run("bd", "verify", "--grace", "3", "-o", "json").json["ok"] is True
     assert waited == [3.0]
 

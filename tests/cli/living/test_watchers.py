@@ -7,21 +7,21 @@ from collections.abc import Iterator
 import pytest
 from temporalio.client import Client
 
-from cli import connect
-from cli import watchers as commands
+from cli.frame import connect
+from cli.town import watchers as commands
 from models import names
-from models.records import Rig
-from services import long_lived
+from models.ledger.records import Rig
+from services.temporal import long_lived
 from tests.cli.conftest import Here
 from tests.cli.living import standins
 from tests.cli.living.conftest import end_watchers, on_server, working
 from tests.fault_document import documented
 from tests.schedules import remove_schedules
 from tests.schedules import silent_schedules as silent_schedules
-from workflows.boot import BootWorkflow
-from workflows.deacon import DeaconWorkflow
-from workflows.mayor import MayorWorkflow
-from workflows.witness import WitnessWorkflow
+from workflows.mayor.workflow import MayorWorkflow
+from workflows.supervision.boot import BootWorkflow
+from workflows.supervision.deacon import DeaconWorkflow
+from workflows.supervision.witness import WitnessWorkflow
 
 
 @pytest.fixture

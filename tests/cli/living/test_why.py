@@ -9,18 +9,18 @@ from temporalio.client import Client
 
 from ledger.store import Ledger
 from models import names
-from models.health import Diagnosis, HealthKind, HealthReport, Sighting, Thresholds, Zombie
-from models.records import Bead, JobState, NewBead, Rig
-from models.supervision import WitnessHealth
-from policies.health import diagnose
+from models.job.health import Diagnosis, HealthKind, HealthReport, Sighting, Thresholds, Zombie
+from models.ledger.records import Bead, JobState, NewBead, Rig
+from models.supervision.messages import WitnessHealth
+from policies.job.health import diagnose
 from services.town import Town
 from tests.cli.conftest import Here
 from tests.cli.living import standins
 from tests.cli.living.conftest import on_server, wait_until_listed, working
 from tests.cli.test_beads import start_job
-from workflows.deacon import DeaconWorkflow
-from workflows.mayor import MayorWorkflow
-from workflows.refinery import RefineryWorkflow
+from workflows.mayor.workflow import MayorWorkflow
+from workflows.refinery.workflow import RefineryWorkflow
+from workflows.supervision.deacon import DeaconWorkflow
 
 LIMITS = Thresholds(polecat_timeout_s=300, grace_s=60, stuck_timeout_s=1800)
 RAISED = Thresholds(polecat_timeout_s=900, grace_s=60, stuck_timeout_s=7200)

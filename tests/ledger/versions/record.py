@@ -15,11 +15,11 @@ from sqlalchemy import Connection, select, text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from ledger import schema
+from ledger.engine import schema
 from ledger.store import Ledger
-from models.alerts import AlertRule, AlertType, Priority
-from models.escalations import EscalationStatus
-from models.records import BeadChanges
+from models.ledger.records import BeadChanges
+from models.mayor.alerts import AlertRule, AlertType, Priority
+from models.mayor.escalations import EscalationStatus
 from tests.ledger.records import START, a_bead, a_host, a_merge, a_request, a_write
 
 FOLDER = Path(__file__).parent

@@ -1,0 +1,1 @@
+"""Chains of landing commits, and what a target's history says."""

@@ -1,0 +1,1 @@
+"""Polecats' repositories and work trees: made, saved, parked and freed."""

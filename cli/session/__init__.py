@@ -1,0 +1,1 @@
+"""The commands that an agent runs in its session: standard library only."""

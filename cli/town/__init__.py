@@ -1,0 +1,1 @@
+"""A town and its watchers: `gt up`, `status`, `config`, `doctor`, `alert`."""

@@ -1,0 +1,1 @@
+"""Rigs and work: `gt rig`, `sling`, `job`, `inbox`, `mail`."""

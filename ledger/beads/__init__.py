@@ -1,0 +1,1 @@
+"""Beads: rows, dependencies, labels, history, import and export."""

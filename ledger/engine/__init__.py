@@ -1,0 +1,1 @@
+"""The two Dolt engines: schema, transactions, versions."""

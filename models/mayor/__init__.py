@@ -1,0 +1,1 @@
+"""Escalations, alerts and mail."""

@@ -1,0 +1,1 @@
+"""Messages and values of the merge queue."""

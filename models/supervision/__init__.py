@@ -1,0 +1,1 @@
+"""Messages between the watchers, and requests to hosts."""

@@ -1,0 +1,1 @@
+"""Cleanup, verification and the ledger's size."""

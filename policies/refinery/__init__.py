@@ -1,0 +1,1 @@
+"""Decisions about the merge queue and its gates."""

@@ -1,0 +1,1 @@
+"""What a process may see, and what is secret."""

@@ -1,0 +1,1 @@
+"""Decisions about cleanup and the ledger's size."""

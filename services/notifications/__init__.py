@@ -1,0 +1,1 @@
+"""Alerts: the alarm, channels and their sender."""

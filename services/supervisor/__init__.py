@@ -1,0 +1,1 @@
+"""The town's supervisord: `gt up`, `gt down`, programs and their health."""

@@ -1,0 +1,81 @@
+"""Telling one process from another: a pid alone may have been given to somebody else."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import sys
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+from pydantic import Field, ValidationError
+
+from models.base import Frozen
+from services.atomic_files import write_whole
+
+R = TypeVar("R", bound=Frozen)
+_PR_SET_DUMPABLE = 4
+
+
+class Birth(Frozen):
+    """A process for good: its pid and the moment it started, by the kernel's clock."""
+
+    pid: int = Field(gt=0)
+    started: float
+    """seconds since the epoch, as psutil gives it"""
+
+    @staticmethod
+    def of(pid: int) -> Birth | None:
+        """The process that has `pid` now, or None (a zombie counts as gone)."""
+        try:
+            process = psutil.Process(pid)
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return None
+            return Birth(pid=pid, started=process.create_time())
+        except psutil.Error:
+            return None
+
+    def lives(self) -> bool:
+        """Whether this very process runs; create times may differ by clock ticks after a clock change."""
+        now = Birth.of(self.pid)
+        return now is not None and abs(now.started - self.started) < 1.0
+
+    def end(self, grace_s: float) -> None:
+        """SIGTERM, then SIGKILL after `grace_s`; returns when it is gone. Nothing if it is not this process."""
+        try:
+            process = psutil.Process(self.pid)
+            if not self.lives():
+                return
+            process.terminate()
+            try:
+                process.wait(grace_s)
+            except psutil.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+        except psutil.NoSuchProcess:
+            return
+
+
+def forbid_tracing() -> None:
+    """Keep other processes of this user, agents and gates among them, out of this one's memory and environment.
+
+    Linux alone; until the next exec. Nobody but root reads `/proc/PID/environ`, `cwd` and `fd` from then on.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE)")
+
+
+def write_record(path: Path, record: Frozen) -> None:
+    """Replace `path` by `record`, whole."""
+    write_whole(path, record.model_dump_json() + "\n")
+
+
+def read_record(path: Path, kind: type[R]) -> R | None:
+    """What `write_record` wrote, or None where there is nothing that can be understood."""
+    try:
+        return kind.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, ValidationError):
+        return None

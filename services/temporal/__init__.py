@@ -1,0 +1,1 @@
+"""Temporal of a town: its server, clients, schedules and restarts."""

@@ -1,0 +1,1 @@
+"""A rig's dispatcher: which bead is worked on, by which polecat, on which host."""

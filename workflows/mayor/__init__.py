@@ -1,0 +1,1 @@
+"""The Mayor: escalations, decisions and notifications."""

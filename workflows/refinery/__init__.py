@@ -1,0 +1,1 @@
+"""A rig's merge queue, and the merges that it starts."""

@@ -1,0 +1,1 @@
+"""The watchers: Witness, Deacon and Boot."""

@@ -1,0 +1,1 @@
+"""What a town does by schedule or on a person's order."""
