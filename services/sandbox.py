@@ -231,6 +231,13 @@ def named_paths(command: str, home: Path) -> list[Path]:
     return [home / word[2:] if word.startswith("~/") else Path(word) for word in named if word.startswith(("/", "~/"))]
 
 
+def named_to_read(named: Iterable[Path], home: Path, town: Path, writable: Iterable[Path | str]) -> list[Path]:
+    """What is seen because it is named. A file in a folder that the job may write keeps the rights of that folder:
+    a job that adds to a file names it as one that reads it does."""
+    folders = {*map(Path, writable)}
+    return [path for path in named if may_be_named(path, home, town) and folders.isdisjoint(path.parents)]
+
+
 def scratch_folders(command: str, settings: SandboxSettings, home: Path, town: Path) -> list[Path]:
     """Folders of the scripts that a command line names, which `auto` shares with them: a trial keeps its script, its
     notes and its marks in one scratch folder.

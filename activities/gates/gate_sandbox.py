@@ -8,7 +8,7 @@ from pathlib import Path
 from models.settings import SandboxSettings, listed_variables
 from models.town import TownPaths
 from policies.security.sandbox import CACHES, SandboxPlan
-from services.sandbox import base_plan, may_be_named, named_paths, scratch_folders, with_paths
+from services.sandbox import base_plan, named_paths, named_to_read, scratch_folders, with_paths
 
 
 def gate_plan(
@@ -41,9 +41,9 @@ def gate_plan(
     read = [paths.clone(rig) / "objects", paths.modules(rig), paths.lfs(rig)]
     named = named_paths(command, person)
     named += (Path(environment.get(name, "")) for name, _ in listed_variables(wanted))
-    read += [path for path in named if may_be_named(path, person, paths.root)]
-    write = [path for path in more if path != person]
+    scratch = scratch_folders(command, settings, person, paths.root)
+    read += named_to_read(named, person, paths.root, (*plan.write, *scratch))
+    write = [path for path in more if path != person] + scratch
     if person in more:
         write += [person / name for name in CACHES]
-    write += scratch_folders(command, settings, person, paths.root)
     return with_paths(plan, read=read, write=write)

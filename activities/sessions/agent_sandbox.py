@@ -10,7 +10,7 @@ from agents import presets
 from models.job.attempts import StartAttempt
 from models.town import TownPaths
 from policies.security.sandbox import AGENT_COPIES, AGENT_SETTINGS, AGENT_STATE, GIT_LISTS, SandboxPlan, programs_named
-from services.sandbox import base_plan, may_be_named, named_paths, scratch_folders, with_paths
+from services.sandbox import base_plan, may_be_named, named_paths, named_to_read, scratch_folders, with_paths
 
 
 def agent_plan(paths: TownPaths, request: StartAttempt, environment: Mapping[str, str]) -> SandboxPlan:
@@ -32,6 +32,7 @@ def agent_plan(paths: TownPaths, request: StartAttempt, environment: Mapping[str
     plan = base_plan(paths, request.sandbox, environment.get("PATH", ""), worktree, home, network=network)
     programs = programs_named(command)
     remote = local_path(request.rig.url)
+    scratch = scratch_folders(command, request.sandbox, home, paths.root)
     read: list[Path | str] = [
         paths.bin,
         paths.door,
@@ -42,12 +43,12 @@ def agent_plan(paths: TownPaths, request: StartAttempt, environment: Mapping[str
         paths.evidence / request.bead,
         *(home / name for name in GIT_LISTS),
         *(home / name for program in programs for name in AGENT_SETTINGS[program]),
-        *(path for path in named_paths(command, home) if may_be_named(path, home, paths.root)),
+        *named_to_read(named_paths(command, home), home, paths.root, (*plan.write, *scratch)),
     ]
     if remote is not None and may_be_named(remote, home, paths.root):
         read.append(remote)
     write = [paths.session(rig, request.polecat, request.bead, request.attempt)]
     write += [home / name for program in programs for name in AGENT_STATE[program]]
-    write += scratch_folders(command, request.sandbox, home, paths.root)
+    write += scratch
     copied = [home / name for program in programs for name in AGENT_COPIES.get(program, ())]
     return with_paths(plan, read=read, write=write, copied=copied)

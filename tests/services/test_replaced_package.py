@@ -55,7 +55,7 @@ async def test_a_living_worker_goes_on_with_the_code_that_it_was_started_with(pa
     async with real_time() as env:
         with worker_of(package, env.client.service_client.config.target_host):
             assert await pinged(env, 1) is True
-            replaced = package / "workflows" / "deadman.py"
+            replaced = package / "workflows" / "upkeep" / "deadman.py"
             code = replaced.read_text()
             assert code.count("return await") == 1
             replaced.write_text(code.replace("return await", "return not await"))

@@ -158,7 +158,7 @@ def in_process(
         input=call,
         capture_output=True,
         text=True,
-        cwd=Path(landing_module.__file__).parents[2],
+        cwd=Path(landing_module.__file__).parents[3],
         env={**os.environ, "GT_CRASH_POINT": point, "GT_CRASH_MARK": str(tmp_path / "mark")},
         check=False,
     )

@@ -171,11 +171,13 @@ def test_the_scratch_folder_of_a_trial_is_shared_with_its_script(
 ) -> None:
     trial = tmp_path / "trial"
     trial.mkdir()
-    (trial / "agent.sh").write_text(f"touch {trial}/mark; echo tried; sleep 600\n")
+    (trial / "marks").write_text("known\n")
+    (trial / "agent.sh").write_text(f"touch {trial}/mark; echo new >> $1; cat $1; echo tried; sleep 600\n")
     confined.sandbox = SandboxSettings(mode=mode)
-    confined.start(f"sh {trial}/agent.sh")
-    confined.shown("tried")
+    confined.start(f"sh {trial}/agent.sh {trial}/marks")
+    assert "known" in confined.shown("tried"), "what is named is seen in any case"
     assert (trial / "mark").exists() is shared
+    assert ("new" in (trial / "marks").read_text()) is shared
 
 
 def test_nothing_that_others_run_is_taken_for_a_scratch_folder(tmp_path: Path) -> None:
