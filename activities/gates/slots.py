@@ -18,8 +18,8 @@ from pathlib import Path
 import psutil
 
 from activities.gates.process import end_marked, kill_process
-from activities.locks import try_exclusive
 from agents.session_folder import read_json, write_json
+from services.locks import try_exclusive
 
 
 class Lane:

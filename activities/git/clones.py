@@ -13,10 +13,10 @@ from typing import Final
 
 from activities.git.command import GitRepo, init_bare
 from activities.git.rig_folder import own_rig_folder
-from activities.locks import exclusive
 from models.ledger.records import Rig
 from models.settings import GitSettings
 from models.town import TownPaths
+from services.locks import exclusive
 
 
 def cache_clone(paths: TownPaths, rig: Rig) -> GitRepo:

@@ -10,10 +10,10 @@ import json
 import os
 from pathlib import Path
 
-from activities.locks import exclusive
 from models.ledger.records import Rig
 from models.town import TownPaths
 from services.atomic_files import write_whole
+from services.locks import exclusive
 
 MARK = "rig.json"
 

@@ -21,10 +21,10 @@ from activities.git.lfs import LfsCheckout
 from activities.git.limits import refuse_growth
 from activities.git.remote_kinds import resolved, same_reach
 from activities.git.trees import remove_tree
-from activities.locks import exclusive
 from models import names
 from models.errors import ErrorCode, GtError
 from services.git_config import quoted
+from services.locks import exclusive
 
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _ABSENT: Final = ("not our ref", "couldn't find remote ref", "no such remote ref", "unadvertised object")

@@ -22,7 +22,6 @@ from typing import Any, Final
 from activities.crash_points import crash_point
 from activities.git.worktree.polecat_repo import PolecatRepo
 from activities.git.worktree.worktrees import PreparedWorktree
-from activities.locks import exclusive
 from activities.sessions.agent_sandbox import agent_plan
 from activities.sessions.locked_folders import cleared, reopen, tolerated
 from activities.sessions.process_tree import Traces, moment, since_boot_s
@@ -39,6 +38,7 @@ from models.settings import listed_commands
 from models.texts import one_line, plain
 from models.town import TownPaths
 from services.atomic_files import make_folders, write_whole
+from services.locks import exclusive
 from services.sandbox import NONE, in_sandbox, required
 
 EVIDENCE_LINES: Final = 2_000

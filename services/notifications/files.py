@@ -29,8 +29,8 @@ from models.mayor.alerts import Alerting, AlertMirror, AlertType, ChannelFailure
 from models.town import TownPaths
 from policies.mayor.notification_rules import channels_for
 from services.atomic_files import write_whole
+from services.locks import locked_within, open_lock
 from services.redaction import Redactor
-from services.supervisor.guard import locked_within, open_lock
 from services.supervisor.processes import read_record, write_record
 
 if TYPE_CHECKING:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import fcntl
 import io
 import os
 import shutil
@@ -31,6 +30,7 @@ from pathlib import Path
 
 from models.errors import ErrorCode, GtError
 from models.secret_variables import needless_for_a_server
+from services.locks import locked_within, open_lock
 from services.supervisor.processes import Birth, read_record, write_record
 
 LEFTOVER_WAIT_S = 10.0
@@ -40,7 +40,6 @@ STEADY_S = 10.0
 FIRST_DELAY_S = 0.25
 MAX_DELAY_S = 5.0
 _PR_SET_PDEATHSIG = 1
-_POLL_S = 0.05
 _entered: list[io.FileIO] = []
 """locks of this process until it ends"""
 
@@ -103,34 +102,6 @@ def enter(lock: Path) -> None:
         raise GtError(ErrorCode.REFUSED, f"another process{who} holds {lock}", "gt status")
     _entered.append(held)
     write_record(record_path(lock), Tenancy(pid=me.pid, started=me.started))
-
-
-def open_lock(lock: Path) -> io.FileIO:
-    """The lock file, not locked yet and not passed to children; closing it frees the lock.
-
-    It is an object and no descriptor, so that it is closed by whatever ends its holder: Temporal throws into the
-    thread of an activity that timed out, and may do so before a `try` is reached.
-    """
-    lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return io.FileIO(lock, "r+", opener=_opened)
-
-
-def _opened(path: str, _: int) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-
-def locked_within(lock: io.FileIO, wait_s: float) -> bool:
-    """Take the lock of `open_lock` within `wait_s` seconds; False when somebody else keeps it."""
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(_POLL_S)
-        else:
-            return True
 
 
 def die_with_parent(parent_pid_file: Path | None) -> None:

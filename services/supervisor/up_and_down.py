@@ -22,6 +22,7 @@ from models.errors import ErrorCode, GtError
 from services import ports, tmux_server
 from services.atomic_files import write_whole
 from services.git_config import write_town_config
+from services.locks import locked_within, open_lock
 from services.loopback import no_proxy
 from services.private_files import close_to_others
 from services.supervisor import guard
@@ -174,8 +175,8 @@ def _state_of(town: Town, name: str, reported: Reported | None) -> ServiceState:
 @contextmanager
 def _one_at_a_time(town: Town, deadline: float) -> Iterator[None]:
     """A second `gt up` or `gt down` waits for the first."""
-    with guard.open_lock(town.paths.run / "up.lock") as lock:
-        if not guard.locked_within(lock, max(0.0, deadline - time.monotonic())):
+    with open_lock(town.paths.run / "up.lock") as lock:
+        if not locked_within(lock, max(0.0, deadline - time.monotonic())):
             raise GtError(ErrorCode.TIMED_OUT, f"another gt up or gt down is at work on {town.root}")
         yield
 
@@ -314,11 +315,11 @@ def _stop_supervisor(town: Town) -> bool:
     except SupervisorUnreachable:
         if holder is None or not holder.lives():
             return False
-    with guard.open_lock(lock_path(town, SUPERVISOR)) as lock:
+    with open_lock(lock_path(town, SUPERVISOR)) as lock:
         # The lock is free when supervisord has ended, and it ends last.
-        if (not asked or not guard.locked_within(lock, _STOP_S)) and holder is not None:
+        if (not asked or not locked_within(lock, _STOP_S)) and holder is not None:
             holder.end(guard.LEFTOVER_GRACE_S)
-        if not guard.locked_within(lock, 1.0):
+        if not locked_within(lock, 1.0):
             raise GtError(ErrorCode.TIMED_OUT, f"supervisord of {town.root} does not end")
     return True
 

@@ -28,7 +28,6 @@ from models.ledger.records import Host
 from models.mayor.alerts import AlertType, Priority
 from models.mayor.escalations import Escalation, SourceReset
 from models.town import StoreEngine
-from services.ledger_head import head_path, lost_commit
 from services.notifications.files import AlertFiles
 from services.place import Place, say_gone
 from services.ports import LOOPBACK
@@ -44,6 +43,7 @@ from services.temporal.long_lived import tell_mayor
 from services.temporal.schedules import verify_soon
 from services.town import Town
 from services.worker import readiness
+from services.worker.ledger_head import head_path, lost_commit
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from services.ledger_head import head_path
+from services.worker.ledger_head import head_path
 from tests.e2e.living_town import LivingTown, wait_until
 from tests.e2e.test_alerts import add_channel
 from tests.sinks import http_sink

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from activities.locks import try_exclusive
 from models.errors import ErrorCode, GtError
+from services.locks import locked_within, open_lock, try_exclusive
 from services.supervisor import guard
 from services.supervisor.processes import Birth, write_record
 from tests.pace import DEADLINE_S
@@ -48,11 +48,11 @@ def test_the_lock_lives_exactly_as_long_as_the_program(tmp_path: Path, started: 
     first = sleeper(lock)
     started.append(first)
     wait_until("the program to run", lambda: runs_sleep(lock, first.pid))
-    opened = guard.open_lock(lock)
-    assert not guard.locked_within(opened, 0.0)
+    opened = open_lock(lock)
+    assert not locked_within(opened, 0.0)
     first.kill()
     first.wait()
-    assert guard.locked_within(opened, DEADLINE_S)
+    assert locked_within(opened, DEADLINE_S)
     opened.close()
 
 
@@ -84,14 +84,14 @@ def test_a_lock_that_nobody_can_name_any_more_is_free(tmp_path: Path) -> None:
     """As when Temporal throws into an activity's thread between the opening of a lock and the `try` after it."""
     lock = tmp_path / "some.lock"
     for _ in range(2):
-        assert guard.locked_within(guard.open_lock(lock), 0.0)
+        assert locked_within(open_lock(lock), 0.0)
         assert try_exclusive(lock) is not None
 
 
 def test_a_holder_that_is_not_known_is_left_alone(tmp_path: Path) -> None:
     lock = tmp_path / "server.lock"
-    stranger = guard.open_lock(lock)
-    assert guard.locked_within(stranger, 0.0)
+    stranger = open_lock(lock)
+    assert locked_within(stranger, 0.0)
     me = Birth.of(os.getpid())
     assert me is not None
     write_record(guard.record_path(lock), guard.Tenancy(pid=me.pid, started=me.started - 1000))

@@ -16,9 +16,9 @@ from ledger.store import Ledger
 from models.ledger.records import Rig
 from models.mayor.escalations import Escalation, SourceReset
 from services.init_town import create_town
-from services.ledger_head import head_path, lost_commit
 from services.town import Town
 from services.worker import life
+from services.worker.ledger_head import head_path, lost_commit
 
 
 def add_rig(town: Town, name: str) -> None:

@@ -13,11 +13,11 @@ from activities.git.merging.chain import ChainBuilder
 from activities.git.merging.styles import Hand
 from activities.git.merging.target_history import TargetHistory
 from activities.git.merging.trees import TreeMerger
-from activities.locks import exclusive
 from models import names
 from models.refinery.messages import ConfirmLanded, DropKind
 from models.settings import MergeStyle
 from policies.refinery.merge_message import BEAD_TRAILER, CHANGE_TRAILER, lands
+from services.locks import exclusive
 
 _SHA: Final = re.compile(r"[0-9a-f]{40,64}")
 _COMMITS_ALONE: Final = ("--quiet", "--no-tags", "--no-write-fetch-head", "--filter=tree:0")

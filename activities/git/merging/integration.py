@@ -8,12 +8,12 @@ from temporalio import activity
 
 from activities.git.clones import cache_clone
 from activities.git.command import GitRepo, ls_remote, push_failure
-from activities.locks import exclusive
 from models import names
 from models.errors import ErrorCode, GtError
 from models.ledger.records import Rig
 from models.supervision.host_requests import CreateBranch, ErrandResult, HandInBranch, IntegrationBranch, LookAtBranch
 from models.town import TownPaths
+from services.locks import exclusive
 
 
 class IntegrationActivities:

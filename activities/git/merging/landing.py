@@ -35,7 +35,6 @@ from activities.git.merging.styles import Hand
 from activities.git.merging.target_history import Fork, Removed, TargetHistory
 from activities.git.merging.trees import TreeMerger
 from activities.git.stale_locks import clear_stale_locks
-from activities.locks import exclusive
 from models import names
 from models.errors import ErrorCode, GtError
 from models.job.attempts import ReleaseWorktree, WorktreeReleased
@@ -56,6 +55,7 @@ from models.refinery.messages import (
     Renamed,
 )
 from models.town import TownPaths
+from services.locks import exclusive
 
 SINGLED_OUT_AT: Final = 3
 """the try at which a change that git fails at is left out: what fails for a moment has passed by then"""

@@ -19,8 +19,8 @@ from activities.git.merging.attributes import (
     AttributeFolder,
     TooMuch,
 )
-from activities.locks import try_exclusive
 from models.git_errors import plain_words
+from services.locks import try_exclusive
 
 _MAX_FILES: Final = 100
 """A conflict names at most this many files: what a message carries stays small."""

@@ -24,13 +24,13 @@ from activities.git.worktree.park import push_save
 from activities.git.worktree.polecat_repo import PolecatRepo
 from activities.git.worktree.saved_commits import save_message, shown
 from activities.git.worktree.snapshot import Saver, SkippedFile
-from activities.locks import try_exclusive
 from agents import session_folder
 from models import names
 from models.errors import GtError
 from models.job.checkpoints import Checkpoint, CheckpointOrder, StayedHere
 from models.town import TownPaths
 from services.atomic_files import write_whole
+from services.locks import try_exclusive
 
 log = logging.getLogger(__name__)
 

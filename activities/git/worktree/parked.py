@@ -16,12 +16,12 @@ from activities.git.trees import discard
 from activities.git.worktree.park import REMOTE_PROBLEMS
 from activities.git.worktree.salvage import first_salvaged, salvaged_files, salvaged_of
 from activities.git.worktree.saved_commits import SavedCommit, read_save
-from activities.locks import exclusive
 from models import names
 from models.errors import ErrorCode, GtError
 from models.ledger.records import Rig
 from models.supervision.host_requests import ErrandResult, ExpireParked, ListParked, ParkedWork, Unpark, Unparked
 from models.town import TownPaths
+from services.locks import exclusive
 
 _FOLDERS = ("refs/gastown/parked/", "refs/gastown/wip/")
 

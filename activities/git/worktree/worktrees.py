@@ -33,13 +33,13 @@ from activities.git.worktree.restoring import AttemptUsed, Save, commit_to_go_on
 from activities.git.worktree.salvage import first_salvaged, keep_files
 from activities.git.worktree.saved_commits import SavedCommit
 from activities.git.worktree.served import origin_config, serve
-from activities.locks import exclusive
 from models import names
 from models.errors import ErrorCode, GtError
 from models.ledger.records import Rig
 from models.settings import GitSettings, LimitSettings, WorktreeSettings
 from models.town import TownPaths
 from services.git_config import config_text
+from services.locks import exclusive
 
 _PATH_FIELD: Final = {"1": 7, "2": 8, "u": 9}
 """fields before the path, by kind of entry of `git status --porcelain=v2`"""
