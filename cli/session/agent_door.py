@@ -8,19 +8,15 @@ GT_DOOR names the folder of the door's socket; it is set in a sandbox alone.
 from __future__ import annotations
 
 import json
-import os
 import socket
 import sys
 from typing import Any
 
+from agents.door import MOST_BYTES, door_socket
 from cli.frame import streams
 from cli.session import agent_rights
 from cli.session.agent_session import Refusal
 
-SOCKET = "agent.sock"
-"""services.worker.agent_door.SOCKET"""
-MOST_BYTES = 200_000
-"""services.worker.agent_door.MOST_BYTES"""
 WAIT_S = 90.0
 _MOST_ANSWER = 64_000_000
 
@@ -59,16 +55,11 @@ def hand_in(folder: str, program: str, name: str, arguments: list[str]) -> int |
 
 
 def _ask(folder: str, said: bytes) -> Any:
-    # By a short name: the folder's own may be longer than the address of a socket.
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with socket.socket(socket.AF_UNIX) as door:
-            door.settimeout(WAIT_S)
-            door.connect(f"/proc/self/fd/{handle}/{SOCKET}" if sys.platform == "linux" else f"{folder}/{SOCKET}")
-            door.sendall(said)
-            pieces = [b""]
-            while len(pieces) < _MOST_ANSWER // 65_536 and (piece := door.recv(65_536)):
-                pieces.append(piece)
-    finally:
-        os.close(handle)
+    with door_socket(folder) as place, socket.socket(socket.AF_UNIX) as door:
+        door.settimeout(WAIT_S)
+        door.connect(place)
+        door.sendall(said)
+        pieces = [b""]
+        while len(pieces) < _MOST_ANSWER // 65_536 and (piece := door.recv(65_536)):
+            pieces.append(piece)
     return json.loads(b"".join(pieces))

@@ -16,19 +16,18 @@ import contextlib
 import json
 import logging
 import os
-import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from agents import session_folder
+from agents.door import MOST_BYTES, door_socket
 from agents.tokens import carries
 from models.errors import ExitCode
 from models.town import TownPaths
 
-SOCKET: Final = "agent.sock"
 OPEN: Final = frozenset(
     {
         *("bd show", "bd comments", "bd log", "bd comment", "bd list", "bd ready", "bd search", "bd create"),
@@ -36,8 +35,6 @@ OPEN: Final = frozenset(
     }
 )
 """Commands that may be handed in: they name no file of the host and wait for nobody."""
-MOST_BYTES: Final = 200_000
-"""of a request"""
 REQUESTS: Final = 60
 REQUESTS_EVERY_S: Final = 60.0
 """Of one attempt so many are taken in this time."""
@@ -86,12 +83,12 @@ class AgentDoor:
         """
         folder = self._paths.door
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with near(folder) as place:
+        with door_socket(folder) as place:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{place}/{SOCKET}")
+                os.unlink(place)
             before = os.umask(0o177)
             try:
-                server = await asyncio.start_unix_server(self._greet, f"{place}/{SOCKET}")
+                server = await asyncio.start_unix_server(self._greet, place)
             finally:
                 os.umask(before)
             async with server:
@@ -200,19 +197,6 @@ async def _line(reader: asyncio.StreamReader) -> bytes | None:
         if end:
             break
     return None if long else said
-
-
-@contextlib.contextmanager
-def near(folder: Path) -> Iterator[str]:
-    """A short name for a folder, whose own may be longer than the address of a socket."""
-    if sys.platform != "linux":
-        yield str(folder)
-        return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{handle}"
-    finally:
-        os.close(handle)
 
 
 def _refusal(message: str, hint: str = "") -> dict[str, Any]:

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from agents import session_folder
+from agents.door import SOCKET, door_socket
 from agents.tokens import new_token
 from models.errors import ExitCode
 from models.town import TownPaths
 from services.worker import agent_door
-from services.worker.agent_door import REQUESTS, AgentDoor, near
+from services.worker.agent_door import REQUESTS, AgentDoor
 
 TOKEN = new_token()
 STAND_IN = '#!/bin/sh\necho "$(basename "$0") $*"\necho "in $GT_TASK_FILE of $GT_TOWN" >&2\ncat\nexit 3\n'
@@ -45,8 +46,8 @@ async def door(paths: TownPaths) -> AsyncIterator[AgentDoor]:
 
 
 async def send(paths: TownPaths, said: bytes) -> dict[str, Any]:
-    with near(paths.door) as place:
-        reader, writer = await asyncio.open_unix_connection(f"{place}/{agent_door.SOCKET}")
+    with door_socket(paths.door) as place:
+        reader, writer = await asyncio.open_unix_connection(place)
     writer.write(said)
     writer.write_eof()
     answer: dict[str, Any] = json.loads(await reader.read())
@@ -66,7 +67,7 @@ async def test_a_line_is_run_as_in_its_session_with_its_input(paths: TownPaths, 
         "out": "gt mail send mayor -s x -\nall\nis well\n",
         "err": f"in {record / session_folder.TASK} of {paths.root}\n",
     }
-    assert ((paths.door / agent_door.SOCKET).stat().st_mode & 0o777) == 0o600
+    assert ((paths.door / SOCKET).stat().st_mode & 0o777) == 0o600
 
 
 REFUSED = {
@@ -133,9 +134,9 @@ async def test_connections_that_say_nothing_keep_no_other_from_being_told(
     monkeypatch.setattr(agent_door, "CONNECTIONS", 3)
     monkeypatch.setattr(agent_door, "READ_S", 3600.0)  # a busy machine may let the silent ones go before that
     silent = [socket.socket(socket.AF_UNIX) for _ in range(3)]
-    with near(paths.door) as place:
+    with door_socket(paths.door) as place:
         for one in silent:
-            one.connect(f"{place}/{agent_door.SOCKET}")
+            one.connect(place)
         answer = await send(paths, b"")
     assert "more than 3 requests at once" in answer["err"]
     for one in silent:
