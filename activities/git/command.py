@@ -70,7 +70,8 @@ _CONFIG: Final[tuple[tuple[str, str], ...]] = (
 )
 _OF_COMMITS: Final = ("refs/heads/", "refs/remotes/", "refs/gastown/work/", "refs/gastown/target/")
 """Refs that name commits and nothing else: what they say needs no peeling."""
-_OBJECT_NAME: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+OBJECT_NAME: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+"""a full one, of either hash"""
 _OUT_OF_MEMORY: Final = ("ut of memory", "annot allocate memory")
 _KEPT: Final = ("GIT_SSH", "GIT_ASKPASS", "GIT_SSL_", "GIT_PROXY_", "GIT_HTTP_", "GIT_TRACE", "GIT_PYTHON_")
 """Variables of the worker's own environment that may reach git; any other GIT_* is withheld."""
@@ -244,7 +245,7 @@ class GitRepo:
             said = (self.git_dir / ref).read_text(encoding="ascii").strip()
         except (OSError, ValueError):
             return ""
-        return said if _OBJECT_NAME.fullmatch(said) else ""
+        return said if OBJECT_NAME.fullmatch(said) else ""
 
     def make_way(self, ref: str) -> None:
         """Delete refs that keep `ref` from being made: git has none below another.

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-from activities.git.command import REMOTE_TIMEOUT_S, GitRepo, failure
+from activities.git.command import OBJECT_NAME, REMOTE_TIMEOUT_S, GitRepo, failure
 from activities.git.remote_kinds import local_path, same_reach
 from models import names
 from models.errors import DISK_FULL_HINT, ErrorCode, GtError
@@ -35,7 +35,6 @@ _POINTER_MAX_BYTES: Final = 1024
 """git-lfs takes nothing longer for a pointer"""
 _ATTRIBUTE: Final = r"^[^#]*[[:space:]]filter=lfs([[:space:]]|$)"
 _ENDPOINT: Final = re.compile(r"lfs\.(?:push)?url|remote\..*\.lfs(?:push)?url")
-_OBJECT_NAME: Final = re.compile(r"[0-9a-f]{40,64}")
 _ANSWERS_KEPT: Final = 1_000
 _answers: dict[str, bool] = {}
 """of `uses_lfs`, by full names of commits: many jobs start from one"""
@@ -82,13 +81,13 @@ def uses_lfs(repo: GitRepo, commit: str) -> bool:
     Raises:
         GtError: GIT_FAILED.
     """
-    attributes = ("grep", "--quiet", "-I", "-E", "-e", _ATTRIBUTE, commit, "--", ".gitattributes", "**/.gitattributes")
     if commit in _answers:
         return _answers[commit]
+    attributes = ("grep", "--quiet", "-I", "-E", "-e", _ATTRIBUTE, commit, "--", ".gitattributes", "**/.gitattributes")
     answer = repo.attempt(*attributes, environment={"GIT_LITERAL_PATHSPECS": "0", "GIT_GLOB_PATHSPECS": "1"})
     if answer.exit_code not in {0, 1}:
         raise failure(answer, "reading .gitattributes")
-    if _OBJECT_NAME.fullmatch(commit):
+    if OBJECT_NAME.fullmatch(commit):
         if len(_answers) >= _ANSWERS_KEPT:
             _answers.clear()
         _answers[commit] = answer.exit_code == 0

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from activities.git.command import REMOTE_TIMEOUT_S, Bounds, GitRepo, failure
+from activities.git.command import OBJECT_NAME, REMOTE_TIMEOUT_S, Bounds, GitRepo, failure
 from activities.git.limits import refuse_growth, refuse_what_git_cannot_walk
 from activities.git.stale_locks import clear_stale_locks
 from activities.git.trees import discard, remove_special_files
@@ -50,7 +50,6 @@ _IN_PROGRESS: Final = (
 )
 _MOST_REFS_BYTES: Final = 50_000_000
 _MOST_INDEX_BYTES: Final = 500_000_000
-_SHA: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _LEFT_LINES: Final = 200
 """of what an agent left in its `.git`, so much is listed"""
 _VIEW_CONFIG: Final = (
@@ -155,7 +154,7 @@ class PolecatRepo:
         if text.startswith("ref: "):
             ref = text.removeprefix("ref: ").strip()
             return Head(self.branches().get(ref, ""), ref)
-        return Head(text if _SHA.fullmatch(text) else "", "")
+        return Head(text if OBJECT_NAME.fullmatch(text) else "", "")
 
     def branches(self) -> dict[str, str]:
         """Every local branch: full ref → commit. What cannot be read counts as none."""
@@ -170,7 +169,7 @@ class PolecatRepo:
             for name in files:
                 place = Path(folder, name)
                 sha = _text(place)
-                if not name.endswith(".lock") and _SHA.fullmatch(sha):
+                if not name.endswith(".lock") and OBJECT_NAME.fullmatch(sha):
                     found[f"refs/heads/{place.relative_to(top).as_posix()}"] = sha
         return found
 
@@ -541,7 +540,7 @@ def write_whole_if_new(path: Path, content: str) -> None:
 def _packed(git_dir: Path) -> Iterator[tuple[str, str]]:
     for line in _text(git_dir / "packed-refs").splitlines():
         sha, _, ref = line.partition(" ")
-        if _SHA.fullmatch(sha):
+        if OBJECT_NAME.fullmatch(sha):
             yield ref, sha
 
 
