@@ -95,8 +95,8 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
         return workers
     rounds = RoundActivities(client, ledger.load_rig, ledger.town_facts, lambda facts: look_at_target(paths, facts))
     # A check-in is a local activity, so it belongs to the worker that runs the Witnesses.
-    upkeep = UpkeepActivities(lambda: Ledger.open(town.ledger_url(), migrate=False), town.ledger_storage())
-    verify = VerifyActivities(client, paths, lambda: Ledger.open(town.ledger_url(), migrate=False))
+    upkeep = UpkeepActivities(lambda: Ledger.open(town.ledger_url(), create=False), town.ledger_storage())
+    verify = VerifyActivities(client, paths, lambda: Ledger.open(town.ledger_url(), create=False))
     record = [*activities_of(ledger), *activities_of(upkeep), *activities_of(verify), rounds.check_in]
     of_town = (
         TownActivities(client),

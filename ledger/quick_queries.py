@@ -1,7 +1,7 @@
 """Asking the ledger without SQLAlchemy, whose import costs more than the answer.
 
 One try over the bare driver. Whatever is odd about the ledger (no file, damage, another schema, a server
-that does not answer) is left to `Ledger`, which retries, migrates, and says what it means.
+that does not answer) is left to `Ledger`, which retries, and says what it means.
 """
 
 from __future__ import annotations

@@ -13,9 +13,8 @@ from ledger.beads.history import HistoryRecords
 from ledger.beads.labels import LabelRecords
 from ledger.beads.molecules import MoleculeRecords
 from ledger.beads.search import FindingRecords
-from ledger.engine import migrations, schema
+from ledger.engine import schema, setup
 from ledger.engine.engines import embedded_file, open_engine, server_without_database, unhurried
-from ledger.engine.migrations import create_database, found_file, stored_version
 from ledger.engine.transactions import retried
 from ledger.escalations import EscalationRecords
 from ledger.jobs import JobRecords
@@ -47,28 +46,28 @@ class Ledger(
     """The record of a town. Thread-safe; every write is idempotent, retried, and one Dolt commit."""
 
     @classmethod
-    def open(cls, url: str, *, migrate: bool = True) -> Self:
+    def open(cls, url: str, *, create: bool = True) -> Self:
         """Open a ledger and check that this program can work on it.
 
         Args:
             url: `mysql+pymysql://user:password@host:port/database` or `doltlite:////absolute/file`.
-            migrate: also make what is missing: the file or database, and the tables.
+            create: also make what is missing: the file or database, and the tables.
 
         Raises:
             GtError: INVALID_VALUE, PROGRAM_MISSING, LEDGER_UNREACHABLE, LEDGER_DAMAGED, LEDGER_NEWER;
-                REFUSED for an older schema without `migrate`.
+                REFUSED for an older schema.
         """
         file = embedded_file(url)
-        if migrate and file is None:
+        if create and file is None:
             _ensure_database(url)
-        if migrate and file is not None and not file.exists():
-            found_file(file)
+        if create and file is not None and not file.exists():
+            setup.found_file(file)
         engine, versioning = open_engine(url)
         ledger = cls(engine, versioning)
         try:
-            if migrate:
-                migrations.migrate(ledger, versioning, empty_is_new=file is None)
-            migrations.require_current(ledger.schema_version())
+            if create:
+                setup.set_up(ledger, versioning, empty_is_new=file is None)
+            setup.require_current(ledger.schema_version())
         except BaseException:
             ledger.close()
             raise
@@ -107,12 +106,12 @@ class Ledger(
 
     def schema_version(self) -> int:
         """The schema that the ledger has; 0 for one that was never set up."""
-        return self.read(stored_version)
+        return self.read(setup.stored_version)
 
 
 def _ensure_database(url: str) -> None:
     server, name = server_without_database(url)
     try:
-        retried(lambda: create_database(server, name))
+        retried(lambda: setup.create_database(server, name))
     finally:
         server.dispose()

@@ -14,8 +14,8 @@ from sqlalchemy.exc import DBAPIError
 from ledger.beads.beads import MERGED, landing_of
 from ledger.engine import schema
 from ledger.engine.faults import fault_of
-from ledger.engine.migrations import drift, mend
 from ledger.engine.rows import now_stamp
+from ledger.engine.setup import drift, mend
 from ledger.engine.transactions import Transactions
 from ledger.outbox import IDLE
 from models.base import Frozen
@@ -146,7 +146,7 @@ class VerifyRecords(Transactions):
         """Make the tables and columns that are missing."""
 
         def change(connection: Connection) -> tuple[None, str | None]:
-            with self._versioning.migration(connection):
+            with self._versioning.sole_setup(connection):
                 mend(connection)
             return None, "schema mended (bd verify)"
 

@@ -66,7 +66,7 @@ class Standing(Frozen):
 def standing_in(town: Town) -> Standing:
     """Which sandbox agents and gates of this town have on this host."""
     try:
-        with contextlib.closing(Ledger.open(town.ledger_url(), migrate=False)) as ledger:
+        with contextlib.closing(Ledger.open(town.ledger_url(), create=False)) as ledger:
             return standing(ledger.effective_settings(None).sandbox)
     except GtError:
         return standing(None)

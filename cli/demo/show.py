@@ -93,7 +93,7 @@ class Demo:
         from ledger.store import Ledger
         from services.town import find_town
 
-        with contextlib.closing(Ledger.open(find_town(self.town).ledger_url(), migrate=False)) as ledger:
+        with contextlib.closing(Ledger.open(find_town(self.town).ledger_url(), create=False)) as ledger:
             return [table.job_facts(ledger, plan.role, self.beads[plan.role], plan.title) for plan in PLANS]
 
 

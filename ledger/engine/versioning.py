@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 from models.errors import ErrorCode, GtError
 
 _EMAIL_DOMAIN = "gastown"
-_MIGRATION_LOCK_S = 30
+_SETUP_LOCK_S = 30
 _SERVER_COMMIT = text("CALL DOLT_COMMIT('--skip-empty', '-A', '-m', :message, '--author', :author)")
 _EMBEDDED_COMMIT = text("SELECT dolt_commit('--skip-empty', '-A', '-m', :message, '--author', :author)")
 _IS_LOGGED = text("SELECT 1 FROM dolt_log WHERE commit_hash = :commit LIMIT 1")
@@ -76,8 +76,8 @@ class Versioning(Protocol):
     def differences(self, connection: Connection, table: str, older: str, newer: str) -> list[dict[str, Any]]:
         """What differs between two commits: `from_…` and `to_…` of each column."""
 
-    def migration(self, connection: Connection) -> AbstractContextManager[None]:
-        """Nobody else migrates inside it."""
+    def sole_setup(self, connection: Connection) -> AbstractContextManager[None]:
+        """Nobody else makes or mends tables inside it."""
 
 
 class ServerVersioning:
@@ -137,18 +137,18 @@ class ServerVersioning:
         return _dicts(connection.execute(query, {"older": older, "newer": newer}))
 
     @contextmanager
-    def migration(self, connection: Connection) -> Iterator[None]:
+    def sole_setup(self, connection: Connection) -> Iterator[None]:
         # DDL commits implicitly on the server, so the transaction alone does not keep others out.
-        got = connection.execute(text("SELECT GET_LOCK('gastown.migration', :wait)"), {"wait": _MIGRATION_LOCK_S})
+        got = connection.execute(text("SELECT GET_LOCK('gastown.setup', :wait)"), {"wait": _SETUP_LOCK_S})
         if got.scalar() != 1:
-            raise GtError(ErrorCode.LEDGER_CONFLICT, "another program is bringing the ledger to a new schema")
+            raise GtError(ErrorCode.LEDGER_CONFLICT, "another program is making the tables of the ledger")
         # The transaction's view is older than the lock: look again at what others did meanwhile.
         connection.exec_driver_sql("ROLLBACK")
         self.begin_write(connection)
         try:
             yield
         finally:
-            connection.execute(text("SELECT RELEASE_LOCK('gastown.migration')")).all()
+            connection.execute(text("SELECT RELEASE_LOCK('gastown.setup')")).all()
 
 
 class EmbeddedVersioning:
@@ -204,7 +204,7 @@ class EmbeddedVersioning:
         return _dicts(connection.execute(query, {"older": older, "newer": newer}))
 
     @contextmanager
-    def migration(self, connection: Connection) -> Iterator[None]:
+    def sole_setup(self, connection: Connection) -> Iterator[None]:
         yield
 
 

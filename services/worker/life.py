@@ -248,7 +248,7 @@ async def watch_embedded_ledger(client: Client, town: Town) -> None:
 
 def _look_at_ledger(town: Town) -> str:
     # Opened anew: what is open already may go on with what it had read.
-    with contextlib.closing(Ledger.open(town.ledger_url(), migrate=False)) as ledger:
+    with contextlib.closing(Ledger.open(town.ledger_url(), create=False)) as ledger:
         return lost_commit(ledger, town.paths)
 
 

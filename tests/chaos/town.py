@@ -168,7 +168,7 @@ class ChaosTown(LivingTown):
     def bead_facts(self, beads: list[str]) -> tuple[BeadFacts, ...]:
         """What the remotes and the record say of each bead."""
         landed = {bead: shas for remote in self.remotes.values() for bead, shas in landings(remote).items()}
-        with contextlib.closing(Ledger.open(self.town.ledger_url(), migrate=False)) as ledger:
+        with contextlib.closing(Ledger.open(self.town.ledger_url(), create=False)) as ledger:
             facts = []
             for bead in beads:
                 row = ledger.bead(bead)

@@ -173,7 +173,7 @@ class LivingTown:
 
     @contextlib.contextmanager
     def record(self) -> Iterator[Ledger]:
-        with contextlib.closing(Ledger.open(self.town.ledger_url(), migrate=False)) as ledger:
+        with contextlib.closing(Ledger.open(self.town.ledger_url(), create=False)) as ledger:
             yield ledger
 
     def landed(self, bead: str) -> list[str]:

@@ -99,7 +99,7 @@ def test_ten_jobs_live_through_half_a_minute_without_the_record(town: QuickTown)
         wait_until("some work to land without the record", lambda: any(town.landed(bead) for bead in beads))
     assert told_s < TOLD_S
     assert_landed_once(town, *beads)
-    with contextlib.closing(Ledger.open(found.ledger_url(), migrate=False)) as ledger:
+    with contextlib.closing(Ledger.open(found.ledger_url(), create=False)) as ledger:
         wait_until("every event in the record", lambda: all(story_has_no_gaps(ledger, bead) for bead in beads))
         assert [bead.title for bead in ledger.beads()] == [f"add {number}" for number in range(JOBS)]
     # An outage that has ended between two of its looks the Deacon hears of with the next, a minute later at most.

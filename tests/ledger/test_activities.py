@@ -120,7 +120,7 @@ def test_the_ledger_is_opened_anew_after_damage(
     opened: list[Ledger] = []
 
     def source() -> Ledger:
-        opened.append(Ledger.open(embedded_url, migrate=False))
+        opened.append(Ledger.open(embedded_url, create=False))
         return opened[-1]
 
     made = LedgerActivities(source)

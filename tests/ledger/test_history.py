@@ -13,7 +13,6 @@ from models.errors import ErrorCode, GtError
 from models.ledger.history import BeadDifference, DifferenceKind
 from models.ledger.records import BeadChanges, BeadStatus
 from tests.ledger.records import SHA, a_bead, a_merge, a_write
-from tests.ledger.test_migrations import make
 
 
 def failure_of(action: Callable[[], object]) -> GtError:
@@ -109,19 +108,6 @@ def test_a_difference_since_before_the_first_commit_is_all_there_is(ledger: Ledg
     bead = a_bead(ledger)
     told = ledger.difference(datetime(1969, 12, 31, tzinfo=UTC))
     assert [(one.bead, one.kind) for one in told.beads] == [(bead.id, DifferenceKind.ADDED)]
-
-
-def test_history_from_before_a_new_schema_can_be_asked(url: str, open_ledger: Callable[[str], Ledger]) -> None:
-    """Tables and columns that a bead has today were not there then."""
-    make(url, 1)
-    ledger = open_ledger(url)
-    old = next(entry for entry in ledger.log() if entry.message == "schema 1")
-    bead = next(bead for bead in ledger.beads() if bead.assignee == "ada")
-    ledger.change_labels(bead.id, add=["ui"])
-    assert ledger.bead_as_of(bead.id, old.commit)[0] == bead
-    (told,) = ledger.difference(old.commit).beads
-    assert told.changes == {"labels": ([], ["ui"])}
-    assert ledger.bead_history(bead.id)[-1].message == f"{bead.id}: labels +ui"
 
 
 def test_a_merge_is_in_the_history_with_its_commit(ledger: Ledger) -> None:

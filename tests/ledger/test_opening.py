@@ -65,20 +65,31 @@ def test_a_ledger_of_a_newer_program_is_not_touched(ledger: Ledger, url: str) ->
     ledger.write(
         lambda connection: (connection.execute(update(schema.schema_version).values(version=99)).rowcount, "upgraded")
     )
-    for migrate in (True, False):
-        failure = failure_of(lambda migrate=migrate: Ledger.open(url, migrate=migrate))  # type: ignore[misc]
+    for create in (True, False):
+        failure = failure_of(lambda create=create: Ledger.open(url, create=create))  # type: ignore[misc]
         assert failure.code is ErrorCode.LEDGER_NEWER
         assert "99" in failure.message
     assert ledger.schema_version() == 99
 
 
-def test_without_migration_nothing_is_made(
+def test_a_ledger_of_an_older_schema_is_not_touched(ledger: Ledger, url: str) -> None:
+    bead = a_bead(ledger)
+    ledger.write(lambda connection: (connection.execute(update(schema.schema_version).values(version=1)), "older"))
+    for create in (True, False):
+        failure = failure_of(lambda create=create: Ledger.open(url, create=create))  # type: ignore[misc]
+        assert failure.code is ErrorCode.REFUSED
+        assert "schema 1" in failure.message
+    assert ledger.schema_version() == 1
+    assert ledger.bead(bead.id) == bead
+
+
+def test_without_creation_nothing_is_made(
     embedded_url: str, tmp_path: Path, dolt_server: DoltServer, server_url: str
 ) -> None:
-    assert failure_of(lambda: Ledger.open(embedded_url, migrate=False)).code is ErrorCode.LEDGER_UNREACHABLE
+    assert failure_of(lambda: Ledger.open(embedded_url, create=False)).code is ErrorCode.LEDGER_UNREACHABLE
     assert list(tmp_path.iterdir()) == []
-    assert failure_of(lambda: Ledger.open(server_url, migrate=False)).code is ErrorCode.LEDGER_UNREACHABLE
-    assert failure_of(lambda: Ledger.open(dolt_server.url("mysql"), migrate=False)).code is ErrorCode.LEDGER_DAMAGED
+    assert failure_of(lambda: Ledger.open(server_url, create=False)).code is ErrorCode.LEDGER_UNREACHABLE
+    assert failure_of(lambda: Ledger.open(dolt_server.url("mysql"), create=False)).code is ErrorCode.LEDGER_DAMAGED
 
 
 def test_an_interrupted_setup_of_a_database_is_finished_by_the_next_opening(
@@ -96,8 +107,8 @@ def test_a_setup_of_a_file_that_is_killed_leaves_no_file_there(
     embedded_url: str, open_ledger: OpenLedger, tmp_path: Path
 ) -> None:
     kill = (
-        "import os, ledger.engine.migrations as m\nreal = m._STEPS[1]\n"
-        "m._STEPS[1] = lambda connection: (real(connection), os._exit(9))\n"
+        "import os, ledger.engine.setup as m\nreal = m.create_tables\n"
+        "m.create_tables = lambda connection: (real(connection), os._exit(9))\n"
     )
     assert run_python(kill + TRY_OPEN, embedded_url).returncode == 9
     assert not (tmp_path / "ledger.doltlite").exists()

@@ -23,7 +23,7 @@ def look(made: UpkeepActivities, last: UpkeepReport | None) -> UpkeepReport:
 
 
 def test_garbage_is_collected_once_an_interval_and_rows_and_history_stay(ledger: Ledger, url: str) -> None:
-    made = UpkeepActivities(lambda: Ledger.open(url, migrate=False), None)
+    made = UpkeepActivities(lambda: Ledger.open(url, create=False), None)
     bead = a_bead(ledger, description="x" * 5000)
     for number in range(5):
         ledger.update_bead(bead.id, BeadChanges(title=f"title {number}"))
@@ -38,7 +38,7 @@ def test_garbage_is_collected_once_an_interval_and_rows_and_history_stay(ledger:
 
 def test_growth_of_a_file_is_seen_before_the_interval_ends(ledger_of_a_file: tuple[Ledger, Path]) -> None:
     ledger, file = ledger_of_a_file
-    made = UpkeepActivities(lambda: Ledger.open(f"doltlite:///{file}", migrate=False), file)
+    made = UpkeepActivities(lambda: Ledger.open(f"doltlite:///{file}", create=False), file)
     first = look(made, None)
     assert first.kept_bytes == file.stat().st_size
     ledger.set_setting("town", "ledger.gc_growth_bytes", 10_000)

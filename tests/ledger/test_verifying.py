@@ -10,8 +10,9 @@ from sqlalchemy import insert, text, update
 from ledger.engine import schema
 from ledger.store import Ledger
 from models.ledger.records import BeadStatus, JobState, MergeRequestState, NewBead
+from models.mayor.escalations import EscalationStatus
 from models.upkeep.verification import StoreFacts
-from tests.ledger.records import SHA, a_bead, a_merge, a_request, a_write
+from tests.ledger.records import SHA, START, a_bead, a_merge, a_request, a_write
 
 
 def sql(ledger: Ledger, *statements: Any) -> None:
@@ -34,6 +35,7 @@ def test_a_whole_ledger_has_nothing_to_say(ledger: Ledger) -> None:
     [
         ("DROP TABLE comments", "comments: no such table"),
         ("ALTER TABLE beads DROP COLUMN extra", "beads.extra: no such column"),
+        ("ALTER TABLE escalations DROP COLUMN level", "escalations.level: no such column"),
         ("ALTER TABLE jobs ADD COLUMN mood INTEGER", "jobs.mood: a column that no release made"),
         ("DELETE FROM schema_version", "schema_version: it says 0, not"),
     ],
@@ -42,6 +44,8 @@ def test_a_schema_that_drifted_is_named_and_mended_where_it_lacks_something(
     ledger: Ledger, harm: str, said: str
 ) -> None:
     bead = a_bead(ledger)
+    opened = {"opened_at": START, "acked": False, "message": "no way on"}
+    ledger.record_escalation(EscalationStatus(id="e0", severity="high", kind="help", source="ada", bead=None, **opened))
     sql(ledger, text(harm))
     (drift,) = ledger.store_facts().drift
     assert drift.startswith(said)
@@ -49,6 +53,7 @@ def test_a_schema_that_drifted_is_named_and_mended_where_it_lacks_something(
     left = ledger.store_facts().drift
     assert left == ((drift,) if "ADD COLUMN" in harm else ())
     assert ledger.bead(bead.id) == bead
+    assert [one.level for one in ledger.escalations()] == ["L3"]
     assert ledger.create_bead(NewBead(rig="shop", title="goes on")).title == "goes on"
 
 

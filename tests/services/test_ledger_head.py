@@ -27,7 +27,7 @@ def add_rig(town: Town, name: str) -> None:
 
 
 def look(town: Town) -> str:
-    with contextlib.closing(Ledger.open(town.ledger_url(), migrate=False)) as ledger:
+    with contextlib.closing(Ledger.open(town.ledger_url(), create=False)) as ledger:
         return lost_commit(ledger, town.paths)
 
 

@@ -1,14 +1,12 @@
-"""Bringing a ledger to this program's schema, once, whoever else opens it at the same time."""
+"""Making the tables of a new ledger, once, whoever else opens it at the same time; telling what differs from them."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Table, inspect, select, text, update
+from sqlalchemy import Connection, Engine, inspect, select, text, update
 from sqlalchemy.schema import CreateColumn
 
 from ledger.engine import schema
@@ -17,52 +15,6 @@ from ledger.engine.rows import upsert
 from ledger.engine.transactions import Transactions, new_token
 from ledger.engine.versioning import Versioning
 from models.errors import DAMAGED_HINT, ErrorCode, GtError
-
-
-def _tables(connection: Connection) -> None:
-    """Make the tables that are missing; a new ledger gets all of today's, and later steps find nothing to do."""
-    schema.metadata.create_all(connection)
-
-
-def _alerts(connection: Connection) -> None:
-    """Alert rules; what the Mayor knows of an escalation."""
-    _tables(connection)
-    _add_columns(connection, schema.escalations, {"level": "L3", "evidence": "", "tried": "", "repeats": 0})
-    _add_columns(connection, schema.escalations, {"rig": None, "resolved_at": None, "resolved_by": None})
-
-
-def _talk(connection: Connection) -> None:
-    """Comments, labels, molecules, mail, the town's epoch; where an imported bead came from."""
-    _tables(connection)
-    _add_columns(connection, schema.beads, {"origin": None, "extra": None})
-
-
-def _agents(connection: Connection) -> None:
-    """The agent of each job, so that a job can be rebuilt from its row."""
-    _tables(connection)
-    _add_columns(connection, schema.jobs, {"agent": None})
-
-
-def _targets(connection: Connection) -> None:
-    """The branch that a bead's work lands on, where that is not its rig's; integration branches landed as one."""
-    _tables(connection)
-    _add_columns(connection, schema.beads, {"target": None, "integrates": None, "integrates_sha": None})
-    _add_columns(connection, schema.merge_requests, {"whole": None})
-
-
-_STEPS: Final[dict[int, Callable[[Connection], None]]] = {1: _tables, 2: _alerts, 3: _talk, 4: _agents, 5: _targets}
-"""Step n leads from schema n - 1 to n and may run again after it was interrupted."""
-
-
-def _add_columns(connection: Connection, table: Table, fills: dict[str, Any]) -> None:
-    """Add the columns that the table lacks; rows that were there get the value given, NULL for None."""
-    known = {column["name"] for column in inspect(connection).get_columns(table.name)}
-    for name, value in fills.items():
-        if name not in known:
-            added = CreateColumn(table.c[name]).compile(dialect=connection.dialect)
-            connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {added}")
-        if value is not None:
-            connection.execute(update(table).where(table.c[name].is_(None)).values({name: value}))
 
 
 def stored_version(connection: Connection) -> int:
@@ -90,37 +42,40 @@ def require_current(version: int) -> None:
         raise GtError(ErrorCode.LEDGER_DAMAGED, "the ledger was never set up", "gt up")
     if version < schema.SCHEMA_VERSION:
         raise GtError(
-            ErrorCode.REFUSED, f"the ledger has schema {version}, this program needs {schema.SCHEMA_VERSION}", "gt up"
+            ErrorCode.REFUSED,
+            f"the ledger has schema {version} of no released version, this program needs {schema.SCHEMA_VERSION}",
+            "make a new town: gt init DIR",
         )
 
 
-def migrate(transactions: Transactions, versioning: Versioning, *, empty_is_new: bool) -> None:
-    """Bring the ledger to this program's schema.
+def set_up(transactions: Transactions, versioning: Versioning, *, empty_is_new: bool) -> None:
+    """Make the tables of a ledger that has none; finish what was interrupted.
 
     Args:
         empty_is_new: set up a ledger without tables; otherwise it counts as damaged.
 
     Raises:
-        GtError: LEDGER_NEWER, LEDGER_UNREACHABLE, LEDGER_DAMAGED.
+        GtError: LEDGER_UNREACHABLE, LEDGER_DAMAGED.
     """
-    version = transactions.read(stored_version)
-    if version == 0 and not empty_is_new:
-        raise GtError(ErrorCode.LEDGER_DAMAGED, "the ledger is damaged: its tables are gone", DAMAGED_HINT)
-    if version >= schema.SCHEMA_VERSION:
-        require_current(version)
+    if transactions.read(stored_version) > 0:
         return
+    if not empty_is_new:
+        raise GtError(ErrorCode.LEDGER_DAMAGED, "the ledger is damaged: its tables are gone", DAMAGED_HINT)
 
-    def steps(connection: Connection) -> tuple[None, str | None]:
-        with versioning.migration(connection):
-            version = stored_version(connection)
-            for step in range(version + 1, schema.SCHEMA_VERSION + 1):
-                _STEPS[step](connection)
-                upsert(connection, schema.schema_version, {"id": 1}, {"version": step})
-            if version < schema.SCHEMA_VERSION:
+    def make(connection: Connection) -> tuple[None, str | None]:
+        with versioning.sole_setup(connection):
+            if stored_version(connection) == 0:
+                create_tables(connection)
                 versioning.commit(connection, f"schema {schema.SCHEMA_VERSION}", transactions.author)
         return None, None
 
-    transactions.write(steps)
+    transactions.write(make)
+
+
+def create_tables(connection: Connection) -> None:
+    """Make the tables that are missing, and note their version."""
+    schema.metadata.create_all(connection)
+    upsert(connection, schema.schema_version, {"id": 1}, {"version": schema.SCHEMA_VERSION})
 
 
 def drift(connection: Connection) -> list[str]:
@@ -151,16 +106,25 @@ def drift(connection: Connection) -> list[str]:
 
 
 def mend(connection: Connection) -> None:
-    """Make what `drift` misses: tables, columns, indexes, the version. What is there too much stays."""
-    for step in sorted(_STEPS):
-        _STEPS[step](connection)
+    """Make what `drift` misses: tables, columns, indexes, the version. What is there too much stays.
+
+    Rows get a new column's default; a column that has none and must not be empty cannot be made.
+    """
+    create_tables(connection)
     look = inspect(connection)
     for table in schema.metadata.sorted_tables:
+        known = {column["name"] for column in look.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in known and column.nullable:
+                added = CreateColumn(column).compile(dialect=connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {added}")
+                filled = getattr(column.default, "arg", None)
+                if filled is not None:
+                    connection.execute(update(table).values({column.name: filled}))
         indexed = {index["name"] for index in look.get_indexes(table.name)}
         for index in table.indexes:
             if index.name not in indexed:
                 index.create(connection)
-    upsert(connection, schema.schema_version, {"id": 1}, {"version": schema.SCHEMA_VERSION})
 
 
 def found_file(file: Path) -> None:
@@ -178,7 +142,7 @@ def found_file(file: Path) -> None:
     try:
         os.close(os.open(sketch, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         engine, versioning = open_engine(embedded_url(sketch))
-        migrate(Transactions(engine, versioning), versioning, empty_is_new=True)
+        set_up(Transactions(engine, versioning), versioning, empty_is_new=True)
         engine.dispose()
         with contextlib.suppress(FileExistsError):
             os.link(sketch, file)
