@@ -9,9 +9,13 @@ from temporalio import activity
 from models.errors import ErrorCode, GtError
 from models.supervision.messages import ServiceName
 from services.supervisor.client import State, Supervisor, SupervisorUnreachable
+from services.supervisor.guard import tenant
 from services.supervisor.health import ailment
-from services.supervisor.programs import program_names, supervisor_socket
+from services.supervisor.programs import lock_path, program_names, supervisor_socket
 from services.town import Town
+
+STOP_WAIT_S = 30.0
+"""for a service to end by itself, before it is killed"""
 
 
 class ServiceActivities:
@@ -35,13 +39,14 @@ class ServiceActivities:
             raise GtError(ErrorCode.REFUSED, f"this town runs no {name}")
         if ailment(self._town, name) is None:
             return False
-        supervisor = Supervisor(supervisor_socket(self._town))
         try:
-            states = {reported.name: reported.state for reported in supervisor.programs()}
-            if states.get(name) is State.STOPPED:
-                raise GtError(ErrorCode.REFUSED, f"{name} was stopped by a person", "gt up")
-            supervisor.stop(name)
-            supervisor.start(name)
+            states = {row.name: row.state for row in Supervisor(supervisor_socket(self._town)).programs()}
         except SupervisorUnreachable as error:
             raise GtError(ErrorCode.SERVICE_FAILED, f"nobody supervises {name}: {error}", "gt up") from None
+        if states.get(name) is State.STOPPED:
+            raise GtError(ErrorCode.REFUSED, f"{name} was stopped by a person", "gt up")
+        # Its supervisor starts it again: stopped and started there, it would stay stopped if this process ended between.
+        holder = tenant(lock_path(self._town, name))
+        if holder is not None:
+            holder.end(STOP_WAIT_S)
         return True

@@ -43,6 +43,13 @@ def pid_of(town: Town, name: str) -> int:
     return pid
 
 
+def asked_to_end(pid: int) -> bool:
+    """Whether SIGTERM waits for a process that is stopped."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    pending = next(line.split()[1] for line in status.splitlines() if line.startswith("ShdPnd"))
+    return bool(int(pending, 16) >> (signal.SIGTERM - 1) & 1)
+
+
 def test_up_twice_changes_nothing(running_town: Town) -> None:
     before = living(running_town)
     report = up(running_town)
@@ -201,6 +208,22 @@ def test_a_service_that_hangs_is_restarted_when_asked_and_one_that_is_well_is_le
             os.kill(hung, signal.SIGCONT)
     wait_until("dolt to be healthy", lambda: ailment(running_town, DOLT) is None)
     assert pid_of(running_town, DOLT) != hung
+
+
+def test_a_restart_whose_worker_is_killed_in_the_midst_leaves_no_service_stopped(running_town: Town) -> None:
+    hung = pid_of(running_town, DOLT)
+    os.kill(hung, signal.SIGSTOP)
+    restart = "import asyncio, pathlib, sys; from activities.supervised import *; from services.town import find_town; "
+    restart += "town = find_town(pathlib.Path(sys.argv[1])); "
+    restart += "asyncio.run(ServiceActivities(town).restart_service(ServiceName(name='dolt')))"
+    asker = subprocess.Popen([sys.executable, "-c", restart, str(running_town.root)])
+    try:
+        wait_until("the hung server to be asked to end", lambda: asked_to_end(hung))
+    finally:
+        asker.kill()
+        asker.wait()
+        os.kill(hung, signal.SIGCONT)
+    wait_until("dolt to be healthy", lambda: ailment(running_town, DOLT) is None and pid_of(running_town, DOLT) != hung)
 
 
 def test_what_a_person_has_stopped_and_what_the_town_does_not_run_is_not_restarted(running_town: Town) -> None:
