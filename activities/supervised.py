@@ -45,7 +45,7 @@ class ServiceActivities:
             raise GtError(ErrorCode.SERVICE_FAILED, f"nobody supervises {name}: {error}", "gt up") from None
         if states.get(name) is State.STOPPED:
             raise GtError(ErrorCode.REFUSED, f"{name} was stopped by a person", "gt up")
-        # Its supervisor starts it again: stopped and started there, it would stay stopped if this process ended between.
+        # Its supervisor starts it again. Stopped and started there, it stays stopped if this process ends between.
         holder = tenant(lock_path(self._town, name))
         if holder is not None:
             holder.end(STOP_WAIT_S)

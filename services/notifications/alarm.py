@@ -62,6 +62,7 @@ _REQUEST_S = 3.0
 SILENT_S = 30.0
 """An alarm that has not looked for so long watches nothing."""
 ENDED_KEPT = 20
+UNLOGGED_KEPT = 100
 GONE_S = 10.0
 """A directory that is not there for so long was deleted or moved, and not unmounted for a moment."""
 LONGEST_PAUSE_S = 60.0
@@ -77,6 +78,8 @@ class AlarmState(Frozen):
     tells: tuple[AlertType, ...] = ()
     ended: tuple[Outage, ...] = ()
     """the latest that are over"""
+    unlogged: tuple[Notice, ...] = ()
+    """told, but the log could not be written"""
 
 
 def state_path(paths: TownPaths) -> Path:
@@ -225,30 +228,35 @@ class Alarm:
     # --- what is told ---------------------------------------------------------------------------
 
     async def _tell(self, holding: dict[str, Condition], alerting: Alerting) -> None:
-        """Log what is new, keep that it was told, and put it before each channel."""
+        """Log what is new, keep that it was told, and put it before each channel. What cannot be logged is, later."""
         now = datetime.now(UTC)
         told = self._state.told
         notices = tuple(edges(told, holding, alerting.rules, now))
-        if not notices:
+        unlogged = (*self._state.unlogged, *notices)
+        if not unlogged:
             return
-        new = await asyncio.to_thread(self._logged, notices)
+        try:
+            new = await asyncio.to_thread(self._files.log, unlogged)
+            unlogged = ()
+        except (OSError, GtError) as error:
+            new = notices
+            unlogged = unlogged[-UNLOGGED_KEPT:]
+            if notices:
+                print(f"the log cannot be written: {error}", file=sys.stderr, flush=True)
         queues = dict(self._state.queues)
         for notice in notices:
             for channel in channels_for(notice.type, alerting.rules, alerting.channels):
                 queues[channel] = put(queues.get(channel, ChannelQueue()), notice)
         over = [_outage(condition, now) for key, condition in told.items() if key not in holding]
         ended = (*self._state.ended, *over)[-ENDED_KEPT:]
-        self._keep(self._state.model_copy(update={"told": holding, "queues": queues, "ended": ended}))
-        showing = asyncio.create_task(terminals.show(self._town.tmux_socket, [headline(notice) for notice in new]))
-        self._showing.add(showing)
-        showing.add_done_callback(self._showing.discard)
-
-    def _logged(self, notices: tuple[Notice, ...]) -> tuple[Notice, ...]:
-        try:
-            return self._files.log(notices)
-        except (OSError, GtError) as error:
-            print(f"the log cannot be written: {error}", file=sys.stderr, flush=True)
-            return notices
+        state = self._state.model_copy(update={"told": holding, "queues": queues, "ended": ended, "unlogged": unlogged})
+        if state != self._state:
+            self._keep(state)
+        news = [headline(notice) for notice in notices if notice in new]
+        if news:
+            showing = asyncio.create_task(terminals.show(self._town.tmux_socket, news))
+            self._showing.add(showing)
+            showing.add_done_callback(self._showing.discard)
 
     # --- what is sent ---------------------------------------------------------------------------
 

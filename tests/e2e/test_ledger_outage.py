@@ -55,11 +55,19 @@ def story_has_no_gaps(ledger: Ledger, bead: str) -> bool:
     return events[-1].event == "merged"
 
 
-def alerts(town: Town) -> list[str]:
-    """What people were told of the ledger: the edges, in order."""
+def alerts(town: Town) -> list[list[str]]:
+    """What people were told of the ledger: the edges of each alert, in order.
+
+    There is more than one where the alarm did not get to look for half a minute: then the Mayor tells it as well.
+    """
     log = town.paths.alerts_log
     lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-    return [line.split()[1] for line in lines if " dolt_down " in line]
+    of_each: dict[str, list[str]] = {}
+    for line in lines:
+        if " dolt_down " in line:
+            condition = line.rpartition(" id=")[2].rpartition(".")[0]
+            of_each.setdefault(condition, []).append(line.split()[1])
+    return list(of_each.values())
 
 
 def seconds_until_told(town: Town) -> float:
@@ -68,7 +76,7 @@ def seconds_until_told(town: Town) -> float:
 
     def told() -> bool:
         pace.sample()
-        return alerts(town) == ["start"]
+        return bool(alerts(town))
 
     wait_until("people to be told", told)
     return (time.monotonic() - began) / pace.slowness
@@ -104,6 +112,10 @@ def test_ten_jobs_live_through_half_a_minute_without_the_record(town: QuickTown)
         assert [bead.title for bead in ledger.beads()] == [f"add {number}" for number in range(JOBS)]
     # An outage that has ended between two of its looks the Deacon hears of with the next, a minute later at most.
     wait_until("the outage to be over for the Mayor too", lambda: outages_over(town) == [True])
-    wait_until("people to be told", lambda: alerts(found) == ["start", "end"])
+    try:
+        wait_until("people to be told", lambda: all(edges == ["start", "end"] for edges in alerts(found)))
+    except AssertionError as error:
+        alarm = (found.paths.alerts / "alarm.json").read_text(encoding="utf-8")
+        raise AssertionError(f"{error}\n{found.paths.alerts_log.read_text(encoding='utf-8')}\n{alarm}") from None
     agreed = {"ok": True, "problems": [], "fixed": [], "unchecked": []}
     wait_until("record and remote to agree", lambda: town.json("bd", "verify", expect=None) == agreed)

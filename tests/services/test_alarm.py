@@ -110,6 +110,20 @@ def test_a_worker_that_hangs_is_told_and_one_that_a_person_has_stopped_is_over(
         assert log_of(town) == ["start", "end"]
 
 
+async def test_what_was_told_while_the_log_could_not_be_written_is_logged_once_it_can_be(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy, "STARTING_S", 0.0)  # nothing runs here
+    town.paths.alerts_log.mkdir(parents=True)
+    await Alarm(town).look()
+    assert {condition.key.partition("@")[0] for condition in alarm.alarms(town)} >= {"service:worker"}
+    await Alarm(town).look()
+    town.paths.alerts_log.rmdir()
+    await Alarm(town).look()
+    await Alarm(town).look()
+    assert log_of(town) == ["start"]
+
+
 @contextlib.contextmanager
 def looking(town: Town) -> Iterator[Alarm]:
     """Look again and again meanwhile, in this process, and not by the supervised alarm."""
