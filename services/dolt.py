@@ -85,7 +85,7 @@ def _usable(program: Path) -> bool:
                 timeout=_PROBE_TIMEOUT_S,
                 check=False,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, "DOLT_ROOT_PATH": own_root},
+                env=_environment(Path(own_root)),
             )
         except (OSError, subprocess.TimeoutExpired):
             return False
@@ -95,6 +95,15 @@ def _usable(program: Path) -> bool:
 
 def _dotted(version: tuple[int, ...]) -> str:
     return ".".join(str(part) for part in version)
+
+
+def _environment(root: Path) -> dict[str, str]:
+    """What a `dolt` of ours runs with: its global configuration in `root`.
+
+    Each command but a few starts a process to send metrics, which outlives it and makes `root` anew; also where the
+    configuration disables them.
+    """
+    return {**os.environ, "DOLT_ROOT_PATH": str(root), "DOLT_DISABLE_EVENT_FLUSH": "true"}
 
 
 def _write_global_config(root: Path) -> None:
@@ -140,7 +149,7 @@ def run_server(town: Town) -> None:
     _write_global_config(data / "home")
     config = data / "server.yaml"
     config.write_text(server_config(town), encoding="utf-8")
-    environment = {**os.environ, "DOLT_ROOT_PATH": str(data / "home")}
+    environment = _environment(data / "home")
     _set_up(town, program, environment)
     os.chdir(data)
     os.execve(program, [str(program), "sql-server", "--config", str(config)], environment)  # noqa: S606

@@ -75,6 +75,7 @@ class DoltServer:
             "DOLT_ROOT_PASSWORD": self.password,
             "DOLT_ROOT_HOST": "127.0.0.1",
             "DOLT_ROOT_PATH": str(self.folder),
+            "DOLT_DISABLE_EVENT_FLUSH": "true",
         }
         with (self.folder / "dolt.log").open("ab") as log:
             self._process = subprocess.Popen(

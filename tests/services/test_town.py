@@ -87,6 +87,17 @@ def test_auto_takes_the_embedded_ledger_where_there_is_no_dolt(tmp_path: Path, m
     assert not (tmp_path / "other").exists()
 
 
+def test_looking_for_dolt_leaves_no_process_behind(tmp_path: Path) -> None:
+    """`dolt version` alone starts one that outlives it, and makes the folder of its configuration anew."""
+    becomes_parent_of_orphans = "import ctypes; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)"
+    look = f"{becomes_parent_of_orphans}; from services.dolt import find_dolt; assert find_dolt()"
+    ask = "import os\ntry: print(os.waitpid(-1, 0))\nexcept ChildProcessError: print('none')"
+    program = f"{look}\n{ask}"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    found = subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True)
+    assert found.stdout == "none\n"
+
+
 def test_a_dolt_that_is_too_old_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = tmp_path / "dolt"
     old.write_text("#!/bin/sh\necho dolt version 1.79.9\n")
