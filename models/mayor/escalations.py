@@ -25,7 +25,7 @@ class Escalation(Frozen):
 
     id: str
     kind: str
-    """an alert type of product.md section 9, or `help`"""
+    """an alert type of product.md section 8, or `help`"""
     level: str
     severity: str = "high"
     """low, medium, high or critical"""
