@@ -79,7 +79,8 @@ def _has_option(command: Any, name: str) -> bool:
         command = command.commands[command.default]
     if command.context_settings.get("ignore_unknown_options"):
         return True  # It reads its words by itself: one that agents run.
-    return any(name in (*parameter.opts, *parameter.secondary_opts) for parameter in command.params)
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    return set(name.split("/")) <= known  # `--wait/--no-wait` are two
 
 
 def hints_of(source: str) -> Iterator[str]:
