@@ -85,11 +85,12 @@ def check_out(order: GateCheckout) -> None:
     land = GitRepo(order.land_clone)
     if not order.land_clone.exists() or land.resolve(order.sha) != order.sha:
         raise GtError(ErrorCode.NOT_FOUND, f"this host has no commit {order.sha}: the chain has to be built again")
-    refuse_growth(land, order.sha, _checked_out_before(order, land))
+    before = _checked_out_before(order, land)
+    refuse_growth(land, order.sha, before)
     uses_lfs = order.lfs.wanted(land, order.sha)
     options = [*as_options(AS_THE_TREE_SAYS), *order.lfs.options(land, order.sha, order.url)]
     try:
-        _forget_stale_index(order, land, options)
+        _forget_stale_index(order, land, options, before)
         try:
             _fill(order, options)
         except (GtError, OSError) as error:
@@ -134,10 +135,9 @@ def _fill_submodules(order: GateCheckout) -> None:
         (order.runner / link.path).mkdir()
 
 
-def _forget_stale_index(order: GateCheckout, land: GitRepo, options: Sequence[str]) -> None:
+def _forget_stale_index(order: GateCheckout, land: GitRepo, options: Sequence[str], before: str) -> None:
     """git writes no file again whose blob is the same, though attributes or settings would make another file of it."""
     note = read_json(_note(order)) or {}
-    before = _checked_out_before(order, land)
     if note.get("options") == _digest(options) and before:
         changed = land.attempt("diff-tree", "-r", "-z", "--name-only", before, order.sha)
         names_changed = (path.rpartition(b"/")[2] for path in changed.stdout.split(b"\0"))

@@ -48,6 +48,10 @@ def bring_refs(repo: GitRepo, url: str, branch: str, on_remote: Mapping[str, str
     known = _known(repo)
     for ref in known.keys() - wanted.keys():
         repo.attempt("update-ref", "-d", ref)
+    here = f"{BRANCHES_SEEN}{branch}"
+    # As a rule it is the target, which was fetched just now.
+    if default and known.get(here) != default and repo.attempt("update-ref", here, default).exit_code == 0:
+        known[here] = default
     new = [ref for ref, sha in wanted.items() if known.get(ref) != sha]
     if not new:
         return

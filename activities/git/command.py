@@ -7,6 +7,7 @@ HOME stays, so that the user's ssh keys and credential helpers work. What goes w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -172,7 +173,7 @@ class GitRepo:
     ) -> None:
         self.git_dir = git_dir
         self.work_tree = work_tree
-        self._environment = dict(environment or {})
+        self.environment = dict(environment or {})
         self.bounds = bounds
 
     def command(self, *arguments: str) -> list[str]:
@@ -196,7 +197,7 @@ class GitRepo:
         bounds = self.bounds
         if bounds is not None:
             timeout_s = bounds.wall_s if timeout_s is None else min(timeout_s, bounds.wall_s)
-        given = {**self._environment, **(environment or {})}
+        given = {**self.environment, **(environment or {})}
         answer = _execute(self.command(*arguments), self.work_tree, given, stdin, timeout_s)
         if bounds is not None and answer.exit_code != 0:
             self._refuse_beyond(arguments[0], answer)
@@ -302,14 +303,15 @@ class GitRepo:
         )
 
 
-class ObjectReader:
-    """Reads many objects of a repository through one git process, which ends with the `with` block."""
+class GitProcess:
+    """A git command that is asked many things; it starts with the first, and ends with the `with` block."""
 
-    def __init__(self, repo: GitRepo) -> None:
-        self._command = repo.command("cat-file", "--batch")
-        self._wall_s = repo.bounds.wall_s if repo.bounds is not None else None
+    def __init__(self, repo: GitRepo, *arguments: str) -> None:
+        self._repo = repo
+        self._arguments = arguments
         self._watchdog: threading.Timer | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._stderr: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -317,11 +319,77 @@ class ObjectReader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it; the next question starts it anew."""
         if self._watchdog is not None:
             self._watchdog.cancel()
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
+        if self._stderr is not None:
+            self._stderr.close()
+        self._process = self._stderr = self._watchdog = None
+
+    def ask(self, words: bytes) -> IO[bytes]:
+        """Where the answer comes; its end before that means that git has ended: `ended` tells why.
+
+        Raises:
+            GtError: PROGRAM_MISSING.
+        """
+        process = self._process = self._process or self._start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(words)
+            process.stdin.flush()
+        return process.stdout
+
+    def ended(self) -> Answer:
+        """What git ended with, in the middle of an answer."""
+        assert self._process is not None
+        assert self._stderr is not None
+        exit_code = self._process.wait()
+        self._stderr.seek(0)
+        stderr = self._stderr.read().decode("utf-8", "replace")
+        self.close()
+        return Answer(exit_code or 128, b"", stderr)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - read once git has ended
+        folder = self._repo.work_tree
+        try:
+            process = subprocess.Popen(
+                self._repo.command(*self._arguments),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                cwd=folder if folder is not None and folder.is_dir() else None,
+                env=_inherited() | _ENVIRONMENT | self._repo.environment,
+            )
+        except FileNotFoundError as error:
+            raise GtError(ErrorCode.PROGRAM_MISSING, "git is not on PATH", "install git 2.39 or newer") from error
+        if self._repo.bounds is not None:
+            self._watchdog = threading.Timer(self._repo.bounds.wall_s, process.kill)
+            self._watchdog.daemon = True
+            self._watchdog.start()
+        return process
+
+
+class ObjectReader:
+    """Reads many objects of a repository through one git process, which ends with the `with` block."""
+
+    def __init__(self, repo: GitRepo) -> None:
+        self._git = GitProcess(repo, "cat-file", "--batch")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._git.close()
 
     def read(self, objects: Sequence[str], most_bytes: int, kind: str = "") -> list[bytes]:
         """The objects' contents, in their order; nothing for one of more than `most_bytes`.
@@ -332,36 +400,12 @@ class ObjectReader:
         Raises:
             GtError: GIT_FAILED where one is missing, or of another kind; PROGRAM_MISSING.
         """
-        process = self._process = self._process or self._start()
-        assert process.stdin is not None
-        assert process.stdout is not None
         contents = []
         for start in range(0, len(objects), _ASKED_AT_ONCE):
             part = objects[start : start + _ASKED_AT_ONCE]
-            try:
-                process.stdin.write("".join(f"{name}\n" for name in part).encode())
-                process.stdin.flush()
-            except BrokenPipeError as error:
-                raise GtError(ErrorCode.GIT_FAILED, "git cat-file ended while it was being asked") from error
-            contents += [_content(process.stdout, name, most_bytes, kind) for name in part]
+            stream = self._git.ask("".join(f"{name}\n" for name in part).encode())
+            contents += [_content(stream, name, most_bytes, kind) for name in part]
         return contents
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        try:
-            process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=_inherited() | _ENVIRONMENT,
-            )
-        except FileNotFoundError as error:
-            raise GtError(ErrorCode.PROGRAM_MISSING, "git is not on PATH", "install git 2.39 or newer") from error
-        if self._wall_s is not None:
-            self._watchdog = threading.Timer(self._wall_s, process.kill)
-            self._watchdog.daemon = True
-            self._watchdog.start()
-        return process
 
 
 def _content(stream: IO[bytes], name: str, most_bytes: int, kind: str) -> bytes:

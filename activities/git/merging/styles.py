@@ -9,6 +9,7 @@ with the commit's own parent makes that parent the merge base.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from activities.git.command import IDENTITY, GitRepo
@@ -20,8 +21,6 @@ from models.settings import GitSettings, MergeStyle
 from policies.refinery.merge_message import claims, kept_message, landing_message, signed_off
 
 _IDENT_CRUD: Final = re.compile(r"[<>\x00-\x1f\x7f]")
-_FIXED_DATE: Final = "@0 +0000"
-"""of commits that never leave the clone"""
 
 
 class Commit(NamedTuple):
@@ -145,30 +144,53 @@ class Hand:
 
     def _stand_in(self, tree: str, parent: str) -> str:
         """A commit of `tree` whose parent is `parent`: merging with it takes `parent` as the merge base."""
-        dates = {"GIT_AUTHOR_DATE": _FIXED_DATE, "GIT_COMMITTER_DATE": _FIXED_DATE}
-        return self._repo.run("commit-tree", "-p", parent, "-m", "stand-in", tree, environment=dates).word
+        nobody = f"{IDENTITY[0]} <{IDENTITY[1]}> 0 +0000"
+        return self._merger.write(_content(tree, (parent,), nobody, nobody, "stand-in\n"))
 
     def _commit(
         self, change: MergeRequest, author: ChangeFacts | CommitFacts, message: str, tree: str, *parents: str
     ) -> Commit:
         """Commit `tree` in the author's name; the same inputs give the same object name."""
-        identity = {
-            "GIT_AUTHOR_NAME": _ident(author.author_name) or change.polecat,
-            "GIT_AUTHOR_EMAIL": _ident(author.author_email) or names.polecat_email(change.rig, change.polecat),
-            "GIT_AUTHOR_DATE": f"@{author.author_date}",
-            "GIT_COMMITTER_NAME": _ident(self._committer[0]) or IDENTITY[0],
-            "GIT_COMMITTER_EMAIL": _ident(self._committer[1]) or IDENTITY[1],
-            "GIT_COMMITTER_DATE": f"@{author.author_date}",
-        }
+        name = _ident(author.author_name) or change.polecat
+        email = _ident(author.author_email) or names.polecat_email(change.rig, change.polecat)
+        committer = tuple(_ident(given) or usual for given, usual in zip(self._committer, IDENTITY, strict=True))
         if self._git.sign_off:
-            message = signed_off(message, f"{identity['GIT_COMMITTER_NAME']} <{identity['GIT_COMMITTER_EMAIL']}>")
+            message = signed_off(message, f"{committer[0]} <{committer[1]}>")
+        if self._signing:
+            return Commit(self._signed((name, email), committer, author.author_date, message, tree, parents), tree)
+        seconds, zone = author.author_date.split()
+        date = f"{int(seconds)} {zone}"
+        who = f"{name} <{email}> {date}", f"{committer[0]} <{committer[1]}> {date}"
+        return Commit(self._merger.write(_content(tree, parents, *who, message)), tree)
+
+    def _signed(
+        self,
+        author: tuple[str, ...],
+        committer: tuple[str, ...],
+        date: str,
+        message: str,
+        tree: str,
+        parents: tuple[str, ...],
+    ) -> str:
+        identity = {
+            "GIT_AUTHOR_NAME": author[0],
+            "GIT_AUTHOR_EMAIL": author[1],
+            "GIT_AUTHOR_DATE": f"@{date}",
+            "GIT_COMMITTER_NAME": committer[0],
+            "GIT_COMMITTER_EMAIL": committer[1],
+            "GIT_COMMITTER_DATE": f"@{date}",
+        }
         onto = (word for parent in parents for word in ("-p", parent))
-        sign = ("-S",) if self._signing else ()
-        answer = self._repo.run(
-            *self._signing, "commit-tree", *sign, *onto, "-F", "-", tree,
+        return self._repo.run(
+            *self._signing, "commit-tree", "-S", *onto, "-F", "-", tree,
             stdin=message.encode("utf-8", "replace"), environment=identity, doing="committing",
-        )  # fmt: skip
-        return Commit(answer.word, tree)
+        ).word  # fmt: skip
+
+
+def _content(tree: str, parents: Sequence[str], author: str, committer: str, message: str) -> bytes:
+    """A commit object, as git-commit-tree(1) makes it."""
+    lines = (f"tree {tree}", *(f"parent {parent}" for parent in parents), f"author {author}", f"committer {committer}")
+    return "\n".join((*lines, "", message)).replace("\0", "").encode("utf-8", "replace")
 
 
 def _ident(value: str) -> str:

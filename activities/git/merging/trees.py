@@ -1,19 +1,22 @@
-"""Merged trees as a plain `git merge` on a checkout of the target makes them, without a checkout.
+"""Merged trees and commits, without a checkout and without a process of git for each.
 
-git takes attributes from the checkout that it merges in; `merge-tree` in a bare repository sees
-none. So it is given a work tree with the `.gitattributes` of the tree that is merged into, and
-nothing else. Attributes and settings of people and hosts play no part: the same commits merge to
-the same tree everywhere.
+Trees are as a plain `git merge` on a checkout of the target makes them. git takes attributes from the
+checkout that it merges in; `merge-tree` in a bare repository sees none. So it is given a work tree with
+the `.gitattributes` of the tree that is merged into, and nothing else. Attributes and settings of people
+and hosts play no part: the same commits merge to the same tree everywhere.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import tempfile
+from pathlib import Path
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import IO, Final, NamedTuple, Self
 
-from activities.git.command import Answer, GitRepo, ObjectReader, failure
+from activities.git.command import GitProcess, GitRepo, ObjectReader, failure
 from activities.git.merging.attributes import (
     AttributeFinder,
     AttributeFolder,
@@ -45,6 +48,14 @@ class TreeMerger:
         self._folder: AttributeFolder | None = None
         self._filled: dict[bytes, str] = {}
         """the attributes files that the folder holds"""
+        self._git: GitProcess | None = None
+        self._merges_with: dict[bytes, str] = {}
+        """the attributes that it has read"""
+        self._kept_back = False
+        """the last byte of its last answer was not read yet"""
+
+        self._writer = self._open.enter_context(GitProcess(repo, "hash-object", "-w", "-t", "commit", "--stdin-paths"))
+        self._written = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="gt-commit-")), "commit")
 
     def __enter__(self) -> Self:
         return self
@@ -68,13 +79,49 @@ class TreeMerger:
             folder = self._folder_with(attributes) if attributes else None
         except TooMuch as much:
             return Conflict(detail=f"the target has {much}")
-        answer = (folder.repo if folder else self._repo).attempt(
-            *(folder.options if folder else ()),
-            "merge-tree", "--write-tree", "-z", "--name-only", "--messages", onto, head_sha,
-        )  # fmt: skip
-        merged = _read(answer)
+        merged = self._asked(self._process(attributes, folder), onto, head_sha)
         drivers = folder.called() if folder else []
         return _refused(merged, drivers) if drivers else merged
+
+    def write(self, commit: bytes) -> str:
+        """Make a commit object of this content; its name.
+
+        Raises:
+            GtError: DISK_FULL, GIT_FAILED.
+        """
+        self._written.write_bytes(commit)
+        name = self._writer.ask(os.fsencode(self._written) + b"\n").readline().decode().strip()
+        if not name:
+            raise failure(self._writer.ended(), "committing")
+        return name
+
+    def _asked(self, process: GitProcess, onto: str, head_sha: str) -> str | Conflict:
+        # git keeps back the last byte of an answer until it writes more: a second merge, of nothing, brings it out.
+        stream = process.ask(f"{onto} {head_sha}\n{onto} {onto}\n".encode())
+        try:
+            if self._kept_back:
+                _field(stream)
+            merged = _read(stream)
+            self._kept_back = True
+            for _ in ("clean", "tree", "no file"):
+                _field(stream)
+            return merged
+        except EOFError:
+            answer, self._kept_back = process.ended(), False
+        if "unrelated histories" in answer.stderr:
+            return Conflict(detail="the branch has no commit in common with the target")
+        raise failure(answer, "merging")
+
+    def _process(self, attributes: dict[bytes, str], folder: AttributeFolder | None) -> GitProcess:
+        """git, which reads attributes and options once."""
+        if self._git is None or attributes != self._merges_with:
+            if self._git is not None:
+                self._git.close()
+            self._kept_back = False
+            repo, options = (folder.repo, folder.options) if folder else (self._repo, ())
+            command = (*options, "merge-tree", "--write-tree", "--stdin", "-z", "--name-only", "--messages")
+            self._git, self._merges_with = self._open.enter_context(GitProcess(repo, *command)), attributes
+        return self._git
 
     def _folder_with(self, attributes: dict[bytes, str]) -> AttributeFolder:
         if self._folder is None:
@@ -97,31 +144,30 @@ class TreeMerger:
         raise AssertionError(f"{_MOST_AT_ONCE} merges at once in {self._repo.git_dir}")
 
 
-def _read(answer: Answer) -> str | Conflict:
-    """What `git merge-tree` answered."""
-    if answer.exit_code == 128 and "unrelated histories" in answer.stderr:
-        return Conflict(detail="the branch has no commit in common with the target")
-    if answer.exit_code not in {0, 1}:
-        raise failure(answer, "merging")
-    # <tree> NUL (<file> NUL)* NUL (<count> NUL (<path> NUL)* <kind> NUL <message> NUL)*
-    names_part, _, messages = answer.text.partition("\0\0")
-    tree, *files = names_part.split("\0")
-    if answer.exit_code == 0:
-        return tree.rstrip("\0")
-    return Conflict(tuple(dict.fromkeys(files))[:_MAX_FILES], plain_words(_conflicts(messages)))
+def _read(stream: IO[bytes]) -> str | Conflict:
+    """What `git merge-tree --stdin` answers of one merge.
 
-
-def _conflicts(messages: str) -> str:
-    """git's sentences about conflicts, a line each."""
-    fields = messages.split("\0")
+    Raises:
+        EOFError: git has ended.
+    """
+    # <1: clean> NUL <tree> NUL (<file> NUL)* NUL (<count> NUL (<path> NUL)* <kind> NUL <message> NUL)* NUL
+    clean, tree = _field(stream) == "1", _field(stream)
+    files = [*iter(lambda: _field(stream), "")]
     said = []
-    position = 0
-    while position < len(fields) and fields[position].isdigit():
-        position += 1 + int(fields[position])
-        if fields[position].startswith("CONFLICT"):
-            said.append(fields[position + 1].strip())
-        position += 2
-    return "\n".join(said)
+    for count in iter(lambda: _field(stream), ""):
+        *_, kind, message = [_field(stream) for _ in range(int(count) + 2)]
+        if kind.startswith("CONFLICT"):
+            said.append(message.strip())
+    return tree if clean else Conflict(tuple(dict.fromkeys(files))[:_MAX_FILES], plain_words("\n".join(said)))
+
+
+def _field(stream: IO[bytes]) -> str:
+    field = bytearray()
+    while (byte := stream.read(1)) != b"\0":
+        if not byte:
+            raise EOFError
+        field += byte
+    return field.decode("utf-8", "replace")
 
 
 def _refused(merged: str | Conflict, drivers: list[tuple[str, str]]) -> Conflict:

@@ -285,14 +285,18 @@ class TestDrops:
         dropped = only_drop(build(town_paths, rig, request))
         assert (dropped.kind, dropped.files) == (DropKind.CONFLICT, ("till.py",))
 
-    def test_a_branch_without_a_common_commit_is_a_conflict(
+    def test_a_branch_without_a_common_commit_is_a_conflict_and_the_chain_goes_on(
         self, workshop: Workshop, rig: Rig, town_paths: TownPaths
     ) -> None:
+        """git ends at it, and merges what follows all the same."""
+        after = [workshop.change(f"sh-{number}", {f"{number}.py": "x\n"}) for number in (2, 3)]
         workshop.git("checkout", "--quiet", "--orphan", "alone")
         workshop.git("commit", "--quiet", "-m", "Alone")
-        dropped = only_drop(build(town_paths, rig, workshop.submit("sh-1")))
+        chain = build(town_paths, rig, after[0], workshop.submit("sh-1"), after[1])
+        (dropped,) = chain.dropped
         assert dropped.kind is DropKind.CONFLICT
         assert "no commit in common" in dropped.detail
+        assert [link.bead for link in chain.links] == ["sh-2", "sh-3"]
 
     def test_a_conflict_with_an_earlier_link_is_a_conflict_and_the_chain_goes_on(
         self, workshop: Workshop, rig: Rig, town_paths: TownPaths
