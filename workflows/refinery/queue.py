@@ -78,6 +78,8 @@ class MergeQueue:
         self._capacity = capacity
         self.waits_in_ledger = False
         """a request came for which there was no room"""
+        self.cleared_upto: datetime | None = None
+        """what waited in the ledger when the queue was cleared, submitted until then, is returned as it comes in"""
 
     @property
     def entries(self) -> tuple[QueueEntry, ...]:
@@ -105,7 +107,7 @@ class MergeQueue:
         """Queue a request, once. One that there is no room for waits in the ledger.
 
         Returns:
-            The verdict, when the request was decided already and its job may not have heard.
+            The verdict, when the request was decided already and its job may not have heard, or is decided by that.
         """
         known = self._decided.get(request.id)
         if known is not None and not _again(known, request):
@@ -125,6 +127,10 @@ class MergeQueue:
         rivals = [entry for entry in self._entries.values() if entry.request.bead == request.bead]
         if any(entry.request.attempt > request.attempt for entry in rivals):
             return None
+        if not rivals and self.cleared_upto is not None and request.submitted_at <= self.cleared_upto:
+            returned = _returned(request, CLEARED)
+            self._remember(Decided(verdict=returned, submitted_at=request.submitted_at, at=self.cleared_upto))
+            return returned
         if not rivals and not has_room(self._sizes(), change_bytes(request), self._capacity):
             self.waits_in_ledger = True
             return None
@@ -214,7 +220,10 @@ class MergeQueue:
         return entry.request.target
 
     def clear(self, now: datetime) -> tuple[Verdict, ...]:
-        """Return every request to its job; what is being merged follows if that decides nothing."""
+        """Return every request to its job; what is being merged follows if that decides nothing, and what waits in the
+        ledger when it comes in."""
+        if self.waits_in_ledger:
+            self.cleared_upto = now
         returned: list[Verdict] = []
         for entry in self.entries:
             if entry.merging or entry.unsure:

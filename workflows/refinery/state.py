@@ -137,6 +137,8 @@ class RefineryState(Frozen):
     """what the Mayor was not told yet, in order"""
     waits_in_ledger: bool = False
     """changes were handed in for which there was no room"""
+    cleared_upto: datetime | None = None
+    """what waited in the ledger when the queue was cleared, submitted until then, is returned as it comes in"""
     capacity: int = CHANGES_BYTES
     """of all entries, as `policies.dispatch.room` counts"""
     patience: int = 1000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from temporalio import workflow
@@ -91,6 +91,7 @@ class RefineryWorkflow:
         self._state = state
         self._queue = MergeQueue(state.entries, state.decided, state.arrivals, state.capacity)
         self._queue.waits_in_ledger = state.waits_in_ledger
+        self._queue.cleared_upto = state.cleared_upto
         self._patience = Patience(state.patience)
         self._labels = Labels()
         self._woken = False
@@ -230,19 +231,21 @@ class RefineryWorkflow:
     async def clear(self) -> QueueCleared:
         self._wake()
         self._compare = self._compare or self._queue.waits_in_ledger
-        here = [entry.request.id for entry in self._queue.entries]
-        await self._tell_jobs(self._queue.clear(workflow.now()))
-        await self._let_go()
-        decided = [each.verdict for each in map(self._queue.decision_on, here) if each is not None]
-        return QueueCleared(returned=tuple(verdict.merge_request for verdict in decided if verdict.cleared))
+        began = workflow.now()
+        await self._tell_jobs(self._queue.clear(began))
+        # Without the ledger what waits in it is returned later.
+        await self._settled(lambda: not (self._queue.disturbed or self._queue.waits_in_ledger))
+        since = (each for each in self._queue.decided if each.at is not None and each.at >= began)
+        return QueueCleared(returned=tuple(each.verdict.merge_request for each in since if each.verdict.cleared))
 
     async def _let_go(self) -> None:
         """Wait a moment until the merge under way has let go of what is wanted back."""
-        if self._queue.disturbed:
+        await self._settled(lambda: not self._queue.disturbed)
+
+    async def _settled(self, done: Callable[[], bool]) -> None:
+        if not done():
             with contextlib.suppress(TimeoutError):
-                await workflow.wait_condition(
-                    lambda: not self._queue.disturbed, timeout=LET_GO, timeout_summary="the merge lets go"
-                )
+                await workflow.wait_condition(done, timeout=LET_GO, timeout_summary="the merge lets go")
 
     # --- questions ----------------------------------------------------------------------------
 
@@ -377,12 +380,13 @@ class RefineryWorkflow:
         self._queue.learn_needs({bead: facts.open_dependencies.get(bead, ()) for bead in asked}, workflow.now())
         if due:
             self._queue.waits_in_ledger = len(facts.queued) > room
-        for request in facts.queued[:room]:
-            # Only ever added: what the record does not have is on its way there.
-            if self._queue.lacks(request):
-                self._queue.submit(request)
-                self._woken = True
-                self._compare = self._queue.waits_in_ledger
+        # Only ever added: what the record does not have is on its way there.
+        new = [request for request in facts.queued[:room] if self._queue.lacks(request)]
+        decided = [self._queue.submit(request) for request in new]
+        if new:
+            self._woken = True
+            self._compare = self._queue.waits_in_ledger
+        await self._tell_jobs(verdict for verdict in decided if verdict is not None)
 
     def _follow_rig(self, rig: Rig) -> None:
         """The rig as it is now: where it is elsewhere, what waits goes there, and what is being merged is of no use."""
@@ -552,6 +556,7 @@ class RefineryWorkflow:
             "decided": queue.decided,
             "arrivals": queue.arrivals,
             "waits_in_ledger": queue.waits_in_ledger,
+            "cleared_upto": queue.cleared_upto,
         }
         return self._state.model_copy(update=held)
 

@@ -58,6 +58,22 @@ async def test_what_is_taken_back_while_it_waits_in_the_ledger_does_not_come_in(
         assert town.world.landed == ("sh-1",)
 
 
+async def test_a_cleared_queue_also_returns_what_waits_in_the_ledger(real_env: WorkflowEnvironment) -> None:
+    changes = [change(bead) for bead in beads(5)]
+    async with yard_in(real_env, workers_of(real_env))(capacity=2 * change_bytes(changes[0])) as town:
+        jobs = [await start_job(real_env, each.bead) for each in changes]
+        await town.pause()
+        await town.submit(*changes)
+        town.record.queued += changes
+        cleared = await town.clear()
+        assert sorted(cleared.returned) == [each.id for each in changes]
+        for job, each in zip(jobs, changes, strict=True):
+            assert await verdicts(job) == [(each.id, VerdictKind.RETURNED)]
+        await town.resume()
+        assert not (await town.queue()).items
+        assert not town.world.landed
+
+
 async def test_a_refinery_that_is_full_hands_over(real_env: WorkflowEnvironment) -> None:
     """At the real bound, on the server that takes no message above 2 MB."""
     async with yard_in(real_env, workers_of(real_env))() as town:
