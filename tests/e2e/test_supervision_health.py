@@ -97,48 +97,37 @@ def test_an_agent_that_beats_again_within_the_grace_has_recovered_and_is_left_al
     assert town.escalations(job.bead) == []
 
 
-def test_a_spinner_without_progress_calls_a_person_once_and_its_session_stays(town: QuickTown) -> None:
-    job = held(town, "spins", meanwhile="printf '\\r| thinking'; printf '\\r/ thinking'")
-    job.sling()
-    job.waits()
-    told = stuck(town, job.bead)
-    assert "it still writes to its pane" in told.evidence + told.message
-    assert town.job(job.bead).attempt == 1
-    job.go()
-    only_one_that_ended(town, job.bead)
-    landed_once(town, job.bead)
-    assert town.job(job.bead).restarts == 0
-
-
 @pytest.mark.document("3: 卡住", "3: 卡住 → 发送 HELP → 升级到 Witness → 人工介入")
-def test_an_agent_that_stops_at_a_prompt_waits_for_input_and_goes_on_when_it_is_answered(town: QuickTown) -> None:
-    job = held(town, "asks")
-    answer = town.shared / "answer"
-    job.sling(before=f"printf 'Overwrite the file? [y/N] '; read answer; echo $answer > {answer}")
-    told = stuck(town, job.bead)
-    assert "the pane shows a prompt" in told.evidence + told.message
-    assert "Overwrite the file? [y/N]" in told.evidence
-    name = town.job(job.bead).polecat
-    town.run("gt", "polecat", "nudge", str(name), "y")
-    job.waits()
+def test_agents_without_progress_call_a_person_once_each_are_not_restarted_and_go_on_when_they_may(
+    town: QuickTown,
+) -> None:
+    """One spins, one asks at a prompt, and one has never beaten and does nothing."""
+    spins = held(town, "spins", meanwhile="printf '\\r| thinking'; printf '\\r/ thinking'")
+    asks, silent = held(town, "asks"), held(town, "never beats")
+    answer, jobs = town.shared / "answer", (spins, asks, silent)
+    asks.sling(before=f"printf 'Overwrite the file? [y/N] '; read answer; echo $answer > {answer}")
+    for job in (spins, silent):
+        job.sling()
+        job.waits()
+    assert not (session_folder_of(town, silent.bead, 1) / session_folder.HEARTBEAT).exists()
+    told = {job.bead: stuck(town, job.bead) for job in jobs}
+    assert "it still writes to its pane" in told[spins.bead].evidence + told[spins.bead].message
+    assert "the pane shows a prompt" in told[asks.bead].evidence + told[asks.bead].message
+    assert "Overwrite the file? [y/N]" in told[asks.bead].evidence
+    assert {town.job(job.bead).attempt for job in jobs} == {1}
+
+    town.run("gt", "polecat", "nudge", str(town.job(asks.bead).polecat), "y")
+    asks.waits()
     assert answer.read_text() == "y\n"
-    job.go()
-    only_one_that_ended(town, job.bead)
-    landed_once(town, job.bead)
-    assert (town.job(job.bead).attempt, town.job(job.bead).restarts) == (1, 0)
-
-
-def test_a_program_that_has_never_beaten_is_not_restarted_for_its_silence(town: QuickTown) -> None:
-    job = held(town, "never beats")
-    job.sling()
-    job.waits()
-    assert not (session_folder_of(town, job.bead, 1) / session_folder.HEARTBEAT).exists()
-    stuck(town, job.bead)
-    assert "stale" not in town.events(job.bead)
+    for job in jobs:
+        job.go()
+    for job in jobs:
+        only_one_that_ended(town, job.bead)
     town.configure(PATIENT)
-    job.go()
-    landed_once(town, job.bead)
-    assert (town.job(job.bead).attempt, town.job(job.bead).restarts) == (1, 0)
+    landed_once(town, *(job.bead for job in jobs))
+    for job in jobs:
+        assert (town.job(job.bead).attempt, town.job(job.bead).restarts) == (1, 0)
+        assert "stale" not in town.events(job.bead)
 
 
 def stuck(town: QuickTown, bead: str) -> EscalationStatus:
@@ -156,4 +145,3 @@ def only_one_that_ended(town: QuickTown, bead: str) -> None:
     wait_until("the escalation to end", lambda: all(told.resolved for told in town.escalations(bead)))
     (told,) = town.escalations(bead)
     assert told.action == "cleared"
-    town.configure(PATIENT)
