@@ -14,6 +14,8 @@ from models.base import Frozen
 _TIMEOUT_S = 5.0
 _STOP_TIMEOUT_S = 60.0
 """Longer than any program's stop_wait_s: the answer comes when the program has ended."""
+_SHUTTING_DOWN = "SHUTDOWN_STATE"
+"""all that a supervisord says that is shutting down"""
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -85,6 +87,10 @@ class Supervisor:
             code = self._call("supervisor.getState")["statecode"]
         except SupervisorUnreachable:
             return State.STOPPED
+        except xmlrpc.client.Fault as error:
+            if _SHUTTING_DOWN not in error.faultString:
+                raise
+            return State.STOPPING
         return State.RUNNING if code > 0 else State.STOPPING
 
     def programs(self) -> list[Reported]:
@@ -95,19 +101,19 @@ class Supervisor:
 
     def start(self, program: str) -> None:
         """Start a program that is stopped; one that runs stays as it is."""
-        self._tolerating("supervisor.startProcess", program, "ALREADY_STARTED")
+        self._tolerating("supervisor.startProcess", "ALREADY_STARTED", program)
 
     def stop(self, program: str) -> None:
         """Stop a program and wait for its end; one that is stopped stays so."""
-        self._tolerating("supervisor.stopProcess", program, "NOT_RUNNING")
+        self._tolerating("supervisor.stopProcess", "NOT_RUNNING", program)
 
     def shutdown(self) -> None:
-        """Begin to stop every program, the last started first, and supervisord itself."""
-        self._call("supervisor.shutdown")
+        """Begin to stop every program, the last started first, and supervisord itself; it may be doing that already."""
+        self._tolerating("supervisor.shutdown", _SHUTTING_DOWN, timeout_s=_TIMEOUT_S)
 
-    def _tolerating(self, method: str, program: str, fault: str) -> None:
+    def _tolerating(self, method: str, fault: str, *arguments: str, timeout_s: float = _STOP_TIMEOUT_S) -> None:
         try:
-            self._call(method, program, timeout_s=_STOP_TIMEOUT_S)
+            self._call(method, *arguments, timeout_s=timeout_s)
         except xmlrpc.client.Fault as error:
             if fault not in error.faultString:
                 raise

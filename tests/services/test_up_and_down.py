@@ -15,7 +15,8 @@ import pytest
 from models.errors import ErrorCode, GtError
 from services.init_town import create_town
 from services.supervisor import programs, up_and_down
-from services.supervisor.client import State
+from services.supervisor.client import State, Supervisor
+from services.supervisor.programs import supervisor_socket
 from services.supervisor.up_and_down import UpReport, down, service_states
 from services.town import Town
 from services.worker.readiness import ready_path
@@ -131,6 +132,15 @@ def test_without_waiting_up_returns_before_the_services_are_healthy(town: Town) 
     report = up(town, wait=False)
     assert report.started
     assert len(report.services) == 2
+
+
+def test_up_while_the_supervisor_is_ending_waits_for_its_end_and_starts_anew(town: Town) -> None:
+    up(town, wait=False)
+    supervisor = Supervisor(supervisor_socket(town))
+    for _ in range(2):
+        supervisor.shutdown()
+    assert supervisor.condition() in {State.STOPPING, State.STOPPED}
+    assert up(town, wait=False).started
 
 
 def test_a_long_and_odd_path_still_gets_a_supervisor(light_worker: None, monkeypatch: pytest.MonkeyPatch) -> None:
