@@ -67,7 +67,7 @@ async def town(port: int, desk: MayorsDesk) -> AsyncIterator[Witness]:
     async with (
         patient(Worker(
             client, task_queue=names.TOWN_QUEUE, workflows=DOUBLES,
-            activities=[record.load_rig, DeaconDouble(record).check_in], workflow_runner=workflow_runner(),
+            activities=[record.load_rig, DeaconDouble(record).check_in], workflow_runner=workflow_runner("tests"),
         )),
         Worker(client, task_queue=names.CONTROL_QUEUE, activities=desk.activities),
     ):  # fmt: skip

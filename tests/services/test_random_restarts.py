@@ -128,7 +128,7 @@ class Town:
         activities = self.activities()
         town = new_worker(
             self.client, names.TOWN_QUEUE, activities, 50, interceptor=ActivityConduct(), threads=False,
-            workflows=[*WORKFLOWS, JobProbe, PostBox], runner=workflow_runner(),
+            workflows=[*WORKFLOWS, JobProbe, PostBox], runner=workflow_runner("tests"),
         )  # fmt: skip
         await self.workers.enter_async_context(town)
         for queue in QUEUES:

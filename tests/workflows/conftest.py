@@ -157,7 +157,7 @@ def workers_of(env: WorkflowEnvironment, *, cores: bool = True) -> WorkerBuilder
                 task_queue=names.TOWN_QUEUE,
                 workflows=workflows,
                 activities=activities,
-                workflow_runner=workflow_runner(),
+                workflow_runner=workflow_runner("tests"),
                 workflow_failure_exception_types=[Exception],
                 max_cached_workflows=max_cached_workflows,
             )

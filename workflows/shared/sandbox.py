@@ -34,6 +34,10 @@ class _PlainInstance(_Instance):
         return StorageDriverStoreContext()
 
 
-def workflow_runner() -> PlainSandbox:
-    """The sandbox for workers, tests and replays alike."""
-    return PlainSandbox(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH))
+def workflow_runner(*also: str) -> PlainSandbox:
+    """The sandbox for workers, tests and replays alike.
+
+    Args:
+        also: packages that are imported once besides: whose workflows stand in for ours in tests.
+    """
+    return PlainSandbox(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH, *also))

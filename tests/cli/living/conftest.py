@@ -149,7 +149,7 @@ def working(port: int, workflows: list[type], activities: list[Any], asking: boo
                     activity_executor=stack.enter_context(ThreadPoolExecutor(4)),
                     max_concurrent_activities=4,
                     interceptors=[ActivityConduct()],
-                    workflow_runner=workflow_runner(),
+                    workflow_runner=workflow_runner("tests"),
                     # The workflows of earlier tests are on this server too: a stale cache would confuse.
                     max_cached_workflows=0,
                 )
