@@ -17,8 +17,6 @@ LONG = (
     "tests/chaos/",
     "tests/services/",
     "tests/workflows/refinery/test_merge_model.py",
-    "tests/workflows/supervision/test_deacon_long_life.py",
-    "tests/workflows/supervision/test_witness_long_life.py",
 )
 """Whole towns, and what runs for minutes."""
 
