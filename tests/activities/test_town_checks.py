@@ -26,7 +26,7 @@ from models.supervision.messages import HostSigns, QueueSigns
 from models.town import TownPaths
 from services.temporal import long_lived
 from tests.pace import DEADLINE_S
-from tests.temporal_server import client_of, dev_server
+from tests.temporal_server import client_of_namespace
 from workflows.refinery.workflow import RefineryWorkflow
 from workflows.shared.sandbox import workflow_runner
 
@@ -62,24 +62,16 @@ async def no_facts(_asked: QueueFactsRequest) -> QueueFacts:
 
 
 @pytest.fixture
-async def client(tmp_path: Path) -> AsyncIterator[Client]:
-    import asyncio
-
-    # The server is waited for in another event loop.
-    server = dev_server(tmp_path)
-    port = await asyncio.to_thread(server.__enter__)
-    try:
-        client = await client_of(port)
-        async with Worker(
-            client,
-            task_queue=names.TOWN_QUEUE,
-            workflows=[RefineryWorkflow],
-            activities=[no_facts],
-            workflow_runner=workflow_runner(),
-        ):
-            yield client
-    finally:
-        await asyncio.to_thread(server.__exit__, None, None, None)
+async def client(temporal_port: int) -> AsyncIterator[Client]:
+    client = await client_of_namespace(temporal_port)
+    async with Worker(
+        client,
+        task_queue=names.TOWN_QUEUE,
+        workflows=[RefineryWorkflow],
+        activities=[no_facts],
+        workflow_runner=workflow_runner(),
+    ):
+        yield client
 
 
 def change(bead: str) -> MergeRequest:
