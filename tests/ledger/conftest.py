@@ -127,6 +127,12 @@ class DoltServer:
         with self._connect() as connection, connection.cursor() as cursor:
             cursor.execute(f"DROP DATABASE IF EXISTS `{database}`")
 
+    def reset(self, database: str, commit: str) -> None:
+        """Take a database back to one of its commits: rows, tables and history."""
+        with self._connect() as connection, connection.cursor() as cursor:
+            cursor.execute(f"USE `{database}`")
+            cursor.execute("CALL DOLT_RESET('--hard', %s)", (commit,))
+
     def _answers(self) -> bool:
         try:
             self._connect().close()
@@ -178,10 +184,47 @@ def embedded_url(tmp_path: Path) -> str:
     return f"doltlite:///{tmp_path / 'ledger.doltlite'}"
 
 
+@pytest.fixture(scope="session")
+def empty_database(dolt_server: DoltServer) -> tuple[str, str]:
+    """A database with the ledger's tables, and the commit at which they are empty."""
+    ledger = Ledger.open(dolt_server.url("ready"))
+    commit = ledger.read(lambda connection: connection.exec_driver_sql("SELECT HASHOF('main')").scalar_one())
+    ledger.close()
+    return "ready", str(commit)
+
+
+@pytest.fixture(scope="session")
+def empty_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the ledger's tables."""
+    file = tmp_path_factory.mktemp("ready") / "ledger.doltlite"
+    Ledger.open(f"doltlite:///{file}").close()
+    return file
+
+
+@pytest.fixture
+def empty_server_url(dolt_server: DoltServer, empty_database: tuple[str, str]) -> str:
+    """One database for all tests, reset for each: to make its tables costs ten times as much."""
+    dolt_server.reset(*empty_database)
+    return dolt_server.url(empty_database[0])
+
+
+@pytest.fixture
+def empty_embedded_url(embedded_url: str, empty_file: Path) -> str:
+    shutil.copy(empty_file, embedded_url.removeprefix("doltlite:///"))
+    return embedded_url
+
+
 @pytest.fixture(params=["server", "embedded"])
-def url(request: pytest.FixtureRequest) -> str:
+def new_url(request: pytest.FixtureRequest) -> str:
     """A ledger that does not exist yet, of either engine."""
     return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture(params=["server", "embedded"])
+def url(request: pytest.FixtureRequest) -> str:
+    """Of a ledger of either engine: an empty one where the test has `ledger` besides, else one that does not exist."""
+    ready = "empty_" if "ledger" in request.fixturenames else ""
+    return str(request.getfixturevalue(f"{ready}{request.param}_url"))
 
 
 @pytest.fixture
