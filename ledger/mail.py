@@ -109,7 +109,7 @@ def _message(row: RowMapping) -> Message:
 
 
 def _row(message: Message) -> dict[str, Any]:
-    protocol = None if message.protocol is None else json.dumps(message.protocol.model_dump(mode="json"))
+    protocol = None if message.protocol is None else json.dumps(message.protocol)
     row = message.model_dump(exclude={"protocol", "sent_at", "read_at"})
     read_at = None if message.read_at is None else stamp(message.read_at)
     times = {"sent_at": stamp(message.sent_at), "read_at": read_at}

@@ -305,7 +305,7 @@ class AttemptActivities:
             activity.logger.warning("mail for %s was not delivered: %s", request.polecat, error.message)
             return
         for message in unread:
-            about = getattr(message.protocol, "bead", request.bead)
+            about = (message.protocol or {}).get("bead", request.bead)
             if about == request.bead:
                 with tolerated("a letter"):
                     deliver(folder, message, self._paths.sessions)

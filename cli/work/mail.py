@@ -197,7 +197,7 @@ def _document(message: Message) -> dict[str, Any]:
 def _words(message: Message) -> str:
     if message.protocol is None:
         return message.body
-    return output.fields({key: _plain(value) for key, value in output.document(message.protocol).items()})
+    return output.fields({key: _plain(value) for key, value in message.protocol.items()})
 
 
 def _plain(value: object) -> object:

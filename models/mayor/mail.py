@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from pydantic import Field, field_validator
 
@@ -22,126 +22,32 @@ MAX_BODY = 1_000_000
 """characters"""
 
 
-class _OfAttempt(Frozen):
-    bead: str
-    attempt: int
-
-
-class PolecatDone(_OfAttempt):
-    """A polecat to its Witness: `gt done` was run and its work was taken."""
-
-    kind: Literal["POLECAT_DONE"] = "POLECAT_DONE"
-    status: Literal["completed", "blocked", "deferred"] = "completed"
-    head_sha: str | None = None
-
-
-class MergeReady(_OfAttempt):
-    """A job to the Refinery: this change waits to be merged."""
-
-    kind: Literal["MERGE_READY"] = "MERGE_READY"
-    merge_request: str
-    branch: str
-    head_sha: str
-    target: str
-
-
-class Merged(_OfAttempt):
-    """The Refinery to a polecat: the work is on the target."""
-
-    kind: Literal["MERGED"] = "MERGED"
-    merge_request: str = ""
-    merged_sha: str
-
-
-class MergeFailed(_OfAttempt):
-    """The Refinery to a polecat: a gate blames the change."""
-
-    kind: Literal["MERGE_FAILED"] = "MERGE_FAILED"
-    merge_request: str = ""
-    gate: str | None = None
-    base_sha: str | None = None
-    log_tail: str = ""
-    log_path: str | None = None
-
-
-class ReworkRequest(_OfAttempt):
-    """The Refinery to a polecat: the change does not apply."""
-
-    kind: Literal["REWORK_REQUEST"] = "REWORK_REQUEST"
-    merge_request: str = ""
-    files: tuple[str, ...] = ()
-    rivals: tuple[str, ...] = ()
-    """the beads that changed those files on the target"""
-    base_sha: str | None = None
-    detail: str = ""
-
-
-class Help(_OfAttempt):
-    """A polecat to its Witness: it cannot go on alone."""
-
-    kind: Literal["HELP"] = "HELP"
-    problem: str
-
-
-class WitnessPing(Frozen):
-    """A Witness to the Deacon: its patrol goes on. Recorded only where it tells something new."""
-
-    kind: Literal["WITNESS_PING"] = "WITNESS_PING"
-    rig: str
-
-
-class RecoveredBead(_OfAttempt):
-    """A Witness to the Deacon: a bead whose polecat was lost is being worked on again."""
-
-    kind: Literal["RECOVERED_BEAD"] = "RECOVERED_BEAD"
-    cause: str = ""
-
-
-class RecoveryNeeded(_OfAttempt):
-    """A Witness to the Mayor: recovering by itself is exhausted."""
-
-    kind: Literal["RECOVERY_NEEDED"] = "RECOVERY_NEEDED"
-    cause: str = ""
-
-
-class Handoff(_OfAttempt):
-    """One polecat to the next: the work changes hands, and what is known of it."""
-
-    kind: Literal["HANDOFF"] = "HANDOFF"
-    polecat: str | None = None
-    """who gives it up"""
-    cause: str = ""
-
-
-Protocol = Annotated[
-    PolecatDone
-    | MergeReady
-    | Merged
-    | MergeFailed
-    | ReworkRequest
-    | Help
-    | WitnessPing
-    | RecoveredBead
-    | RecoveryNeeded
-    | Handoff,
-    Field(discriminator="kind"),
-]
-
-
 class MailKind(StrEnum):
-    """What a message is: words alone, or a step of a protocol."""
+    """What a message is: words alone, or a step of a protocol. Each step's payload names `bead` and `attempt`, and:"""
 
     NOTE = "NOTE"
+    """words alone: no payload"""
     POLECAT_DONE = "POLECAT_DONE"
+    """a polecat to its Witness, its work was taken: status, head_sha"""
     MERGE_READY = "MERGE_READY"
+    """a job to the Refinery: merge_request, branch, head_sha, target"""
     MERGED = "MERGED"
+    """the Refinery to a polecat: merge_request, merged_sha"""
     MERGE_FAILED = "MERGE_FAILED"
+    """the Refinery to a polecat, a gate blames the change: merge_request, gate, base_sha, log_tail, log_path"""
     REWORK_REQUEST = "REWORK_REQUEST"
+    """the Refinery to a polecat, the change does not apply: merge_request, files, rivals (the beads that changed them),
+    base_sha, detail"""
     HELP = "HELP"
+    """a polecat to its Witness: problem"""
     WITNESS_PING = "WITNESS_PING"
+    """a Witness to the Deacon, recorded only where it tells something new: rig, and nothing else"""
     RECOVERED_BEAD = "RECOVERED_BEAD"
+    """a Witness to the Deacon, a bead whose polecat was lost is being worked on again: cause"""
     RECOVERY_NEEDED = "RECOVERY_NEEDED"
+    """a Witness to the Mayor, recovering by itself is exhausted: cause"""
     HANDOFF = "HANDOFF"
+    """one polecat to the next: polecat (who gives the work up), cause"""
 
 
 class Message(Frozen):
@@ -152,8 +58,8 @@ class Message(Frozen):
     recipient: str
     subject: str = Field(max_length=MAX_SUBJECT)
     body: str = Field("", max_length=MAX_BODY)
-    protocol: Protocol | None = None
-    """None: words alone"""
+    protocol: dict[str, Any] | None = None
+    """`kind` (a MailKind) and its payload, flat; None: words alone"""
     reply_to: str | None = None
     """id of the message that this one answers"""
     sent_at: datetime
@@ -161,12 +67,19 @@ class Message(Frozen):
 
     @property
     def kind(self) -> MailKind:
-        return MailKind.NOTE if self.protocol is None else MailKind(self.protocol.kind)
+        return MailKind.NOTE if self.protocol is None else MailKind(self.protocol["kind"])
 
     @field_validator("sender", "recipient")
     @classmethod
     def _address(cls, value: str) -> str:
         return names.valid_address(value)
+
+    @field_validator("protocol")
+    @classmethod
+    def _known(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None:
+            MailKind(str(value.get("kind")))
+        return value
 
     @field_validator("id", "subject", "body", mode="before")
     @classmethod

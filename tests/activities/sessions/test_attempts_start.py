@@ -13,7 +13,7 @@ from agents import session_folder
 from agents.session_folder import read_json
 from models.errors import ErrorCode, GtError
 from models.job.messages import AttemptNote
-from models.mayor.mail import Merged, Message
+from models.mayor.mail import Message
 from tests.activities.sessions.desk import IDLE, Desk, eventually
 from tests.activities.workshop import Workshop, git
 
@@ -310,8 +310,8 @@ def test_an_agent_finds_what_its_polecat_has_not_read(desk: Desk) -> None:
     asked: list[str] = []
     letters = [
         a_letter("words"),
-        a_letter("mine", protocol=Merged(bead="sh-1", attempt=1, merged_sha="a" * 40)),
-        a_letter("of-another-bead", protocol=Merged(bead="sh-9", attempt=1, merged_sha="a" * 40)),
+        a_letter("mine", protocol={"kind": "MERGED", "bead": "sh-1", "attempt": 1}),
+        a_letter("of-another-bead", protocol={"kind": "MERGED", "bead": "sh-9", "attempt": 1}),
     ]
 
     def unread(address: str) -> list[Message]:

@@ -87,8 +87,7 @@ def test_a_merge_is_told_to_the_polecat_and_a_bead_closed_elsewhere_is_not() -> 
 def test_what_a_polecat_needs_to_act_is_in_the_letter() -> None:
     failed = verdict(VerdictKind.FAILED, gate="test", log_path="/log")
     (message,) = letters(a_write("sh-1", 2, 3, event="merge_failed", detail="1 failed\nof 2"), verdict=failed)
-    assert message.protocol is not None
-    assert message.protocol.model_dump() == {
+    assert message.protocol == {
         "kind": "MERGE_FAILED", "bead": "sh-1", "attempt": 2, "merge_request": "sh-1.2", "gate": "test",
         "base_sha": SHA, "log_tail": "1 failed", "log_path": "/log",
     }  # fmt: skip

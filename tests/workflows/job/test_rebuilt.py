@@ -11,7 +11,7 @@ from temporalio.testing import WorkflowEnvironment
 from models import names
 from models.job.messages import AttemptNote, Decision, DecisionKind, UnfinishedJob, VerdictKind
 from models.ledger.records import JobRow, JobState, MergeRequest
-from models.mayor.mail import MergeFailed, Message
+from models.mayor.mail import Message
 from tests.workflows.conftest import HOST, WorkerBuilder
 from tests.workflows.job.job_world import NOW, JobWorld, PostBox, Town
 from tests.workflows.probes import eventually
@@ -50,7 +50,8 @@ def unfinished(state: JobState, bead: str = "sh-1", attempt: int = 3, polecat: s
 
 
 def _letter(bead: str) -> Message:
-    failed = MergeFailed(bead=bead, attempt=2, gate="test", log_tail="E 1 != 2", log_path="/logs/gates/2.log")
+    failed = {"kind": "MERGE_FAILED", "bead": bead, "attempt": 2, "gate": "test", "log_tail": "E 1 != 2",
+              "log_path": "/logs/gates/2.log"}  # fmt: skip
     subject = f"MERGE_FAILED {bead}"
     return Message(
         id=f"{bead}.2.3.MERGE_FAILED", sender="shop/refinery", recipient="shop/toast", subject=subject, protocol=failed,
