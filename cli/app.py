@@ -19,7 +19,7 @@ _MODULES = {
     "refinery": ("cli.refinery.refinery", "Look at the merge queue and steer it."),
     "witness": ("cli.town.watchers", "Look at a rig's patrol, stop, start and restart it."),
     "deacon": ("cli.town.watchers", "Look at the watch over the town, stop, start and restart it."),
-    "boot": ("cli.town.boot", "Look at who looks at the Deacon, or let it look now."),
+    "boot": ("cli.town.watchers", "Look at who looks at the Deacon, or let it look now."),
     "mayor": ("cli.town.watchers", "Look at who receives escalations, start and restart it."),
     "inbox": ("cli.work.inbox", "Show what needs you, why, and the command that answers it."),
     "doctor": ("cli.town.doctor", "Check the services and how closed the town is to others."),

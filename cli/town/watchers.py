@@ -1,8 +1,10 @@
-"""`gt witness`, `gt deacon`, `gt mayor`: the watchers, and who hears from them."""
+"""`gt witness`, `gt deacon`, `gt boot`, `gt mayor`: the watchers, and who hears from them."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,20 +12,25 @@ import typer
 from cli.frame import connect, output
 from cli.frame.command import Call, command, new_app
 from cli.frame.options import RigOption
-from cli.town import watchers_view
 from models import names
 from models.errors import ErrorCode, GtError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from temporalio.client import Client
 
-    from models.supervision.messages import DeaconStatus, Probe
+    from models.supervision.messages import BootReport, BootStep, DeaconStatus, Probe, WitnessRecovered
+    from services.temporal.schedules import Started
 
 app = new_app("Watchers.")
-_witness = new_app("A rig's patrol: look at it, stop and start it, restart it.")
-_deacon = new_app("The watch over the town's long-lived workflows: look at it, stop and start it, restart it.")
-_mayor = new_app("Who receives every escalation.")
-for _name, _group in (("witness", _witness), ("deacon", _deacon), ("mayor", _mayor)):
+_GROUPS = {
+    "witness": new_app("A rig's patrol: look at it, stop and start it, restart it."),
+    "deacon": new_app("The watch over the town's long-lived workflows: look at it, stop and start it, restart it."),
+    "boot": new_app("The look at the Deacon, every five minutes."),
+    "mayor": new_app("Who receives every escalation."),
+}
+for _name, _group in _GROUPS.items():
     app.add_typer(_group, name=_name)
 
 BACK_S = 30.0
@@ -32,109 +39,30 @@ BACK_S = 30.0
 ANSWER_S = 8.0
 """as long as `gt` waits for a worker elsewhere: on a busy machine an answer takes a while, and that is no fault"""
 
+LOOK_S = 300.0
+"""how long a look may take: a Deacon that does not answer gets some time"""
+
+NOT_NEEDED = "not needed"
+"""the detail of a step of Boot's that there was no reason for"""
+
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why.")]
 
-# --- Witness --------------------------------------------------------------------------------------
-
-
-@command(_witness, "status")
-def witness_status(call: Call, rig: RigOption) -> int:
-    """Show a rig's patrol, and how the Deacon sees it; exit 1 when it does not work."""
-    return _status(call, names.witness_id(rig), rig)
-
-
-@command(_witness, "stop")
-def witness_stop(call: Call, rig: RigOption, reason: ReasonOption = "") -> None:
-    """No patrol until `start`; that holds whatever is restarted."""
-    _stop(call, names.witness_id(rig), reason, rig)
-
-
-@command(_witness, "start")
-def witness_start(call: Call, rig: RigOption) -> None:
-    """Patrol again; a Witness that is gone comes back with what it knew."""
-    _start(call, names.witness_id(rig), rig)
-
-
-@command(_witness, "restart")
-def witness_restart(call: Call, rig: RigOption) -> None:
-    """End its run and start afresh with what it knew."""
-    _restart(call, names.witness_id(rig), rig)
-
-
-@command(_witness, "reset")
-def witness_reset(call: Call, rig: RigOption) -> None:
-    """End its run and start from an empty state; running jobs tell it of themselves again."""
-    _restart(call, names.witness_id(rig), rig, reset=True)
-
-
-@command(_witness, "recover")
-def witness_recover(call: Call, rig: RigOption) -> None:
-    """Read the settings, check every polecat, resume the patrol, work off what is outstanding."""
-    from models.supervision.messages import WitnessRecovered
-
-    async def recover(client: Client) -> WitnessRecovered:
-        handle = client.get_workflow_handle(names.witness_id(rig))
-        return await connect.request(handle, "recover", None, WitnessRecovered)
-
-    done = _with(call, names.witness_id(rig), recover, rig)
-    output.emit(call, {"rig": rig, **output.document(done)}, watchers_view.recovered(done))
-
-
-# --- Deacon ---------------------------------------------------------------------------------------
-
-
-@command(_deacon, "status")
-def deacon_status(call: Call) -> int:
-    """Show whom the Deacon watches and how the town is; exit 1 when it does not work."""
-    return _status(call, names.DEACON_ID)
-
-
-@command(_deacon, "stop")
-def deacon_stop(call: Call, reason: ReasonOption = "") -> None:
-    """Judge nobody until `start`; that holds whatever is restarted."""
-    _stop(call, names.DEACON_ID, reason)
-
-
-@command(_deacon, "start")
-def deacon_start(call: Call) -> None:
-    """Watch again; a Deacon that is gone comes back with what it knew."""
-    _start(call, names.DEACON_ID)
-
-
-@command(_deacon, "restart")
-def deacon_restart(call: Call) -> None:
-    """End its run and start afresh with what it knew."""
-    _restart(call, names.DEACON_ID)
-
-
-@command(_deacon, "reset")
-def deacon_reset(call: Call) -> None:
-    """End its run and start from an empty state."""
-    _restart(call, names.DEACON_ID, reset=True)
-
-
-# --- Mayor ----------------------------------------------------------------------------------------
-
-
-@command(_mayor, "status")
-def mayor_status(call: Call) -> int:
-    """Show whether the Mayor works and what is open; exit 1 when it does not work."""
-    return _status(call, names.MAYOR_ID)
-
-
-@command(_mayor, "start")
-def mayor_start(call: Call) -> None:
-    """Start a Mayor that is gone, with what it knew."""
-    _start(call, names.MAYOR_ID)
-
-
-@command(_mayor, "restart")
-def mayor_restart(call: Call) -> None:
-    """End its run and start afresh with what it knew."""
-    _restart(call, names.MAYOR_ID)
-
-
-# --- what they share ------------------------------------------------------------------------------
+_VERBS = {
+    ("witness", "status"): "Show a rig's patrol, and how the Deacon sees it; exit 1 when it does not work.",
+    ("witness", "stop"): "No patrol until `start`; that holds whatever is restarted.",
+    ("witness", "start"): "Patrol again; a Witness that is gone comes back with what it knew.",
+    ("witness", "restart"): "End its run and start afresh with what it knew.",
+    ("witness", "reset"): "End its run and start from an empty state; running jobs tell it of themselves again.",
+    ("deacon", "status"): "Show whom the Deacon watches and how the town is; exit 1 when it does not work.",
+    ("deacon", "stop"): "Judge nobody until `start`; that holds whatever is restarted.",
+    ("deacon", "start"): "Watch again; a Deacon that is gone comes back with what it knew.",
+    ("deacon", "restart"): "End its run and start afresh with what it knew.",
+    ("deacon", "reset"): "End its run and start from an empty state.",
+    ("mayor", "status"): "Show whether the Mayor works and what is open; exit 1 when it does not work.",
+    ("mayor", "start"): "Start a Mayor that is gone, with what it knew.",
+    ("mayor", "restart"): "End its run and start afresh with what it knew.",
+}
+"""what each command does, for its help"""
 
 
 def _status(call: Call, workflow_id: str, rig: str | None = None) -> int:
@@ -162,7 +90,7 @@ def _status(call: Call, workflow_id: str, rig: str | None = None) -> int:
         **own,
         **({} if workflow_id == names.DEACON_ID else {"deacon": output.document(seen) if seen else None}),
     }
-    output.emit(call, document, watchers_view.status(document))
+    output.emit(call, document, _status_text(document))
     if not works:
         output.fail(f"{workflow_id}: {condition}{f' ({found.detail})' if found.detail else ''}", _cure(found, rig))
     return 0 if works else 1
@@ -189,7 +117,7 @@ async def _deacons_view(client: Client) -> DeaconStatus | None:
         return None
 
 
-def _stop(call: Call, workflow_id: str, reason: str, rig: str | None = None) -> None:
+def _stop(call: Call, workflow_id: str, rig: str | None = None, *, reason: str = "") -> None:
     from models.refinery.messages import PauseRequest
 
     request = PauseRequest(reason=reason, by=connect.person())
@@ -311,3 +239,183 @@ def _cure(found: Probe, rig: str | None, *, wedged: str = "restart") -> str:
 
 def _command(workflow_id: str, rig: str | None, verb: str) -> str:
     return f"gt {workflow_id.partition('/')[0]} {verb}" + (f" --rig {rig}" if rig else "")
+
+
+def _register(watcher: str, verb: str, help: str) -> None:
+    acts: dict[str, Callable[..., int | None]] = {
+        "status": _status,
+        "stop": _stop,
+        "start": _start,
+        "restart": _restart,
+    }
+    act = acts.get(verb) or partial(_restart, reset=True)
+
+    def run(call: Call, /, **told: str) -> int | None:
+        rig = told.get("rig")
+        return act(call, watcher if rig is None else names.witness_id(rig), **told)
+
+    any_kind, required = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty
+    parameters = [inspect.Parameter("call", any_kind, annotation=Call)]
+    if watcher == "witness":
+        parameters.append(inspect.Parameter("rig", any_kind, annotation=RigOption, default=required))
+    if verb == "stop":
+        parameters.append(inspect.Parameter("reason", any_kind, annotation=ReasonOption, default=""))
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__doc__ = help
+    command(_GROUPS[watcher], verb)(run)
+
+
+for (_watcher, _verb), _help in _VERBS.items():
+    _register(_watcher, _verb, _help)
+
+
+@command(_GROUPS["witness"], "recover")
+def witness_recover(call: Call, rig: RigOption) -> None:
+    """Read the settings, check every polecat, resume the patrol, work off what is outstanding."""
+    from models.supervision.messages import WitnessRecovered
+
+    async def recover(client: Client) -> WitnessRecovered:
+        handle = client.get_workflow_handle(names.witness_id(rig))
+        return await connect.request(handle, "recover", None, WitnessRecovered)
+
+    done = _with(call, names.witness_id(rig), recover, rig)
+    output.emit(call, {"rig": rig, **output.document(done)}, _recovered_text(done))
+
+
+@command(_GROUPS["boot"], "status")
+def boot_status(call: Call) -> int:
+    """Show Boot's Schedule and what its last look found; exit 1 when the Deacon was not well."""
+    from services.temporal import schedules
+
+    async def look(client: Client) -> tuple[schedules.ScheduleState | None, BootReport | None]:
+        known = await schedules.look_at(client, names.BOOT_ID)
+        return known, await _last_report(client, known.started) if known else None
+
+    known, last = connect.converse(connect.open_town(call), look)
+    if known is None:
+        raise GtError(ErrorCode.NOT_FOUND, "Boot is not scheduled", "gt up")
+    document = {
+        "paused": known.paused,
+        "note": known.note,
+        "next_at": output.when(known.next_at) if known.next_at else None,
+        "last": output.document(last) if last else None,
+    }
+    output.emit(call, document, _boot_text(known.paused, known.next_at, last))
+    return 0 if last is None or last.healthy else 1
+
+
+@command(_GROUPS["boot"], "run")
+def boot_run(call: Call) -> int:
+    """Let Boot look now, and print its four steps; exit 1 when the Deacon is not well after that."""
+    from models.supervision.messages import BootReport
+    from services.temporal import schedules
+
+    async def run(client: Client) -> BootReport:
+        import asyncio
+
+        await schedules.keep_schedules(client)
+        started = await schedules.run_now(client, names.BOOT_ID)
+        output.say(f"{started.workflow_id} looks at the Deacon…")
+        handle = client.get_workflow_handle(started.workflow_id, run_id=started.run_id, result_type=BootReport)
+        return await asyncio.wait_for(handle.result(), LOOK_S)
+
+    report = connect.converse(connect.open_town(call), run)
+    output.emit(call, output.document(report), _steps_text(report))
+    return 0 if report.healthy else 1
+
+
+async def _last_report(client: Client, started: tuple[Started, ...]) -> BootReport | None:
+    """The newest look that has ended; its history may have expired."""
+    from temporalio.client import WorkflowExecutionStatus
+    from temporalio.service import RPCError, RPCStatusCode
+
+    from models.supervision.messages import BootReport
+
+    for start in reversed(started):
+        handle = client.get_workflow_handle(start.workflow_id, run_id=start.run_id, result_type=BootReport)
+        try:
+            described = await handle.describe()
+            if described.status is WorkflowExecutionStatus.COMPLETED:
+                report: BootReport = await handle.result()
+                return report
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+    return None
+
+
+def _status_text(document: dict[str, Any]) -> str:
+    """A watcher's document as lines, then tables of whom it watches."""
+    plain = {
+        name: _shown(value)
+        for name, value in document.items()
+        if name not in {"watched", "checks", "deacon", "health", "heartbeat_age_s", "progress_age_s"}
+    }
+    parts = [output.fields(plain)]
+    if document.get("deacon"):
+        seen = document["deacon"]
+        parts.append(f"the Deacon sees it as {seen['condition']}{': ' if seen['reason'] else ''}{seen['reason']}")
+    if document.get("watched"):
+        parts.append(_watched(document["watched"]))
+    if document.get("checks"):
+        parts.append(_checks(document["checks"]))
+    return "\n\n".join(parts)
+
+
+def _shown(value: Any) -> Any:
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _watched(rows: list[dict[str, Any]]) -> str:
+    header = ("WATCHED", "CONDITION", "PING", "PATROL", "RESTARTS", "REASON")
+    cells = [
+        (
+            row["workflow_id"],
+            row["condition"],
+            output.duration(row["ping_age_s"]),
+            output.duration(row["patrol_age_s"]),
+            row["restarts"],
+            row["reason"],
+        )
+        for row in rows
+    ]
+    return output.table(header, cells)
+
+
+def _checks(rows: list[dict[str, Any]]) -> str:
+    cells = [(row["name"], row["subject"], "well" if row["ok"] else "ALARM", row["detail"]) for row in rows]
+    return output.table(("CHECK", "OF", "STATE", "DETAIL"), cells)
+
+
+def _recovered_text(done: WitnessRecovered) -> str:
+    """The four results of `recover`."""
+    verdicts = ", ".join(f"{count} {kind}" for kind, count in done.verdicts.items()) or "no polecat works"
+    unchecked = f"; not checked: {', '.join(done.unchecked)}" if done.unchecked else ""
+    return "\n".join(
+        (
+            f"1. configuration: {'reloaded' if done.settings_read else 'unreadable, the last known one holds'}",
+            f"2. polecats: {verdicts}{unchecked}",
+            f"3. patrol: {', '.join(done.patrols) or 'nothing to watch'}",
+            f"4. backlog: {done.backlog} told again",
+        )
+    )
+
+
+def _steps_text(report: BootReport) -> str:
+    """Boot's four steps."""
+    lines = [f"{number}. {step.name}: {_outcome(step)}" for number, step in enumerate(report.steps, start=1)]
+    return "\n".join((*lines, "the Deacon is well" if report.healthy else "the Deacon is not well"))
+
+
+def _outcome(step: BootStep) -> str:
+    if step.detail == NOT_NEEDED:
+        return step.detail
+    return ("yes" if step.ok else "no") + (f" ({step.detail})" if step.detail else "")
+
+
+def _boot_text(paused: bool, next_at: datetime | None, last: BootReport | None) -> str:
+    """Boot's Schedule and its last look."""
+    head = "paused" if paused else f"next look at {output.when(next_at)}" if next_at else "no next look is planned"
+    if last is None:
+        return f"{head}\nno look has ended yet"
+    return f"{head}\nlast look at {output.when(last.at)}:\n{_steps_text(last)}"

@@ -50,7 +50,7 @@ PATIENCE = (
         "cli.frame.connect.ANSWER_S",
         "cli.frame.connect.QUERY_S",
     ),
-    *("cli.town.watchers.ANSWER_S", "cli.town.watchers.BACK_S", "cli.beads.close.WAKE_S", "cli.town.boot.LOOK_S"),
+    *("cli.town.watchers.ANSWER_S", "cli.town.watchers.BACK_S", "cli.beads.close.WAKE_S", "cli.town.watchers.LOOK_S"),
 )
 """for how long commands wait for a worker"""
 
