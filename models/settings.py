@@ -15,7 +15,7 @@ from annotated_types import Ge, Le
 from pydantic import ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
-from models import names
+from models import names, network_list
 from models.base import Frozen
 from models.errors import ErrorCode, GtError
 
@@ -88,12 +88,21 @@ class AgentSettings(Frozen):
         max_length=1000,
         description="commands that an agent may run in its session beside its own, by commas: bd list, bd ready",
     )
-    network: str = Field("full", pattern=r"^(full|none)$", description="network of agents in a sandbox: full or none")
+    network: str = Field(
+        network_list.FULL,
+        max_length=4000,
+        description="network of agents: full, none, or the hosts that they may reach: api.anthropic.com *.npmjs.org",
+    )
 
     @field_validator("may")
     @classmethod
     def _commands(cls, value: str) -> str:
         return ", ".join(listed_commands(value))
+
+    @field_validator("network")
+    @classmethod
+    def _hosts(cls, value: str) -> str:
+        return " ".join(network_list.listed_hosts(value)) or value.strip().lower()
 
 
 class SessionSettings(Frozen):

@@ -200,6 +200,10 @@ class TownPaths:
             self.sessions / names.valid_rig(rig) / names.valid_polecat(polecat) / names.valid_bead(bead) / str(attempt)
         )
 
+    def record(self, session: Path) -> Path:
+        """What the town keeps of a session folder's attempt beside it, while that lasts."""
+        return self.attempts / session.relative_to(self.sessions)
+
 
 def tmux_socket(town_id: str) -> str:
     """Name of the town's own tmux server (`tmux -L`)."""

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Final
 
 from ledger.store import Ledger
+from models import network_list
 from models.base import Frozen
 from models.errors import ErrorCode, GtError
-from models.settings import SandboxSettings, listed_paths
+from models.settings import SandboxSettings, Settings, listed_paths
 from models.town import TownPaths
 from policies.security import sandbox as policy
 from policies.security.sandbox import SandboxPlan
@@ -63,13 +64,19 @@ class Standing(Frozen):
         return f"NO SANDBOX: agents and gates can do what this user can: {why}"
 
 
-def standing_in(town: Town) -> Standing:
-    """Which sandbox agents and gates of this town have on this host."""
+def settings_in(town: Town) -> Settings | None:
+    """The town's settings; None: the ledger cannot be read."""
     try:
         with contextlib.closing(Ledger.open(town.ledger_url(), create=False)) as ledger:
-            return standing(ledger.effective_settings(None).sandbox)
+            return ledger.effective_settings(None)
     except GtError:
-        return standing(None)
+        return None
+
+
+def standing_in(town: Town) -> Standing:
+    """Which sandbox agents and gates of this town have on this host."""
+    settings = settings_in(town)
+    return standing(settings.sandbox if settings is not None else None)
 
 
 def standing(settings: SandboxSettings | None) -> Standing:
@@ -86,13 +93,20 @@ def standing(settings: SandboxSettings | None) -> Standing:
     return Standing(mode=settings.mode, kind=NONE, reason=problem.reason, hint=problem.hint, refuses=refuses)
 
 
-def required(settings: SandboxSettings) -> str:
+def required(settings: SandboxSettings, network: str = network_list.FULL) -> str:
     """The kind of sandbox that a job is to have: bwrap, command or none.
+
+    Args:
+        network: `agent.network`, which takes a sandbox unless it is full.
 
     Raises:
         GtError: REFUSED where one is demanded and there is none.
     """
     now = standing(settings)
+    if now.kind == NONE and network != network_list.FULL and not now.refuses:
+        why = now.reason or "sandbox.mode is none"
+        hint = f"{now.hint or 'gt config sandbox.mode auto'}; or gt config agent.network full"
+        raise GtError(ErrorCode.REFUSED, f"agent.network is {network[:200]}, and {why}", hint)
     if now.refuses:
         raise GtError(ErrorCode.REFUSED, f"sandbox.mode is bwrap, and {now.reason}", now.hint)
     return now.kind

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 import psutil
 
 from models.doctor import Finding, FindingState
+from models.network_list import FULL, in_words
+from models.settings import Settings
 from models.town import Listen, StoreEngine
 from services import dolt, sandbox
 from services.ports import LOOPBACK
@@ -131,11 +133,16 @@ def check_worker(town: Town) -> Finding:
 
 def check_sandbox(town: Town) -> Finding:
     """Whether agents and gates of this host see more than their own work, and why."""
-    now = sandbox.standing_in(town)
-    found = f"{now.in_words().removeprefix('sandbox: ')} (sandbox.mode {now.mode})"
+    settings = sandbox.settings_in(town) or Settings()
+    now, network = sandbox.standing(settings.sandbox), settings.agent.network
+    found = (
+        f"{now.in_words().removeprefix('sandbox: ')} (sandbox.mode {now.mode}); network of agents: {in_words(network)}"
+    )
     if now.kind != sandbox.NONE:
         return _ok("sandbox", found)
     mend = now.hint or "gt config sandbox.mode auto"
+    if network != FULL and not now.refuses:
+        return _mend("sandbox", f"{found}, so no agent starts", f"{mend}; or gt config agent.network full")
     return _mend("sandbox", found, mend) if now.refuses else _warn("sandbox", found, mend)
 
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from activities.git.remote_kinds import local_path
+from activities.sessions.agent_network import proxy_folder
 from agents import presets
 from models.job.attempts import StartAttempt
+from models.network_list import FULL
 from models.town import TownPaths
 from policies.security.sandbox import AGENT_COPIES, AGENT_SETTINGS, AGENT_STATE, GIT_LISTS, SandboxPlan, programs_named
 from services.sandbox import base_plan, may_be_named, named_paths, named_to_read, scratch_folders, with_paths
@@ -28,14 +30,16 @@ def agent_plan(paths: TownPaths, request: StartAttempt, environment: Mapping[str
     command = presets.command_line(request.agent)
     home = Path(environment.get("HOME") or Path.home())
     worktree = paths.worktree(rig, request.polecat)
-    network = request.network == "full"
+    network = request.network == FULL
     plan = base_plan(paths, request.sandbox, environment.get("PATH", ""), worktree, home, network=network)
+    session = paths.session(rig, request.polecat, request.bead, request.attempt)
     programs = programs_named(command)
     remote = local_path(request.rig.url)
     scratch = scratch_folders(command, request.sandbox, home, paths.root)
     read: list[Path | str] = [
         paths.bin,
         paths.door,
+        proxy_folder(paths.record(session)),
         paths.clone(rig) / "objects",
         paths.served(rig),
         paths.modules(rig),
@@ -47,7 +51,7 @@ def agent_plan(paths: TownPaths, request: StartAttempt, environment: Mapping[str
     ]
     if remote is not None and may_be_named(remote, home, paths.root):
         read.append(remote)
-    write = [paths.session(rig, request.polecat, request.bead, request.attempt)]
+    write = [session]
     write += [home / name for program in programs for name in AGENT_STATE[program]]
     write += scratch
     copied = [home / name for program in programs for name in AGENT_COPIES.get(program, ())]

@@ -22,6 +22,7 @@ from typing import Any, Final
 from activities.crash_points import crash_point
 from activities.git.worktree.polecat_repo import PolecatRepo
 from activities.git.worktree.worktrees import PreparedWorktree
+from activities.sessions.agent_network import REFUSED, proxy_folder, proxy_line, relay_words
 from activities.sessions.agent_sandbox import agent_plan
 from activities.sessions.locked_folders import cleared, reopen, tolerated
 from activities.sessions.process_tree import Traces, moment, since_boot_s
@@ -34,9 +35,11 @@ from agents.tokens import new_token
 from models import names
 from models.errors import ErrorCode, GtError
 from models.job.attempts import StartAttempt
+from models.network_list import listed_hosts
 from models.settings import listed_commands
 from models.texts import one_line, plain
 from models.town import TownPaths
+from policies.security.network_list import proxy_variables
 from services.atomic_files import make_folders, write_whole
 from services.locks import exclusive
 from services.sandbox import NONE, in_sandbox, required
@@ -189,7 +192,7 @@ class Sessions:
         Raises:
             GtError: AGENT_NOT_FOUND; REFUSED without the sandbox that is demanded.
         """
-        kind = required(request.sandbox)
+        kind = required(request.sandbox, request.network)
         word = presets.program(presets.command_line(request.agent))
         if not word:
             return
@@ -256,14 +259,20 @@ class Sessions:
             runner = [sys.executable, "-I", "-S", run_setup.__file__, str(state)]
             argv = [*runner, str(request.worktree.setup_timeout), str(script), argv[-1]]
         session = names.session_name(rig, request.polecat)
-        kind = required(request.sandbox)
+        kind = required(request.sandbox, request.network)
         if kind != NONE:
             environment["GT_DOOR"] = str(self._paths.door)
+            hosts, record, beside = listed_hosts(request.network), self._record(folder), ""
+            if hosts:
+                make_folders(proxy_folder(record))
+                environment |= proxy_variables()
+                argv = [*relay_words(record, hosts), *argv]
+                beside = proxy_line(record, hosts)
             plan = agent_plan(self._paths, request, environment)
             before, environment = in_sandbox(kind, plan, request.sandbox, environment)
             # In a file: tmux takes 16 KB of words. The town's own, out of the agent's reach.
             script = self._paths.run / "sandboxes" / f"{session}.sh"
-            write_whole(script, f"exec {shlex.join([*before, *argv])}\n")
+            write_whole(script, f"{beside}exec {shlex.join([*before, *argv])}\n")
             argv = ["sh", str(script)]
         self._tmux.new_session(session, worktree, environment, argv, bead=bead, attempt=attempt)
         crash_point("attempt.session_started")
@@ -335,12 +344,19 @@ class Sessions:
         texts = {
             _PANE: self._tmux.capture(session, EVIDENCE_LINES) if mine else "",
             _GITCONFIG: _changed_gitconfig(self._folder(rig, polecat, bead, attempt)),
+            REFUSED: self._refused_hosts(self._record(self._folder(rig, polecat, bead, attempt))),
             **self._state_of_worktree(rig, polecat, bead),
         }
         for name, text in texts.items():
             if text.strip() and not (place / name).exists():
                 write_whole(place / name, self._tmux.clean(text).rstrip() + "\n")
         return place if place.is_dir() else None
+
+    def _refused_hosts(self, record: Path) -> str:
+        """What its proxy would not connect to."""
+        with contextlib.suppress(OSError):
+            return (record / REFUSED).read_text(encoding="utf-8")
+        return ""
 
     def _state_of_worktree(self, rig: str, polecat: str, bead: str) -> dict[str, str]:
         """While the worktree is this bead's; nothing otherwise. Evidence never stands in the way of an end."""
@@ -378,7 +394,7 @@ class Sessions:
 
     def _record(self, folder: Path) -> Path:
         """Where the town keeps its own copy of an attempt's record (services/worker/agent_door.py)."""
-        return self._paths.attempts / folder.relative_to(self._paths.sessions)
+        return self._paths.record(folder)
 
     def _folder(self, rig: str, polecat: str, bead: str, attempt: int) -> Path:
         return self._paths.session(rig, polecat, bead, attempt)

@@ -49,7 +49,7 @@ class StartAttempt(Frozen):
     """of the bead, for `bd show` where the ledger is out of reach"""
     sandbox: SandboxSettings = SandboxSettings()
     network: str = AgentSettings().network
-    """`agent.network`: full or none"""
+    """`agent.network`: full, none, or hosts"""
     adopt: bool = False
     """the attempt was begun before: find it, living or dead, and begin nothing"""
 

@@ -20,11 +20,12 @@ import time
 from pathlib import Path
 
 from models.errors import ErrorCode, GtError
+from services import forwarding
+from services.forwarding import Decide, Entrance, Request, Way
 from services.ports import LOOPBACK
 from services.supervisor.guard import tenant
 from services.supervisor.programs import TEMPORAL, lock_path, temporal_socket
-from services.temporal import forwarding, network_namespace
-from services.temporal.forwarding import Decide, Entrance, Request, Way
+from services.temporal import network_namespace
 from services.town import Town, find_town
 
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"

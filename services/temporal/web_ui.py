@@ -14,11 +14,10 @@ from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from urllib.parse import quote
 
-from services import ports
+from services import forwarding, ports
+from services.forwarding import Decide, Entrance, Request, Way
 from services.ports import LOOPBACK
-from services.temporal import forwarding
 from services.temporal.door import foreign_host
-from services.temporal.forwarding import Decide, Entrance, Request, Way
 
 _OPEN = "/open/"
 

@@ -34,7 +34,7 @@ class Report(NamedTuple):
 def run(store: str, *, control: bool = True) -> Report:
     """Attack a town on that ledger engine, as it is by default, and with the protections off as a control.
 
-    Agents have the host's network with the embedded ledger, as by default, and none with the other.
+    Agents have the host's network with the embedded ledger, as by default, and a list of hosts with the other.
     """
     with (
         tempfile.TemporaryDirectory(prefix="gt-") as folder,

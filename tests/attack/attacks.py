@@ -46,7 +46,7 @@ class Attack(NamedTuple):
 
 def attacks(door: str, to: To) -> list[Attack]:
     """Every attack of this door on these targets."""
-    groups = (_reading, _writing, _connecting, _processes, _breaking_out, _publishing, _commands, _own_folder)
+    groups = (_reading, _writing, _connecting, _asking, _processes, _breaking_out, _publishing, _commands, _own_folder)
     return [attack for group in groups for attack in group(door, to) if door in attack.doors]
 
 
@@ -120,6 +120,63 @@ def _connects(address: Any) -> bool:
         client.settimeout(5)
         client.connect(address)
     return True
+
+
+# --- the network, of an agent that has a list of hosts ----------------------------------------
+
+LISTED = "reach the host that is listed"
+"""no attack: what has to work"""
+METADATA = "ask for the address of a cloud's metadata"
+
+
+def _asking(door: str, to: To) -> Iterator[Attack]:
+    if door != SESSION or not to["network"]:
+        return
+    own, other, alone = to["network"]["own"], to["network"]["other"], frozenset({SESSION})
+    for name, host in {
+        LISTED: None,
+        "ask for a host that is not listed": "localhost",
+        "ask for a listed name that leads to loopback": to["network"]["name"],
+        "ask for another port of what is listed": "127.0.0.1",
+        "ask for loopback by another spelling": "127.1",
+        "ask for no address": "0.0.0.0",
+        "ask for an address of the host": own,
+    }.items():
+        place = (host, other) if host is not None else ("127.0.0.1", to["network"]["listed"])
+        yield Attack(name, "network", partial(_tunnels, *place), doors=alone)
+        if host is not None:
+            yield Attack(f"{name} in plain HTTP", "network", partial(_fetches, *place), doors=alone)
+    yield Attack(METADATA, "network", partial(_tunnels, "169.254.169.254", 80), doors=alone)
+    yield Attack("connect past the proxy", "network", partial(_connects, (own, other)), doors=alone)
+    yield Attack("ask a resolver", "network", partial(_resolves, own, to["network"]["resolver"]), doors=alone)
+    yield Attack("use another's proxy", "network", partial(_connects, to["network"]["socket"]), doors=alone)
+
+
+def _proxied(host: str, port: int) -> socket.socket:
+    """A connection to the proxy of a sandbox with a list; to the place itself where there is none."""
+    within = os.environ.get("HTTPS_PROXY") == "http://127.0.0.1:3128"
+    return socket.create_connection(("127.0.0.1", 3128) if within else (host, port), timeout=30)
+
+
+def _tunnels(host: str, port: int) -> bool:
+    with _proxied(host, port) as client:
+        if client.getpeername()[1] == port:
+            return True
+        client.sendall(f"CONNECT {host}:{port} HTTP/1.1\r\n\r\n".encode())
+        return b" 200 " in client.recv(4096).partition(b"\r\n")[0]
+
+
+def _fetches(host: str, port: int) -> bool:
+    with _proxied(host, port) as client:
+        client.sendall(f"GET http://{host}:{port}/ HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        return b" 200 " in client.recv(4096).partition(b"\r\n")[0]
+
+
+def _resolves(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(10)
+        client.sendto(b"?", (host, port))
+        return client.recv(10) == b"!"
 
 
 def _attaches(key: int) -> bool:

@@ -15,6 +15,6 @@ def test_no_attack_has_an_effect_and_each_has_one_without_the_protections() -> N
     assert len({name for _, name in report.guarded.tried}) >= 76
 
 
-def test_nor_has_any_on_a_dolt_server_with_agents_that_have_no_network() -> None:
+def test_nor_has_any_on_a_dolt_server_with_agents_that_have_a_list_of_hosts() -> None:
     report = run("server", control=False)
     assert report.guarded.effects == frozenset()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import http.server
 import json
 import os
 import shlex
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -122,7 +125,7 @@ class Siege:
     def __enter__(self) -> Siege:
         # Others may see the folder: what keeps them out of the town is to be its own.
         self.town.folder.chmod(0o755)
-        self.town.configure({"agent.network": "none" if self.offline else "full", "health.check_interval": 5})
+        self.town.configure({"health.check_interval": 5})
         command = shlex.join([sys.executable, str(_PROGRAMS), GATE, str(self.place)])
         gate = f"printf '%s\\n' {KEY_SHAPE}; {command}"
         self.town.run("gt", "rig", "add", "shop", str(self.town.remote), "--prefix", "sh", "--gate", f"attacked={gate}")
@@ -173,6 +176,7 @@ class Siege:
             **{"sockets": _texts(sockets), "repositories": _texts(repositories), "key": str(home / ".ssh/id_ed25519")},
             **{"scratch": SCRATCH, "listeners": self._listeners(sockets["the ssh agent"]), "sleep": self.sleep},
             "pids": {"a program": program.pid, "the worker": town.service("worker").pid, "tmux": town.tmux_pid()},
+            "network": self._network() if self.offline else {},
             "door": str(paths.door / "agent.sock"),
             "shared_memory": self._share_memory(),
             **{"polite": POLITE, "rude": RUDE, "programs": str(Path(sys.executable).parent)},
@@ -270,6 +274,31 @@ class Siege:
         ledger = self.town.town.file.store.port
         return found | ({"the ledger's port": ["127.0.0.1", ledger]} if ledger is not None else {})
 
+    def _network(self) -> dict[str, Any]:
+        """Places of this machine that an agent with a list of hosts may ask for: of one it may."""
+        listed, other = (http.server.ThreadingHTTPServer(("0.0.0.0", 0), _Page) for _ in range(2))
+        resolver = socketserver.UDPServer(("0.0.0.0", 0), _Resolver)
+        for server in (listed, other, resolver):
+            serving = threading.Thread(target=server.serve_forever)
+            serving.start()
+            for end in (server.server_close, serving.join, server.shutdown):
+                self._things.callback(end)
+        proxy = socket.socket(socket.AF_UNIX)
+        place = self.town.town.paths.record(self.town.town.paths.session("shop", "other", "sh-0", 1)) / "network"
+        make_folders(place)
+        proxy.bind(str(place / "proxy.sock"))
+        proxy.listen()
+        self._things.callback(proxy.close)
+        return {
+            **{"listed": listed.server_port, "other": other.server_port, "resolver": resolver.server_address[1]},
+            **{"name": socket.gethostname(), "own": _own_address(), "socket": str(place / "proxy.sock")},
+        }
+
+    def _reaches_metadata(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("169.254.169.254", 80), timeout=5):
+            return True
+        return False
+
     def _tmux(self) -> Path:
         """The socket of the town's tmux server, which a session keeps alive that is nobody's."""
 
@@ -295,7 +324,9 @@ class Siege:
     def attack(self, mode: str) -> Outcome:
         """Every attack by every door once, with that `sandbox.mode`; what they left is removed."""
         town = self.town
-        town.configure({"sandbox.mode": mode})
+        network = self.to["network"]
+        listed = f"127.0.0.1:{network['listed']} {network['name']}:{network['other']}" if network else ""
+        town.configure({"sandbox.mode": mode, "agent.network": listed if listed and mode != "none" else "full"})
         # Those that might work then would be the end of the town; RUDE stands for them.
         self.to["polite"] = POLITE if mode != "none" else ()
         self.place.write_text(json.dumps(self.to))
@@ -330,10 +361,16 @@ class Siege:
         logs = town.town.paths.gate_logs("shop").rglob("attacked.log")
         log = max(logs, key=lambda path: path.stat().st_mtime).read_text()
         effects |= {(GATE, name) for name in json.loads(log.rpartition("ATTACKS ")[2].splitlines()[0])}
+        if listed:
+            assert (SESSION, attacks.LISTED) in effects, "what is listed was not reached: the others prove nothing"
+            effects.remove((SESSION, attacks.LISTED))
         tables = {door: self._table(door) for door in self.doors}
         for door, table in tables.items():
             effects |= {(door, attack.name) for attack in table if attack.mark and self._left(attack.mark, first)}
         tried = {(door, attack.name) for door, table in tables.items() for attack in table}
+        tried -= {(SESSION, attacks.LISTED)}
+        if mode == "none" and not self._reaches_metadata():
+            tried -= {(SESSION, attacks.METADATA)}  # nothing answers there on this machine: no control of it
         for name, mark in attacks.bent_marks(self.to).items():
             tried.add((SESSION, name))
             if Path(mark).exists():
@@ -421,6 +458,27 @@ class Siege:
                 if words and words[0].endswith("sleep") and words[-1].startswith(tuple(self.sleep.values())):
                     found[words[-1]] = process
         return found
+
+
+class _Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+class _Resolver(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        self.request[1].sendto(b"!", self.client_address)
+
+
+def _own_address() -> str:
+    """One of this machine's that is no loopback; loopback where it has no other."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        with contextlib.suppress(OSError):
+            asking.connect(("192.0.2.1", 9))
+        return str(asking.getsockname()[0]).replace("0.0.0.0", "127.0.0.1")
 
 
 def _texts(paths: Mapping[str, Path]) -> dict[str, str]:

@@ -114,6 +114,20 @@ def test_a_sandbox_that_is_missing_is_told_with_its_reason_and_mend(
     assert found.mend == ("gt config sandbox.mode auto" if mode == "none" else "install it")
 
 
+def test_the_network_of_agents_is_told_and_takes_a_sandbox(founded: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert security_checks.check_sandbox(founded).found.endswith("; network of agents: the host's own")
+    with contextlib.closing(Ledger.open(founded.ledger_url())) as ledger:
+        ledger.set_setting("town", "agent.network", "api.anthropic.com *.github.com:443")
+    found = security_checks.check_sandbox(founded)
+    assert found.state is OK
+    assert found.found.endswith("; network of agents: api.anthropic.com, *.github.com:443 alone")
+    monkeypatch.setattr(sandbox, "bwrap_problem", lambda: NotPossible("bubblewrap is not installed", "install it"))
+    found = security_checks.check_sandbox(founded)
+    assert found.state is MEND
+    assert found.found.endswith("alone, so no agent starts")
+    assert found.mend == "install it; or gt config agent.network full"
+
+
 def test_on_a_machine_of_several_people_loopback_is_told(founded: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(security_checks, "has_other_people", lambda: True)
     assert states(founded)["temporal_listen"] is WARN

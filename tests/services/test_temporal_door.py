@@ -17,15 +17,16 @@ import pytest
 
 from models.errors import ErrorCode, GtError
 from models.town import Listen
+from services import forwarding
+from services.forwarding import parse_head
 from services.notifications.alarm import temporal_ailment
 from services.supervisor import programs
 from services.supervisor.client import UnixConnection
 from services.supervisor.guard import tenant
 from services.supervisor.health import ailment
 from services.supervisor.programs import DOOR, TEMPORAL, lock_path, temporal_socket
-from services.temporal import forwarding, listening, network_namespace, web_ui
+from services.temporal import listening, network_namespace, web_ui
 from services.temporal.client import connect
-from services.temporal.forwarding import parse_head
 from services.town import Town, load_town
 from tests.pace import DEADLINE_S
 from tests.services.conftest import STAND_IN, eventually, scratch_town, up, wait_until

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from activities.git.worktree.worktrees import Worktrees
+from activities.sessions.attempts import AttemptActivities
 from activities.sessions.tmux import Tmux
 from models.ledger.records import Rig
+from models.settings import SandboxSettings
 from models.town import TownPaths
 from tests.activities.sessions.desk import Desk
 
@@ -34,3 +37,24 @@ def desk(town_paths: TownPaths, tmux: Tmux, rig: Rig) -> Iterator[Desk]:
     desk = Desk(town_paths, tmux, rig, dict(os.environ))
     yield desk
     desk.end_all()
+
+
+@pytest.fixture
+def confined(desk: Desk, tmp_path: Path) -> Desk:
+    """Attempts in the sandbox, of a person whose HOME has a login, a git config and a secret."""
+    home = tmp_path / "home"
+    for name, text in {
+        ".gitconfig": "[user]\n\tname = Ada\n\temail = ada@example.org\n",
+        ".claude/.credentials.json": "{}",
+        ".claude/settings.json": "{}",
+        ".ssh/id_ed25519": "secret",
+        ".local/bin/helper": "#!/bin/sh\necho helped\n",
+    }.items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text(text)
+    (home / ".local/bin/helper").chmod(0o755)
+    path = f"{home}/.local/bin:{os.environ['PATH']}"
+    desk.environment = {**os.environ, "HOME": str(home), "PATH": path, "SSH_AUTH_SOCK": "/nowhere"}
+    desk.attempts = AttemptActivities(desk.paths, desk.tmux, Worktrees(desk.paths), desk.environment)
+    desk.sandbox = SandboxSettings(mode="bwrap")
+    return desk

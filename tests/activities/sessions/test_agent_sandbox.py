@@ -10,35 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from activities.git.worktree.worktrees import Worktrees
 from activities.sessions import process_tree
-from activities.sessions.attempts import AttemptActivities
 from models.errors import ErrorCode, GtError
 from models.settings import SandboxSettings
 from services import sandbox
 from tests.activities.sessions.desk import WORKS, Desk, eventually
 from tests.sandboxes import open_at
-
-
-@pytest.fixture
-def confined(desk: Desk, tmp_path: Path) -> Desk:
-    """Attempts in the sandbox, of a person whose HOME has a login, a git config and a secret."""
-    home = tmp_path / "home"
-    for name, text in {
-        ".gitconfig": "[user]\n\tname = Ada\n\temail = ada@example.org\n",
-        ".claude/.credentials.json": "{}",
-        ".claude/settings.json": "{}",
-        ".ssh/id_ed25519": "secret",
-        ".local/bin/helper": "#!/bin/sh\necho helped\n",
-    }.items():
-        (home / name).parent.mkdir(parents=True, exist_ok=True)
-        (home / name).write_text(text)
-    (home / ".local/bin/helper").chmod(0o755)
-    path = f"{home}/.local/bin:{os.environ['PATH']}"
-    desk.environment = {**os.environ, "HOME": str(home), "PATH": path, "SSH_AUTH_SOCK": "/nowhere"}
-    desk.attempts = AttemptActivities(desk.paths, desk.tmux, Worktrees(desk.paths), desk.environment)
-    desk.sandbox = SandboxSettings(mode="bwrap")
-    return desk
 
 
 def test_it_works_and_hands_in_and_sees_its_own_work_alone(confined: Desk, tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_why_there_is_none(stderr: str, kernel: dict[str, str], reason: str, hin
     ("key", "value"),
     [
         ("sandbox.mode", "docker"),
-        ("agent.network", "api.anthropic.com"),
+        ("agent.network", "api.anthropic.com/v1"),
         ("gate.network", "on"),
         ("sandbox.read", "relative/path"),
         ("sandbox.write", "/"),

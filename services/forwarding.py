@@ -49,6 +49,14 @@ class Refused(ValueError):
     """No head of a request."""
 
 
+class NotOpened(Exception):
+    """A way that is not to be opened, and the whole answer."""
+
+    def __init__(self, told: bytes) -> None:
+        super().__init__(told)
+        self.told = told
+
+
 def parse_head(raw: bytes) -> Request:
     """The request of a head, its empty line included.
 
@@ -146,6 +154,9 @@ class Entrance(_End):
     async def _open(self, way: Way) -> None:
         try:
             _, other = await way.open(_End)
+        except NotOpened as error:
+            self._say(error.told)
+            return
         except OSError:
             self._say(BAD_GATEWAY)
             return

@@ -1,0 +1,160 @@
+"""An agent whose network is a list of hosts: real sessions of bubblewrap, and the proxy that is started with each."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import psutil
+import pytest
+
+from models.errors import ErrorCode, GtError
+from models.settings import SandboxSettings
+from tests.activities.sessions import network_probe
+from tests.activities.sessions.desk import Desk, eventually
+
+HERE = socket.gethostname()
+"""a name that leads to this machine"""
+
+
+class _Answers(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = f"reached {self.path} of {self.headers['Host']}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Of a web server on this host's loopback."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    yield server.server_port
+    server.shutdown()
+    serving.join()
+    server.server_close()
+
+
+def probe(*urls: str) -> str:
+    return f"{sys.executable} {network_probe.__file__} {' '.join(urls)}; exec sleep 600"
+
+
+def proxies(desk: Desk) -> list[psutil.Process]:
+    """Those of this desk's sandboxes."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "-S" in words[:3] and str(desk.paths.attempts) in " ".join(words) and "agent_proxy" in " ".join(words):
+            found.append(process)
+    return found
+
+
+def answers(shown: str) -> dict[str, str]:
+    """By URL, from a pane."""
+    lines = shown.replace("\n", "").replace("http://", "\nhttp://").replace("direct://", "\ndirect://")
+    lines = lines.replace("udp://", "\nudp://").replace("connect://", "\nconnect://").replace("all tried", "\n")
+    return dict(line.split(" -> ", 1) for line in lines.split("\n") if " -> " in line)
+
+
+def test_it_reaches_what_is_listed_and_nothing_else(confined: Desk, port: int) -> None:
+    allowed, other = f"127.0.0.1:{port}", f"[::1]:{port}"
+    refused = [
+        f"http://{other}/", "http://evil.example/", f"http://{HERE}:{port}/", f"http://{HERE}/",
+        "http://169.254.169.254/latest/meta-data/", "connect://127.0.0.1:22", f"connect://{HERE}:443",
+        "connect://93.184.215.14:443", "connect://evil.example:22", f"connect://localhost:{port}",
+    ]  # fmt: skip
+    nowhere = [
+        "direct://93.184.215.14:80", "direct://169.254.169.254:80", "direct://evil.example:80", "udp://8.8.8.8:53",
+        "direct://127.0.0.1:22", f"direct://192.0.2.2:{port}",
+    ]  # fmt: skip
+    reached = {
+        f"http://{allowed}/a?b": f"200 reached /a?b of {allowed}",
+        f"connect://{allowed}": f"reached / of {allowed}",
+        f"direct://{allowed}": "reached / of 127.0.0.1",
+    }
+    confined.start(probe(*reached, *refused, *nowhere), network=f"{allowed} {HERE} 169.254.169.253")
+    told = answers(confined.shown("all tried"))
+    assert {url: told[url] for url in reached} == reached
+    for url in refused:
+        assert "403" in told[url], f"{url}: {told[url]}"
+    for url in nowhere:
+        assert told[url].startswith("failed"), f"{url}: {told[url]}"
+    confined.end()
+    lines = confined.evidence()["refused-hosts.txt"].splitlines()
+    assert "evil.example:80: agent.network does not list it" in lines
+    assert f"{HERE}:80: its address 127." in "\n".join(lines)
+    assert len(lines) == len(refused)
+    eventually(lambda: not proxies(confined))
+
+
+def test_a_killed_proxy_comes_back_and_one_that_is_down_lets_nothing_through(confined: Desk, port: int) -> None:
+    url = f"http://127.0.0.1:{port}/"
+    confined.start(
+        f"while read line; do {sys.executable} {network_probe.__file__} {url}; done", network=f"127.0.0.1:{port}"
+    )
+
+    def asked(times: int) -> str:
+        confined.tmux.send_text("shop--toast", "ask")
+        return str(eventually(lambda: (shown := confined.shown("tried")).count("all tried") == times and shown))
+
+    assert asked(1).count("200 reached") == 1
+    (proxy,) = proxies(confined)
+    starts_it = proxy.parent()
+    assert starts_it is not None
+    proxy.kill()
+    assert asked(2).count("200 reached") == 2, "it is waited for"
+    (again,) = proxies(confined)
+    assert again.pid != proxy.pid
+    for process in (starts_it, again):
+        process.kill()
+    assert "503 'The proxy of agent.network does not run" in asked(3).replace("\n", "")
+
+
+def test_an_agent_that_dies_takes_its_proxy_along(confined: Desk) -> None:
+    confined.start("echo ready; read line; exit 3", network="a.example")
+    confined.shown("ready")
+    eventually(lambda: proxies(confined))
+    confined.tmux.send_text("shop--toast", "go")
+    eventually(lambda: (pane := confined.pane()) and pane.dead and pane.exit_code == 3)
+    eventually(lambda: not proxies(confined))
+
+
+def test_its_commands_know_neither_the_relay_nor_what_python_ignores(confined: Desk) -> None:
+    shows = (
+        "grep SigIgn /proc/self/status; jobs; wait; echo proxy: $http_proxy $NO_PROXY; yes | head -1; echo all shown"
+    )
+    confined.start(f"{shows}; exec sleep 600", network="a.example")
+    shown = confined.shown("\ny\nall shown")
+    assert int(shown.split("SigIgn:")[1].split()[0], 16) & (1 << 12) == 0, "SIGPIPE ends a pipeline"
+    assert "proxy: http://127.0.0.1:3128 localhost,127.0.0.1,::1" in shown.replace("\n", "")
+
+
+@pytest.mark.parametrize("network", ["none", "a.example"])
+def test_without_a_sandbox_nothing_starts_that_is_to_have_less_than_the_hosts_network(
+    confined: Desk, network: str
+) -> None:
+    confined.sandbox = SandboxSettings(mode="none")
+    with pytest.raises(GtError, match=f"agent.network is {network}, and sandbox.mode is none") as error:
+        confined.start(network=network)
+    assert error.value.code is ErrorCode.REFUSED
+    assert "gt config sandbox.mode auto" in error.value.hint
+    assert confined.pane() is None
+
+
+def test_a_runner_of_the_persons_own_gets_no_network_and_the_relay(confined: Desk, port: int) -> None:
+    runner = "bwrap --dev-bind / / --unshare-net --die-with-parent --chdir {folder} env N={network}"
+    confined.sandbox = SandboxSettings(command=runner)
+    url = f"http://127.0.0.1:{port}/"
+    confined.start(f"echo net: $N; pwd; {probe(url, 'http://evil.example/')}", network=f"127.0.0.1:{port}")
+    shown = confined.shown("all tried")
+    assert "net: none" in shown
+    assert str(confined.paths.worktree("shop", "toast")) in shown.replace("\n", "")
+    assert answers(shown)[url].startswith("200 reached /")
