@@ -320,6 +320,14 @@ class SandboxSettings(Frozen):
     file_bytes: int = Field(
         200_000_000_000, ge=0, le=1_000_000_000_000_000, description="largest file that they may write; 0 = no limit"
     )
+    total_memory_bytes: int = Field(
+        0, ge=0, le=100_000_000_000_000,
+        description="memory of one sandbox together; 0 = no limit; takes a cgroup scope (systemd)",
+    )  # fmt: skip
+    cpu_percent: int = Field(
+        0, ge=0, le=100_000,
+        description="CPU of one sandbox together, 200 = two CPUs; 0 = no limit; takes a cgroup scope (systemd)",
+    )  # fmt: skip
     tmp_bytes: int = Field(
         0, ge=0, le=1_000_000_000_000_000, description="size of their own /tmp and HOME each; 0 = half of the memory"
     )

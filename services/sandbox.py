@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import pwd
 import shlex
 import shutil
 import subprocess
@@ -25,10 +26,12 @@ from models.errors import ErrorCode, GtError
 from models.settings import SandboxSettings, Settings, listed_paths
 from models.town import TownPaths
 from policies.security import sandbox as policy
+from policies.security import scopes
 from policies.security.sandbox import SandboxPlan
 from services.town import Town
 
 NONE: Final = "none"
+_CGROUPS: Final = "/sys/fs/cgroup"
 _PROBE_TIMEOUT_S: Final = 20.0
 _KERNEL: Final = (
     "kernel/unprivileged_userns_clone",
@@ -109,6 +112,10 @@ def required(settings: SandboxSettings, network: str = network_list.FULL) -> str
         raise GtError(ErrorCode.REFUSED, f"agent.network is {network[:200]}, and {why}", hint)
     if now.refuses:
         raise GtError(ErrorCode.REFUSED, f"sandbox.mode is bwrap, and {now.reason}", now.hint)
+    problem = scope_problem(settings) if now.kind == "bwrap" else None
+    if problem is not None:
+        message = f"sandbox.total_memory_bytes or sandbox.cpu_percent is set, and {problem.reason}"
+        raise GtError(ErrorCode.REFUSED, message, problem.hint)
     return now.kind
 
 
@@ -119,6 +126,65 @@ def bwrap_problem() -> policy.NotPossible | None:
     if problem is None:
         works["bwrap"] = True
     return problem
+
+
+def limits_in_words(settings: SandboxSettings, kind: str) -> str:
+    """Which means of limiting applies to agents and gates."""
+    if kind == NONE:
+        return "none"
+    if kind == "command":
+        return "sandbox.command's own"
+    return "a cgroup scope around each, and prlimit" if scopes.wanted(settings) else "prlimit for each process"
+
+
+def scope_problem(settings: SandboxSettings) -> policy.NotPossible | None:
+    """Why there is no cgroup scope for limits that take one; None: there is, or none is set."""
+    if not scopes.wanted(settings) or _found_to_work().get("scope"):
+        return None
+    problem = scopes.why_none(_machine()) or _scope_fails()
+    if problem is None:
+        _found_to_work()["scope"] = True
+    return problem
+
+
+def _machine() -> scopes.Machine:
+    controllers = None
+    with contextlib.suppress(OSError):
+        controllers = frozenset(Path(_CGROUPS, "cgroup.controllers").read_text(encoding="ascii").split())
+    # As sd_booted(3) tells.
+    systemd = os.path.isdir("/run/systemd/system") and shutil.which("systemd-run") is not None
+    with contextlib.suppress(KeyError):
+        name = pwd.getpwuid(os.getuid()).pw_name
+        return scopes.Machine(controllers, systemd, os.getuid() == 0, os.path.exists(f"/var/lib/systemd/linger/{name}"))
+    return scopes.Machine(controllers, systemd, os.getuid() == 0, lingers=False)
+
+
+def _scope_fails() -> policy.NotPossible | None:
+    """Try one, with a pipe handed through as gates have it."""
+    limits = SandboxSettings(total_memory_bytes=1_000_000_000, cpu_percent=100)
+    reading, writing = os.pipe()
+    try:
+        tried = subprocess.run(
+            [*scopes.scope_words(limits, os.getuid()), "sh", "-c", f"echo in > /proc/self/fd/{writing}"],
+            pass_fds=(writing,),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_PROBE_TIMEOUT_S,
+            check=False,
+        )
+        os.set_blocking(reading, False)
+        with contextlib.suppress(BlockingIOError):
+            if tried.returncode == 0 and os.read(reading, 10) == b"in\n":
+                return None
+        said = (tried.stderr.strip().splitlines() or ["it hands no pipe through"])[-1][:200]
+    except (OSError, subprocess.TimeoutExpired) as error:
+        said = str(error)
+    finally:
+        os.close(reading)
+        os.close(writing)
+    return policy.NotPossible(f"systemd-run fails: {said}", f"see systemctl status; or {scopes.UNSET}")
 
 
 @functools.cache
@@ -211,10 +277,11 @@ def in_sandbox(
         own = dict(environment)
         if "TMPDIR" in own:
             own["TMPDIR"] = "/tmp"  # noqa: S108 - the sandbox's own
-        return policy.launched(policy.bwrap_argv(plan, settings, status_fd=status_fd), plan), own
+        scope = scopes.scope_words(settings, os.getuid())
+        return [*scope, *policy.launched(policy.bwrap_argv(plan, settings, status_fd=status_fd), plan)], own
     if kind == "command":
         own = {**environment, **policy.runner_environment(plan)}
-        return policy.runner_argv(shlex.split(settings.command), plan), own
+        return policy.runner_argv(shlex.split(settings.command), plan, settings), own
     return [], dict(environment)
 
 

@@ -135,9 +135,11 @@ def check_sandbox(town: Town) -> Finding:
     """Whether agents and gates of this host see more than their own work, and why."""
     settings = sandbox.settings_in(town) or Settings()
     now, network = sandbox.standing(settings.sandbox), settings.agent.network
-    found = (
-        f"{now.in_words().removeprefix('sandbox: ')} (sandbox.mode {now.mode}); network of agents: {in_words(network)}"
-    )
+    found = f"{now.in_words().removeprefix('sandbox: ')} (sandbox.mode {now.mode})"
+    found += f"; limits: {sandbox.limits_in_words(settings.sandbox, now.kind)}; network of agents: {in_words(network)}"
+    problem = sandbox.scope_problem(settings.sandbox) if now.kind == "bwrap" else None
+    if problem is not None:
+        return _mend("sandbox", f"{found}; no agent and no gate starts: {problem.reason}", problem.hint)
     if now.kind != sandbox.NONE:
         return _ok("sandbox", found)
     mend = now.hint or "gt config sandbox.mode auto"

@@ -6,6 +6,7 @@ within an empty one is seen, and an empty one within a folder hides what stands 
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -92,6 +93,7 @@ AS_ROOT: Final = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER")
 _SIGNALS: Final = ("HUP", "INT", "QUIT", "TERM")
 _HEARS_SIGNALS: Final = ("env", f"--default-signal={','.join(_SIGNALS)}")
 _COPY_FDS: Final = range(9, 2, -1)
+_PLACEHOLDER: Final = re.compile(r"\{[a-z_]+\}")
 _BINDS: Final = frozenset({"read", "write"})
 
 
@@ -208,10 +210,17 @@ def limits(settings: SandboxSettings) -> list[str]:
     return ["prlimit", *words, "--"] if words else []
 
 
-def runner_argv(command: Sequence[str], plan: SandboxPlan) -> list[str]:
-    """The words of `sandbox.command` with `{folder}` and `{network}` filled in; the job's own words follow."""
-    network = "full" if plan.network else "none"
-    return [word.replace("{folder}", plan.folder).replace("{network}", network) for word in command]
+def runner_argv(command: Sequence[str], plan: SandboxPlan, settings: SandboxSettings) -> list[str]:
+    """The words of `sandbox.command` with `{folder}`, `{network}` and the limits filled in; the job's own follow."""
+    filled = {
+        "{folder}": plan.folder,
+        "{network}": "full" if plan.network else "none",
+        "{memory_bytes}": str(settings.total_memory_bytes or settings.memory_bytes),
+        "{processes}": str(settings.processes),
+        "{file_bytes}": str(settings.file_bytes),
+        "{cpu_percent}": str(settings.cpu_percent),
+    }
+    return [_PLACEHOLDER.sub(lambda found: filled.get(found[0], found[0]), word) for word in command]
 
 
 def runner_environment(plan: SandboxPlan) -> dict[str, str]:

@@ -155,6 +155,29 @@ MUTATIONS: Final = (
         "tests/services/test_sandbox_standing.py::"
         "test_a_container_without_namespaces_has_none_and_says_why_and_what_mends_it",
     ),
+    Mutation(
+        "hosts that an agent's list names",
+        "services/agent_proxy.py",
+        "if not named(self._entries, host, port):",
+        "if False:",
+        "tests/services/test_agent_proxy.py::"
+        "test_what_is_asked_for_is_judged_by_its_own_address_and_not_by_its_host_header",
+    ),
+    Mutation(
+        "addresses that a listed name leads to",
+        "services/agent_proxy.py",
+        "allowed = [one for one, reason in reasons.items() if not reason]",
+        "allowed = list(reasons)",
+        "tests/services/test_agent_proxy.py::test_it_connects_to_the_very_addresses_that_may_be_reached",
+    ),
+    Mutation(
+        "no agent with less than the host's network without a sandbox",
+        "services/sandbox.py",
+        "if now.kind == NONE and network != network_list.FULL and not now.refuses:",
+        "if False:",
+        f"{_ACT}/sessions/test_agent_network.py::"
+        "test_without_a_sandbox_nothing_starts_that_is_to_have_less_than_the_hosts_network",
+    ),
 )
 
 

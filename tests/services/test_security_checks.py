@@ -13,6 +13,8 @@ import pytest
 
 from ledger.store import Ledger
 from models.doctor import FindingState
+from models.errors import GtError
+from models.settings import SandboxSettings
 from models.town import Listen, StoreEngine, TemporalListening
 from policies.security.sandbox import NotPossible
 from services import sandbox, security_checks
@@ -126,6 +128,18 @@ def test_the_network_of_agents_is_told_and_takes_a_sandbox(founded: Town, monkey
     assert found.state is MEND
     assert found.found.endswith("alone, so no agent starts")
     assert found.mend == "install it; or gt config agent.network full"
+
+
+def test_which_limits_apply_is_told_and_one_that_cannot_be_kept(founded: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "; limits: prlimit for each process;" in security_checks.check_sandbox(founded).found
+    with contextlib.closing(Ledger.open(founded.ledger_url())) as ledger:
+        ledger.set_setting("town", "sandbox.cpu_percent", "150")
+    monkeypatch.setattr(sandbox, "_CGROUPS", "/nowhere")
+    found = security_checks.check_sandbox(founded)
+    assert found.state is MEND
+    assert "no agent and no gate starts: this machine has no cgroup v2" in found.found
+    with pytest.raises(GtError, match="cpu_percent is set, and this machine has no cgroup v2"):
+        sandbox.required(SandboxSettings(cpu_percent=150))
 
 
 def test_on_a_machine_of_several_people_loopback_is_told(founded: Town, monkeypatch: pytest.MonkeyPatch) -> None:

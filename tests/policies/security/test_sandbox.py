@@ -95,7 +95,10 @@ def test_limits() -> None:
 
 def test_a_runner_of_the_persons_own() -> None:
     plan = SandboxPlan("/w", read=("/a", "/b"), write=("/w",), network=True)
-    assert runner_argv(["run", "{folder}", "--net={network}"], plan) == ["run", "/w", "--net=full"]
+    limited = SandboxSettings(memory_bytes=9, processes=8, file_bytes=7, cpu_percent=150)
+    command = ["run", "{folder}", "--net={network}", "{memory_bytes}:{processes}:{file_bytes}:{cpu_percent}", "{other}"]
+    assert runner_argv(command, plan, limited) == ["run", "/w", "--net=full", "9:8:7:150", "{other}"]
+    assert runner_argv(["{memory_bytes}"], plan, SandboxSettings(total_memory_bytes=5)) == ["5"]
     assert runner_environment(plan) == {"GT_SANDBOX_READ": "/a:/b", "GT_SANDBOX_WRITE": "/w"}
 
 
