@@ -142,6 +142,8 @@ def _asking(door: str, to: To) -> Iterator[Attack]:
         "ask for no address": "0.0.0.0",
         "ask for an address of the host": own,
     }.items():
+        if host == "":
+            continue
         place = (host, other) if host is not None else ("127.0.0.1", to["network"]["listed"])
         yield Attack(name, "network", partial(_tunnels, *place), doors=alone)
         if host is not None:

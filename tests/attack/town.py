@@ -291,7 +291,7 @@ class Siege:
         self._things.callback(proxy.close)
         return {
             **{"listed": listed.server_port, "other": other.server_port, "resolver": resolver.server_address[1]},
-            **{"name": socket.gethostname(), "own": _own_address(), "socket": str(place / "proxy.sock")},
+            **{"name": _own_name(), "own": _own_address(), "socket": str(place / "proxy.sock")},
         }
 
     def _reaches_metadata(self) -> bool:
@@ -325,7 +325,8 @@ class Siege:
         """Every attack by every door once, with that `sandbox.mode`; what they left is removed."""
         town = self.town
         network = self.to["network"]
-        listed = f"127.0.0.1:{network['listed']} {network['name']}:{network['other']}" if network else ""
+        listed = f"127.0.0.1:{network['listed']}" if network else ""
+        listed += f" {network['name']}:{network['other']}" if network.get("name") else ""
         town.configure({"sandbox.mode": mode, "agent.network": listed if listed and mode != "none" else "full"})
         # Those that might work then would be the end of the town; RUDE stands for them.
         self.to["polite"] = POLITE if mode != "none" else ()
@@ -471,6 +472,14 @@ class _Page(http.server.BaseHTTPRequestHandler):
 class _Resolver(socketserver.BaseRequestHandler):
     def handle(self) -> None:
         self.request[1].sendto(b"!", self.client_address)
+
+
+def _own_name() -> str:
+    """One that leads to this machine; "" where there is none beside localhost."""
+    with contextlib.suppress(OSError):
+        if socket.gethostbyname(socket.gethostname()) in {"127.0.0.1", "127.0.1.1", _own_address()}:
+            return socket.gethostname()
+    return ""
 
 
 def _own_address() -> str:
