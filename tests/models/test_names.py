@@ -19,40 +19,41 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("hostile", HOSTILE)
 @pytest.mark.parametrize("valid", [names.valid_rig, names.valid_polecat, names.valid_town, names.valid_gate])
-def test_a_hostile_name_is_refused_with_a_clear_error(valid: Callable[[str], str], hostile: str) -> None:
-    with pytest.raises(GtError) as refused:
-        valid(hostile)
-    assert refused.value.code is ErrorCode.INVALID_NAME
-    assert refused.value.exit_code is ExitCode.USAGE
-    assert "\n" not in refused.value.message
-    assert "\x1b" not in refused.value.message
-    assert len(refused.value.message) < 250
+def test_a_hostile_name_is_refused_with_a_clear_error(valid: Callable[[str], str]) -> None:
+    for hostile in HOSTILE:
+        error = refusal(valid, hostile)
+        assert (error.code, error.exit_code) == (ErrorCode.INVALID_NAME, ExitCode.USAGE), hostile
+        assert not {"\n", "\x1b"} & set(error.message), hostile
+        assert len(error.message) < 250, hostile
 
 
-@pytest.mark.parametrize("good", ["shop", "Shop", "my_rig", "my-rig", "r2d2", "2fast", "a" * 40])
-def test_a_plain_name_is_taken(good: str) -> None:
-    assert names.valid_rig(good) == good
+def refusal(valid: Callable[[str], str], name: str) -> GtError:
+    try:
+        valid(name)
+    except GtError as error:
+        return error
+    pytest.fail(f"{name!r} was taken")
 
 
-@pytest.mark.parametrize(
-    "hostile", [*HOSTILE, "sh", "sh-", "-1a2", "SH-1a2", "sh-1A2", "sh-1a2-3", "sh_1", "sh-" + "1" * 17]
-)
-def test_only_prefix_and_base36_make_a_bead_id(hostile: str) -> None:
-    with pytest.raises(GtError):
-        names.valid_bead(hostile)
+def test_a_plain_name_is_taken() -> None:
+    for good in ("shop", "Shop", "my_rig", "my-rig", "r2d2", "2fast", "a" * 40):
+        assert names.valid_rig(good) == good
+
+
+def test_only_prefix_and_base36_make_a_bead_id() -> None:
+    for hostile in (*HOSTILE, "sh", "sh-", "-1a2", "SH-1a2", "sh-1A2", "sh-1a2-3", "sh_1", "sh-" + "1" * 17):
+        refusal(names.valid_bead, hostile)
 
 
 def test_a_bead_id_tells_its_prefix() -> None:
     assert names.bead_prefix("sh-1a2") == "sh"
 
 
-@pytest.mark.parametrize("hostile", [h for h in HOSTILE if h not in {"a--b", "a-", "_a", "a__b", "a'b", 'a"b', "a;b",
-    "$(id)", "`id`", "a|b", "a&b", "a/b", "{a}", "a=b", "a%b"}])  # fmt: skip
-def test_a_branch_that_git_would_not_take_is_refused(hostile: str) -> None:
-    with pytest.raises(GtError):
-        names.valid_branch(hostile)
+def test_a_branch_that_git_would_not_take_is_refused() -> None:
+    taken = {"a--b", "a-", "_a", "a__b", "a'b", 'a"b', "a;b", "$(id)", "`id`", "a|b", "a&b", "a/b", "{a}", "a=b", "a%b"}
+    for hostile in set(HOSTILE) - taken:
+        refusal(names.valid_branch, hostile)
 
 
 @given(st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=30))
