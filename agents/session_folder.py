@@ -57,13 +57,13 @@ INTENT_BYTES = 1_000_000
 """of what an agent tells; an argument of a command is shorter"""
 
 
-def write_json(path: Path, value: dict[str, Any], within: Path | None = None) -> None:
+def write_json(path: Path, value: dict[str, Any], within: Path | None = None, *, synced: bool = True) -> None:
     """Write a JSON document: there whole or not at all, and for good.
 
     Args:
-        within: see `write_whole`.
+        within, synced: see `write_whole`.
     """
-    write_whole(path, json.dumps(value, ensure_ascii=True, indent=1) + "\n", within=within)
+    write_whole(path, json.dumps(value, ensure_ascii=True, indent=1) + "\n", within=within, synced=synced)
 
 
 def setup_state(folder: Path) -> str:

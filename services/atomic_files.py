@@ -17,17 +17,21 @@ _PIECE: Final = 1_000_000
 """bytes in memory"""
 
 
-def write_whole(path: Path, content: str | bytes, mode: int = 0o600, within: Path | None = None) -> None:
+def write_whole(
+    path: Path, content: str | bytes, mode: int = 0o600, within: Path | None = None, *, synced: bool = True
+) -> None:
     """Write `content` to `path`, over what was there, making the folders above it.
 
     Args:
         within: a folder above, from which on no link is followed: others may write there, and must not choose where
             we do.
+        synced: it outlives a host that loses power. Not for what is made again or means nothing after that: two waits
+            for the disk.
 
     Raises:
         OSError: what was there is there still; ELOOP or ENOTDIR for a link or a file in a folder's place.
     """
-    _write(path, lambda stream: stream.write(_encoded(content)), mode, os.replace, within)
+    _write(path, lambda stream: stream.write(_encoded(content)), mode, os.replace, within, synced=synced)
 
 
 def copy_whole(source: Path, path: Path, mode: int = 0o600) -> None:
@@ -117,6 +121,8 @@ def _write(
     mode: int,
     put: Callable[..., None],
     within: Path | None = None,
+    *,
+    synced: bool = True,
 ) -> None:
     # tempfile would cost the agent's commands 8 ms of imports.
     temporary = f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}"
@@ -129,13 +135,15 @@ def _write(
                 os.fchmod(handle, mode)
                 fill(stream)
                 stream.flush()
-                os.fsync(handle)
+                if synced:
+                    os.fsync(handle)
             put(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
         finally:
             # Replaced, it is gone; linked or failed, it goes.
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=folder)
-        os.fsync(folder)
+        if synced:
+            os.fsync(folder)
     finally:
         os.close(folder)
 

@@ -104,7 +104,8 @@ def check_out(order: GateCheckout) -> None:
         order.index.unlink(missing_ok=True)
         discard(order.runner, order.trash)
         raise
-    write_json(_note(order), {"sha": order.sha, "options": _digest(options)})
+    # Neither git's index nor the files that it tells of are synced.
+    write_json(_note(order), {"sha": order.sha, "options": _digest(options)}, synced=False)
     _finish(order, land, uses_lfs=uses_lfs)
 
 

@@ -2,7 +2,7 @@
 
 How many run at once is the worker's to say. Each run holds a slot: a lock file that the kernel frees when its holder
 dies. Beside it stands a note of the run that goes on, written before the run starts; a note on a free slot names an
-orphan.
+orphan. No process outlives its host, so the notes need not either.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ class Lane:
     def begin(self) -> str:
         """Note that a run begins; its mark."""
         mark = uuid.uuid4().hex
-        write_json(self._note, {"mark": mark})
+        write_json(self._note, {"mark": mark}, synced=False)
         return mark
 
     def began(self, mark: str, pid: int) -> None:
         """Note the process that leads the run, with the time it started at: ids are used again."""
         with contextlib.suppress(psutil.NoSuchProcess):
-            write_json(self._note, {"mark": mark, "pid": pid, "started": psutil.Process(pid).create_time()})
+            note = {"mark": mark, "pid": pid, "started": psutil.Process(pid).create_time()}
+            write_json(self._note, note, synced=False)
 
     def end(self) -> None:
         self._note.unlink(missing_ok=True)

@@ -528,13 +528,13 @@ def unused(path: Path) -> Path:
 
 
 def write_whole_if_new(path: Path, content: str) -> None:
-    """`write_whole`, which syncs the disk, only where the content is another."""
+    """`write_whole` where the content is another. Not synced: what a host without power lost is found to differ."""
     try:
         if read_plain(path, _MOST_REFS_BYTES) == content.encode():
             return
     except OSError:
         pass  # there is none, or no plain file: one is written in its place
-    write_whole(path, content)
+    write_whole(path, content, synced=False)
 
 
 def _packed(git_dir: Path) -> Iterator[tuple[str, str]]:
