@@ -154,7 +154,7 @@ async def test_a_merge_that_waits_for_the_remote_tells_a_person_once_goes_on_try
         assert letter.kind == "refinery_stalled"
         assert "has not come about for" in letter.message
         assert "File name too long" in letter.message, "the last words"
-        await env.sleep(timedelta(hours=3))
+        await env.sleep(timedelta(hours=1))
         assert len(town.post.letters) == 1
         away = False
         await env.sleep(timedelta(minutes=3))

@@ -127,7 +127,7 @@ async def test_an_overdue_patrol_is_restarted_without_an_alarm(town: Open) -> No
 
 async def test_a_stopped_witness_is_not_accused(town: Open) -> None:
     async with town(TownWorld(stopped={WITNESS})) as here:
-        await here.pass_time(timedelta(hours=6))
+        await here.pass_time(timedelta(hours=2))
         assert (here.world.restarts, here.world.letters) == ([], [])
         assert (await here.watched(WITNESS)).condition == "stopped"
 
@@ -177,7 +177,7 @@ async def test_restarts_that_do_not_help_end_with_the_budget_and_are_escalated(t
     world.settings = Settings(recovery=RecoverySettings(max_retries=2))
     async with town(world) as here:
         await here.pinger()
-        await here.pass_time(timedelta(hours=3))
+        await here.pass_time(timedelta(hours=2))
         assert world.restarted() == [REFINERY] * 2
         assert [(letter.kind, letter.severity) for letter in world.letters] == [
             ("refinery_stalled", "high"),
@@ -192,7 +192,7 @@ async def test_restarts_that_do_not_help_end_with_the_budget_and_are_escalated(t
 async def test_one_whose_code_fails_again_is_escalated_and_not_restarted_for_ever(town: Open) -> None:
     world = TownWorld(heals=False, found={WITNESS: ProbeResult.WEDGED})
     async with town(world) as here:
-        await here.pass_time(timedelta(hours=3))
+        await here.pass_time(timedelta(hours=2))
         assert world.restarted() == [WITNESS]
         (letter,) = world.letters
         assert (letter.kind, letter.severity) == ("witness_down", "critical")
@@ -272,7 +272,7 @@ async def test_a_deacon_that_was_stopped_for_long_accuses_nobody_when_it_starts(
         await here.pass_time(timedelta(minutes=2))
         await here.deacon.execute_update(DeaconWorkflow.stop, PauseRequest(by="ada"))
         await witness.signal(Pinger.fall_silent)
-        await here.pass_time(timedelta(hours=5))
+        await here.pass_time(timedelta(hours=2))
         await here.deacon.execute_update(DeaconWorkflow.start)
         await here.pass_time(timedelta(minutes=9))
         assert here.world.restarts == []
