@@ -27,7 +27,8 @@ from tests.pace import DEADLINE_S, pause_s
 
 BIN = Path(sys.executable).parent
 GATE = 'python3 -c \'import glob; [compile(open(f).read(), f, "exec") for f in glob.glob("*.py")]\''
-
+QUICK = {"session.done_grace": 1, "health.check_interval": 3}
+"""Nothing is waited for by the clock: a session need not live on, and the next survey comes soon."""
 
 AWAY = {
     *(ErrorCode.LEDGER_UNREACHABLE, ErrorCode.TEMPORAL_UNREACHABLE),
@@ -158,6 +159,13 @@ class LivingTown:
     def sling(self, bead: str, agent: str) -> None:
         self.run("gt", "sling", bead, "shop", "--agent", agent)
 
+    def add_channel(self, name: str, url: str) -> None:
+        """As a person does it: the URL on standard input."""
+        argv = [str(BIN / "gt"), "alert", "channel", "add", name]
+        subprocess.run(
+            argv, cwd=self.root, env=self.env, input=url, text=True, check=True, capture_output=True, timeout=DEADLINE_S
+        )
+
     def configure(self, settings: Mapping[str, int | str]) -> None:
         """What `gt config KEY VALUE` does, for all of them at once; jobs keep what held when they were slung."""
         # `gt up` may be back before the worker has made the tables.
@@ -230,7 +238,7 @@ Kind = TypeVar("Kind", bound=LivingTown)
 
 @contextlib.contextmanager
 def running_town(kind: type[Kind], store: str, *rig: str) -> Iterator[Kind]:
-    """A town that is up on that ledger engine, with the rig `shop`; gone at the end.
+    """A town that is up on that ledger engine, with QUICK settings and the rig `shop`; gone at the end.
 
     Args:
         rig: more words of `gt rig add`.
@@ -240,6 +248,7 @@ def running_town(kind: type[Kind], store: str, *rig: str) -> Iterator[Kind]:
         try:
             living.init()
             living.up()
+            living.configure(QUICK)
             living.add_rig(*rig)
             yield living
         finally:
