@@ -13,8 +13,7 @@ import pytest
 from sqlalchemy import MetaData, select
 
 from ledger.engine.engines import open_engine
-from tests.e2e.living_town import LivingTown, wait_until
-from tests.e2e.test_alerts import add_channel
+from tests.e2e.living_town import QUICK, LivingTown, wait_until
 from tests.planted_secrets import Planted, planted
 from tests.sinks import HttpSink, http_sink
 
@@ -40,6 +39,7 @@ def town() -> Iterator[LivingTown]:
         try:
             living.init()
             living.up()
+            living.configure(QUICK)
             yield living
         finally:
             living.close()
@@ -47,7 +47,7 @@ def town() -> Iterator[LivingTown]:
 
 def test_secrets_of_forty_kinds_are_in_no_history_record_log_evidence_or_alert(town: LivingTown) -> None:
     with http_sink() as sink:
-        add_channel(town, "hook", sink.url)
+        town.add_channel("hook", sink.url)
         secrets = {
             door: [*planted(seed), Planted("own", f"to {sink.url}", (sink.url,))] for seed, door in enumerate(DOORS)
         }
