@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,21 +10,23 @@ from pathlib import Path
 import pytest
 
 from models.mayor.escalations import EscalationStatus
+from services.temporal.client import connect
+from services.temporal.schedules import verify_soon
+from services.worker.ledger_head import head_path
 from tests.e2e.held_agents import supervised_town
-from tests.e2e.living_town import shell_agent, wait_until
+from tests.e2e.living_town import QUICK, shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
 
 
 @pytest.fixture
 def town() -> Iterator[QuickTown]:
-    with supervised_town({}, max_polecats=None) as living:
+    with supervised_town(QUICK, max_polecats=None) as living:
         yield living
 
 
-def disagreements(town: QuickTown, bead: str) -> list[EscalationStatus]:
-    """What is told of a bead; that the ledger's file is an older copy may be told beside it."""
+def disagreements(town: QuickTown, words: str) -> list[EscalationStatus]:
     told = [one for one in town.escalations() if one.kind == "disagreement" and not one.resolved]
-    return [one for one in told if bead in one.message]
+    return [one for one in told if words in one.message]
 
 
 def land(town: QuickTown, file: str) -> str:
@@ -33,28 +36,48 @@ def land(town: QuickTown, file: str) -> str:
     return bead
 
 
-def put(town: QuickTown, ledger: Path, into: Path) -> None:
+def swap(town: QuickTown, ledger: Path, into: Path) -> None:
     town.run("gt", "down")
+    shutil.copyfile(into, into.with_suffix(".before"))
     shutil.copyfile(ledger, into)
+    town.up()
+
+
+def verify(town: QuickTown) -> bool:
+    """As the worker does some while after its start."""
+
+    async def ask() -> bool:
+        return await verify_soon(await connect(town.town))
+
+    return asyncio.run(ask())
 
 
 def test_a_ledger_older_than_what_landed_is_told_after_the_next_start_until_a_newer_one_is_back(
     town: QuickTown,
 ) -> None:
     ledger = town.town.paths.doltlite_file
-    older, newer = town.folder / "older", town.folder / "newer"
+    newer, older, note = ledger.with_suffix(".before"), town.folder / "older", head_path(town.town.paths)
+
+    def newest_noted() -> bool:
+        with town.record() as record:
+            newest, _ = record.head("")
+        return note.exists() and note.read_text().strip() == newest
+
     known = land(town, "a.py")
-    put(town, ledger, older)
+    town.run("gt", "down")
+    shutil.copyfile(ledger, older)
     town.up()
     lost = land(town, "b.py")
-    put(town, ledger, newer)
-    shutil.copyfile(older, ledger)
-    town.up()
+    wait_until("the newest commit to be noted", newest_noted)
+    swap(town, older, into=ledger)
     (told,) = wait_until("the town to find out", lambda: disagreements(town, lost))
     assert told.level == "L3"
     assert town.landed(lost)[0][:12] in told.message
     assert known not in told.message
-    town.run("gt", "down")
-    shutil.copyfile(newer, ledger)
-    town.up()
-    wait_until("the town to find that all is well", lambda: not disagreements(town, lost))
+    (swapped,) = wait_until("the swap to be told", lambda: disagreements(town, "swapped for an older copy"))
+    assert swapped.severity == "critical"
+    assert str(note) in swapped.evidence
+
+    swap(town, newer.rename(town.folder / "newer"), into=ledger)
+    wait_until("the town to be compared", lambda: verify(town))
+    wait_until("the town to find that all is well", lambda: not disagreements(town, ""))
