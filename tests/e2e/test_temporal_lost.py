@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.living_town import git, shell_agent, wait_until
+from tests.e2e.living_town import git, running_town, shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
 from tests.fault_document import documented
+
+
+@pytest.fixture
+def town() -> Iterator[QuickTown]:
+    """On a Dolt server: what both engines promise, tests/ledger/ runs on both."""
+    with running_town(QuickTown, "server") as living:
+        yield living
 
 
 def held_agent(town: QuickTown, file: str) -> tuple[str, Path, Path]:
