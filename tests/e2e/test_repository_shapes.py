@@ -1,22 +1,26 @@
 """Repositories of the shapes that people have, through one town: landed, or refused with the right reason.
 
-All are slung at once; each test looks at what became of one.
+All are slung at once; each test looks at what became of one. The last hands in trees that git cannot work with.
 """
 
 from __future__ import annotations
 
 import hashlib
+import shlex
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from models.ledger.records import JobState
+from tests.e2e import hostile_agent
 from tests.e2e.held_agents import supervised_town
-from tests.e2e.living_town import git, wait_until
+from tests.e2e.living_town import git, shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
 
 SETTINGS = {
@@ -238,3 +242,63 @@ def test_a_check_at_rig_add_runs_the_gates_on_the_branch_itself(slung: Slung, ga
     found = town.json("gt", "rig", "add", name, str(remote), "--prefix", f"c{outcome[0]}", "--gate", gate, "--check")
     assert found["found"]["gates"]["outcome"] == outcome
     assert git(remote, "log", "--format=%s", "main").split() == ["first"]
+
+
+# --- trees that no git command would write -------------------------------------------------------
+
+GOOD = 3
+HOSTILE = {
+    "long-name": "a name has 300 bytes",
+    "deep": "folders are more than 1000 deep",
+    "long-path": "a path has",
+    "dot-git": "hasDotgit",
+    "dot-dot": "hasDotdot",
+    "slash": "fullPathname",
+    "twice": "duplicateEntries",
+    "no-blob": "1212121212",
+    "no-tree": "1212121212",
+    "blob-for-tree": "not a tree",
+    # Less one for each file that had landed before the agent began.
+    "bomb": "the work has 9999999999",
+    "small-bomb": "the work has 9999",
+}
+"""what people are told of each kind of hostile_agent.py"""
+
+
+def refusal(town: QuickTown, bead: str) -> str:
+    with town.record() as ledger:
+        return next((event.detail for event in ledger.job_events(bead) if event.event == "work_refused"), "")
+
+
+def test_hostile_trees_are_refused_with_what_is_wrong_their_polecats_can_be_freed_and_the_others_land(
+    slung: Slung,
+) -> None:
+    town = slung.town
+    town.run("gt", "rig", "set", "shop", "--max-polecats", str(len(HOSTILE) + GOOD))
+    assert set(HOSTILE) == set(hostile_agent.KINDS)
+    program = shlex.join([sys.executable, hostile_agent.__file__])
+    hostile = {kind: town.bead(f"hostile {kind}") for kind in HOSTILE}
+    for kind, bead in hostile.items():
+        town.sling(bead, f"{program} {kind}")
+    good = [town.bead(f"good {number}") for number in range(GOOD)]
+    for bead in good:
+        town.sling(bead, shell_agent(file=f"{bead}.py"))
+    # What each tree may cost in CPU is measured by tests/activities/gates/test_made_trees.py.
+    wait_until("the good ones to land", lambda: all(town.landed(bead) for bead in good))
+    for kind, bead in hostile.items():
+        words = wait_until(f"{kind} to be refused", partial(refusal, town, bead))
+        assert HOSTILE[kind] in words, kind
+    assert not [bead for bead in hostile.values() if town.landed(bead)]
+
+    for bead in hostile.values():
+        town.run("gt", "job", "cancel", bead)
+
+    def all_free() -> bool:
+        return all(town.job(bead).state is JobState.ABANDONED for bead in hostile.values())
+
+    wait_until("the polecats to be free", all_free)
+    listed = town.run("gt", "polecat", "parked", "list", "--rig", "shop").stdout
+    assert not [bead for bead in hostile.values() if bead not in listed], listed
+    after = town.bead("after")
+    town.sling(after, shell_agent(file="after.py"))
+    town.wait_closed(after)
