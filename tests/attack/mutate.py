@@ -102,7 +102,7 @@ MUTATIONS: Final = (
         "services/temporal/door.py",
         "return foreign_host(request, port) or Way(way, request.alone())",
         "return Way(way, request.alone())",
-        "tests/services/test_temporal_door.py::test_on_loopback_a_name_that_points_here_gets_nothing",
+        "tests/services/test_running_town.py::test_on_loopback_a_name_that_points_here_gets_nothing",
     ),
     Mutation(
         "links in the session's folder",
