@@ -9,10 +9,11 @@ import typer
 from cli.beads import view as bead_view
 from cli.frame import connect, output, time_args
 from cli.frame.command import Call, command, new_app
-from cli.frame.options import BeadArgument, BeadKind, BeadState, LimitOption, OptionalRigOption
+from cli.frame.options import BeadArgument, LimitOption, OptionalRigOption
 from cli.session import agent_rights
 from cli.work import remote
 from models import names
+from models.choices import BeadStatus, BeadType
 from models.errors import ErrorCode, GtError
 
 if TYPE_CHECKING:
@@ -26,12 +27,12 @@ app = new_app("Beads.")
 
 DescriptionOption = Annotated[str | None, typer.Option("-d", "--description", metavar="TEXT", help="Description.")]
 PriorityOption = Annotated[int | None, typer.Option("-p", "--priority", min=0, max=4, help="0 is the most urgent.")]
-KindOption = Annotated[BeadKind | None, typer.Option("-t", "--type", help="Kind of work.")]
+KindOption = Annotated[BeadType | None, typer.Option("-t", "--type", help="Kind of work.")]
 TargetOption = Annotated[
     str | None, typer.Option("--target", metavar="BRANCH", help="Where its work lands; default: the rig's branch.")
 ]
 StatusesOption = Annotated[
-    list[BeadState] | None, typer.Option("--status", help="Only beads of this status; several: any of them.")
+    list[BeadStatus] | None, typer.Option("--status", help="Only beads of this status; several: any of them.")
 ]
 LabelsOption = Annotated[
     list[str] | None, typer.Option("-l", "--label", metavar="LABEL", help="Only with this label; several: all of them.")
@@ -60,7 +61,7 @@ def create(
     names.valid_rig(rig)
     needs = tuple(names.valid_bead(bead) for bead in dep or ())
     town = connect.open_town(call)
-    from models.ledger.records import BeadType, NewBead
+    from models.ledger.records import NewBead
     from models.texts import storable_text
 
     storable_text("assignee", assignee)
@@ -69,7 +70,7 @@ def create(
         title=title,
         description=description or "",
         priority=2 if priority is None else priority,
-        type=BeadType(type or BeadType.TASK),
+        type=type or BeadType.TASK,
         assignee=assignee or None,
         dependencies=needs,
         labels=tuple(label or ()),
@@ -86,7 +87,7 @@ def list_beads(
     call: Call,
     rig: OptionalRigOption = None,
     status: StatusesOption = None,
-    type: Annotated[BeadKind | None, typer.Option("-t", "--type", help="Only this kind of work.")] = None,
+    type: Annotated[BeadType | None, typer.Option("-t", "--type", help="Only this kind of work.")] = None,
     priority: Annotated[
         int | None, typer.Option("-p", "--priority", min=0, max=4, help="Only of this priority.")
     ] = None,
@@ -180,7 +181,7 @@ def update(
     description: DescriptionOption = None,
     priority: PriorityOption = None,
     type: KindOption = None,
-    status: Annotated[BeadState | None, typer.Option("--status", help="New status; closing is `bd close`.")] = None,
+    status: Annotated[BeadStatus | None, typer.Option("--status", help="New status; closing is `bd close`.")] = None,
     assignee: Annotated[
         str | None, typer.Option("--assignee", metavar="WHO", help="Who works on it; empty: nobody.")
     ] = None,
@@ -215,20 +216,16 @@ def _changes(given: dict[str, str | int | None]) -> BeadChanges:
 
     from models.ledger.records import BeadChanges
 
-    told = {name: str(value) if isinstance(value, str) else value for name, value in given.items() if value is not None}
     try:
-        return BeadChanges.model_validate(told)
+        return BeadChanges.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise GtError(ErrorCode.INVALID_VALUE, str(error.errors()[0]["msg"])) from None
 
 
-def _filter(rig: str | None, status: list[BeadState] | None, **more: object) -> BeadFilter:
+def _filter(rig: str | None, status: list[BeadStatus] | None, **more: object) -> BeadFilter:
     from models.ledger.beads import BeadFilter
 
-    told = {"rig": rig, "status": [str(one) for one in status or ()], **more}
-    return BeadFilter.model_validate(
-        {name: str(value) if name == "type" and value else value for name, value in told.items()}
-    )
+    return BeadFilter.model_validate({"rig": rig, "status": status or (), **more})
 
 
 def _require_branch(ledger: Ledger, rig: str, target: str | None) -> None:

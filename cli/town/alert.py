@@ -10,8 +10,9 @@ import typer
 from cli.frame import connect, output
 from cli.frame.command import Call, command, new_app
 from cli.frame.confirm import ask_on_terminal
-from cli.frame.options import AlertKind, Severity, YesOption
+from cli.frame.options import YesOption
 from models import names
+from models.choices import AlertType, Priority
 from models.errors import ErrorCode, ExitCode, GtError
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ _group.add_typer(_channels, name="channel")
 app = new_app("Alerts.")
 app.add_typer(_group, name="alert")
 
-TypeOption = Annotated[AlertKind, typer.Option("--type", help="What the alert is about.")]
-OptionalTypeOption = Annotated[AlertKind | None, typer.Option("--type", help="Only of this type.")]
+TypeOption = Annotated[AlertType, typer.Option("--type", help="What the alert is about.")]
+OptionalTypeOption = Annotated[AlertType | None, typer.Option("--type", help="Only of this type.")]
 ChannelOption = Annotated[str | None, typer.Option("--channel", metavar="NAME", help="A channel's name.")]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A channel's name, like slack.")]
 
@@ -37,7 +38,7 @@ def set_rule(
     call: Call,
     type: TypeOption,
     channel: ChannelOption = None,
-    priority: Annotated[Severity | None, typer.Option("--priority", help="How urgent it counts.")] = None,
+    priority: Annotated[Priority | None, typer.Option("--priority", help="How urgent it counts.")] = None,
 ) -> None:
     """Send alerts of a type to a channel, or give them a priority, or both."""
     if channel is None and priority is None:
@@ -49,11 +50,9 @@ def set_rule(
     town = connect.open_town(call)
     from datetime import UTC, datetime
 
-    from models.mayor.alerts import AlertRule, AlertType, Priority
+    from models.mayor.alerts import AlertRule
 
-    rule = AlertRule(
-        type=AlertType(type), channel=channel, priority=priority and Priority(priority), created_at=datetime.now(UTC)
-    )
+    rule = AlertRule(type=type, channel=channel, priority=priority, created_at=datetime.now(UTC))
     files = _files(town)
     with connect.open_ledger(town) as ledger:
         rule = ledger.set_alert_rule(rule)
@@ -79,12 +78,10 @@ def list_rules(call: Call) -> None:
 @command(_group, "remove")
 def remove_rule(call: Call, type: TypeOption, channel: ChannelOption = None) -> None:
     """Remove the rule of a type and channel, or every rule of the type."""
-    from models.mayor.alerts import AlertType
-
     town = connect.open_town(call)
     files = _files(town)
     with connect.open_ledger(town) as ledger:
-        gone = ledger.remove_alert_rule(AlertType(type), channel)
+        gone = ledger.remove_alert_rule(type, channel)
         mirror(files, ledger)
     if not gone:
         about = f" for channel {channel}" if channel else ""
@@ -230,7 +227,7 @@ def _read_file(file: Path) -> str:
         raise GtError(ErrorCode.INVALID_VALUE, f"cannot read {file}: {why}") from None
 
 
-def _tested(files: AlertFiles, type: AlertKind | None, channel: str | None) -> list[str]:
+def _tested(files: AlertFiles, type: AlertType | None, channel: str | None) -> list[str]:
     """Which channels a test goes to."""
     known = files.channels()
     if channel is not None:
@@ -239,21 +236,19 @@ def _tested(files: AlertFiles, type: AlertKind | None, channel: str | None) -> l
         return [channel]
     if type is None:
         return list(known)
-    from models.mayor.alerts import AlertType
-
-    return list(files.channels_told(AlertType(type)))
+    return list(files.channels_told(type))
 
 
-def _test_message(channel: str, type: AlertKind | None) -> Message:
+def _test_message(channel: str, type: AlertType | None) -> Message:
     import secrets
     from datetime import UTC, datetime
 
-    from models.mayor.alerts import AlertType, Edge, Message, Notice, Priority
+    from models.mayor.alerts import Edge, Message, Notice
 
     identity = f"test-{secrets.token_hex(8)}"
     notice = Notice(
         id=identity,
-        type=AlertType(type or AlertKind.ESCALATION),
+        type=type or AlertType.ESCALATION,
         priority=Priority.LOW,
         edge=Edge.START,
         title="a test: alerts reach you here",

@@ -9,8 +9,8 @@ import typer
 
 from cli.frame import connect, output
 from cli.frame.command import Call, DefaultCommandGroup, command, new_app
-from cli.frame.options import Action, AlertKind, Severity
 from models import names
+from models.choices import AlertType, DecisionKind, Priority
 from models.errors import ErrorCode, ExitCode, GtError, Level
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ app.add_typer(_group, name="escalate")
 
 _OF_THE_SYSTEM = frozenset(
     {
-        AlertKind.WITNESS_DOWN, AlertKind.DEACON_DOWN, AlertKind.REFINERY_STALLED, AlertKind.GATE_BROKEN,
-        AlertKind.DOLT_DOWN, AlertKind.DISK_FULL, AlertKind.HOST_LOST, AlertKind.BACKUP_FAILED,
+        AlertType.WITNESS_DOWN, AlertType.DEACON_DOWN, AlertType.REFINERY_STALLED, AlertType.GATE_BROKEN,
+        AlertType.DOLT_DOWN, AlertType.DISK_FULL, AlertType.HOST_LOST, AlertType.BACKUP_FAILED,
     }
 )  # fmt: skip
 """Kinds that are a system's fault (L3); the others are an agent's (L2)."""
@@ -47,10 +47,10 @@ def report(
     problem: Annotated[str, typer.Argument(metavar="TEXT", help="What is wrong.")],
     rig: Annotated[str | None, typer.Option("--rig", metavar="R", help="The rig it is about.")] = None,
     bead: Annotated[str | None, typer.Option("--bead", metavar="ID", help="The bead it is about.")] = None,
-    severity: Annotated[Severity, typer.Option("--severity", help="How bad it is.")] = Severity.HIGH,
+    severity: Annotated[Priority, typer.Option("--severity", help="How bad it is.")] = Priority.HIGH,
     kind: Annotated[
-        AlertKind, typer.Option("--kind", help="What it is; the Mayor may act alone on kinds that he knows.")
-    ] = AlertKind.ESCALATION,
+        AlertType, typer.Option("--kind", help="What it is; the Mayor may act alone on kinds that he knows.")
+    ] = AlertType.ESCALATION,
 ) -> None:
     """Report a problem to the Mayor."""
     from services.temporal import long_lived
@@ -93,15 +93,15 @@ def ack(call: Call, id: IdArgument) -> None:
 def resolve(
     call: Call,
     id: IdArgument,
-    action: Annotated[Action, typer.Option("--action", help="What the job, or the workflow that asked, shall do.")],
+    action: Annotated[
+        DecisionKind, typer.Option("--action", help="What the job, or the workflow that asked, shall do.")
+    ],
 ) -> None:
     """Decide; the decision goes to the job that it is about, and to the workflows that asked."""
-    from models.job.messages import DecisionKind
     from models.mayor.escalations import JOB_ENDED, EscalationResolve
 
-    decision = DecisionKind(action)
-    status = _decide(call, "resolve", EscalationResolve(id=id, action=decision, by=connect.person()))
-    if status.kind == JOB_ENDED and decision in {DecisionKind.RETRY, DecisionKind.REASSIGN}:
+    status = _decide(call, "resolve", EscalationResolve(id=id, action=action, by=connect.person()))
+    if status.kind == JOB_ENDED and action in {DecisionKind.RETRY, DecisionKind.REASSIGN}:
         output.warn(f"its job is over, so nobody took that up; to work on it again: {status.answer}")
 
 
@@ -136,7 +136,7 @@ def _rig_of(town: Town, rig: str | None, bead: str | None) -> str | None:
     return found
 
 
-def _escalation(problem: str, rig: str | None, bead: str | None, severity: Severity, kind: AlertKind) -> Escalation:
+def _escalation(problem: str, rig: str | None, bead: str | None, severity: Priority, kind: AlertType) -> Escalation:
     import secrets
     from datetime import UTC, datetime
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from models.base import Frozen
+from models.choices import DecisionKind as DecisionKind
 from models.ledger.records import Bead, JobRow, JobState, MergeRequest, Rig
 from models.mayor.mail import Message
 from models.settings import Settings
@@ -309,13 +310,6 @@ class Verdict(Frozen):
     """returned: which handing in of the request this answers; None: any"""
     host: str | None = None
     """merged: a host that has the commit; who checks the verdict asks there where no other host is nearer"""
-
-
-class DecisionKind(StrEnum):
-    RETRY = "retry"
-    REASSIGN = "reassign"
-    ABANDON = "abandon"
-    IGNORE = "ignore"
 
 
 class Decision(Frozen):

@@ -11,6 +11,8 @@ from pydantic import Field, field_validator
 
 from models import names
 from models.base import Frozen
+from models.choices import BeadStatus as BeadStatus
+from models.choices import BeadType as BeadType
 from models.errors import ErrorCode, GtError
 from models.mayor.mail import Message
 from models.texts import storable_text
@@ -23,24 +25,6 @@ MAX_TITLE = 1_000
 """characters"""
 MAX_DESCRIPTION = 4_000_000
 """characters; four bytes each still fit a packet of the ledger's server"""
-
-
-class BeadStatus(StrEnum):
-    OPEN = "open"
-    HOOKED = "hooked"
-    IN_PROGRESS = "in_progress"
-    BLOCKED = "blocked"
-    SUBMITTED = "submitted"
-    CLOSED = "closed"
-    DEFERRED = "deferred"
-
-
-class BeadType(StrEnum):
-    TASK = "task"
-    BUG = "bug"
-    FEATURE = "feature"
-    EPIC = "epic"
-    CHORE = "chore"
 
 
 class JobState(StrEnum):

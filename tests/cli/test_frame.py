@@ -13,10 +13,7 @@ import typer
 
 from cli.app import _MODULES, app
 from cli.beads.app import app as beads_app
-from cli.frame.options import Action, AlertKind, BeadKind, BeadState, Severity
-from models.job.messages import DecisionKind
-from models.ledger.records import Bead, BeadStatus, BeadType, Rig
-from models.mayor.alerts import AlertType, Priority
+from models.ledger.records import Bead, Rig
 from services.town import Town
 from tests.cli.conftest import Commands
 
@@ -103,13 +100,6 @@ class TestImports:
         pairs = [(cpu_s(gt), cpu_s([sys.executable, "-c", bare, "--help"])) for _ in range(7)]
         ours, bares = zip(*pairs, strict=True)
         assert min(ours) < 2.5 * min(bares)
-
-    def test_the_words_of_options_are_the_words_of_the_models(self) -> None:
-        assert {*BeadState} == {*map(str, BeadStatus)}
-        assert {*BeadKind} == {*map(str, BeadType)}
-        assert {*Action} == {*map(str, DecisionKind)}
-        assert {*AlertKind} == {*map(str, AlertType)}
-        assert {*Severity} == {*map(str, Priority)}
 
 
 class TestHelp:
