@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 STATUS: Final = (
     "status", "--porcelain=v2", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=none",
 )  # fmt: skip
-_FIELDS_BEFORE_PATH: Final = {b"1": 7, b"u": 9}
+_FIELDS_BEFORE_PATH: Final = {b"1": 7, b"2": 8, b"u": 9}
 """by kind of entry of `git status --porcelain=v2`, the kind itself not counted"""
 
 
@@ -36,11 +36,14 @@ class Entry(NamedTuple):
 
 
 def entries_of(shown: bytes) -> Iterator[Entry]:
-    """Out of what `git` printed for `STATUS`."""
-    for line in shown.split(b"\0"):
+    """Out of what `git status --porcelain=v2 -z` printed; of a rename the new path alone."""
+    lines = iter(shown.split(b"\0"))
+    for line in lines:
         kind, _, rest = line.partition(b" ")
         if kind == b"?":
             yield Entry(".", "?", "N...", rest)
         elif kind in _FIELDS_BEFORE_PATH:
             fields = rest.split(b" ", _FIELDS_BEFORE_PATH[kind])
             yield Entry(chr(fields[0][0]), chr(fields[0][1]), fields[1].decode("ascii"), fields[-1], kind == b"u")
+            if kind == b"2":
+                next(lines, None)

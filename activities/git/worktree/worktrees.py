@@ -25,6 +25,7 @@ from activities.git.lfs import (
 )
 from activities.git.limits import refuse_beyond_limits
 from activities.git.stale_locks import clear_stale_locks
+from activities.git.status import entries_of
 from activities.git.submodules import SubmoduleCheckout, check_reachable, uses_submodules
 from activities.git.worktree.assume_unchanged import look_at, overlooked
 from activities.git.worktree.park import Parking
@@ -41,8 +42,6 @@ from models.town import TownPaths
 from services.git_config import config_text
 from services.locks import exclusive
 
-_PATH_FIELD: Final = {"1": 7, "2": 8, "u": 9}
-"""fields before the path, by kind of entry of `git status --porcelain=v2`"""
 _REMOTE_SAVES: Final = "refs/gastown/remote/"
 """where the cache clone has the saves of the remote, under the rest of their names"""
 _BRANCHES: Final = 2_000
@@ -525,7 +524,7 @@ def _changed_files(repo: PolecatRepo, view: GitRepo) -> tuple[str, ...]:
             answer = view.run(*command, environment=given)
     finally:
         index.unlink(missing_ok=True)
-    return _files_of(answer.text)
+    return tuple(entry.path.decode("utf-8", "replace") for entry in entries_of(answer.stdout))
 
 
 def _is_there(repo: PolecatRepo, path: bytes) -> bool:
@@ -557,18 +556,3 @@ def _newest_published(cache: GitRepo, first: str) -> str | None:
         if re.fullmatch(r"(?:[0-9]{1,9}(?:-[0-9]{1,2})?)?", numbers):
             found.append(([int(word) for word in numbers.split("-") if word], sha))
     return max(found)[1] if found else None
-
-
-def _files_of(shown: str) -> tuple[str, ...]:
-    """Files out of porcelain v2 with NULs."""
-    files = []
-    entries = iter(shown.split("\0"))
-    for entry in entries:
-        kind, _, rest = entry.partition(" ")
-        if kind == "?":
-            files.append(rest)
-        elif kind in _PATH_FIELD:
-            files.append(rest.split(" ", _PATH_FIELD[kind])[-1])
-            if kind == "2":
-                next(entries, None)
-    return tuple(files)
