@@ -1,22 +1,34 @@
 """What commands ask about beads, in SQL that both engines understand.
 
 Text, not SQLAlchemy's expressions: importing SQLAlchemy takes longer than everything else that `bd show` does,
-so ledger/quick_queries.py asks these over the bare driver, and the ledger over its own connections.
+so `ask_once` asks these over the bare driver, and the ledger over its own connections.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import unquote, urlsplit
 
+from ledger.engine import embedded
 from models.errors import ErrorCode, GtError
 from models.ledger.beads import BeadFilter, Comment
 from models.ledger.records import Bead, BeadStatus
 
+T = TypeVar("T")
 Ask = Callable[[str, Mapping[str, Any]], Sequence[Mapping[str, Any]]]
 """Runs one query and returns its rows by column; `:name` in it stands for a value. All see one state of the ledger."""
 
+SCHEMA_VERSION: Final = 5
+"""of the tables that these queries, and ledger/engine/schema.py, know"""
+_PATIENCE_S: Final = 5
+_EMBEDDED: Final = "doltlite:///"
+_SERVER: Final = "mysql+pymysql"
+_MYSQL_PORT: Final = 3306
 _IDS_PER_QUERY: Final = 500
 _WHOLE_TABLE_FROM: Final = 2000
 """Beads from which one scan of the table is quicker than asking for them by id."""
@@ -143,3 +155,83 @@ def _parts(beads: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
 
 def _names(values: Mapping[str, object]) -> str:
     return ", ".join(f":{name}" for name in values)
+
+
+class Unanswered(Exception):
+    """The ledger was not as it should be, or the question failed: ask a `Ledger`."""
+
+
+def ask_once(url: str, question: Callable[[Ask], T]) -> T:
+    """What `question` makes of the ledger behind `url`; all it asks sees one state.
+
+    Raises:
+        Unanswered: for everything but an answer and what `question` itself refuses.
+        GtError: what `question` refuses.
+    """
+    with ExitStack() as opened:
+        # Neither is swallowed: the ledger meets it again, and says what it means.
+        try:
+            ask = opened.enter_context(_connected(url))
+            versions = [row["version"] for row in ask("SELECT version FROM schema_version", {})]
+        except Exception as error:
+            raise Unanswered from error
+        if versions != [SCHEMA_VERSION]:
+            raise Unanswered
+        try:
+            return question(ask)
+        except GtError:
+            raise
+        except Exception as error:
+            raise Unanswered from error
+
+
+@contextmanager
+def _connected(url: str) -> Iterator[Ask]:
+    if "?" in url:
+        # Options of SQLAlchemy's dialect.
+        raise Unanswered
+    if url.startswith(_EMBEDDED):
+        with closing(_embedded(Path(url.removeprefix(_EMBEDDED)))) as connection:
+            connection.execute("BEGIN")
+            yield lambda query, values: _dicts(connection.execute(query, values))
+        return
+    with closing(_server(url)) as connection, connection.cursor() as cursor:
+        cursor.execute("START TRANSACTION")
+
+        def ask(query: str, values: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+            cursor.execute(re.sub(r":(\w+)", r"%(\1)s", query), values or None)
+            return list(cursor.fetchall())
+
+        yield ask
+
+
+def _embedded(file: Path) -> Any:
+    return embedded.connect(embedded.load_doltlite(), file, busy_timeout_s=_PATIENCE_S)
+
+
+def _dicts(cursor: Any) -> list[dict[str, Any]]:
+    columns = [column[0] for column in cursor.description]
+    return [dict(zip(columns, row, strict=True)) for row in cursor]
+
+
+def _server(url: str) -> Any:
+    # Not at the top: an embedded ledger does without.
+    import pymysql  # noqa: PLC0415
+    from pymysql.cursors import DictCursor  # noqa: PLC0415
+
+    parts = urlsplit(url)
+    if parts.scheme != _SERVER:
+        raise Unanswered
+    return pymysql.connect(
+        host=parts.hostname,
+        port=parts.port or _MYSQL_PORT,
+        user=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        database=parts.path.removeprefix("/"),
+        charset="utf8mb4",
+        connect_timeout=_PATIENCE_S,
+        read_timeout=_PATIENCE_S,
+        write_timeout=_PATIENCE_S,
+        autocommit=None,
+        cursorclass=DictCursor,
+    )

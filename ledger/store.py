@@ -6,13 +6,11 @@ from typing import Self
 
 from sqlalchemy import select
 
-from ledger.alerts import AlertRecords
 from ledger.beads.dependencies import DependencyRecords
 from ledger.beads.exchange import ExchangeRecords
 from ledger.beads.history import HistoryRecords
 from ledger.beads.labels import LabelRecords
 from ledger.beads.molecules import MoleculeRecords
-from ledger.beads.search import FindingRecords
 from ledger.engine import schema, setup
 from ledger.engine.engines import embedded_file, open_engine, server_without_database, unhurried
 from ledger.engine.transactions import retried
@@ -21,8 +19,7 @@ from ledger.jobs import JobRecords
 from ledger.mail import MailRecords
 from ledger.outbox import OutboxRecords
 from ledger.rigs import RigRecords
-from ledger.settings import SettingRecords
-from ledger.town import TownRecords
+from ledger.settings import AlertRecords, SettingRecords, TownRecords
 from ledger.verify import VerifyRecords
 
 
@@ -31,7 +28,6 @@ class Ledger(
     MoleculeRecords,
     DependencyRecords,
     LabelRecords,
-    FindingRecords,
     ExchangeRecords,
     HistoryRecords,
     JobRecords,

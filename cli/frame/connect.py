@@ -78,7 +78,7 @@ def ask_ledger(town: Town, question: Callable[[Ask], T]) -> T:
     Raises:
         GtError: LEDGER_UNREACHABLE, LEDGER_DAMAGED, LEDGER_NEWER; what `question` refuses.
     """
-    from ledger.quick_queries import Unanswered, ask_once
+    from ledger.queries import Unanswered, ask_once
 
     try:
         return ask_once(town.ledger_url(), question)

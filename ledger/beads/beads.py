@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Select, insert, select, update
 
 from ledger import queries
-from ledger.beads.dependencies import open_dependencies, require_bead
+from ledger.beads.dependencies import dependencies_of, open_dependencies, require_bead
 from ledger.beads.labels import put_labels
 from ledger.engine import schema
 from ledger.engine.rows import asking, now_stamp, stamp
@@ -19,6 +19,7 @@ from ledger.engine.transactions import Transactions, new_token
 from ledger.rigs import FINAL_STATES, find_rig
 from models import names
 from models.errors import ErrorCode, GtError
+from models.ledger.beads import TreeNode
 from models.ledger.records import Bead, BeadChanges, BeadStatus, NewBead
 from models.texts import storable_text
 
@@ -34,6 +35,8 @@ def landing_of(told: str) -> str:
 OF_JOBS = frozenset({BeadStatus.HOOKED, BeadStatus.SUBMITTED})
 """States that only a job can be in."""
 
+_MAX_DEPTH = 50
+"""levels of a tree; what is deeper is shown as a leaf"""
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _SHORTEST_ID = 3
 _LONGEST_ID = 16
@@ -174,6 +177,16 @@ class BeadRecords(Transactions):
         """Those of a bead's dependencies that are not closed."""
         return self.read(lambda connection: open_dependencies(connection, (bead,))[bead])
 
+    def dependency_tree(self, bead: str) -> TreeNode:
+        """A bead and what it needs, down to what needs nothing; GtError(NOT_FOUND) for the bead."""
+
+        def ask(connection: Connection) -> TreeNode:
+            find_bead(connection, bead)
+            needs, beads = _needed_by(connection, bead)
+            return _tree_node(bead, needs, beads, set())
+
+        return self.read(ask)
+
 
 def find_bead(connection: Connection, bead: str) -> Bead:
     """One bead; GtError(NOT_FOUND) where there is none."""
@@ -210,6 +223,34 @@ def insert_bead(connection: Connection, bead: str, new: NewBead, creation: str, 
     for need in needed:
         connection.execute(insert(schema.dependencies).values(bead=bead, needs=need))
     put_labels(connection, bead, new.labels)
+
+
+def _needed_by(connection: Connection, bead: str) -> tuple[dict[str, tuple[str, ...]], dict[str, Bead]]:
+    """Everything that `bead` needs, near and far: the edges, and the beads by id."""
+    edges: dict[str, tuple[str, ...]] = {}
+    frontier = [bead]
+    while frontier:
+        found = dependencies_of(connection, frontier)
+        edges |= {one: found.get(one, ()) for one in frontier}
+        frontier = sorted({need for needs in found.values() for need in needs} - edges.keys())
+    known: dict[str, Bead] = {}
+    ids = sorted(edges)
+    for start in range(0, len(ids), 500):
+        query = select(schema.beads).where(schema.beads.c.id.in_(ids[start : start + 500]))
+        known |= {one.id: one for one in beads_of(connection, query)}
+    return edges, known
+
+
+def _tree_node(
+    bead: str, edges: dict[str, tuple[str, ...]], known: dict[str, Bead], shown: set[str], depth: int = 0
+) -> TreeNode:
+    it = known[bead]
+    repeated = bead in shown and bool(edges[bead])
+    shown.add(bead)
+    # A dependency on nothing is `bd verify`'s to report.
+    below = () if repeated or depth >= _MAX_DEPTH else tuple(need for need in edges[bead] if need in known)
+    needs = tuple(_tree_node(need, edges, known, shown, depth + 1) for need in below)
+    return TreeNode(id=it.id, title=it.title, status=it.status, priority=it.priority, needs=needs, repeated=repeated)
 
 
 def _row(connection: Connection, bead: str) -> RowMapping:

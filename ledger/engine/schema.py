@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Boolean, Column, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.dialects.mysql import LONGTEXT
 
-from ledger.engine.version import SCHEMA_VERSION as SCHEMA_VERSION
+from ledger.queries import SCHEMA_VERSION as SCHEMA_VERSION
 
 _LONG_TEXT = Text().with_variant(LONGTEXT(), "mysql")
 _TIME = String(27)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ledger import queries
+from ledger.engine.rows import asking
 from ledger.store import Ledger
+from models.ledger.beads import BeadFilter
 from models.ledger.records import Bead, BeadStatus, GateSpec, Host, JobState, JobWrite, MergeRequest, NewBead, Rig
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -77,3 +80,7 @@ def a_request(bead: str, attempt: int = 1) -> MergeRequest:
         target="main",
         submitted_at=START,
     )
+
+
+def find_beads(ledger: Ledger, wanted: BeadFilter, limit: int | None = None) -> list[Bead]:
+    return ledger.read(lambda connection: queries.find(asking(connection), wanted, limit))

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from ledger import queries
-from ledger.quick_queries import ask_once
+from ledger.queries import ask_once
 from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
 from models.ledger.beads import BeadFilter, TreeNode
 from models.ledger.records import BeadChanges, BeadStatus, BeadType
-from tests.ledger.records import a_bead
+from tests.ledger.records import a_bead, find_beads
 
 
 @pytest.mark.parametrize(
@@ -47,15 +47,15 @@ def test_beads_are_found_by_what_is_known_of_them(ledger: Ledger, url: str, want
     }
     ledger.update_bead(made["b"].id, BeadChanges(assignee="ada"))
     ledger.close_bead(made["c"].id, "wontfix")
-    ids = [bead.id for bead in ledger.find_beads(BeadFilter(**wanted))]
+    ids = [bead.id for bead in find_beads(ledger, BeadFilter(**wanted))]
     assert ids == [made[name].id for name in found]
     assert [bead.id for bead in ask_once(url, lambda ask: queries.find(ask, BeadFilter(**wanted), None))] == ids
-    assert [bead.id for bead in ledger.find_beads(BeadFilter(**wanted), limit=1)] == ids[:1]
+    assert [bead.id for bead in find_beads(ledger, BeadFilter(**wanted), limit=1)] == ids[:1]
 
 
 def test_a_bead_is_found_by_a_part_of_its_id(ledger: Ledger) -> None:
     bead = a_bead(ledger)
-    assert ledger.find_beads(BeadFilter(text=bead.id.upper())) == [bead]
+    assert find_beads(ledger, BeadFilter(text=bead.id.upper())) == [bead]
 
 
 def shape(node: TreeNode) -> dict[str, Any]:
@@ -103,5 +103,5 @@ def test_a_list_longer_than_one_question_has_everyones_labels_and_needs(ledger: 
             patched.setattr(queries, "_IDS_PER_QUERY", parts)
             patched.setattr(queries, "_WHOLE_TABLE_FROM", whole)
             assert ledger.beads() == plain
-            assert ledger.find_beads(BeadFilter(labels=("l1",))) == [bead for bead in plain if "l1" in bead.labels]
+            assert find_beads(ledger, BeadFilter(labels=("l1",))) == [bead for bead in plain if "l1" in bead.labels]
     assert [bead.dependencies for bead in plain] == [(), *((need.id,) for need in made[:-1])]

@@ -7,7 +7,7 @@ import pytest
 from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
 from models.ledger.beads import BeadFilter
-from tests.ledger.records import START, a_bead
+from tests.ledger.records import START, a_bead, find_beads
 
 
 def failure_code(action: object) -> ErrorCode:
@@ -86,4 +86,4 @@ def test_a_comment_is_found_by_its_words(ledger: Ledger) -> None:
     a_bead(ledger, "another")
     ledger.add_comment(bead.id, "ada", "ÄRGER with 100% of logins")
     for text in ("ärger", "100% of", "WITH"):
-        assert [found.id for found in ledger.find_beads(BeadFilter(text=text))] == [bead.id]
+        assert [found.id for found in find_beads(ledger, BeadFilter(text=text))] == [bead.id]

@@ -10,8 +10,7 @@ from sqlalchemy import update
 
 from ledger import queries
 from ledger.engine import schema
-from ledger.queries import Ask
-from ledger.quick_queries import Unanswered, ask_once
+from ledger.queries import Ask, Unanswered, ask_once
 from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
 from tests.ledger.conftest import free_port

@@ -23,7 +23,7 @@ from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.client import Client
 
 from activities.supervised import ServiceActivities
-from ledger.quick_queries import _server
+from ledger.queries import _server
 from models import names
 from models.errors import ErrorCode, GtError
 from models.supervision.messages import TASK_TIMEOUT, ServiceName
