@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from cli.frame.command import new_program
-from cli.frame.lazy import LazyGroup
+from cli.frame.command import LazyGroup, new_program
 
 _MODULES = {
     "init": ("cli.town.town", "Make a town directory."),
     "up": ("cli.town.town", "Start the town's services, supervised; a second time changes nothing."),
     "down": ("cli.town.town", "Stop what `gt up` started; nothing is lost."),
     "status": ("cli.town.status", "Show who works on what, what waits and what needs a person."),
-    "ui": ("cli.town.ui", "Print the address of Temporal's Web UI, or open a door to it."),
+    "ui": ("cli.town.town", "Print the address of Temporal's Web UI, or open a door to it."),
     "worker": ("cli.town.town", "Run a worker in the foreground."),
     "demo": ("cli.town.town", "Show the town recover from failing agents, in a scratch place."),
     "rig": ("cli.work.rig", "Add, list and remove rigs."),
@@ -22,7 +21,7 @@ _MODULES = {
     "boot": ("cli.town.watchers", "Look at who looks at the Deacon, or let it look now."),
     "mayor": ("cli.town.watchers", "Look at who receives escalations, start and restart it."),
     "inbox": ("cli.work.inbox", "Show what needs you, why, and the command that answers it."),
-    "doctor": ("cli.town.doctor", "Check the services and how closed the town is to others."),
+    "doctor": ("cli.town.town", "Check the services and how closed the town is to others."),
     "alert": ("cli.town.alert", "Say who is told of what, and through which channel."),
     "escalate": ("cli.work.escalate", "Report a problem; list, acknowledge and resolve reports."),
     "mail": ("cli.work.mail", "Messages between roles and people, kept in Dolt."),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from cli.frame.command import new_program
-from cli.frame.lazy import LazyGroup
+from cli.frame.command import LazyGroup, new_program
 
 _MODULES = {
     "create": ("cli.beads.beads", "Create a bead."),

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.beads import view as bead_view
 from cli.frame import connect, output, time_args
 from cli.frame.command import Call, command, new_app
 from cli.frame.options import BeadArgument, LimitOption, OptionalRigOption
@@ -19,11 +18,13 @@ from models.errors import ErrorCode, GtError
 if TYPE_CHECKING:
     from ledger.queries import Ask
     from ledger.store import Ledger
-    from models.ledger.beads import BeadFilter
+    from models.ledger.beads import BeadFilter, Comment
     from models.ledger.records import Bead, BeadChanges
     from services.town import Town
 
 app = new_app("Beads.")
+
+_OWN_LINES = frozenset({"dependencies", "labels", "description", "comments", "as_of"})
 
 DescriptionOption = Annotated[str | None, typer.Option("-d", "--description", metavar="TEXT", help="Description.")]
 PriorityOption = Annotated[int | None, typer.Option("-p", "--priority", min=0, max=4, help="0 is the most urgent.")]
@@ -99,7 +100,7 @@ def list_beads(
 ) -> None:
     """List beads, oldest first."""
     wanted = _filter(rig, status, type=type, priority=priority, assignee=assignee, labels=tuple(label or ()))
-    bead_view.table(call, _find(call, wanted, rig, limit))
+    show_beads(call, _find(call, wanted, rig, limit))
 
 
 @command(app, "ready")
@@ -111,7 +112,7 @@ def ready(call: Call, rig: OptionalRigOption = None, limit: LimitOption = None) 
         _require_rig(ask, rig)
         return queries.ready(ask, rig, limit)
 
-    bead_view.table(call, connect.ask_ledger(connect.open_town(call), question), "nothing is ready")
+    show_beads(call, connect.ask_ledger(connect.open_town(call), question), "nothing is ready")
 
 
 @command(app, "search")
@@ -127,7 +128,7 @@ def search(
     if not text.strip():
         raise GtError(ErrorCode.INVALID_VALUE, "nothing to look for was named", "bd search TEXT")
     wanted = _filter(rig, status, text=text, labels=tuple(label or ()))
-    bead_view.table(call, _find(call, wanted, rig, limit), "nothing was found")
+    show_beads(call, _find(call, wanted, rig, limit), "nothing was found")
 
 
 @command(app, "show")
@@ -150,7 +151,7 @@ def show(
     if moment is not None:
         with connect.open_ledger(town) as ledger:
             found, then = ledger.bead_as_of(bead, moment)
-        bead_view.show(call, found, as_of=output.document(then))
+        show_bead(call, found, as_of=output.document(then))
         return
     _show_now(call, town, bead)
 
@@ -159,7 +160,7 @@ def _show_now(call: Call, town: Town, bead: str) -> None:
     from ledger import queries
 
     found, said = connect.ask_ledger(town, lambda ask: (queries.bead(ask, bead), queries.comments(ask, bead)))
-    bead_view.show(call, found, comments=bead_view.comments(said))
+    show_bead(call, found, comments=comment_documents(said))
 
 
 def _show_own(call: Call, bead: str, own: dict[str, Any]) -> None:
@@ -208,7 +209,7 @@ def update(
         if target:
             _require_branch(ledger, ledger.bead(bead).rig, target)
         changed = ledger.update_bead(bead, changes)
-    bead_view.show(call, changed)
+    show_bead(call, changed)
 
 
 def _changes(given: dict[str, str | int | None]) -> BeadChanges:
@@ -256,3 +257,33 @@ def _require_rig(ask: Ask, rig: str | None) -> None:
 
     if rig is not None:
         queries.require_rig(ask, names.valid_rig(rig))
+
+
+def show_bead(call: Call, bead: Bead, **more: Any) -> None:
+    """Print one bead; `more` are further keys of its document."""
+    shown = output.document(bead) | more
+    text = output.fields({name: value for name, value in shown.items() if name not in _OWN_LINES})
+    lists = {"needs": " ".join(bead.dependencies), "labels": " ".join(bead.labels)}
+    if any(lists.values()):
+        text += "\n" + output.fields(lists)
+    if bead.description:
+        text += f"\n\n{bead.description}"
+    for comment in more.get("comments", ()):
+        text += f"\n\n{comment['author']}, {comment['at']}:\n{comment['text']}"
+    output.emit(call, shown, text)
+
+
+def show_beads(call: Call, beads: list[Bead], nothing: str = "no beads") -> None:
+    """Print many beads."""
+    # Only what is asked for: there may be ten thousand.
+    if call.json:
+        output.emit(call, output.documents(beads), "")
+        return
+    rows = [(bead.id, bead.rig, bead.status, bead.priority, bead.type, bead.assignee, bead.title) for bead in beads]
+    header = ("ID", "RIG", "STATUS", "P", "TYPE", "ASSIGNEE", "TITLE")
+    output.emit(call, None, output.table(header, rows) if rows else nothing)
+
+
+def comment_documents(said: list[Comment]) -> list[dict[str, Any]]:
+    """Comments as JSON values; the bead is named once, outside."""
+    return [{key: value for key, value in output.document(one).items() if key != "bead"} for one in said]

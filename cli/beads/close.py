@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.beads import view as bead_view
+from cli.beads.beads import show_bead
 from cli.frame import connect, output
 from cli.frame.command import Call, command, new_app
 from cli.frame.options import BeadArgument
@@ -40,7 +40,7 @@ def close(
     with connect.open_ledger(town) as ledger:
         closed = ledger.close_bead(bead, reason)
         waiting = _rigs_with_waiting_jobs(ledger)
-    bead_view.show(call, closed)
+    show_bead(call, closed)
     _wake(town, waiting)
 
 
@@ -54,7 +54,7 @@ def reopen(
     names.valid_bead(bead)
     with connect.open_ledger(connect.open_town(call)) as ledger:
         opened = ledger.reopen_bead(bead, reason)
-    bead_view.show(call, opened)
+    show_bead(call, opened)
 
 
 @command(dep, "add")
@@ -98,7 +98,7 @@ def _change_dependency(call: Call, bead: str, needs: str, *, add: bool) -> None:
             ledger.remove_dependency(bead, needs)
         changed = ledger.bead(bead)
         waiting = _rigs_with_waiting_jobs(ledger)
-    bead_view.show(call, changed)
+    show_bead(call, changed)
     _wake(town, waiting)
 
 

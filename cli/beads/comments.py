@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli.beads import view as bead_view
+from cli.beads.beads import comment_documents, show_bead
 from cli.frame import connect, output
 from cli.frame.command import Call, command, new_app
 from cli.frame.options import BeadArgument
@@ -68,7 +68,7 @@ def comments(call: Call, bead: BeadArgument) -> None:
 
     said = connect.ask_ledger(connect.open_town(call), lambda ask: queries.comments(ask, bead))
     text = "\n\n".join(f"{one.author}, {output.when(one.at)}:\n{one.text}" for one in said)
-    output.emit(call, bead_view.comments(said), text or "no comments")
+    output.emit(call, comment_documents(said), text or "no comments")
 
 
 def read_text(text: str) -> str:
@@ -90,4 +90,4 @@ def _change(call: Call, bead: str, add: list[str] | None = None, remove: list[st
     with connect.open_ledger(connect.open_town(call)) as ledger:
         ledger.change_labels(bead, add=add or (), remove=remove or ())
         changed = ledger.bead(bead)
-    bead_view.show(call, changed)
+    show_bead(call, changed)

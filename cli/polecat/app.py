@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from cli.frame.command import new_app
-from cli.frame.lazy import LazyGroup
+from cli.frame.command import LazyGroup, new_app
 
 _MODULES = {
     "list": ("cli.polecat.view", "List polecats as the ledger has them."),

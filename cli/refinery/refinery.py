@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,15 +12,14 @@ from cli.frame.command import Call, command, new_app
 from cli.frame.options import OptionalRigOption, RigOption
 from cli.refinery import gates as refinery_gates
 from cli.refinery import integration
-from cli.refinery import view as refinery_view
 from models import names
 from models.errors import ErrorCode, GtError
 
 if TYPE_CHECKING:
     from temporalio.client import Client, WorkflowHandle
 
-    from models.refinery.answers import RefineryStatus
-    from models.refinery.messages import QueueStatus
+    from models.refinery.answers import QueueHistory, QueueStats, QueueWhy, RefineryStatus
+    from models.refinery.messages import QueueItem, QueueStatus
     from services.town import Town
 
 _group = new_app("Look at a rig's merge queue and steer it.")
@@ -37,6 +36,9 @@ SettingRigOption = Annotated[
     str | None, typer.Option("--rig", metavar="R", help="For this rig only; default: the whole town.")
 ]
 FrontOption = Annotated[bool, typer.Option("--front", help="Before all others.")]
+
+FOREIGN_SHOWN = 10
+"""commits past the queue, of each rig"""
 
 
 # --- looking ------------------------------------------------------------------------------------
@@ -96,7 +98,7 @@ def history(
 
     shown = _with_refinery(call, rig, lambda handle: connect.ask(handle, "history", QueueHistory))
     shown = shown.model_copy(update={"items": shown.items[:limit]})
-    output.emit(call, output.document(shown), refinery_view.history(shown))
+    output.emit(call, output.document(shown), _history_text(shown))
 
 
 @command(_group, "why")
@@ -112,7 +114,7 @@ def why(call: Call, item: ItemOrBeadArgument, rig: ItemRigOption = None) -> None
             "; ".join((f"the merge queue of {rig} does not know {item}", *told.words)),
             f"gt job show {item.partition('.')[0]}",
         )
-    output.emit(call, output.document(told), refinery_view.why(told))
+    output.emit(call, output.document(told), _why_text(told))
 
 
 @command(_group, "stats")
@@ -121,7 +123,7 @@ def stats(call: Call, rig: RigOption) -> None:
     from models.refinery.answers import QueueStats
 
     told = _with_refinery(call, rig, lambda handle: connect.ask(handle, "stats", QueueStats))
-    output.emit(call, output.document(told), refinery_view.stats(told))
+    output.emit(call, output.document(told), _stats_text(told))
 
 
 # --- steering the queue -------------------------------------------------------------------------
@@ -241,7 +243,7 @@ def config(
         rigs = [rig] if rig is not None else [known.name for known in ledger.rigs()]
     if changes:
         refinery_gates.say_changed(town, rigs)
-    output.emit(call, rows, refinery_view.settings(rows))
+    output.emit(call, rows, _settings_text(rows))
 
 
 # --- steering one item --------------------------------------------------------------------------
@@ -276,7 +278,7 @@ def _steer(call: Call, update: str, item: str, request: Any, rig: str | None) ->
 
     rig = rig or _rig_of_item(call, item)
     steered = _with_refinery(call, rig, lambda handle: connect.request(handle, update, request, QueueItem))
-    output.emit(call, output.document(steered), refinery_view.items([steered]))
+    output.emit(call, output.document(steered), _items_text([steered]))
 
 
 # --- finding the Refinery -----------------------------------------------------------------------
@@ -340,10 +342,130 @@ def _emit_statuses(
                 output.warn(f"{rig}: {error.message}")
             failed = failed or error
     if shown or failed is None:
-        output.emit(call, output.documents(shown), refinery_view.statuses(shown))
+        output.emit(call, output.documents(shown), _statuses_text(shown))
     if failed is not None:
         raise failed
 
 
 def _emit_queue(call: Call, status: QueueStatus) -> None:
-    output.emit(call, output.document(status), refinery_view.queue(status))
+    output.emit(call, output.document(status), _queue_text(status))
+
+
+# --- as text ------------------------------------------------------------------------------------
+
+
+def _queue_text(status: QueueStatus) -> str:
+    state = f"paused: {status.pause_reason}" if status.paused else "running"
+    head = f"{status.rig} to {status.target}: {state}" + (", ungated" if status.ungated else "")
+    held = "".join(f"\nnothing is merged to {target}: {why}" for target, why in status.held_targets.items())
+    held += "".join(f"\n{why}" for why in status.red_targets.values())
+    more = "\nmore changes wait in the ledger, and come in when there is room" if status.more_in_ledger else ""
+    return head + held + "\n" + (_items_text(status.items) if status.items else "nothing waits") + more
+
+
+def _items_text(rows: Iterable[QueueItem]) -> str:
+    header = ("ID", "BEAD", "POLECAT", "TARGET", "STATE", "POS", "TRIES", "WAITING", "REASON")
+    cells: list[tuple[object, ...]] = [
+        (
+            item.id,
+            item.bead,
+            item.polecat,
+            item.target,
+            item.state.value,
+            item.position,
+            item.attempts,
+            output.duration(item.waiting_s),
+            item.reason,
+        )
+        for item in rows
+    ]
+    return output.table(header, cells)
+
+
+def _statuses_text(shown: Sequence[RefineryStatus]) -> str:
+    header = ("RIG", "STATE", "TARGET", "WAITING", "HELD", "MERGING", "BATCH", "BAD", "WHY")
+    cells: list[tuple[object, ...]] = [
+        (
+            each.rig,
+            each.state,
+            each.target,
+            each.waiting,
+            each.held,
+            " ".join(each.merging),
+            each.batch_size,
+            _percent(each.failure_rate),
+            each.why,
+        )
+        for each in shown
+    ]
+    past = [
+        (each.rig, one.target, one.sha[:12], one.polecat or one.author, one.subject)
+        for each in shown
+        for one in each.foreign[-FOREIGN_SHOWN:]
+    ]
+    seen = "\n\npast the queue:\n" + output.table(("RIG", "TARGET", "COMMIT", "BY", "SUBJECT"), past) if past else ""
+    return (output.table(header, cells) if cells else "no rigs") + seen
+
+
+def _history_text(shown: QueueHistory) -> str:
+    header = ("ID", "OUTCOME", "AT", "WAITED", "COMMIT", "GATE", "DETAIL")
+    cells: list[tuple[object, ...]] = [
+        (
+            entry.id,
+            entry.outcome.value,
+            output.when(entry.at) if entry.at else None,
+            output.duration(entry.waited_s),
+            (entry.merged_sha or "")[:12],
+            entry.gate,
+            entry.detail,
+        )
+        for entry in shown.items
+    ]
+    return output.table(header, cells) if cells else "nothing has left the queue yet"
+
+
+def _why_text(told: QueueWhy) -> str:
+    lines = [f"{told.id}: {told.state.value if told.state else 'unknown'}", *told.words]
+    lines += [f"The whole log: {told.log_path}"] if told.log_path else []
+    return "\n".join([*lines, f"next: {told.next_command}"] if told.next_command else lines)
+
+
+def _stats_text(told: QueueStats) -> str:
+    facts = output.fields(
+        {
+            "landed": told.landed,
+            "sent back": str(told.sent_back),
+            "landed per hour": _number(told.landed_per_hour),
+            "gate runs per landed change": _number(told.runs_per_landed),
+            "wait p50": output.duration(told.wait_p50_s),
+            "wait p95": output.duration(told.wait_p95_s),
+            "failure rate": _percent(told.failure_rate),
+        }
+    )
+    header = ("GATE", "RUNS", "FAILED", "FLAKY", "CHANCE", "LAST FLAKE", "LOG")
+    cells: list[tuple[object, ...]] = [
+        (
+            gate.gate,
+            gate.runs,
+            gate.failures,
+            gate.flaky_runs,
+            _percent(gate.flakiness),
+            gate.flaked_at[:12],
+            gate.log_path,
+        )
+        for gate in told.gates
+    ]
+    return facts + ("\n\n" + output.table(header, cells) if cells else "")
+
+
+def _settings_text(rows: list[dict[str, Any]]) -> str:
+    cells: list[tuple[object, ...]] = [(row["key"], row["value"], row["default"], row["origin"]) for row in rows]
+    return output.table(("KEY", "VALUE", "DEFAULT", "ORIGIN"), cells)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

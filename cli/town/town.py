@@ -1,4 +1,4 @@
-"""`gt init`, `up`, `down`, `worker`, `demo`: the life of a town."""
+"""`gt init`, `up`, `down`, `worker`, `demo`, `ui`, `doctor`: the life of a town."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer
 from cli.frame import connect, output
 from cli.frame.command import Call, command, new_app
 from cli.frame.options import directory as directory_named
+from models.errors import ErrorCode, GtError
 
 app = new_app("Towns.")
 
@@ -112,3 +113,56 @@ def demo(
     from cli.demo import run
 
     return run(keep, "json" if call.json else "text")
+
+
+@command(app, "ui")
+def ui(call: Call) -> None:
+    """Print the address of the Web UI; where Temporal is closed to others, open a door until Ctrl-C."""
+    import asyncio
+
+    from services.supervisor.programs import temporal_socket
+    from services.temporal import web_ui
+
+    town = connect.open_town(call)
+    if not town.temporal_listening().on_socket or town.file.temporal.external:
+        url = town.web_url()
+        if url is None:
+            raise GtError(
+                ErrorCode.NOT_FOUND,
+                "Temporal is external, and town.toml does not say where its Web UI is",
+                f"set ui_url under [temporal] in {town.paths.config}",
+            )
+        output.emit(call, {"url": url, "open_until_interrupted": False}, url)
+        return
+    connect.require_listener(town)
+
+    def tell(url: str) -> None:
+        output.emit(call, {"url": url, "open_until_interrupted": True}, url)
+        output.say("open until Ctrl-C")
+
+    asyncio.run(web_ui.serve(temporal_socket(town), town.file.temporal.ui_port, town.file.temporal.namespace, tell))
+
+
+@command(app, "doctor")
+def doctor(
+    call: Call,
+    security: Annotated[
+        bool, typer.Option("--security", help="Only how closed the town is to others: it need not be up.")
+    ] = False,
+) -> int:
+    """Check the services and how closed the town is to others; exit 1 where something is to be mended."""
+    from models.doctor import FindingState
+    from services.security_checks import examine_security
+
+    town = connect.open_town(call)
+    findings = examine_security(town)
+    if not security:
+        from services.supervisor.service_checks import examine_services
+
+        findings = [*examine_services(town), *findings]
+    ok = all(finding.state is not FindingState.MEND for finding in findings)
+    rows = [(finding.name, finding.state.value, finding.found) for finding in findings]
+    mends = [f"{finding.name}: {finding.mend}" for finding in findings if finding.mend]
+    text = "\n".join([output.table(("CHECK", "STATE", "FOUND"), rows), *(["", *mends] if mends else [])])
+    output.emit(call, {"ok": ok, "checks": output.documents(findings)}, text)
+    return 0 if ok else 1

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from cli.polecat.parked_hosts import chosen, fetch_command, together
+from cli.polecat.parked import chosen, fetch_command, together
 from models.errors import ErrorCode, GtError
 from models.supervision.host_requests import ParkedWork
 
