@@ -62,6 +62,11 @@ class _Place:
     def ref(self) -> str:
         return names.wip_ref(self.bead, self.attempt)
 
+    @property
+    def counts(self) -> bool:
+        """No later attempt of its bead is known here. That asks for every polecat of the rig: what is due is asked."""
+        return session_folder.newest_attempt(self.session) == self.attempt
+
 
 class CheckpointSaver:
     """Saves the work that stands in this host's worktrees. Blocking."""
@@ -90,7 +95,7 @@ class CheckpointSaver:
             return None
         with lock:
             place = self._place(order.rig.name, polecat)
-            return self._save(order, place) if place is not None else None
+            return self._save(order, place) if place is not None and place.counts else None
 
     # --- where ----------------------------------------------------------------------------------
 
@@ -102,10 +107,10 @@ class CheckpointSaver:
     def _is_due(self, order: CheckpointOrder, polecat: str, now: float) -> bool:
         try:
             place = self._place(order.rig.name, polecat)
+            return place is not None and _age_s(place, now) >= order.interval_s and place.counts
         except Exception:
             # What the agent did there nobody thought of. The save will fail of it too, which is told and tried again.
             return True
-        return place is not None and _age_s(place, now) >= order.interval_s
 
     def _place(self, rig: str, polecat: str) -> _Place | None:
         repo = PolecatRepo(self._paths, rig, polecat)
@@ -114,8 +119,7 @@ class CheckpointSaver:
             return None
         session = self._paths.session(rig, polecat, note.bead, note.attempt)
         # os.path, because it answers False where an agent has locked its folder: that stops its own saves alone.
-        known = os.path.exists(session / session_folder.SESSION)
-        if not known or session_folder.newest_attempt(session) != note.attempt:
+        if not os.path.exists(session / session_folder.SESSION):
             return None
         return _Place(repo, session, polecat, note.bead, note.attempt, note.target)
 
