@@ -19,7 +19,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from ledger.store import Ledger
 from models import network_list
 from models.base import Frozen
 from models.errors import ErrorCode, GtError
@@ -69,6 +68,9 @@ class Standing(Frozen):
 
 def settings_in(town: Town) -> Settings | None:
     """The town's settings; None: the ledger cannot be read."""
+    # Not at the top: most who ask for the sandbox need no ledger.
+    from ledger.store import Ledger  # noqa: PLC0415
+
     try:
         with contextlib.closing(Ledger.open(town.ledger_url(), create=False)) as ledger:
             return ledger.effective_settings(None)

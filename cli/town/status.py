@@ -15,27 +15,16 @@ from models.errors import GtError
 if TYPE_CHECKING:
     from temporalio.client import Client
 
+    from ledger.overview import Overview
     from models.job.messages import DispatchStatus, WitnessStatus
-    from models.ledger.records import JobRow, PolecatRow, Rig
+    from models.ledger.records import Rig
     from models.mayor.escalations import EscalationStatus
     from models.refinery.messages import QueueStatus
-    from models.settings import SandboxSettings
     from services.town import Town
 
 T = TypeVar("T")
 
 app = new_app("Status.")
-
-
-@dataclass
-class Recorded:
-    """What the ledger says; None: it could not be read."""
-
-    rigs: list[Rig] | None = None
-    jobs: list[JobRow] = field(default_factory=list)
-    polecats: list[PolecatRow] = field(default_factory=list)
-    escalations: list[EscalationStatus] = field(default_factory=list)
-    sandbox: SandboxSettings | None = None
 
 
 @dataclass
@@ -70,19 +59,14 @@ def _services(town: Town) -> list[dict[str, Any]]:
     return output.documents(service_states(town))
 
 
-def recorded_of(town: Town) -> Recorded:
+def recorded_of(town: Town) -> Overview:
+    from ledger.overview import Overview, overview
+
     try:
-        with connect.open_ledger(town) as ledger:
-            return Recorded(
-                ledger.rigs(),
-                ledger.jobs(unfinished=True),
-                ledger.polecats(),
-                ledger.escalations(),
-                ledger.effective_settings(None).sandbox,
-            )
+        return connect.ask_ledger(town, overview)
     except GtError as error:
         output.warn(f"the ledger cannot be read: {error.message}")
-        return Recorded()
+        return Overview()
 
 
 def living_of(town: Town, rigs: list[str] | None) -> Living:
@@ -129,7 +113,7 @@ async def _ask(client: Client, workflow_id: str, query: str, answer: type[T]) ->
         return None
 
 
-def _document(town: Town, services: list[dict[str, Any]], recorded: Recorded, living: Living) -> dict[str, Any]:
+def _document(town: Town, services: list[dict[str, Any]], recorded: Overview, living: Living) -> dict[str, Any]:
     from services.sandbox import standing
 
     rigs = {rig.name: rig for rig in recorded.rigs or []}
@@ -151,7 +135,7 @@ def _document(town: Town, services: list[dict[str, Any]], recorded: Recorded, li
     }
 
 
-def _rig(name: str, rig: Rig | None, recorded: Recorded, living: Living) -> dict[str, Any]:
+def _rig(name: str, rig: Rig | None, recorded: Overview, living: Living) -> dict[str, Any]:
     queue = living.queues.get(name)
     dispatcher, witness = living.dispatchers.get(name), living.witnesses.get(name)
     return {
@@ -182,7 +166,7 @@ def _queue(queue: QueueStatus | None) -> dict[str, Any]:
     }
 
 
-def _polecats(rig: str, recorded: Recorded, living: Living) -> list[dict[str, Any]]:
+def _polecats(rig: str, recorded: Overview, living: Living) -> list[dict[str, Any]]:
     """The record's polecats, and those that so far only the dispatcher knows."""
     witness, dispatcher = living.witnesses.get(rig), living.dispatchers.get(rig)
     jobs = {job.bead: job for job in recorded.jobs}
@@ -209,7 +193,7 @@ def _polecats(rig: str, recorded: Recorded, living: Living) -> list[dict[str, An
     return shown
 
 
-def _jobs(recorded: Recorded, living: Living) -> list[dict[str, Any]]:
+def _jobs(recorded: Overview, living: Living) -> list[dict[str, Any]]:
     """Unfinished jobs of the record with what they wait for, and those that only a dispatcher knows."""
     known = {
         job.bead: job for dispatcher in living.dispatchers.values() if dispatcher is not None for job in dispatcher.jobs

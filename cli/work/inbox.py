@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cli.frame import connect, output
@@ -10,7 +10,8 @@ from cli.frame.command import Call, command, new_app
 from models.errors import GtError
 
 if TYPE_CHECKING:
-    from cli.town.status import Living, Recorded
+    from cli.town.status import Living
+    from ledger.overview import Overview
     from models.mayor.alerts import AlertRule, ChannelFailure
     from models.mayor.escalations import EscalationStatus
     from services.town import Town
@@ -72,11 +73,11 @@ def _services(town: Town, asked: set[str]) -> Iterable[Item]:
             yield _item("service", state.name, "critical", why, f"less {log_path(town, state.name)}")
 
 
-def _open(recorded: Recorded, living: Living) -> list[EscalationStatus]:
+def _open(recorded: Overview, living: Living) -> Sequence[EscalationStatus]:
     return recorded.escalations if living.escalations is None else living.escalations
 
 
-def _asked(recorded: Recorded, living: Living) -> Iterable[Item]:
+def _asked(recorded: Overview, living: Living) -> Iterable[Item]:
     for one in _open(recorded, living):
         seen = "" if not one.acked else " (seen)"
         why = f"{one.kind}: {one.message}{seen}"
@@ -85,7 +86,7 @@ def _asked(recorded: Recorded, living: Living) -> Iterable[Item]:
         )
 
 
-def _blocked(town: Town, recorded: Recorded, living: Living) -> Iterable[Item]:
+def _blocked(town: Town, recorded: Overview, living: Living) -> Iterable[Item]:
     """Beads that wait for a person without an open escalation that says so."""
     from models.ledger.records import BeadStatus
 

@@ -21,9 +21,7 @@ from models import names
 from models.errors import ErrorCode, GtError
 from models.settings import DeadmanSettings
 from services.supervisor.programs import SEARCH_ATTRIBUTES, temporal_socket
-from services.temporal import long_lived
 from services.temporal.query_retry import PatientQueries
-from services.temporal.schedules import keep_deadman, keep_schedules
 from services.town import Town
 
 _UNDELIVERABLE = frozenset({RPCStatusCode.NOT_FOUND, RPCStatusCode.INVALID_ARGUMENT})
@@ -120,6 +118,9 @@ async def start_schedules(client: Client, deadman: DeadmanSettings) -> None:
     Raises:
         GtError: TEMPORAL_UNREACHABLE when the server does not answer.
     """
+    # Not at the top, as in _start: commands that only ask something do without.
+    from services.temporal.schedules import keep_deadman, keep_schedules  # noqa: PLC0415
+
     try:
         await keep_schedules(client)
         await keep_deadman(client, deadman)
@@ -153,6 +154,8 @@ async def wake_dispatchers(client: Client, rigs: Iterable[str]) -> None:
 
 
 async def _start(client: Client, *workflow_ids: str) -> None:
+    from services.temporal import long_lived  # noqa: PLC0415
+
     try:
         await asyncio.gather(*(long_lived.start(client, workflow_id) for workflow_id in workflow_ids))
     except RPCError as error:

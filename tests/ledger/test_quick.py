@@ -10,11 +10,13 @@ from sqlalchemy import update
 
 from ledger import queries
 from ledger.engine import schema
+from ledger.overview import overview
 from ledger.queries import Ask, Unanswered, ask_once
 from ledger.store import Ledger
 from models.errors import ErrorCode, GtError
+from models.mayor.escalations import EscalationStatus
 from tests.ledger.conftest import free_port
-from tests.ledger.records import a_bead
+from tests.ledger.records import START, a_bead, a_merge, a_write
 
 
 def version_of(ask: Ask) -> int:
@@ -33,6 +35,25 @@ def test_it_answers_what_the_ledger_answers(ledger: Ledger, url: str) -> None:
     ready = ask_once(url, lambda ask: queries.ready(ask, "shop", None))
     assert ready == ledger.ready("shop") == [ledger.bead(first.id)]
     ask_once(url, lambda ask: queries.require_rig(ask, "shop"))
+
+
+def test_it_has_all_that_a_status_shows(ledger: Ledger, url: str) -> None:
+    ended, running = a_bead(ledger), a_bead(ledger)
+    ledger.record_job([a_write(ended.id, 1, 1), a_merge(ended.id, 1, 2)])
+    ledger.record_job([a_write(running.id, 1, 1, polecat="nux")])
+    told = EscalationStatus(
+        id="e1", severity="high", kind="help", source="x", bead=running.id, opened_at=START, acked=True, message="m"
+    )
+    over = told.model_copy(update={"id": "e2", "resolved": True})
+    for one in (told, over):
+        ledger.record_escalation(one)
+    ledger.set_setting("town", "sandbox.mode", "none")
+    found = ask_once(url, overview)
+    assert found.rigs == ledger.rigs()
+    assert found.jobs == ledger.jobs(unfinished=True) == [ledger.job(running.id)]
+    assert found.polecats == ledger.polecats()
+    assert found.escalations == ledger.escalations() == [told]
+    assert found.sandbox == ledger.effective_settings(None).sandbox
 
 
 def test_what_is_not_there_is_refused_as_the_ledger_refuses_it(ledger: Ledger, url: str) -> None:
