@@ -42,14 +42,24 @@ class Course:
 
     # --- attempts -------------------------------------------------------------------------------
 
+    def begin_with(self, grant: SlotGrant) -> None:
+        """A new job has a slot from the start: no attempt was before that could have done its work."""
+        self._take_slot(grant)
+        self._begin_attempt()
+
     async def granted(self, grant: SlotGrant) -> None:
         """A living session may be started: on to the next attempt, if one is still wanted."""
         job = self._state
-        job.polecat, job.host, job.holds_slot = grant.polecat, grant.host, True
+        self._take_slot(grant)
         if job.current_attempt and await self.endings.over_elsewhere():
             return
         if not self._host.interrupted():
             self._begin_attempt()
+
+    def _take_slot(self, grant: SlotGrant) -> None:
+        job = self._state
+        job.grant = None
+        job.polecat, job.host, job.holds_slot = grant.polecat, grant.host, True
 
     def _begin_attempt(self) -> None:
         """Number the attempt before anything of it can exist in the world."""

@@ -38,7 +38,6 @@ from workflows.job.reporting import Job
 from workflows.job.state import PolecatState
 from workflows.shared import activity_options
 from workflows.shared.activity_options import ActivityOptions
-from workflows.shared.signals import tell
 
 CAUSE_LENGTH = 1000
 """characters of why a session was ended, kept with its evidence"""
@@ -255,7 +254,8 @@ class HostWork:
     async def say_ended(self) -> None:
         """Tell the Witness that the attempt is over."""
         job = self._state
-        await tell(names.witness_id(job.rig), "work_ended", WorkEnded(bead=job.bead, attempt=job.current_attempt))
+        ended = WorkEnded(bead=job.bead, attempt=job.current_attempt)
+        await self._job.signal(names.witness_id(job.rig), "work_ended", ended)
 
     async def release_worktree(self) -> WorktreeReleased:
         """Park what is not landed and free the worktree; the polecat's name is no longer the job's."""

@@ -22,7 +22,7 @@ from policies.job.mail import letters
 from workflows.job.ledger_outbox import Outbox
 from workflows.job.state import PolecatState
 from workflows.shared import activity_options
-from workflows.shared.signals import Receipt, deliver, tell, tell_mayor, tell_mayor_cleared
+from workflows.shared.signals import Receipt, deliver, tell_mayor, tell_mayor_cleared
 from workflows.shared.timers import Alarm
 from workflows.shared.web_ui import Labels, details
 
@@ -203,9 +203,9 @@ class Job:
         request = job.merge_request
         assert request is not None
         if job.withdrawing is None:
-            return await deliver(names.refinery_id(job.rig), "submit", request)
+            return await self.signal(names.refinery_id(job.rig), "submit", request)
         back = Withdraw(merge_request=request.id, bead=job.bead, attempt=request.attempt)
-        return await deliver(names.refinery_id(job.rig), "withdraw", back)
+        return await self.signal(names.refinery_id(job.rig), "withdraw", back)
 
     async def say_ended(self) -> None:
         """Tell the dispatcher that the job is over."""
@@ -304,7 +304,12 @@ class Job:
         started = WorkStarted(
             bead=job.bead, polecat=job.polecat, host=job.host, attempt=job.current_attempt, session=session
         )
-        await tell(names.witness_id(job.rig), "work_started", started)
+        await self.signal(names.witness_id(job.rig), "work_started", started)
 
     async def _tell_dispatcher(self, signal: str, message: object) -> bool:
-        return await tell(names.dispatch_id(self._state.rig), signal, message)
+        return await self.signal(names.dispatch_id(self._state.rig), signal, message) is Receipt.TAKEN
+
+    async def signal(self, workflow_id: str, signal: str, message: object) -> Receipt:
+        """Signal another workflow; what is recorded meanwhile goes out with the answer."""
+        with self.outbox.awaiting_answer():
+            return await deliver(workflow_id, signal, message)

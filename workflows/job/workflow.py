@@ -50,12 +50,11 @@ class PolecatWorkflow:
     @workflow.run
     async def run(self, state: PolecatState) -> JobResult:
         """Work the job to its end. Returns once the record holds all of it."""
+        new = state.started_at is None
+        if new:
+            self._begin()
         self._job.outbox.start()
-        if state.started_at is None:
-            state.started_at = workflow.now()
-            if state.grant is None:
-                self._job.enter(JobState.WAITING, "a slot")
-            self._job.record("hooked", state.admission.bead.title)
+        if new:
             await self._job.end_earlier_life()
             if state.admission.cleared is not None:
                 await self._course.merge.hand_in_again(state.admission.cleared)
@@ -74,6 +73,16 @@ class PolecatWorkflow:
         await self._job.say_ended()
         await self._job.outbox.drained()
         return JobResult(bead=state.bead, state=state.state, merged_sha=state.merged_sha, attempt=state.current_attempt)
+
+    def _begin(self) -> None:
+        """Whatever has been heard by now: a new job is on the hook, and one that came with a slot has an attempt."""
+        job = self._state
+        job.started_at = workflow.now()
+        if job.grant is None:
+            self._job.enter(JobState.WAITING, "a slot")
+        self._job.record("hooked", job.admission.bead.title)
+        if job.grant is not None and not job.current_attempt:
+            self._course.begin_with(job.grant)
 
     # --- messages -------------------------------------------------------------------------------
 
@@ -179,8 +188,7 @@ class PolecatWorkflow:
             asked = await self._job.ask_slot()
             await self._heard(lambda: job.grant is not None, REPEAT if asked else SOON)
         if job.grant is not None and not job.decisions and not job.host_lost:
-            grant, job.grant = job.grant, None
-            await self._course.granted(grant)
+            await self._course.granted(job.grant)
 
     async def _work(self) -> None:
         job = self._state

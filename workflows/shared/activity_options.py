@@ -42,6 +42,7 @@ HEARTBEAT_TIMEOUT = timedelta(seconds=5)
 
 class LocalOptions(TypedDict, total=False):
     start_to_close_timeout: timedelta
+    schedule_to_close_timeout: timedelta
     retry_policy: RetryPolicy
 
 
@@ -61,6 +62,11 @@ def ledger_write() -> ActivityOptions:
         "start_to_close_timeout": timedelta(seconds=30),
         "retry_policy": FOREVER,
     }
+
+
+def ledger_write_at_once() -> LocalOptions:
+    """The same within a workflow task, which it holds: far shorter than that may take, and tried once."""
+    return {"schedule_to_close_timeout": timedelta(seconds=2), "retry_policy": RetryPolicy(maximum_attempts=1)}
 
 
 def ledger_ask() -> ActivityOptions:
