@@ -23,6 +23,7 @@ from activities.git.worktree.parked import ParkedActivities
 from activities.git.worktree.worktrees import Worktrees
 from activities.host_checks import HostCheckActivities
 from activities.interceptor import ActivityConduct
+from activities.job_start import JobStartActivities
 from activities.job_status_queries import StandingActivities
 from activities.ledger import LedgerActivities
 from activities.ledger_gc import UpkeepActivities
@@ -94,10 +95,12 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
     if host_only:
         return workers
     rounds = RoundActivities(client, ledger.load_rig, ledger.town_facts, lambda facts: look_at_target(paths, facts))
-    # A check-in is a local activity, so it belongs to the worker that runs the Witnesses.
+    # A check-in is a local activity, as are most of a job's writes: they belong to the worker that runs the workflows.
     upkeep = UpkeepActivities(lambda: Ledger.open(town.ledger_url(), create=False), town.ledger_storage())
     verify = VerifyActivities(client, paths, lambda: Ledger.open(town.ledger_url(), create=False))
-    record = [*activities_of(ledger), *activities_of(upkeep), *activities_of(verify), rounds.check_in]
+    starts = JobStartActivities(client, lambda request: asyncio.to_thread(ledger.admit_bead, request))
+    of_record = (ledger, starts, upkeep, verify)
+    record = [method for owner in of_record for method in activities_of(owner)] + [rounds.check_in]
     of_town = (
         TownActivities(client),
         StandingActivities(client),

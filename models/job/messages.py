@@ -98,15 +98,18 @@ class Admission(Frozen):
     waited_for_room: bool = False
     """it was slung before, when its Dispatcher had no room, and waits in the record"""
 
-    def first_request(self) -> SlotRequest:
-        """What a new job of this bead would ask for."""
-        return SlotRequest(
-            bead=self.bead.id,
-            priority=self.bead.priority,
-            rework=False,
-            attempt=self.highest_attempt + 1,
-            rig_known=self.rig.whereabouts,
-        )
+    @property
+    def needs_slot_alone(self) -> bool:
+        """A slot is all that its job waits for: it is a new one, with an agent, and its dependencies are closed."""
+        return self.unfinished is None and self.cleared is None and not self.open_dependencies
+
+    def homeless(self) -> Admission:
+        """The same, where another job has the polecat of its unfinished one by now."""
+        known = self.unfinished
+        if known is None:
+            return self
+        row = known.row.model_copy(update={"polecat": None, "host": None})
+        return self.model_copy(update={"unfinished": known.model_copy(update={"row": row})})
 
 
 # --- slots (between the Dispatcher and jobs) --------------------------------------------------
@@ -134,6 +137,39 @@ class SlotGrant(Frozen):
     polecat: str
     host: str
     attempt: int = 0
+
+
+class StartJob(Frozen):
+    """A bead shall be worked on, and what its Dispatcher knows of that (activity `start_job`)."""
+
+    sling: SlingRequest
+    slot: SlotGrant | None = None
+    """with which the job begins where it needs nothing else; its attempt is not known yet"""
+    room: int | None = None
+    """bytes that the Dispatcher can carry of it; None: it is started at any rate"""
+    ending: bool = False
+    """its last job has said that it ends: it is waited for"""
+    goes_on: bool | None = None
+    """a job that the record knows as unfinished goes on: with its polecat, or without; None: only tell of it"""
+
+
+class JobBegin(Frozen):
+    """What a job's workflow is started with; the rest of its state is at the defaults."""
+
+    admission: Admission
+    grant: SlotGrant | None = None
+
+
+class JobStarted(Frozen):
+    """The answer of `start_job`."""
+
+    admission: Admission
+    runs: bool = False
+    """the job's workflow; False: there is no room, or an unfinished job is known"""
+    new: bool = False
+    """it was started by this; False: it ran already"""
+    granted: bool = False
+    """it began with the slot"""
 
 
 class Restraint(Frozen):

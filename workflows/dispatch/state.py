@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from models.job.messages import Admission, DispatchFacts, DispatchJob, DispatchStatus, Restraint, SlotGrant, SlotRequest
-from models.ledger.records import JobState
+from models.job.messages import DispatchFacts, DispatchJob, DispatchStatus, Restraint, SlotGrant, SlotRequest
+from models.ledger.records import JobRow, JobState
 from policies.dispatch.allocation import Allocation, HeldPolecat, WaitingJob, allocate
-from policies.dispatch.room import JOBS_BYTES, has_room, job_bytes, room_for
+from policies.dispatch.room import JOBS_BYTES, job_bytes, room_for
 
 REMEMBERED = 200
 """merged beads that are known as closed here before the record may say so, and beads whose job may still be ending"""
@@ -68,6 +68,12 @@ class DispatchedJob(BaseModel):
         self.attempt, self.request, self.holds_slot, self.state = self.request.attempt, None, True, JobState.STARTING
         self.polecat, self.host = allocation.polecat, allocation.host
         return SlotGrant(polecat=allocation.polecat, host=allocation.host, attempt=self.attempt)
+
+    def reserve(self, allocation: Allocation) -> SlotGrant:
+        """Keep a slot for a job that is being started; which attempt that will be, its start finds out."""
+        self.holds_slot, self.state = True, JobState.STARTING
+        self.polecat, self.host = allocation.polecat, allocation.host
+        return SlotGrant(polecat=allocation.polecat, host=allocation.host)
 
     def take_back(self, grant: SlotGrant) -> None:
         """The job has not heard of this grant, and never will."""
@@ -137,10 +143,9 @@ class DispatchState(BaseModel):
             self.jobs[bead] = DispatchedJob(bead=bead, arrival=self.arrivals)
         return self.jobs[bead]
 
-    def has_room(self, admission: Admission) -> bool:
-        """Whether the job of a bead fits in; one that has been here before always does."""
-        more = job_bytes(admission.rig.whereabouts, admission.open_dependencies)
-        return admission.unfinished is not None or has_room(self._sizes(), more, self.capacity)
+    def room_beside(self, bead: str) -> int:
+        """Bytes that the job of this bead may take."""
+        return self.capacity - sum(self._sizes(but=bead))
 
     @property
     def room(self) -> int:
@@ -148,22 +153,23 @@ class DispatchState(BaseModel):
         whereabouts = self.facts.rig.whereabouts if self.facts else ""
         return room_for(self._sizes(), job_bytes(whereabouts, ()), self.capacity)
 
-    def _sizes(self) -> Iterator[int]:
+    def _sizes(self, but: str = "") -> Iterator[int]:
         whereabouts = self.facts.rig.whereabouts if self.facts else ""
-        return (job_bytes(job.rig_known or whereabouts, job.open_dependencies or ()) for job in self.jobs.values())
+        jobs = (job for job in self.jobs.values() if job.bead != but)
+        return (job_bytes(job.rig_known or whereabouts, job.open_dependencies or ()) for job in jobs)
 
-    def take_up(self, admission: Admission) -> Admission:
-        """Note what the record knows of a job that goes on: its polecat stays its own, unless another has the name."""
-        known = admission.unfinished
-        if known is None or known.row.polecat is None:
-            return admission
-        row, job = known.row, self.job(admission.bead.id)
-        if any(other is not job and other.polecat == row.polecat for other in self.jobs.values()):
-            homeless = row.model_copy(update={"polecat": None, "host": None})
-            return admission.model_copy(update={"unfinished": known.model_copy(update={"row": homeless})})
+    def take_up(self, row: JobRow) -> bool:
+        """Note what the record knows of a job that goes on.
+
+        Returns:
+            Whether its polecat stays its own: False where another has the name.
+        """
+        job = self.job(row.bead)
+        if row.polecat is None or any(each is not job and each.polecat == row.polecat for each in self.jobs.values()):
+            return False
         job.polecat, job.host, job.attempt, job.state = row.polecat, row.host, row.attempt, row.state
         job.holds_slot = row.state in {JobState.STARTING, JobState.WORKING}
-        return admission
+        return True
 
     def misinformed(self) -> list[DispatchedJob]:
         """Jobs that do not know where the rig is by now."""

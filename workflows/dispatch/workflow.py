@@ -10,6 +10,7 @@ from itertools import islice
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
 
+from activities.job_start import JobStartActivities
 from activities.ledger import LedgerActivities
 from activities.temporal import TownActivities
 from models import names
@@ -23,6 +24,7 @@ from models.job.messages import (
     HostLost,
     JobEnded,
     JobOrder,
+    JobStarted,
     Restraint,
     RigChanged,
     SlingRequest,
@@ -30,12 +32,13 @@ from models.job.messages import (
     SlotGrant,
     SlotReleased,
     SlotRequest,
+    StartJob,
     WorkflowIds,
 )
 from models.ledger.records import BeadStatus, JobState, JobWrite, JobWrites
 from models.names import WorkflowType
 from models.refinery.messages import PauseRequest
-from workflows.dispatch.job_start import cause, refusal, start_workflow, validate
+from workflows.dispatch.refusals import cause, refusal, validate
 from workflows.dispatch.state import REMEMBERED, DispatchedJob, DispatchState
 from workflows.shared import activity_options
 from workflows.shared.continue_as_new import Patience
@@ -44,6 +47,7 @@ from workflows.shared.web_ui import Labels, details
 
 CYCLE = timedelta(seconds=60)
 WORKFLOWS_THAT_PAUSE = (names.DEACON_ID, names.MAYOR_ID)
+LAST_PRIORITY = 4
 CHECKED_A_CYCLE = 100
 """jobs that are looked after each cycle; with more of them they take turns"""
 
@@ -61,7 +65,8 @@ class DispatchWorkflow:
         self._facts_wanted = True
         self._facts_hold = False
         """the facts were read since there is work; older ones decide nothing"""
-        self._reading = False
+        self._unread: ActivityError | None = None
+        """why they could not be read last"""
         self._evacuating = False
         self._starting: dict[str, asyncio.Task[str]] = {}
         """by bead: jobs that are being admitted and started; why one is not, "" where it is"""
@@ -231,16 +236,21 @@ class DispatchWorkflow:
     async def _admit_and_start(self, request: SlingRequest, *, at_any_rate: bool = False) -> str:
         """See `_leave_in_ledger` for what is returned of a bead that there is no room for; "" of any other."""
         try:
-            admission = await self._admit(request)
-            # Where there was no work the facts are being read meanwhile: they tell whether it starts with a slot.
-            await workflow.wait_condition(lambda: self._facts_hold or not self._reading)
+            await self._know_facts()
             if request.bead not in self._state.jobs:
-                if not at_any_rate and not self._state.has_room(admission):
-                    return await self._leave_in_ledger(admission)
-                await self._start_job(admission, at_once=not at_any_rate)
+                return await self._start_job(request, at_any_rate=at_any_rate)
         finally:
             del self._starting[request.bead]
         return ""
+
+    async def _know_facts(self) -> None:
+        """Where there was no work until now they are read first: they tell whether a job starts with a slot."""
+        if self._facts_hold:
+            return
+        self._facts_wanted, self._unread = True, None
+        await workflow.wait_condition(lambda: self._facts_hold or bool(self._unread) or self._patience.exhausted)
+        if self._unread is not None:
+            raise cause(self._unread) from self._unread
 
     async def _leave_in_ledger(self, admission: Admission) -> str:
         """Have a bead wait in the ledger: one more job could not be carried to the next run.
@@ -298,28 +308,71 @@ class DispatchWorkflow:
         except ActivityError as error:
             raise cause(error) from error
 
-    async def _start_job(self, admission: Admission, *, at_once: bool) -> None:
-        """Start the job's workflow, or adopt the one that runs already.
+    async def _start_job(self, request: SlingRequest, *, at_any_rate: bool) -> str:
+        """Start the job's workflow, or adopt the one that runs already; the job is known here meanwhile.
 
         Args:
-            at_once: it may start with a slot; False: it is started to hear something first.
+            at_any_rate: it is started to hear something first, whatever the room; else it may start with a slot.
         """
-        bead = admission.bead
-        job = self._state.job(bead.id)
-        job.started, job.priority = False, bead.priority
-        job.rig_known = admission.rig.whereabouts
-        self._state.depend(bead.id, admission.open_dependencies)
-        grant = self._grant_at_once(job, admission) if at_once else None
+        bead = request.bead
+        job = self._state.job(bead)
+        job.started = False
+        slot = None if at_any_rate else self._reserve_slot(job)
+        order = StartJob(
+            sling=request,
+            slot=slot,
+            room=None if at_any_rate else self._state.room_beside(bead),
+            ending=bead in self._state.ended,
+        )
         try:
-            new = await start_workflow(self._state.rig, self._state.take_up(admission), self._state.ended, grant)
+            started = await self._admit_and_run(order)
+            unfinished = started.admission.unfinished
+            if unfinished is not None and not started.runs:
+                keeps = self._state.take_up(unfinished.row)
+                started = await self._admit_and_run(order.model_copy(update={"slot": None, "goes_on": keeps}))
         except BaseException:
-            self._state.jobs.pop(bead.id, None)
+            self._forget_if(job)
             raise
+        if not started.runs:
+            self._forget_if(job)
+            return await self._leave_in_ledger(started.admission)
+        if started.new:
+            self._state.ended[:] = [other for other in self._state.ended if other != bead]
+        if self._state.jobs.get(bead) is job:
+            self._started(job, started, slot)
+        return ""
+
+    def _started(self, job: DispatchedJob, started: JobStarted, slot: SlotGrant | None) -> None:
+        """Its workflow runs, and may have sent messages by now, which know better."""
+        admission = started.admission
         job.started = self._changed = True
-        if grant is not None and not new:
-            job.take_back(grant)
+        job.priority = admission.bead.priority
+        job.rig_known = job.rig_known or admission.rig.whereabouts
+        if job.open_dependencies is None:
+            self._state.depend(job.bead, admission.open_dependencies)
+        if started.granted:
+            job.attempt = max(job.attempt, admission.highest_attempt + 1)
+        elif slot is not None:
+            job.take_back(slot)
+            self._state.probes_granted -= bool(self._state.restraint.braked and self._state.probes_granted)
         if job.host in self._state.lost_hosts:
             self._evacuating = True  # it was lost while nobody could be told yet
+
+    async def _admit_and_run(self, order: StartJob) -> JobStarted:
+        try:
+            return await workflow.execute_activity_method(
+                JobStartActivities.start_job,
+                order,
+                summary=f"start the job of {order.sling.bead}",
+                **activity_options.job_start(),
+            )
+        except ActivityError as error:
+            raise cause(error) from error
+
+    def _forget_if(self, job: DispatchedJob) -> None:
+        """A job that is not started after all; one that was slung anew meanwhile is another."""
+        if self._state.jobs.get(job.bead) is job:
+            self._forget(job.bead)
 
     async def _decide(self, order: JobOrder, kind: DecisionKind) -> SlingResult:
         self._count()
@@ -362,17 +415,21 @@ class DispatchWorkflow:
 
     # --- slots ----------------------------------------------------------------------------------
 
-    def _grant_at_once(self, job: DispatchedJob, admission: Admission) -> SlotGrant | None:
-        """A slot that a new job starts with, which saves it the asking; None where it has to wait or needs none."""
-        if not self._facts_hold or admission.unfinished is not None or admission.cleared is not None:
+    def _reserve_slot(self, job: DispatchedJob) -> SlotGrant | None:
+        """A slot that a new job starts with, which saves it the asking; None where it has to wait.
+
+        Nothing is known of its bead yet: it comes after everybody who waits.
+        """
+        if not self._facts_hold:
             return None
-        job.request = admission.first_request()
+        job.request = SlotRequest(bead=job.bead, priority=LAST_PRIORITY, rework=False)
+        job.open_dependencies = ()
         mine = [each for each in self._state.allocation() if each.bead == job.bead]
+        job.request = job.open_dependencies = None
         if not mine:
-            job.request = None
             return None
         self._state.probes_granted += bool(self._state.restraint.braked)
-        return job.grant(mine[0])
+        return job.reserve(mine[0])
 
     async def _grant(self) -> None:
         """Fill free slots. What was granted is noted before the job hears of it, so it is never granted twice."""
@@ -447,7 +504,6 @@ class DispatchWorkflow:
         """
         room = self._state.room
         asked = tuple(job.bead for job in self._state.jobs.values() if job.request is not None or not job.started)
-        self._reading = True
         try:
             facts = await workflow.execute_activity_method(
                 LedgerActivities.dispatch_facts,
@@ -457,9 +513,8 @@ class DispatchWorkflow:
             )
         except ActivityError as error:
             workflow.logger.warning("the record of %s is unreadable: %s", self._state.rig, error.cause)
+            self._unread = error
             return ()
-        finally:
-            self._reading = False
         for bead in asked:
             self._state.depend(bead, facts.open_dependencies.get(bead, ()))
         self._state.facts = facts.model_copy(update={"open_dependencies": {}, "waiting": ()})

@@ -29,10 +29,10 @@ class Outbox:
     A write leaves `pending` only once the ledger has it, so carrying `pending` through
     continue-as-new loses nothing; a write that is sent twice changes nothing.
 
-    A write goes out as a local activity, which costs one event instead of six, where a later workflow task comes
-    soon anyway than the one in which it was decided: while the answer to a signal is awaited. In the same task it
-    must not: that task may be done again, after a kill, with a message that decides otherwise, when the ledger
-    has the write already. Where no answer is awaited, or the ledger has not answered at once, it is an ordinary activity.
+    While the answer to a signal is awaited, its workflow task takes a write along as a local activity: one event
+    instead of six. The task in which the write was decided must not: it may be done again, after a kill, with a message
+    that decides otherwise, when the ledger has the write already. Where no answer is awaited, or the ledger does not
+    answer at once, it is an ordinary activity.
 
     Args:
         pending: the list in the workflow's state.

@@ -9,15 +9,16 @@ from policies.job.rework_notes import verdict_note
 from workflows.job.state import PolecatState, clipped
 
 
-def state_of(admission: Admission) -> PolecatState:
-    """The state that a job starts from: a new one's, or the one that the record tells of.
+def begun(state: PolecatState) -> PolecatState:
+    """The state that a run goes on from: its own, or the one of an unfinished job that the record tells of.
 
     What ran is looked for on its host before anything is started; what waits for its merge is handed
     in again; what waits for a person goes on waiting.
     """
-    known = admission.unfinished
-    carried = admission.model_copy(update={"unfinished": None})
-    return PolecatState(admission=carried) if known is None else _rebuilt(carried, known)
+    known = state.admission.unfinished
+    if known is None:
+        return state
+    return _rebuilt(state.admission.model_copy(update={"unfinished": None}), known)
 
 
 def _rebuilt(admission: Admission, known: UnfinishedJob) -> PolecatState:

@@ -26,6 +26,7 @@ from policies.job.ends import End
 from workflows.job.course import Course
 from workflows.job.host_work import HostGone, HostWork
 from workflows.job.merging import REPEAT, SOON
+from workflows.job.rebuild import begun
 from workflows.job.reporting import REMINDER, Job
 from workflows.job.state import PolecatState
 from workflows.shared.continue_as_new import Patience
@@ -42,14 +43,15 @@ class PolecatWorkflow:
 
     @workflow.init
     def __init__(self, state: PolecatState) -> None:
-        self._state = state
+        self._state = state = begun(state)
         self._job = Job(state)
         self._course = Course(state, self._job, HostWork(state, self._job, self._interrupted))
         self._patience = Patience(state.patience)
 
     @workflow.run
-    async def run(self, state: PolecatState) -> JobResult:
+    async def run(self, _begin: PolecatState) -> JobResult:
         """Work the job to its end. Returns once the record holds all of it."""
+        state = self._state
         new = state.started_at is None
         if new:
             self._begin()

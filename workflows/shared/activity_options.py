@@ -79,6 +79,14 @@ def ledger_ask() -> ActivityOptions:
     }
 
 
+def job_start() -> ActivityOptions:
+    """The same, and the end of the bead's last job, which is about to come, is waited for."""
+    return ledger_ask() | {
+        "start_to_close_timeout": timedelta(seconds=20),
+        "schedule_to_close_timeout": timedelta(seconds=30),
+    }
+
+
 def control() -> ActivityOptions:
     """Messages to the Mayor and questions to Temporal: never behind a slow database."""
     return {

@@ -12,6 +12,7 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
+from activities.job_start import JobStartActivities
 from models import names
 from models.errors import ErrorCode
 from models.job.attempts import (
@@ -32,11 +33,13 @@ from models.job.messages import (
     DispatchFactsRequest,
     DoneStatus,
     JobOrder,
+    JobStarted,
     JobStatus,
     Observation,
     ObservationKind,
     SlingRequest,
     SlingResult,
+    StartJob,
     UnfinishedJob,
     Verdict,
     VerdictKind,
@@ -186,6 +189,10 @@ class JobWorld:
         )
 
     @activity.defn
+    async def start_job(self, order: StartJob) -> JobStarted:
+        return await JobStartActivities(activity.client(), self.admit_bead).start_job(order)
+
+    @activity.defn
     async def dispatch_facts(self, request: DispatchFactsRequest) -> DispatchFacts:
         self._reach_ledger()
         opened = {bead: self.dependencies.get(bead, ()) for bead in request.beads}
@@ -286,7 +293,7 @@ class JobWorld:
     @property
     def activities(self) -> list[object]:
         return [
-            self.admit_bead, self.dispatch_facts, self.record_job, self.bead_status, self.start_attempt,
+            self.admit_bead, self.start_job, self.dispatch_facts, self.record_job, self.bead_status, self.start_attempt,
             self.take_work, self.settle_intent, self.end_session, self.release_worktree, self.tell_mayor,
             self.publish_again, self.running_workflows, self.clear_escalation, self.find_landed,
             self.confirm_landed,

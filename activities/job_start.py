@@ -1,0 +1,109 @@
+"""A job's beginning: what the record says of its bead, and the workflow that works on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.common import Priority, SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
+from temporalio.exceptions import WorkflowAlreadyStartedError
+
+from models import names
+from models.errors import ErrorCode, GtError
+from models.job.messages import Admission, JobBegin, JobStarted, SlingRequest, StartJob
+from models.ledger.records import JobState
+from models.names import WorkflowType
+from models.supervision.messages import TASK_TIMEOUT
+from policies.dispatch.room import job_bytes
+
+ENDING_TRIES = 10
+"""seconds to wait for the bead's last job to end, when it has said that it does"""
+DESCRIPTION_LENGTH = 200_000
+"""characters that a job carries; Temporal takes no payload above 2 MB"""
+SUMMARY_BYTES = 200
+_BEGUN_BY = "begun by"
+"""of the memo: which call of the activity has started a run, so that its retry knows its own"""
+
+
+class JobStartActivities:
+    """Starts jobs.
+
+    Args:
+        admit: asks the record whether a bead may be worked on.
+    """
+
+    def __init__(self, client: Client, admit: Callable[[SlingRequest], Awaitable[Admission]]) -> None:
+        self._client = client
+        self._admit = admit
+
+    @activity.defn
+    async def start_job(self, order: StartJob) -> JobStarted:
+        """Admit a bead and start its job's workflow, or find the one that runs already.
+
+        Raises:
+            GtError: what the record says against it; REFUSED while the bead's last job has not ended after all.
+        """
+        admission = await self._admit(order.sling)
+        bead, unfinished = admission.bead, admission.unfinished is not None
+        more = job_bytes(admission.rig.whereabouts, admission.open_dependencies)
+        no_room = not unfinished and order.room is not None and more > order.room
+        if no_room or (unfinished and order.goes_on is None):
+            return JobStarted(admission=admission)
+        carried = admission if order.goes_on else admission.homeless()
+        carried = carried.model_copy(
+            update={"bead": bead.model_copy(update={"description": _clipped(bead.description, bead.id)})}
+        )
+        slot = order.slot if admission.needs_slot_alone else None
+        grant = slot.model_copy(update={"attempt": admission.highest_attempt + 1}) if slot else None
+        new = await self._start(JobBegin(admission=carried, grant=grant), ending=order.ending)
+        return JobStarted(admission=admission, runs=True, new=new, granted=new and grant is not None)
+
+    async def _start(self, begin: JobBegin, *, ending: bool) -> bool:
+        """False where a workflow of the bead runs already, which this call has not started in an earlier try."""
+        bead, rig, grant = begin.admission.bead, begin.admission.rig.name, begin.grant
+        info = activity.info()
+        mine = f"{info.workflow_run_id}/{info.activity_id}"
+        shown = {
+            "GtRole": "polecat",
+            "GtState": (JobState.STARTING if grant else JobState.WAITING).value,
+            "GtRig": rig,
+            "GtBead": bead.id,
+            **({"GtPolecat": grant.polecat} if grant else {}),
+        }
+        for _ in range(ENDING_TRIES):
+            try:
+                await self._client.start_workflow(
+                    WorkflowType.POLECAT.value,
+                    begin,
+                    id=names.polecat_id(rig, bead.id),
+                    task_queue=names.TOWN_QUEUE,
+                    task_timeout=TASK_TIMEOUT,
+                    static_summary=f"{bead.id} {bead.title}".encode()[:SUMMARY_BYTES].decode(errors="ignore"),
+                    search_attributes=TypedSearchAttributes(
+                        [
+                            SearchAttributePair(SearchAttributeKey.for_keyword(key), value)
+                            for key, value in shown.items()
+                        ]
+                    ),
+                    memo={_BEGUN_BY: mine},
+                    priority=Priority(fairness_key=rig),
+                )
+            except WorkflowAlreadyStartedError:
+                running = await self._client.get_workflow_handle(names.polecat_id(rig, bead.id)).describe()
+                if await running.memo_value(_BEGUN_BY, "") == mine:
+                    return True
+                if not ending:
+                    return False
+                await asyncio.sleep(1)
+            else:
+                return True
+        message = f"the last job of {bead.id} has ended but is not recorded yet"
+        raise GtError(ErrorCode.REFUSED, message, f"gt job show {bead.id}")
+
+
+def _clipped(description: str, bead: str) -> str:
+    if len(description) <= DESCRIPTION_LENGTH:
+        return description
+    return f"{description[:DESCRIPTION_LENGTH]}…\n\n(cut here; `bd show {bead}` has all of it)"
