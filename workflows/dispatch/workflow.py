@@ -328,6 +328,10 @@ class DispatchWorkflow:
             started = await self._admit_and_run(order)
             unfinished = started.admission.unfinished
             if unfinished is not None and not started.runs:
+                self._give_back(job, slot)
+                slot, name = None, unfinished.row.polecat
+                # Another job for which the name was kept meanwhile may give it back as well.
+                await workflow.wait_condition(lambda: name not in self._reserved(but=job))
                 keeps = self._state.take_up(unfinished.row)
                 started = await self._admit_and_run(order.model_copy(update={"slot": None, "goes_on": keeps}))
         except BaseException:
@@ -352,11 +356,23 @@ class DispatchWorkflow:
             self._state.depend(job.bead, admission.open_dependencies)
         if started.granted:
             job.attempt = max(job.attempt, admission.highest_attempt + 1)
-        elif slot is not None:
-            job.take_back(slot)
-            self._state.probes_granted -= bool(self._state.restraint.braked and self._state.probes_granted)
+        else:
+            self._give_back(job, slot)
         if job.host in self._state.lost_hosts:
             self._evacuating = True  # it was lost while nobody could be told yet
+
+    def _give_back(self, job: DispatchedJob, slot: SlotGrant | None) -> None:
+        """The slot that was kept for a job, which does not begin with it."""
+        if slot is not None:
+            job.take_back(slot)
+            self._state.probes_granted -= bool(self._state.restraint.braked and self._state.probes_granted)
+
+    def _reserved(self, but: DispatchedJob) -> list[str]:
+        """Names of polecats that are kept for jobs of which nothing else is known yet."""
+        starting = [self._state.jobs[bead] for bead in self._starting if bead in self._state.jobs]
+        return [
+            job.polecat for job in starting if job is not but and job.polecat and not job.started and not job.attempt
+        ]
 
     async def _admit_and_run(self, order: StartJob) -> JobStarted:
         try:

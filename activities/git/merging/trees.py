@@ -150,11 +150,13 @@ def _read(stream: IO[bytes]) -> str | Conflict:
     Raises:
         EOFError: git has ended.
     """
-    # <1: clean> NUL <tree> NUL (<file> NUL)* NUL (<count> NUL (<path> NUL)* <kind> NUL <message> NUL)* NUL
+    # <1: clean> NUL <tree> NUL (<file> NUL)* NUL (<count> NUL (<path> NUL)* <kind> NUL <message> NUL)* [<advice>] NUL
     clean, tree = _field(stream) == "1", _field(stream)
     files = [*iter(lambda: _field(stream), "")]
     said = []
     for count in iter(lambda: _field(stream), ""):
+        if not count.isdecimal():
+            break  # what git advises about submodules, as on a terminal, with the end of the answer right behind it
         *_, kind, message = [_field(stream) for _ in range(int(count) + 2)]
         if kind.startswith("CONFLICT"):
             said.append(message.strip())

@@ -73,8 +73,10 @@ class TestTrees:
             workshop.git("update-index", "--add", "--cacheinfo", f"160000,{digit * 40},lib")
             commit_index(workshop)
             changes.append(workshop.submit(bead))
+        workshop.git("reset", "--quiet", "--hard")
+        changes.append(workshop.change("sh-3", {"other.py": "x"}))
         chain = build(*changes)
-        assert [link.bead for link in chain.links] == ["sh-1"]
+        assert [link.bead for link in chain.links] == ["sh-1", "sh-3"]
         assert [(drop.bead, drop.kind, drop.files) for drop in chain.dropped] == [("sh-2", DropKind.CONFLICT, ("lib",))]
 
     def test_a_mode_on_one_side_and_an_edit_on_the_other_both_land(

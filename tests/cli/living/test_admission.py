@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 
 import pytest
+from temporalio import activity
 
+from activities.job_start import JobStartActivities
 from activities.ledger import LedgerActivities
 from ledger.store import Ledger
+from models.job.messages import JobStarted, StartJob
 from models.ledger.records import Bead, Rig
 from services.town import Town
 from tests.cli.conftest import Here
@@ -22,7 +26,16 @@ from workflows.job.workflow import PolecatWorkflow
 def dispatching(server: int, town: Town) -> Iterator[None]:
     """No host is registered, so that every job waits for a slot."""
     activities = LedgerActivities(lambda: Ledger.open(town.ledger_url()))
-    answers = [activities.admit_bead, activities.record_job, activities.dispatch_facts, activities.bead_status]
+
+    @activity.defn
+    async def start_job(order: StartJob) -> JobStarted:
+        starts = JobStartActivities(activity.client(), lambda sling: asyncio.to_thread(activities.admit_bead, sling))
+        return await starts.start_job(order)
+
+    answers = [
+        *(activities.admit_bead, activities.record_job, activities.dispatch_facts, activities.bead_status),
+        start_job,
+    ]
     with working(server, [DispatchWorkflow, PolecatWorkflow], answers):
         yield
 

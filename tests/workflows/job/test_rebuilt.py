@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from temporalio import activity
 from temporalio.testing import WorkflowEnvironment
 
+from activities.job_start import JobStartActivities
 from models import names
-from models.job.messages import AttemptNote, Decision, DecisionKind, UnfinishedJob, VerdictKind
+from models.job.messages import AttemptNote, Decision, DecisionKind, JobStarted, StartJob, UnfinishedJob, VerdictKind
 from models.ledger.records import JobRow, JobState, MergeRequest
 from models.mayor.mail import Message
+from policies.dispatch.allocation import NAMES
 from tests.workflows.conftest import HOST, WorkerBuilder
 from tests.workflows.job.job_world import NOW, JobWorld, PostBox, Town
 from tests.workflows.probes import eventually
@@ -72,6 +76,35 @@ async def test_a_living_agent_is_found_again_and_its_attempt_goes_on(town: Open)
         assert pairs == sorted(set(pairs))
         assert pairs[0] == (3, 5)
         assert shop.world.events("sh-1") == ["rebuilt", "working", "submitted", "merged"]
+
+
+class BothAtOnce(JobWorld):
+    """Two jobs are being started before the record tells of either."""
+
+    asked: frozenset[str] = frozenset()
+
+    @activity.defn
+    async def start_job(self, order: StartJob) -> JobStarted:
+        self.asked |= {order.sling.bead}
+        while len(self.asked) < 2:
+            await asyncio.sleep(0.01)
+        return await JobStartActivities(activity.client(), self.admit_bead).start_job(order)
+
+
+async def test_jobs_that_go_on_at_the_same_time_keep_their_own_polecats(town: Open) -> None:
+    """Each has a slot kept for it under the other's name until the record has told of it."""
+    first, second = NAMES[0], NAMES[1]
+    known = {
+        bead: unfinished(JobState.WORKING, bead, polecat=name) for bead, name in (("sh-1", second), ("sh-2", first))
+    }
+    async with town(BothAtOnce(unfinished=known)) as shop:
+        await asyncio.gather(shop.rebuild("sh-1"), shop.rebuild("sh-2"))
+        for bead in known:
+            await shop.reach(bead, JobState.WORKING, 3)
+        assert {asked.bead: (asked.adopt, asked.polecat) for asked in shop.world.started} == {
+            "sh-1": (True, second),
+            "sh-2": (True, first),
+        }
 
 
 async def test_an_agent_that_is_gone_is_followed_by_an_attempt_of_a_new_number_that_is_told_what_was_said(
