@@ -42,7 +42,7 @@ from services.notifications.text import headline
 from services.place import Place, say_gone
 from services.supervisor.client import State, Supervisor, SupervisorUnreachable, UnixConnection
 from services.supervisor.guard import tenant
-from services.supervisor.processes import read_record, write_record
+from services.supervisor.processes import Birth, read_record, write_record
 from services.supervisor.programs import (
     DOLT,
     TEMPORAL,
@@ -80,6 +80,10 @@ class AlarmState(Frozen):
     """the latest that are over"""
     unlogged: tuple[Notice, ...] = ()
     """told, but the log could not be written"""
+    supervisor: Birth | None = None
+    """the one that started this alarm"""
+    well: tuple[str, ...] = ()
+    """services that have been found at work under this supervisor: they are no longer starting"""
 
 
 def state_path(paths: TownPaths) -> Path:
@@ -121,6 +125,9 @@ class Alarm:
         self._supervisor = Supervisor(supervisor_socket(town))
         ledger = (AlertType.DOLT_DOWN,) if DOLT in program_names(town) else ()
         known = read_record(state_path(town.paths), AlarmState) or AlarmState()
+        supervisor = known.supervisor
+        if supervisor is None or supervisor.pid != self._supervised_by or not supervisor.lives():
+            known = known.model_copy(update={"supervisor": Birth.of(self._supervised_by), "well": ()})
         self._state = known.model_copy(update={"tells": (AlertType.DISK_FULL, *ledger)})
         asks: dict[str, Callable[[], Any]] = {
             TEMPORAL: lambda: temporal_ailment(town),
@@ -137,7 +144,7 @@ class Alarm:
         """of the services, as the supervisor last said; None: it is being shut down"""
         self._well_at: dict[str, float] = {}
         """when each service was last found at work, or was not expected to be; monotonic"""
-        self._was_well: set[str] = set()
+        self._was_well = set(self._state.well)
         self._showing: set[asyncio.Task[None]] = set()
         self._sending: dict[str, asyncio.Task[None]] = {}
         """by channel"""
@@ -165,6 +172,8 @@ class Alarm:
         if self._states is not None:
             await self._tell(self._holding(answers, alerting), alerting)
         self._send_due(alerting)
+        if self._was_well != set(self._state.well):
+            self._keep(self._state.model_copy(update={"well": tuple(sorted(self._was_well))}))
         self._beat()
 
     def _gone_s(self) -> float:
