@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 
 from temporalio import activity
 from temporalio.client import Client
-from temporalio.common import Priority, SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
+from temporalio.common import Priority
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
+from activities.search_attributes import attributes
 from models import names
 from models.errors import ErrorCode, GtError
 from models.job.messages import Admission, JobBegin, JobStarted, SlingRequest, StartJob
@@ -65,13 +66,13 @@ class JobStartActivities:
         bead, rig, grant = begin.admission.bead, begin.admission.rig.name, begin.grant
         info = activity.info()
         mine = f"{info.workflow_run_id}/{info.activity_id}"
-        shown = {
-            "GtRole": "polecat",
-            "GtState": (JobState.STARTING if grant else JobState.WAITING).value,
-            "GtRig": rig,
-            "GtBead": bead.id,
-            **({"GtPolecat": grant.polecat} if grant else {}),
-        }
+        shown = attributes(
+            role="polecat",
+            state=(JobState.STARTING if grant else JobState.WAITING).value,
+            rig=rig,
+            bead=bead.id,
+            polecat=grant.polecat if grant else None,
+        )
         for _ in range(ENDING_TRIES):
             try:
                 await self._client.start_workflow(
@@ -81,12 +82,7 @@ class JobStartActivities:
                     task_queue=names.TOWN_QUEUE,
                     task_timeout=TASK_TIMEOUT,
                     static_summary=f"{bead.id} {bead.title}".encode()[:SUMMARY_BYTES].decode(errors="ignore"),
-                    search_attributes=TypedSearchAttributes(
-                        [
-                            SearchAttributePair(SearchAttributeKey.for_keyword(key), value)
-                            for key, value in shown.items()
-                        ]
-                    ),
+                    search_attributes=shown,
                     memo={_BEGUN_BY: mine},
                     priority=Priority(fairness_key=rig),
                 )

@@ -182,7 +182,7 @@ class Sessions:
             "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         # Before the agent's own: whoever has the token has a record here.
-        session_folder.write_json(self._record(folder) / session_folder.SESSION, record)
+        session_folder.write_json(self._paths.record(folder) / session_folder.SESSION, record)
         session_folder.write_json(folder / session_folder.SESSION, record, self._paths.sessions)
         return folder
 
@@ -262,7 +262,7 @@ class Sessions:
         kind = required(request.sandbox, request.network)
         if kind != NONE:
             environment["GT_DOOR"] = str(self._paths.door)
-            hosts, record, beside = listed_hosts(request.network), self._record(folder), ""
+            hosts, record, beside = listed_hosts(request.network), self._paths.record(folder), ""
             if hosts:
                 make_folders(proxy_folder(record))
                 environment |= proxy_variables()
@@ -302,7 +302,7 @@ class Sessions:
             with tolerated(str(ended)):
                 cleared(folder, 0, (session_folder.ENDED,), self._paths.trash)
                 write_whole(ended, f"{one_line(cause) or 'ended'}\n", within=self._paths.sessions)
-        shutil.rmtree(self._record(folder), ignore_errors=True)
+        shutil.rmtree(self._paths.record(folder), ignore_errors=True)
         traces = self._traces(pane, rig, polecat, bead, attempt)
         if mine:
             self._tmux.kill_session(session, traces)
@@ -344,7 +344,7 @@ class Sessions:
         texts = {
             _PANE: self._tmux.capture(session, EVIDENCE_LINES) if mine else "",
             _GITCONFIG: _changed_gitconfig(self._folder(rig, polecat, bead, attempt)),
-            REFUSED: self._refused_hosts(self._record(self._folder(rig, polecat, bead, attempt))),
+            REFUSED: self._refused_hosts(self._paths.record(self._folder(rig, polecat, bead, attempt))),
             **self._state_of_worktree(rig, polecat, bead),
         }
         for name, text in texts.items():
@@ -391,10 +391,6 @@ class Sessions:
                 head = (session_folder.read_json(taken / session_folder.TAKEN_HEAD) or {}).get("head_sha")
                 heads += [head] if isinstance(head, str) else []
         return heads
-
-    def _record(self, folder: Path) -> Path:
-        """Where the town keeps its own copy of an attempt's record (services/worker/agent_door.py)."""
-        return self._paths.record(folder)
 
     def _folder(self, rig: str, polecat: str, bead: str, attempt: int) -> Path:
         return self._paths.session(rig, polecat, bead, attempt)

@@ -29,7 +29,7 @@ DOOR = "door"
 ALARM = "alarm"
 """The supervisor's event listener: no service of the town, but what tells when one cannot be kept alive."""
 SEARCH_ATTRIBUTES = ("GtRig", "GtBead", "GtPolecat", "GtRole", "GtState")
-"""Keywords that a namespace must know before any workflow starts; workflows/shared/web_ui.py sets them."""
+"""Keywords that a namespace must know before any workflow starts: activities/search_attributes.py."""
 SERVER_SETTINGS = {
     # A workflow whose code fails carries TemporalReportedProblems after two failures, seconds instead of half a minute.
     "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute": "2",

@@ -20,6 +20,7 @@ from temporalio.service import GrpcCompression
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
+from activities.search_attributes import SEARCH_ATTRIBUTES
 from models import names
 from services.supervisor.programs import temporal_settings
 from tests.pace import DEADLINE_S
@@ -27,7 +28,6 @@ from tests.temporal_server import client_of_namespace
 from tests.workflows.asking import AskAgain
 from tests.workflows.skipping import SkippingEnvironment
 from workflows.shared.sandbox import workflow_runner
-from workflows.shared.web_ui import SEARCH_ATTRIBUTES
 
 HOST = "h1"
 START = timedelta(seconds=DEADLINE_S)

@@ -386,7 +386,7 @@ class DispatchWorkflow:
             raise cause(error) from error
 
     def _forget_if(self, job: DispatchedJob) -> None:
-        """A job that is not started after all; one that was slung anew meanwhile is another."""
+        """A job that does not run after all; one that was slung anew meanwhile is another."""
         if self._state.jobs.get(job.bead) is job:
             self._forget(job.bead)
 
@@ -458,8 +458,8 @@ class DispatchWorkflow:
 
     async def _tell_granted(self, job: DispatchedJob, grant: SlotGrant) -> None:
         receipt = await deliver(names.polecat_id(self._state.rig, job.bead), "slot_granted", grant)
-        if receipt is Receipt.ABSENT and self._state.jobs.get(job.bead) is job:
-            self._forget(job.bead)
+        if receipt is Receipt.ABSENT:
+            self._forget_if(job)
 
     async def _evacuate(self) -> None:
         """Tell jobs on lost hosts to go on elsewhere, where there is an elsewhere."""
@@ -471,8 +471,8 @@ class DispatchWorkflow:
 
     async def _tell_lost(self, job: DispatchedJob, host: str) -> None:
         receipt = await deliver(names.polecat_id(self._state.rig, job.bead), "host_lost", HostLost(host=host))
-        if receipt is Receipt.ABSENT and self._state.jobs.get(job.bead) is job:
-            self._forget(job.bead)
+        if receipt is Receipt.ABSENT:
+            self._forget_if(job)
 
     def _forget(self, bead: str) -> None:
         """Its workflow runs no more: its slot and its polecat's name are free."""

@@ -9,9 +9,9 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError, ChildWorkflowError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
+    from activities.search_attributes import attributes
     from models import names
     from models.refinery.messages import MergeBatch, MergeOutcome
-    from workflows.shared.web_ui import attributes
 
 from workflows.refinery.merge import MergeWorkflow
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import shutil
 from collections.abc import Iterator
 from typing import Final
 
-from activities.git.command import ABSENT, REMOTE_TIMEOUT_S, GitRepo, init_bare, remote_failure
+from activities.git.command import ABSENT, OBJECT_NAME, REMOTE_TIMEOUT_S, GitRepo, init_bare, remote_failure
 from activities.git.merging.chain import ChainBuilder
 from activities.git.merging.styles import Hand
 from activities.git.merging.target_history import TargetHistory
@@ -19,7 +18,6 @@ from models.settings import MergeStyle
 from policies.refinery.merge_message import BEAD_TRAILER, CHANGE_TRAILER, lands
 from services.locks import exclusive
 
-_SHA: Final = re.compile(r"[0-9a-f]{40,64}")
 _COMMITS_ALONE: Final = ("--quiet", "--no-tags", "--no-write-fetch-head", "--filter=tree:0")
 """of a history that is looked at for what it holds; a remote that knows no filters gives all of it"""
 
@@ -52,7 +50,7 @@ def doubt(repo: GitRepo, request: ConfirmLanded, tip: str, history: TargetHistor
 
 def _message_in(repo: GitRepo, url: str, sha: str | None, tip: str) -> str | None:
     """The message of a commit in the history of `tip`; None where it is not there."""
-    if sha is None or not _SHA.fullmatch(sha):
+    if sha is None or not OBJECT_NAME.fullmatch(sha):
         return None
     if sha == tip or repo.is_ancestor(sha, tip):
         return _message(repo, sha)

@@ -9,6 +9,7 @@ from temporalio.common import SearchAttributeKey
 from temporalio.exceptions import ApplicationError
 
 with workflow.unsafe.imports_passed_through():
+    from activities.search_attributes import attributes
     from models import names
     from models.job.messages import (
         DispatchJob,
@@ -48,7 +49,6 @@ with workflow.unsafe.imports_passed_through():
         TownFacts,
         WitnessHealth,
     )
-    from workflows.shared.web_ui import attributes
 
 STATE = SearchAttributeKey.for_keyword("GtState")
 
