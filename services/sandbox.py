@@ -32,6 +32,8 @@ from services.town import Town
 NONE: Final = "none"
 _CGROUPS: Final = "/sys/fs/cgroup"
 _PROBE_TIMEOUT_S: Final = 20.0
+_LONGEST_INTERPRETER: Final = 256
+"""bytes of a script's first line that Linux reads: BINPRM_BUF_SIZE"""
 _KERNEL: Final = (
     "kernel/unprivileged_userns_clone",
     "user/max_user_namespaces",
@@ -220,12 +222,13 @@ def _kernel() -> dict[str, str]:
 
 
 def base_plan(
-    paths: TownPaths, settings: SandboxSettings, search: str, folder: Path, home: Path, *, network: bool
+    paths: TownPaths, settings: SandboxSettings, search: str, command: str, folder: Path, home: Path, *, network: bool
 ) -> SandboxPlan:
     """What agents and gates both see: the system, the programs on PATH, this installation; an empty HOME and no town.
 
     Args:
         search: the job's PATH.
+        command: the job's command line; programs that it names may be links to elsewhere.
         folder: where the command starts, which it may write.
         home: the person's.
 
@@ -233,10 +236,12 @@ def base_plan(
         GtError: REFUSED where a setting opens what is the town's own.
     """
     town = paths.root
-    read = [*policy.SYSTEM, *(str(home / name) for name in policy.TOOLCHAINS)]
+    homes = [home, *map(Path, policy.toolchain_homes(search))]
+    read = [*policy.SYSTEM, *(str(one / name) for one in homes for name in policy.TOOLCHAINS)]
     read += _resolver()
     read += [str(path) for path in (_ROOT, Path(sys.prefix), Path(sys.base_prefix))]
-    read += _program_folders(search, home, town)
+    read += _program_folders(search.split(":"), home, town)
+    read += _program_folders(_behind(command, search), home, town)
     read += _opened(settings.read, home, town, "sandbox.read")
     write = [str(folder), *_opened(settings.write, home, town, "sandbox.write")]
     return SandboxPlan(
@@ -302,16 +307,20 @@ def may_be_named(path: Path, home: Path, town: Path) -> bool:
 
 def named_paths(command: str, home: Path) -> list[Path]:
     """What a command line names by a path from the root or from the home folder, other than what its output goes to."""
-    # As a shell takes words apart: `sh /srv/agent.sh; gt done` names a script.
-    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
-    lexer.whitespace_split, lexer.commenters = True, ""
     try:
-        words = list(lexer)
+        words = _words(command)
     except ValueError:
         return []
     words = [word for before, word in pairwise(["", *words]) if ">" not in before]
     named = [word.rpartition("=")[2] if word.startswith("-") else word for word in words]
     return [home / word[2:] if word.startswith("~/") else Path(word) for word in named if word.startswith(("/", "~/"))]
+
+
+def _words(command: str) -> list[str]:
+    """As a shell takes a command line apart: `sh /srv/agent.sh; gt done` names a script. ValueError: it does not."""
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    return list(lexer)
 
 
 def named_to_read(named: Iterable[Path], home: Path, town: Path, writable: Iterable[Path | str]) -> list[Path]:
@@ -349,13 +358,32 @@ def _resolver() -> list[str]:
     return [] if real.startswith("/etc/") else [real]
 
 
-def _program_folders(path: str, home: Path, town: Path) -> list[str]:
-    """The folders on PATH, and for each `…/bin` what stands beside it, where that is no more than programs."""
+def _behind(command: str, search: str) -> list[str]:
+    """The folders of what stands behind the programs that a command line names: of the files that links on PATH
+    lead to, and of the interpreters that scripts name."""
+    with contextlib.suppress(ValueError):
+        named = [word for word in _words(command) if "/" not in word]
+        programs = [found for found in (shutil.which(word, path=search) for word in named) if found]
+        programs += [found for found in map(_interpreter, programs) if found]
+        return [os.path.dirname(place) for program in programs for place in (program, os.path.realpath(program))]
+    return []
+
+
+def _interpreter(program: str) -> str | None:
+    with contextlib.suppress(OSError), open(program, "rb") as file:
+        first = file.readline(_LONGEST_INTERPRETER)
+        words = os.fsdecode(first[2:]).split() if first.startswith(b"#!") else []
+        return words[0] if words and words[0].startswith("/") else None
+    return None
+
+
+def _program_folders(folders: Iterable[str], home: Path, town: Path) -> list[str]:
+    """Folders of programs, and for each `…/bin` what stands beside it, where that is no more than programs."""
     found = []
-    for entry in path.split(":"):
-        if not entry.startswith("/") or _holds(Path(entry), (home, town)):
-            continue
+    for entry in folders:
         folder = Path(entry)
+        if not folder.is_absolute() or _holds(folder, (home, town)) or town in folder.parents:
+            continue
         found.append(entry)
         beside = folder.parent
         whole = folder.name in {"bin", "sbin"} and not _holds(beside, (home, town, home / ".local", home / ".cargo"))

@@ -37,7 +37,7 @@ def gate_plan(
     """
     runner, *more = writes
     person = Path.home()
-    plan = base_plan(paths, settings, environment.get("PATH", ""), runner, person, network=online)
+    plan = base_plan(paths, settings, environment.get("PATH", ""), command, runner, person, network=online)
     read = [paths.clone(rig) / "objects", paths.modules(rig), paths.lfs(rig)]
     named = named_paths(command, person)
     named += (Path(environment.get(name, "")) for name, _ in listed_variables(wanted))

@@ -31,7 +31,8 @@ def agent_plan(paths: TownPaths, request: StartAttempt, environment: Mapping[str
     home = Path(environment.get("HOME") or Path.home())
     worktree = paths.worktree(rig, request.polecat)
     network = request.network == FULL
-    plan = base_plan(paths, request.sandbox, environment.get("PATH", ""), worktree, home, network=network)
+    search = environment.get("PATH", "")
+    plan = base_plan(paths, request.sandbox, search, command, worktree, home, network=network)
     session = paths.session(rig, request.polecat, request.bead, request.attempt)
     programs = programs_named(command)
     remote = local_path(request.rig.url)

@@ -179,6 +179,8 @@ def _check(demo: Demo, jobs: list[dict[str, Any]], web_url: str, took_s: float, 
     green = project.tests_pass(remote, demo.folder)
     ok = green and all(job["landed"] == [job["merged_sha"]] for job in jobs)
     report = {"ok": ok, "tests_pass": green, "seconds": round(took_s, 1), "web_url": web_url, "jobs": jobs}
+    if not ok:
+        report["queue"] = demo.json("gt", "refinery", "queue", "--rig", "shop")["items"]
     if output == "json":
         sys.stdout.write(json.dumps(report, indent=2) + "\n")
     else:

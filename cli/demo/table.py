@@ -115,6 +115,9 @@ def final(report: dict[str, Any]) -> None:
     for job in report["jobs"]:
         if job["landed"] != [job["merged_sha"]]:
             console.print(f"{job['bead']} is on the remote {len(job['landed'])} times, not once", style="bold red")
+    for item in report.get("queue", ()):
+        if item["reason"]:
+            console.print(f"{item['bead']} waits in the queue: {item['reason']}", soft_wrap=True)
     tests = "pass" if report["tests_pass"] else "FAIL"
     once = "every bead landed exactly once" if report["ok"] else "NOT every bead landed exactly once"
     console.print(f"read from the remote: {once}; the project's tests {tests} at its head; {report['seconds']} s")

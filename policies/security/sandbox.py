@@ -228,6 +228,17 @@ def runner_environment(plan: SandboxPlan) -> dict[str, str]:
     return {"GT_SANDBOX_READ": ":".join(plan.read), "GT_SANDBOX_WRITE": ":".join((*plan.write, *plan.copied))}
 
 
+def toolchain_homes(search: str) -> list[str]:
+    """The homes whose toolchains a PATH leads to, the person's or another's: HOME may be another than at login."""
+    homes = {}
+    for entry in search.split(":"):
+        for name in TOOLCHAINS:
+            home, found, _ = f"{entry}/".partition(f"/{name}/")
+            if found and home and name.startswith("."):
+                homes[home] = True
+    return list(homes)
+
+
 def programs_named(command: str) -> list[str]:
     """The agent programs of AGENT_STATE that a command line names."""
     words = {word.rpartition("/")[2] for word in command.replace("'", " ").replace('"', " ").split()}

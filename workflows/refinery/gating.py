@@ -43,6 +43,10 @@ class TargetIsRed(Exception):
         self.red = red
 
 
+_SAID = 160
+"""characters of a gate's last line that people are shown with why it could not run"""
+
+
 class ChainJudge:
     """Runs a batch's gates, never again at a commit whose result is known, confirming runs apart.
 
@@ -312,9 +316,10 @@ def _words(report: GateReport) -> str:
         return f"gate {report.gate} failed (exit {report.exit_code})"
     what = f"gate {report.gate}" if report.gate else "gates"
     why = report.reason or "no reason given"
-    if not report.gate and report.tail:
-        # No log tells it: nothing was run.
-        why = f"{why}: {report.tail[:300]}"
+    said = report.tail.strip().splitlines()
+    if said:
+        # Where no gate is named nothing was run, and no log tells why.
+        why = f"{why}: {said[-1][:_SAID] if report.gate else report.tail[:300]}"
     return f"{what} could not run ({why})"
 
 

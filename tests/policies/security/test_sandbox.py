@@ -14,6 +14,7 @@ from policies.security.sandbox import (
     programs_named,
     runner_argv,
     runner_environment,
+    toolchain_homes,
     why_not,
 )
 
@@ -114,6 +115,19 @@ def test_a_runner_of_the_persons_own() -> None:
 )
 def test_programs_that_a_command_line_names(command: str, programs: list[str]) -> None:
     assert programs_named(command) == programs
+
+
+@pytest.mark.parametrize(
+    ("search", "homes"),
+    [
+        ("/usr/bin:/bin:/srv/bin", []),
+        ("/home/a/.pyenv/shims:/home/a/.pyenv/bin:/usr/bin", ["/home/a"]),
+        ("/home/a/.local/share/mise/shims:/home/b/.cargo/bin", ["/home/a", "/home/b"]),
+        ("/.nvm/bin:relative/.x/bin::/home/a/.pyenvs/bin", []),
+    ],
+)
+def test_the_homes_that_a_path_leads_to(search: str, homes: list[str]) -> None:
+    assert toolchain_homes(search) == homes
 
 
 @pytest.mark.parametrize(
