@@ -156,14 +156,23 @@ def _rig(name: str, rig: Rig | None, recorded: Overview, living: Living) -> dict
 def _queue(queue: QueueStatus | None) -> dict[str, Any]:
     """Its values are null while nobody answers for it; scripts find the keys all the same."""
     if queue is None:
-        return dict.fromkeys(("waiting", "merging", "paused", "pause_reason"))
+        return dict.fromkeys(("waiting", "merging", "paused", "pause_reason", "troubles"))
     merging = sum(item.state == "merging" for item in queue.items)
     return {
         "waiting": len(queue.items) - merging,
         "merging": merging,
         "paused": queue.paused,
         "pause_reason": queue.pause_reason,
+        "troubles": queue_troubles(queue),
     }
+
+
+def queue_troubles(queue: QueueStatus) -> list[str]:
+    """Why what waits is not merged though the queue is not paused, one line for each cause."""
+    held = [f"{target} HELD: {why}" for target, why in queue.held_targets.items()]
+    red = [f"{target} fails its gates by itself: {why}" for target, why in queue.red_targets.items()]
+    retried = dict.fromkeys(item.reason for item in queue.items if item.state == "retrying")
+    return [*held, *red, *(f"retrying: {why}" for why in retried if why)]
 
 
 def _polecats(rig: str, recorded: Overview, living: Living) -> list[dict[str, Any]]:

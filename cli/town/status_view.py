@@ -33,7 +33,7 @@ def _rig(rig: dict[str, Any]) -> str:
         notes.append(f"RESTARTS PAUSED: {rig['braked']}")
     if rig["lost_hosts"]:
         notes.append(f"LOST: {', '.join(rig['lost_hosts'])}")
-    head = f"rig {rig['name']}   {'   '.join(notes)}"
+    head = "\n  ".join([f"rig {rig['name']}   {'   '.join(notes)}", *(rig["queue"]["troubles"] or ())])
     if not rig["polecats"]:
         return f"{head}\n  no polecats yet"
     rows = [

@@ -25,7 +25,9 @@ class TestStatus:
         assert {"town", "healthy", "services", "rigs", "jobs", "escalations", "web_url"} <= set(shown)
         assert {"name", "state", "pid", "restarts"} <= set(shown["services"][0])
         (row,) = shown["rigs"]
-        assert row["queue"] | {"pause_reason": ""} == {"waiting": 0, "merging": 0, "paused": False, "pause_reason": ""}
+        assert row["queue"] | {"pause_reason": ""} == {
+            "waiting": 0, "merging": 0, "paused": False, "pause_reason": "", "troubles": [],
+        }  # fmt: skip
         assert row["ungated"] is True
         (polecat,) = row["polecats"]
         keys = {"name", "state", "bead", "attempt", "host", "health", "heartbeat_age_s", "progress_age_s"}
