@@ -137,17 +137,18 @@ def _say_down(client: _socket.socket) -> None:
 
 
 def _copy(source: _socket.socket, target: _socket.socket) -> None:
-    """Until the source ends; then the target hears of it, and of its own end the other copy makes an end."""
+    """Until the source has said everything, which the target hears; what it answers then is the other copy's.
+    Where one of them is gone both are."""
     try:
         while piece := source.recv(_PIECE):
             target.sendall(piece)
+        target.shutdown(_socket.SHUT_WR)
     except OSError:
-        pass
-    for one in (source, target):
-        try:  # noqa: SIM105 - contextlib would take as long to import as all else here
-            one.shutdown(_socket.SHUT_RDWR)
-        except OSError:
-            pass
+        for one in (source, target):
+            try:  # noqa: SIM105 - contextlib would take as long to import as all else here
+                one.shutdown(_socket.SHUT_RDWR)
+            except OSError:
+                pass
 
 
 if __name__ == "__main__":

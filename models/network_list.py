@@ -54,10 +54,15 @@ def entry(word: str) -> Entry:
     """
     host, port = split_port(word)
     address = literal(host)
-    if address is None and (len(host) > 253 or not _NAME.fullmatch(host) or _NUMBER.fullmatch(host.split(".")[-1])):
+    if address is None and not is_name(host):
         hint = "api.anthropic.com, *.github.com:443, 127.0.0.1:11434"
         raise ValueError(f"{word[:80]!r} is not the name of a host, as {hint} are")
     return Entry(host, port, address)
+
+
+def is_name(host: str) -> bool:
+    """Whether it is written as the name of a host is, and no other spelling of an address."""
+    return len(host) <= 253 and bool(_NAME.fullmatch(host)) and not _NUMBER.fullmatch(host.split(".")[-1])
 
 
 def split_port(word: str) -> tuple[str, int | None]:
@@ -81,9 +86,9 @@ def _text(one: Entry) -> str:
 
 
 def literal(host: str) -> Address | None:
-    """The address that a host is; None: it is a name."""
+    """The address that a host is; None: it is a name, or an address with a zone."""
     try:
-        return ip_address(host)
+        return ip_address(host) if "%" not in host else None
     except ValueError:
         return None
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 import sys
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from agents.network_relay import SOCKET
-from models.network_list import Address, Entry, entry, split_port
+from models.network_list import Address, Entry, entry, is_name, literal, split_port
 from policies.security.network_list import named, why_not
 from services.forwarding import Entrance, Factory, NotOpened, Opened, Request, Way, answer
 
@@ -72,6 +73,8 @@ class AgentProxy:
         return self._way(host, port or _DEFAULT_PORT, to_server=head)
 
     def _way(self, host: str, port: int, *, to_server: bytes = b"", to_client: bytes = b"") -> Way | bytes:
+        if literal(host) is None and not is_name(host):
+            return _NO_ADDRESS
         if not named(self._entries, host, port):
             return self._no(host, port, "agent.network does not list it", _place(host, port))
 
@@ -138,9 +141,7 @@ def _plain_head(request: Request, host: str, path: str) -> bytes:
 
 
 def _place(host: str, port: int) -> str:
-    """`host:port` as text that is safe to show and to keep."""
-    shown = "".join(one if one.isascii() and one.isprintable() and one not in " '\"" else "?" for one in host[:253])
-    return f"[{shown}]:{port}" if ":" in shown else f"{shown}:{port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _is_own(address: Address) -> bool:
@@ -174,4 +175,7 @@ async def serve(folder: Path, proxy: AgentProxy, pid: int) -> None:
 
 def main() -> None:
     folder, refused, pid, *hosts = sys.argv[1:]
+    # Two for each connection: what is usual is little for an agent that asks for many things at once.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     asyncio.run(serve(Path(folder), AgentProxy(hosts, Path(refused)), int(pid)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
@@ -10,6 +11,9 @@ _MOST_HEAD: Final = 65_536
 """bytes"""
 _HEAD_S: Final = 10.0
 _END: Final = b"\r\n\r\n"
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""of a header: RFC 9110, token"""
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 Opened = tuple[asyncio.Transport, asyncio.Protocol]
 Factory = Callable[[], asyncio.Protocol]
@@ -61,17 +65,18 @@ def parse_head(raw: bytes) -> Request:
     """The request of a head, its empty line included.
 
     Raises:
-        Refused: it is none; two Hosts in one, too.
+        Refused: it is none; also what some servers read in another way: two Hosts, a line that goes on in the next one
+            or ends in a bare line feed, a space before a colon.
     """
     lines = raw.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
     words = lines[0].split(" ")
-    if len(words) != 3 or not words[2].startswith("HTTP/1."):
+    if len(words) != 3 or words[2] not in {"HTTP/1.0", "HTTP/1.1"} or any(map(_CONTROL.search, lines)):
         raise Refused
     headers: dict[str, str] = {}
     for line in lines[1:]:
         name, colon, value = line.partition(":")
         key = name.lower()
-        if not colon or (key == "host" and key in headers):
+        if not colon or not _NAME.fullmatch(name) or (key == "host" and key in headers):
             raise Refused
         headers[key] = value.strip()
     return Request(words[0], words[1], headers, raw)
@@ -89,10 +94,14 @@ BAD_GATEWAY: Final = answer("502 Bad Gateway", "Temporal does not answer")
 
 
 class _End(asyncio.Protocol):
-    """One end of a connection that is passed on; what it cannot take at once holds the other back."""
+    """One end of a connection that is passed on; what it cannot take at once holds the other back.
+
+    Whoever has said everything may go on to hear: each direction ends by itself, and the connection with the second.
+    """
 
     transport: asyncio.Transport
     other: _End | None = None
+    said_all = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -101,6 +110,15 @@ class _End(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.other is not None:
             self.other.transport.write(data)
+
+    def eof_received(self) -> bool:
+        """Answers whether the connection stays open."""
+        if self.other is None:
+            return False
+        self.said_all = True
+        if not self.other.said_all:
+            self.other.transport.write_eof()
+        return not self.other.said_all
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.other is not None:

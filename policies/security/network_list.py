@@ -11,6 +11,8 @@ from models.network_list import Address, Entry, literal
 LOCALHOST: Final = "localhost"
 PROXY_PORT: Final = 3128
 """on the loopback within a sandbox"""
+_PUBLIC: Final = IPv6Network("2000::/3")
+"""what is given out of IPv6; Python 3.11 holds most else for global as well"""
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 
 
@@ -38,7 +40,8 @@ def why_not(entries: Sequence[Entry], address: Address, port: int, *, own: bool)
         return "this host's own"
     if inner.is_link_local:
         return "link-local"
-    return "" if inner.is_global and not inner.is_multicast else "no public one"
+    public = inner.is_global and not inner.is_multicast and (inner.version == 4 or inner in _PUBLIC)
+    return "" if public else "no public one"
 
 
 def _names_address(one: Entry, address: Address) -> bool:

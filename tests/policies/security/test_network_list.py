@@ -73,6 +73,8 @@ def test_what_a_list_names(asked: str, answer: bool) -> None:
         ("255.255.255.255", 80, "no public one"), ("240.0.0.1", 80, "no public one"), ("ff02::1", 80, "no public one"),
         ("10.0.0.5", 80, ""), ("10.0.0.5", 22, "no public one"), ("127.0.0.1", 8080, ""), ("::1", 8080, ""),
         ("::1", 99, ""),
+        ("::7f00:1", 80, "no public one"), ("64:ff9b:1::7f00:1", 80, "no public one"), ("fec0::1", 80, "no public one"),
+        ("::ffff:0:7f00:1", 80, "no public one"), ("64:ff9b::5db8:d70e", 443, ""),
     ],
 )  # fmt: skip
 def test_where_a_listed_name_may_lead(address: str, port: int, reason: str) -> None:
