@@ -19,6 +19,7 @@ psutil compares creation times before each signal, so a recycled pid is never hi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -36,7 +37,7 @@ TERM_GRACE_S: Final = 2.0
 _ROUNDS: Final = 5
 """Sweeps for children that were born while their parents were ended."""
 _INIT: Final = 1
-_TERMINAL, _START_TIME = 4, 19
+_CHUNK_BYTES: Final = 65_536
 _TICK_S: Final = 0.02
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _LOGIN: Final = (
@@ -131,75 +132,131 @@ def _wait_until_gone(processes: list[psutil.Process]) -> None:
         time.sleep(0.01)
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """A process as the system's listing shows it."""
+
+    pid: int
+    parent: int
+    session: int
+    """-1: not known"""
+    terminal: int
+    """0: it has none; -1: not known. Not psutil's: it remembers what terminals there were, a new one would be none"""
+    born: int | None
+    """in clock ticks since boot. Not psutil's `create_time`: that is a second wrong where the clock is"""
+
+
 def _members(panes: Panes, traces: Traces | None) -> list[psutil.Process]:
-    ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    found: dict[int, psutil.Process] = {}
-    for root in panes.living:
-        try:
-            process = psutil.Process(root)
-            for member in (process, *process.children(recursive=True)):
-                found[member.pid] = member
-        except psutil.NoSuchProcess:
+    listing = {entry.pid: entry for entry in _listing()}
+    children: dict[int, list[_Entry]] = defaultdict(list)
+    for entry in listing.values():
+        children[entry.parent].append(entry)
+    found = {entry.pid: entry for root in panes.living if root in listing for entry in _tree(listing[root], children)}
+    gone = panes.dead - listing.keys()
+    for entry in listing.values():
+        if entry.pid in found:
             continue
-    everything = list(psutil.process_iter())
-    pids = {process.pid for process in everything}
-    for process in everything:
-        if process.pid in found:
-            continue
-        session = _kernel_session(process.pid)
-        if session in panes.living or (traces is not None and _is_marked(process, traces.mark)):
-            found[process.pid] = process
-        elif traces is not None and session in panes.dead - pids and _is_younger(process.pid, traces.since_s):
+        if entry.session in panes.living or (traces is not None and _is_marked(entry.pid, traces.mark)):
+            found[entry.pid] = entry
+        elif traces is not None and entry.session in gone and _is_younger(entry, traces.since_s):
             # Its leader is gone, and a number that a session still has is given to nobody.
-            found[process.pid] = process
+            found[entry.pid] = entry
     if traces is not None:
-        for process in _left_behind(traces, _adopters(panes), everything):
-            found.setdefault(process.pid, process)
-    return [process for pid, process in found.items() if pid not in ours and _is_alive(process)]
+        found |= {entry.pid: entry for entry in _left_behind(traces, _adopters(panes, listing), children)}
+    for ours in _with_ancestors(os.getpid(), listing):
+        found.pop(ours, None)
+    processes = [_process(entry) for entry in found.values()]
+    return [process for process in processes if process is not None and _is_alive(process)]
 
 
-def _left_behind(
-    traces: Traces, adopters: frozenset[int], everything: list[psutil.Process]
-) -> Iterator[psutil.Process]:
+def _listing() -> Iterator[_Entry]:
+    """Every process. Of some hundred a session's few are looked for, so each costs one read, and no psutil.Process."""
+    for pid in psutil.pids():
+        if psutil.LINUX:
+            fields = _stat(pid)
+            if fields is not None:
+                yield _Entry(pid, int(fields[1]), int(fields[3]), int(fields[4]), int(fields[19]))
+        else:
+            with contextlib.suppress(psutil.Error, OSError):
+                yield _Entry(pid, psutil.Process(pid).ppid(), os.getsid(pid), -1, None)
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """/proc/PID/stat (proc(5)) from the state on; None: the process is gone."""
+    content = _read(f"/proc/{pid}/stat")
+    return content.rpartition(b")")[2].split() if content else None
+
+
+def _read(path: str) -> bytes | None:
+    """A file of /proc; None where it cannot be read."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        content = part = os.read(file, _CHUNK_BYTES)
+        while len(part) == _CHUNK_BYTES:
+            content += (part := os.read(file, _CHUNK_BYTES))
+    except OSError:
+        return None
+    finally:
+        os.close(file)
+    return content
+
+
+def _process(entry: _Entry) -> psutil.Process | None:
+    """By what it is signalled; None where it has ended since it was listed, though another may have its number."""
+    try:
+        process = psutil.Process(entry.pid)
+    except psutil.Error:
+        return None
+    fields = _stat(entry.pid) if entry.born is not None else None
+    return process if entry.born is None or (fields is not None and int(fields[19]) == entry.born) else None
+
+
+def _tree(top: _Entry, children: Mapping[int, list[_Entry]]) -> list[_Entry]:
+    """`top` and all that descends from it: younger than its parent, else a number was given anew meanwhile."""
+    tree = {top.pid: top}
+    waiting = [top]
+    while waiting:
+        parent = waiting.pop()
+        for child in children.get(parent.pid, ()):
+            if child.pid not in tree and (child.born or 0) >= (parent.born or 0):
+                tree[child.pid] = child
+                waiting.append(child)
+    return list(tree.values())
+
+
+def _with_ancestors(pid: int, listing: Mapping[int, _Entry]) -> list[int]:
+    line = [pid]
+    while line[-1] in listing and listing[line[-1]].parent not in line:
+        line.append(listing[line[-1]].parent)
+    return line
+
+
+def _left_behind(traces: Traces, adopters: frozenset[int], children: Mapping[int, list[_Entry]]) -> Iterator[_Entry]:
     """Orphans that stand in the worktree, each with all that descends from it; see the head of this module."""
     if traces.worktree is None or not traces.since_s:
         return
     place = os.path.realpath(traces.worktree)
-    children: dict[int, list[psutil.Process]] = defaultdict(list)
-    for process in everything:
-        children[_parent(process)].append(process)
-    for adopter in adopters:
-        for top in children[adopter]:
-            if not _stands_in(top, place) or not _is_younger(top.pid, traces.since_s) or _is_anothers(top, traces.mark):
-                continue
-            tree = [top]
-            for process in tree:
-                tree += children[process.pid]
-            if all(_is_of_this_user(process) and not _has_terminal(process.pid) for process in tree):
-                yield from tree
+    for top in (entry for adopter in adopters for entry in children.get(adopter, ())):
+        if not _is_younger(top, traces.since_s) or not _stands_in(top.pid, place) or _is_anothers(top.pid, traces.mark):
+            continue
+        tree = _tree(top, children)
+        if all(entry.terminal == 0 and _is_of_this_user(entry.pid) for entry in tree):
+            yield from tree
 
 
-def _adopters(panes: Panes) -> frozenset[int]:
+def _adopters(panes: Panes, listing: Mapping[int, _Entry]) -> frozenset[int]:
     """Who gets the orphans of the tmux server's descendants: init, and the one that once adopted the server itself."""
-    if panes.server is None:
-        return frozenset({_INIT})
-    try:
-        return frozenset({_INIT, _parent(psutil.Process(panes.server))} - {0})
-    except psutil.Error:
-        return frozenset({_INIT})
+    server = listing.get(panes.server) if panes.server is not None else None
+    return frozenset({_INIT, server.parent if server is not None else _INIT} - {0})
 
 
-def _parent(process: psutil.Process) -> int:
-    try:
-        return int(process.ppid())
-    except psutil.Error:
-        return 0
-
-
-def _stands_in(process: psutil.Process, place: str) -> bool:
-    for where in (process.cwd, process.exe):
+def _stands_in(pid: int, place: str) -> bool:
+    for name in ("cwd", "exe"):
         try:
-            path = where()
+            path = getattr(psutil.Process(pid), name)()
         except (psutil.Error, OSError):
             continue
         if path == place or path.startswith(f"{place}/"):
@@ -207,40 +264,26 @@ def _stands_in(process: psutil.Process, place: str) -> bool:
     return False
 
 
-def _is_younger(pid: int, since_s: float) -> bool:
-    # Not psutil's `create_time`: it is a second wrong where the clock is, and this is the kernel's own count.
-    born = _stat(pid, _START_TIME)
-    return bool(since_s) and born is not None and born / os.sysconf("SC_CLK_TCK") >= since_s - _TICK_S
+def _is_younger(entry: _Entry, since_s: float) -> bool:
+    return bool(since_s) and entry.born is not None and entry.born / os.sysconf("SC_CLK_TCK") >= since_s - _TICK_S
 
 
-def _is_of_this_user(process: psutil.Process) -> bool:
+def _is_of_this_user(pid: int) -> bool:
     try:
-        return bool(process.uids().real == os.getuid())
+        return bool(psutil.Process(pid).uids().real == os.getuid())
     except psutil.Error:
         return False
 
 
-def _has_terminal(pid: int) -> bool:
-    # Not psutil's `terminal`: it remembers what terminals there were, and a person's new one would be none.
-    return _stat(pid, _TERMINAL) != 0
-
-
-def _stat(pid: int, field: int) -> int | None:
-    """A number of /proc/PID/stat (proc(5)), counted from the state on; None: it is gone, or the system has no such."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[field])
-    except (OSError, IndexError, ValueError):
-        return None
-
-
-def _is_anothers(process: psutil.Process, mark: tuple[str, str]) -> bool:
+def _is_anothers(pid: int, mark: tuple[str, str]) -> bool:
     """Whether its environment is another attempt's, or a person's login."""
-    environment = _environment(process)
-    if environment is None:
+    variables = _environment(pid)
+    if variables is None:
         return True
-    if mark[0] in environment:
-        return environment[mark[0]] != mark[1]
-    return any(name in environment for name in _LOGIN) and not any(name.startswith("GT_") for name in environment)
+    names = {variable.partition(b"=")[0] for variable in variables}
+    if os.fsencode(mark[0]) in names:
+        return _as_variable(mark) not in variables
+    return any(os.fsencode(name) in names for name in _LOGIN) and not any(name.startswith(b"GT_") for name in names)
 
 
 def _is_alive(process: psutil.Process) -> bool:
@@ -250,20 +293,21 @@ def _is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def _kernel_session(pid: int) -> int:
+def _is_marked(pid: int, mark: tuple[str, str]) -> bool:
+    return _as_variable(mark) in (_environment(pid) or ())
+
+
+def _as_variable(mark: tuple[str, str]) -> bytes:
+    return os.fsencode("=".join(mark))
+
+
+def _environment(pid: int) -> list[bytes] | None:
+    """`name=value` each; None where it cannot be read."""
+    if psutil.LINUX:
+        content = _read(f"/proc/{pid}/environ")
+        return content.split(b"\0") if content is not None else None
     try:
-        return os.getsid(pid)
-    except OSError:
-        return -1
-
-
-def _is_marked(process: psutil.Process, mark: tuple[str, str]) -> bool:
-    return (_environment(process) or {}).get(mark[0]) == mark[1]
-
-
-def _environment(process: psutil.Process) -> Mapping[str, str] | None:
-    try:
-        return process.environ()
+        return [os.fsencode(f"{name}={value}") for name, value in psutil.Process(pid).environ().items()]
     except (psutil.Error, OSError):
         return None
 
