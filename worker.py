@@ -46,7 +46,7 @@ from services.git_config import write_town_config
 from services.notifications.files import AlertFiles
 from services.redaction import Redactor
 from services.supervisor import guard
-from services.supervisor.processes import forbid_tracing
+from services.supervisor.processes import forbid_tracing, leave_keyring
 from services.supervisor.programs import WORKER, lock_path
 from services.town import Town, find_town
 from services.worker import life, readiness
@@ -166,6 +166,7 @@ def main() -> None:
         guard.enter(lock_path(town, WORKER))
         _log_without_secrets(Redactor(town.paths))
         forbid_tracing()
+        leave_keyring()
         asyncio.run(serve(town, options.host_only))
     except GtError as error:
         print(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""), file=sys.stderr)

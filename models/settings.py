@@ -320,6 +320,9 @@ class SandboxSettings(Frozen):
     file_bytes: int = Field(
         200_000_000_000, ge=0, le=1_000_000_000_000_000, description="largest file that they may write; 0 = no limit"
     )
+    cpu_seconds: int = Field(
+        0, ge=0, le=100_000_000, description="CPU of one of their processes; 0 = no limit: a long build is no fault"
+    )
     total_memory_bytes: int = Field(
         0, ge=0, le=100_000_000_000_000,
         description="memory of one sandbox together; 0 = no limit; takes a cgroup scope (systemd)",
@@ -329,7 +332,10 @@ class SandboxSettings(Frozen):
         description="CPU of one sandbox together, 200 = two CPUs; 0 = no limit; takes a cgroup scope (systemd)",
     )  # fmt: skip
     tmp_bytes: int = Field(
-        0, ge=0, le=1_000_000_000_000_000, description="size of their own /tmp and HOME each; 0 = half of the memory"
+        0,
+        ge=0,
+        le=1_000_000_000_000_000,
+        description="size of their own /tmp, HOME and /dev/shm each; 0 = half of the memory",
     )
 
     @field_validator("read", "write")

@@ -256,6 +256,17 @@ def base_plan(
     )
 
 
+def reader_words(paths: TownPaths, folder: Path, read: Iterable[Path]) -> list[str]:
+    """Words in front of a program of the town's that reads what an agent may have linked to any place: it sees these
+    paths alone. None where there is no bubblewrap: there an agent reads what the town's user may anyway."""
+    if bwrap_problem() is not None:
+        return []
+    unlimited = SandboxSettings(memory_bytes=0, processes=0, file_bytes=0)
+    plan = base_plan(paths, unlimited, os.environ.get("PATH", ""), "git", folder, Path.home(), network=False)
+    plan = with_paths(plan, read=read)
+    return policy.launched(policy.bwrap_argv(plan, unlimited), plan)
+
+
 def with_paths(
     plan: SandboxPlan,
     *,

@@ -92,6 +92,7 @@ AS_ROOT: Final = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER")
 
 _SIGNALS: Final = ("HUP", "INT", "QUIT", "TERM")
 _HEARS_SIGNALS: Final = ("env", f"--default-signal={','.join(_SIGNALS)}")
+_CPU_GRACE_S: Final = 5
 _COPY_FDS: Final = range(9, 2, -1)
 _PLACEHOLDER: Final = re.compile(r"\{[a-z_]+\}")
 _BINDS: Final = frozenset({"read", "write"})
@@ -152,7 +153,12 @@ def bwrap_argv(plan: SandboxPlan, settings: SandboxSettings, *, status_fd: int |
     for number, path in _copies(plan):
         argv += ["--perms", "0600", "--file", str(number), path]
     # Only now: what is mounted in them needs a folder to be mounted on.
-    argv += [word for path in plan.sealed for word in ("--remount-ro", path)]
+    full = ()
+    if size:
+        # What else is memory of this machine: /dev/shm, and the folders that hold everything else.
+        argv += [*size, "--tmpfs", "/dev/shm"]  # noqa: S108
+        full = ("/dev", "/")
+    argv += [word for path in (*plan.sealed, *full) for word in ("--remount-ro", path)]
     return [*argv, "--chdir", plan.folder, "--", *_HEARS_SIGNALS, *limits(settings)]
 
 
@@ -207,6 +213,9 @@ def limits(settings: SandboxSettings) -> list[str]:
         "fsize": settings.file_bytes,
     }
     words = [f"--{name}={value}" for name, value in wanted.items() if value]
+    if settings.cpu_seconds:
+        # First SIGXCPU, which says why it ends; only who goes on is killed.
+        words.append(f"--cpu={settings.cpu_seconds}:{settings.cpu_seconds + _CPU_GRACE_S}")
     return ["prlimit", *words, "--"] if words else []
 
 
@@ -219,6 +228,7 @@ def runner_argv(command: Sequence[str], plan: SandboxPlan, settings: SandboxSett
         "{processes}": str(settings.processes),
         "{file_bytes}": str(settings.file_bytes),
         "{cpu_percent}": str(settings.cpu_percent),
+        "{cpu_seconds}": str(settings.cpu_seconds),
     }
     return [_PLACEHOLDER.sub(lambda found: filled.get(found[0], found[0]), word) for word in command]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import platform
 import sys
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +17,9 @@ from services.atomic_files import write_whole
 
 R = TypeVar("R", bound=Frozen)
 _PR_SET_DUMPABLE = 4
+_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219}
+"""number of the system call, by machine"""
+_JOIN_SESSION_KEYRING = 1
 
 
 class Birth(Frozen):
@@ -66,6 +70,17 @@ def forbid_tracing() -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_DUMPABLE)")
+
+
+def leave_keyring() -> None:
+    """Have a session keyring of one's own, empty, for this process and all that it starts.
+
+    The kernel hands keys of the login that a process descends from (Kerberos tickets, keys of encrypted disks) down to
+    all of its children, whatever namespaces they have. Linux alone; where the kernel keeps no keys there are none.
+    """
+    number = _KEYCTL.get(platform.machine())
+    if sys.platform == "linux" and number is not None:
+        ctypes.CDLL(None).syscall(number, _JOIN_SESSION_KEYRING, None)
 
 
 def write_record(path: Path, record: Frozen) -> None:

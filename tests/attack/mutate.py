@@ -84,6 +84,21 @@ MUTATIONS: Final = (
         f"{_ACT}/git/test_polecat_repositories.py::TestTheTownsGit::test_no_command_of_an_agents_repository_runs",
     ),
     Mutation(
+        "objects that are linked from elsewhere",
+        "activities/git/worktree/polecat_repo.py",
+        "shlex.join([*reader, 'git', 'upload-pack'])",
+        "shlex.join(['git', 'upload-pack'])",
+        f"{_ACT}/git/test_polecat_repositories.py::TestTheTownsGit::"
+        "test_objects_of_a_repository_elsewhere_do_not_come_along",
+    ),
+    Mutation(
+        "keys of the login",
+        "services/supervisor/processes.py",
+        "ctypes.CDLL(None).syscall(number, _JOIN_SESSION_KEYRING, None)",
+        "pass",
+        "tests/services/test_processes.py::test_keys_of_the_login_are_not_handed_down_to_what_the_worker_starts",
+    ),
+    Mutation(
         "redaction of the town's own secrets",
         "services/redaction.py",
         "return redact(text, self._known())",

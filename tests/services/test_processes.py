@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
-from services.supervisor.processes import Birth, forbid_tracing
+from services.supervisor.processes import Birth, forbid_tracing, leave_keyring
 
 NOBODY = 65534
 PR_SET_DUMPABLE = 4
@@ -76,3 +79,31 @@ def test_nobody_reads_the_environment_of_one_that_forbids_it_and_its_life_is_sti
         for descriptor in (ready, may_end, end):
             os.close(descriptor)
         assert [exit_code(pid) for pid in (closed, open_)] == [0, 0]
+
+
+ADD_KEY, KEYCTL = {"aarch64": (217, 219)}.get(platform.machine(), (248, 250))
+SESSION_KEYRING, SEARCH = -3, 10
+LOOKS = f"import ctypes; print(ctypes.CDLL(None).syscall({KEYCTL}, {SEARCH}, {SESSION_KEYRING}, b'user', b'gt', 0) > 0)"
+
+
+def test_keys_of_the_login_are_not_handed_down_to_what_the_worker_starts() -> None:
+    sandboxed = ["bwrap", "--dev-bind", "/", "/", "--unshare-user", "--unshare-pid", "--", sys.executable, "-c", LOOKS]
+
+    def finds() -> bool:
+        return "True" in subprocess.run(sandboxed, capture_output=True, text=True, check=True).stdout
+
+    def is_left_behind() -> bool:
+        held = LIBC.syscall(ADD_KEY, b"user", b"gt", b"secret", 6, SESSION_KEYRING) > 0
+        before = finds()
+        leave_keyring()
+        return before == held and not finds()
+
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            LIBC.syscall(KEYCTL, 1, None)
+            code = int(is_left_behind())
+        finally:
+            os._exit(code)
+    assert exit_code(child) == 1

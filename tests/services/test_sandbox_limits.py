@@ -21,6 +21,22 @@ if os.getuid() == 0:
 os.execv("/bin/sh", sys.argv[1:])
 """
 WRITES = "open('/tmp/a', 'wb', buffering=0).write(bytes(1000)), open('/tmp/a', 'ab', buffering=0).write(b'x')"
+BUSY = """
+import signal, time
+signal.signal(signal.SIGXCPU, lambda *_: (print("CPU used up", flush=True), exit()))
+while time.process_time() < 2:
+    pass
+print("done")
+"""
+FULL = """
+import os
+for folder in ("/tmp", "/dev/shm", "/dev", "/"):
+    try:
+        open(f"{folder}/filling", "wb", buffering=0).write(bytes(2_000_000))
+        print(os.path.getsize(f"{folder}/filling"), end=" ")
+    except OSError as error:
+        print(error.errno, end=" ")
+"""
 FORKS = """
 import os, time
 try:
@@ -49,6 +65,8 @@ def run(settings: SandboxSettings, script: str) -> str:
         ({"memory_bytes": 100_000_000}, "print(len(bytearray(200_000_000)))", "MemoryError", "200000000"),
         ({"file_bytes": 1000}, f"print({WRITES})", "File too large", "1000 1"),
         ({"processes": 20}, FORKS, "Resource temporarily unavailable", "40 processes"),
+        ({"cpu_seconds": 1}, BUSY, "CPU used up", "done"),
+        ({"tmp_bytes": 1_000_000}, FULL, "1003520 1003520 30 30", "2000000 2000000 2000000 2000000"),
     ],
 )
 def test_what_goes_beyond_a_limit_fails(limit: dict[str, int], script: str, stopped: str, free: str) -> None:

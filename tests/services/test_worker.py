@@ -82,10 +82,11 @@ def test_a_worker_is_closed_to_others_before_it_works(running_town: Town, monkey
     monkeypatch.setattr(sys, "argv", ["worker", "--town", str(running_town.root)])
     monkeypatch.setattr(worker, "serve", serve)
     monkeypatch.setattr(worker, "forbid_tracing", lambda: calls.append("forbidden"))
+    monkeypatch.setattr(worker, "leave_keyring", lambda: calls.append("without keys"))
     monkeypatch.setattr("services.supervisor.guard.enter", lambda lock: None)
     monkeypatch.setattr("logging.basicConfig", lambda **settings: None)
     worker.main()
-    assert calls == ["forbidden", "served with secret"]
+    assert calls == ["forbidden", "without keys", "served with secret"]
 
 
 def test_a_second_worker_in_the_same_town_refuses_to_start(running_town: Town) -> None:

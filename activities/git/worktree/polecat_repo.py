@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ from models.git_errors import is_over_time
 from models.town import TownPaths
 from services.atomic_files import read_plain, write_whole
 from services.git_config import config_text
+from services.sandbox import reader_words
 
 NO_PUSH: Final = "/agents-do-not-push/run-gt-done"
 """Push address of a polecat's `origin`: no such repository, and git names it in its error."""
@@ -266,7 +268,17 @@ class PolecatRepo:
         if not wanted:
             return
         self.view()
-        options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-show-forced-updates")
+        options: tuple[str, ...] = (
+            "--quiet",
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--no-auto-maintenance",
+            "--no-show-forced-updates",
+        )
+        # What an agent has linked from among its objects to another repository is not there for who reads them.
+        borrowed = self._paths.clone(self.rig) / "objects"
+        reader = reader_words(self._paths, self._view_dir, [self.path / ".git", borrowed])
+        options += (f"--upload-pack={shlex.join([*reader, 'git', 'upload-pack'])}",)
         fetch = ("-c", "fetch.fsckObjects=true", "fetch", *options, "--", str(self._view_dir), *wanted)
         answer = cache.attempt(*fetch, timeout_s=REMOTE_TIMEOUT_S)
         if is_over_time(answer.stderr):

@@ -169,15 +169,31 @@ class TestTheTownsGit:
         worktrees.release(rig, "toast", "sh-1")
         assert not mark.exists()
 
+    @pytest.mark.parametrize("way", ["alternates", "folder of packs", "folder of objects", "one object"])
     def test_objects_of_a_repository_elsewhere_do_not_come_along(
-        self, worktrees: Worktrees, rig: Rig, toast: Path, tmp_path: Path
+        self, worktrees: Worktrees, rig: Rig, toast: Path, tmp_path: Path, way: str
     ) -> None:
         private = tmp_path / "private"
         git(tmp_path, "init", "--quiet", str(private))
         secret = commit(private, "secret.txt")
-        with (toast / ".git" / "objects" / "info" / "alternates").open("a") as alternates:
-            alternates.write(f"{private / '.git' / 'objects'}\n")
+        theirs, own = private / ".git" / "objects", toast / ".git" / "objects"
+        loose = [path for path in theirs.glob("[0-9a-f][0-9a-f]/*") if path.is_file()]
+        if way == "alternates":
+            with (own / "info" / "alternates").open("a") as alternates:
+                alternates.write(f"{theirs}\n")
+        elif way == "folder of packs":
+            git(private, "repack", "-adq")
+            (own / "pack").rename(own / "pack.before")
+            (own / "pack").symlink_to(theirs / "pack")
+        else:
+            for path in loose:
+                link, target = (own / path.parent.name, path.parent) if way == "folder of objects" else (
+                    own / path.parent.name / path.name, path,
+                )  # fmt: skip
+                link.parent.mkdir(exist_ok=True)
+                link.symlink_to(target)
         git(toast, "update-ref", "refs/heads/polecat/sh-1", secret)
+        assert git(toast, "show", "HEAD:secret.txt") == "x"
         with pytest.raises(GtError):
             worktrees.publish(rig, "toast", "sh-1")
 

@@ -90,15 +90,25 @@ def test_limits() -> None:
     assert limits(NO_LIMITS) == []
     settings = SandboxSettings(memory_bytes=5, processes=6, file_bytes=0)
     assert limits(settings) == ["prlimit", "--data=5", "--nproc=6", "--"]
+    assert limits(NO_LIMITS.model_copy(update={"cpu_seconds": 60})) == ["prlimit", "--cpu=60:65", "--"]
     sized = bwrap_argv(PLAN, SandboxSettings(tmp_bytes=9))
-    assert [sized[at + 1] for at, word in enumerate(sized) if word == "--size"] == ["9"] * 3, "/tmp, /var/tmp and HOME"
+    holds = [sized[at + 3] for at, word in enumerate(sized) if word == "--size"]
+    assert holds == ["/tmp", "/var/tmp", *PLAN.private, "/dev/shm"]
+    assert [sized[at + 1] for at, word in enumerate(sized) if word == "--remount-ro"][-2:] == ["/dev", "/"]
+    assert "/dev/shm" not in bwrap_argv(PLAN, NO_LIMITS)
 
 
 def test_a_runner_of_the_persons_own() -> None:
     plan = SandboxPlan("/w", read=("/a", "/b"), write=("/w",), network=True)
-    limited = SandboxSettings(memory_bytes=9, processes=8, file_bytes=7, cpu_percent=150)
-    command = ["run", "{folder}", "--net={network}", "{memory_bytes}:{processes}:{file_bytes}:{cpu_percent}", "{other}"]
-    assert runner_argv(command, plan, limited) == ["run", "/w", "--net=full", "9:8:7:150", "{other}"]
+    limited = SandboxSettings(memory_bytes=9, processes=8, file_bytes=7, cpu_percent=150, cpu_seconds=6)
+    command = [
+        "run",
+        "{folder}",
+        "--net={network}",
+        "{memory_bytes}:{processes}:{file_bytes}:{cpu_percent}:{cpu_seconds}",
+        "{other}",
+    ]
+    assert runner_argv(command, plan, limited) == ["run", "/w", "--net=full", "9:8:7:150:6", "{other}"]
     assert runner_argv(["{memory_bytes}"], plan, SandboxSettings(total_memory_bytes=5)) == ["5"]
     assert runner_environment(plan) == {"GT_SANDBOX_READ": "/a:/b", "GT_SANDBOX_WRITE": "/w"}
 
