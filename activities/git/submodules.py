@@ -169,18 +169,32 @@ class ModuleCache:
         if not _absent(answer):
             raise _unreachable(answer, link)
         # A remote that gives only what has a name may still hold the commit below one.
-        heads = ls_remote_under(url, ["refs/heads/", "refs/tags/"])
-        if heads:
-            answer = repo.try_fetch(url, ["+refs/heads/*:refs/gastown/heads/*", "+refs/tags/*:refs/tags/*"])
+        if ls_remote_under(url, ["refs/heads/", "refs/tags/"]) and self._bring_by_names(repo, url, link, keep):
+            return
+        raise _refused(
+            link,
+            f"is at {link.sha}, and its remote {names.valid_remote(url)} does not have that commit",
+            "push the submodule's commit to its own remote first",
+        )
+
+    def _bring_by_names(self, repo: GitRepo, url: str, link: Gitlink, keep: str) -> bool:
+        """Whether the commit lies below a branch or tag. All of them are fetched apart: agents see `repo`, and nothing
+        is to come there but what a commit that they name leads to."""
+        apart = self._folder.with_name(f"{self._folder.name}.{repo.git_dir.name}")
+        remove_tree(apart)
+        init_bare(apart)
+        try:
+            every = GitRepo(apart)
+            answer = every.try_fetch(url, ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"])
             if answer.exit_code != 0:
                 raise _unreachable(answer, link)
-        if repo.resolve(link.sha) != link.sha:
-            raise _refused(
-                link,
-                f"is at {link.sha}, and its remote {names.valid_remote(url)} does not have that commit",
-                "push the submodule's commit to its own remote first",
-            )
-        repo.run("update-ref", keep, link.sha)
+            if every.resolve(link.sha) != link.sha:
+                return False
+            every.run("update-ref", keep, link.sha)
+            repo.fetch(str(apart), [f"{keep}:{keep}"])
+            return True
+        finally:
+            remove_tree(apart)
 
 
 @dataclass(frozen=True)

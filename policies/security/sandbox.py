@@ -153,7 +153,7 @@ def bwrap_argv(plan: SandboxPlan, settings: SandboxSettings, *, status_fd: int |
     for number, path in _copies(plan):
         argv += ["--perms", "0600", "--file", str(number), path]
     # Only now: what is mounted in them needs a folder to be mounted on.
-    full = ()
+    full: tuple[str, ...] = ()
     if size:
         # What else is memory of this machine: /dev/shm, and the folders that hold everything else.
         argv += [*size, "--tmpfs", "/dev/shm"]  # noqa: S108

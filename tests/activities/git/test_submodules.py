@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from activities.git.command import GitRepo
+from activities.git.command import Answer, GitRepo
 from activities.git.lfs import LfsCheckout
 from activities.git.submodules import SubmoduleCheckout, check_reachable, gitlinks
 from models.errors import ErrorCode, GtError
@@ -97,6 +98,35 @@ class TestReachable:
             check_reachable(repo_of(workshop), head, base, str(workshop.remote), cache)
         library.git("push", "--quiet", "origin", "HEAD:main")
         check_reachable(repo_of(workshop), head, base, str(workshop.remote), cache)
+
+    def test_of_a_commit_that_the_remote_does_not_have_nothing_else_of_it_comes_into_sight(
+        self, workshop: Workshop, library: Workshop, cache: Path
+    ) -> None:
+        head = link(workshop, "1" * 40)
+        with pytest.raises(GtError, match="does not have that commit"):
+            check_reachable(repo_of(workshop), head, f"{head}^", str(workshop.remote), cache)
+        seen = [git(repo, "cat-file", "--batch-check", "--batch-all-objects") for repo in cache.glob("*.git")]
+        assert seen == [""], "agents see these clones"
+        assert [path.name for path in cache.parent.iterdir()] == ["modules"]
+
+    def test_a_remote_that_gives_only_what_has_a_name_is_asked_by_its_names(
+        self, workshop: Workshop, library: Workshop, cache: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = library.git("rev-parse", "HEAD")
+        library.commit({"more.py": "two\n"})
+        library.git("push", "--quiet", "origin", "HEAD:main")
+        attempt = GitRepo.attempt
+
+        def old_fetch(repo: GitRepo, *arguments: str, **more: Any) -> Answer:
+            old = ("-c", "protocol.version=0") if arguments[0] == "fetch" else ()
+            return attempt(repo, *old, *arguments, **more)
+
+        monkeypatch.setattr(GitRepo, "attempt", old_fetch)
+        head = link(workshop, first)
+        check_reachable(repo_of(workshop), head, f"{head}^", str(workshop.remote), cache)
+        (clone,) = cache.glob("*.git")
+        assert git(clone, "cat-file", "-t", first) == "commit"
+        assert git(clone, "rev-list", "--all") == first
 
     def test_a_link_that_the_change_leaves_alone_is_not_asked_for(
         self, workshop: Workshop, library: Workshop, cache: Path
