@@ -28,15 +28,6 @@ DENIED: Final[tuple[str, ...]] = (
     "VIRTUAL_ENV",
     "SSH_AUTH_SOCK",
     "SSH_AGENT_PID",
-    "GIT_DIR",
-    "GIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_COMMON_DIR",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_NAMESPACE",
-    "GIT_CONFIG*",
-    "GIT_ASKPASS",
     "GH_TOKEN",
     "GH_ENTERPRISE_TOKEN",
     "GITHUB_TOKEN",
@@ -87,6 +78,13 @@ UNATTENDED: Final[dict[str, str]] = {
 SERVER_KEEPS: Final[tuple[str, ...]] = ("HOME", "PATH", "LANG", "LC_*", "USER", "LOGNAME", "SHELL", "TZ", "TMUX_TMPDIR")
 """Patterns of names that the tmux server itself starts with."""
 
+_GIT_KEEPS: Final[tuple[str, ...]] = (
+    *("GIT_SSH", "GIT_SSH_*", "GIT_SSL_*", "GIT_PROXY_*", "GIT_HTTP_*", "GIT_TRACE*", "GIT_CURL_*"),
+    *("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL", "GIT_EXEC_PATH"),
+)
+"""git's variables that an agent inherits: how remotes are reached and who commits. Any other belongs to the one command
+that the town was started in, such as a hook, a rebase or an alias: its repository, its date, its quarantine."""
+
 _DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
 
@@ -98,7 +96,7 @@ def agent_environment(base: Mapping[str, str], own: Mapping[str, str], bin_folde
         own: the session's `GT_*` variables and its git config; they win.
         bin_folder: put first on PATH; it holds `gt` and `bd`.
     """
-    passed = {name: value for name, value in base.items() if not _matches(name, DENIED)}
+    passed = {name: value for name, value in base.items() if _reaches_an_agent(name)}
     passed |= UNATTENDED | no_proxy(base)
     passed["PATH"] = f"{bin_folder}:{base.get('PATH') or _DEFAULT_PATH}"
     passed.setdefault("LANG", "C.UTF-8")
@@ -110,6 +108,10 @@ def server_environment(base: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in base.items() if _matches(name, SERVER_KEEPS)}
     kept.setdefault("PATH", _DEFAULT_PATH)
     return kept
+
+
+def _reaches_an_agent(name: str) -> bool:
+    return not _matches(name, DENIED) and (not name.startswith("GIT_") or _matches(name, _GIT_KEEPS))
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:

@@ -22,10 +22,10 @@ _HEAD: Final = """\
 """
 WITHHELD: Final = re.compile(
     r"credential\..*|http\.(.*\.)?(extraheader|cookiefile|sslkey|sslcert|sslcertpasswordprotected|delegation)"
-    r"|core\.askpass|include(if)?\..*|(remote|branch|extensions)\..*"
+    r"|core\.askpass|(commit|tag|push)\.gpgsign|tag\.forcesignannotated|include(if)?\..*|(remote|branch|extensions)\..*"
 )
-"""Keys with credentials or the programs that give them; includes, whose content is in the list already; and what
-belongs to a repository."""
+"""Keys with credentials or the programs that give them; signing by default, for which a session has no key; includes,
+whose content is in the list already; and what belongs to a repository."""
 _WITH_PASSWORD: Final = re.compile(r"[a-z+]+://[^/@]+@")
 _TIMEOUT_S: Final = 10.0
 

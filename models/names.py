@@ -33,7 +33,7 @@ _REMOTE_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f]")
 _REMOTE_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.-]*::")
 _REMOTE_SCHEMES = frozenset({"file", "ssh", "git+ssh", "ssh+git", "git", "http", "https"})
 _JOB_BRANCHES = "polecat/"
-_BRANCH_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|[^\x00-\x7f]")
+_BRANCH_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
 
 
 class WorkflowType(StrEnum):
@@ -123,11 +123,12 @@ def valid_host(value: str) -> str:
 
 
 def valid_branch(value: str) -> str:
-    """Return `value` if git would take it as a branch (git-check-ref-format(1), ASCII only)."""
+    """Return `value` if git would take it as a branch (git-check-ref-format(1)) and it can be shown as it is."""
     parts = value.split("/")
     bad = (
         not value
-        or len(value) > 200
+        or not value.isprintable()
+        or len(value.encode()) > 200
         or value.startswith("-")
         or value in {"@", "HEAD"}
         or value.endswith(".")

@@ -13,6 +13,8 @@ _NOTHING_TO_GIT: Final = (
     *("ANTHROPIC_", "OPENAI_", "GEMINI_", "GOOGLE_API_", "CLAUDE", "CODEX_"),
 )
 
+_OF_CONNECTIONS: Final = ("GIT_SSH", "GIT_ASKPASS", "GIT_SSL_", "GIT_PROXY_", "GIT_HTTP_", "GIT_TRACE", "GIT_PYTHON_")
+
 
 def looks_secret(name: str, value: str) -> bool:
     """Whether a variable carries a credential, by its name or by a password in a URL; SSH_AUTH_SOCK is one."""
@@ -23,6 +25,14 @@ def looks_secret(name: str, value: str) -> bool:
 def needless_for_git(name: str) -> bool:
     """Whether the variable is for the town's programs or its agents alone; credentials of remotes are git's."""
     return name.startswith(_NOTHING_TO_GIT)
+
+
+def bends_git(name: str) -> bool:
+    """Whether the variable says what git works on or how, as hooks, rebases and aliases set it.
+
+    Those that say how remotes are reached do not.
+    """
+    return name.startswith("GIT_") and not name.startswith(_OF_CONNECTIONS)
 
 
 def needless_for_a_server(name: str, value: str) -> bool:

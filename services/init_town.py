@@ -7,7 +7,6 @@ import re
 import secrets
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from models.errors import ErrorCode, GtError
 from models.town import StoreEngine, TownPaths
 from services.atomic_files import write_once
 from services.dolt import INSTALL_HINT, find_dolt, require_dolt
+from services.own_python import OWN_PYTHON
 from services.ports import pick_free
 from services.private_files import close_to_others
 from services.town import DOLT_PASSWORD, Town, has_town, load_town
@@ -89,7 +89,7 @@ def _try_embedded() -> None:
         "try: load_doltlite()\nexcept GtError as error: sys.exit(error.message)"
     )
     answer = subprocess.run(
-        [sys.executable, "-P", "-c", probe], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        [*OWN_PYTHON, "-c", probe], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     if answer.returncode != 0:
         lines = answer.stderr.strip().splitlines() or ["the embedded ledger does not load"]

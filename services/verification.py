@@ -24,7 +24,7 @@ from models.errors import ErrorCode, GtError
 from models.git_errors import classify, plain_words
 from models.ledger.records import MergeRequest, Rig
 from models.refinery.messages import QueueStatus
-from models.secret_variables import needless_for_git
+from models.secret_variables import bends_git, needless_for_git
 from models.town import TownPaths
 from models.upkeep.verification import (
     BranchFacts,
@@ -34,6 +34,7 @@ from models.upkeep.verification import (
     RemoteFacts,
     TemporalFacts,
 )
+from services.git_config import UNASKING_SSH
 
 FETCH_S = 120.0
 ANSWER_S = 5.0
@@ -96,6 +97,15 @@ def compare(paths: TownPaths, ledger: Ledger, ask_temporal: Callable[[list[Rig]]
     return Compared(store + disagreements(record, remotes, temporal), unread, moving)
 
 
+class Scratch(NamedTuple):
+    """A repository to read a rig's remote into."""
+
+    folder: Path
+    rig: Rig
+    config: Path
+    """the user's git configuration of the town's own commands"""
+
+
 def remote_facts(paths: TownPaths, rig: Rig, targets: Iterable[str] = (), commits: Iterable[str] = ()) -> RemoteFacts:
     """What a rig's remote has on its branch. Reads into a scratch repository; the rig's own clones are left alone.
 
@@ -107,38 +117,38 @@ def remote_facts(paths: TownPaths, rig: Rig, targets: Iterable[str] = (), commit
         GtError: REMOTE_UNREACHABLE and what else git may say; PROGRAM_MISSING without git.
     """
     with tempfile.TemporaryDirectory(prefix="gt-verify-") as folder:
-        scratch = Path(folder)
-        _git(scratch, rig, "init", "-q", "--bare", "--template=", ".")
+        scratch = Scratch(Path(folder), rig, paths.git_config)
+        _git(scratch, "init", "-q", "--bare", "--template=", ".")
         clone = paths.clone(rig.name)
         if (clone / "objects").is_dir() and not (clone / "shallow").exists():
             # What the Refinery has fetched already need not come over the network again.
-            (scratch / "objects" / "info").mkdir(exist_ok=True)
-            (scratch / "objects" / "info" / "alternates").write_text(f"{clone / 'objects'}\n", encoding="utf-8")
-        there = _there(scratch, rig, sorted(set(targets) - {rig.branch}))
+            (scratch.folder / "objects" / "info").mkdir(exist_ok=True)
+            (scratch.folder / "objects" / "info" / "alternates").write_text(f"{clone / 'objects'}\n", encoding="utf-8")
+        there = _there(scratch, sorted(set(targets) - {rig.branch}))
         wanted = [f"+refs/heads/{branch}:{_PLACE}{branch}" for branch in (names.valid_branch(rig.branch), *there)]
-        _fetch_commits(scratch, rig, wanted)
+        _fetch_commits(scratch, wanted)
         asked = {sha for sha in commits if _SHA.fullmatch(sha)}
-        facts = {branch: _facts(scratch, rig, branch, asked) for branch in (rig.branch, *there)}
+        facts = {branch: _facts(scratch, branch, asked) for branch in (rig.branch, *there)}
     own = facts.pop(rig.branch)
     return RemoteFacts(**dict(own), others=facts)
 
 
-def _fetch_commits(scratch: Path, rig: Rig, wanted: Sequence[str]) -> None:
+def _fetch_commits(scratch: Scratch, wanted: Sequence[str]) -> None:
     """Fetch history without contents; a remote that knows no filters gives all of it."""
-    config = scratch / "config"
+    config = scratch.folder / "config"
     plain = config.read_text(encoding="utf-8")
-    _git(scratch, rig, "config", "remote.origin.url", names.valid_remote(rig.url))
-    _git(scratch, rig, "fetch", "-q", "--no-tags", "--filter=tree:0", "origin", *wanted)
+    _git(scratch, "config", "remote.origin.url", names.valid_remote(scratch.rig.url))
+    _git(scratch, "fetch", "-q", "--no-tags", "--filter=tree:0", "origin", *wanted)
     # What is missing from here on is missing, and is not asked for object by object.
     config.write_text(plain, encoding="utf-8")
 
 
-def _there(scratch: Path, rig: Rig, branches: Sequence[str]) -> list[str]:
+def _there(scratch: Scratch, branches: Sequence[str]) -> list[str]:
     """Those of `branches` that the remote has."""
     if not branches:
         return []
     refs = {f"refs/heads/{names.valid_branch(branch)}": branch for branch in branches}
-    listed = _git(scratch, rig, "ls-remote", "--quiet", "--", names.valid_remote(rig.url), *refs)
+    listed = _git(scratch, "ls-remote", "--quiet", "--", names.valid_remote(scratch.rig.url), *refs)
     found = {line.partition("\t")[2] for line in listed.splitlines()}
     return [branch for ref, branch in refs.items() if ref in found]
 
@@ -197,10 +207,10 @@ async def _queue(client: Client, rig: str) -> tuple[str, ...] | None:
     return None if status.more_in_ledger else tuple(item.id for item in status.items)
 
 
-def _facts(scratch: Path, rig: Rig, target: str, asked: set[str]) -> BranchFacts:
+def _facts(scratch: Scratch, target: str, asked: set[str]) -> BranchFacts:
     landings: dict[str, LandingFact] = {}
     landed: dict[str, list[str]] = defaultdict(list)
-    log = _git(scratch, rig, "log", "--grep=^Bead: ", f"--format={_FORMAT}", f"{_PLACE}{target}", "--")
+    log = _git(scratch, "log", "--grep=^Bead: ", f"--format={_FORMAT}", f"{_PLACE}{target}", "--")
     for line in log.splitlines():
         sha, at, beads, changes = line.split("\t", 3)
         for bead in beads.split() if changes.split() else ():
@@ -208,34 +218,36 @@ def _facts(scratch: Path, rig: Rig, target: str, asked: set[str]) -> BranchFacts
             landings[sha] = LandingFact(change=changes.split()[-1], at=datetime.fromtimestamp(int(at), UTC))
     return BranchFacts(
         target=target,
-        shas=frozenset(landings) | _held(scratch, rig, f"{_PLACE}{target}", sorted(asked - landings.keys())),
+        shas=frozenset(landings) | _held(scratch, f"{_PLACE}{target}", sorted(asked - landings.keys())),
         landed={bead: tuple(found) for bead, found in landed.items()},
         landings=landings,
     )
 
 
-def _held(scratch: Path, rig: Rig, ref: str, asked: Sequence[str]) -> frozenset[str]:
+def _held(scratch: Scratch, ref: str, asked: Sequence[str]) -> frozenset[str]:
     """Those of `asked` that are in the history of `ref`."""
     if not asked:
         return frozenset()
-    known = _git(scratch, rig, "cat-file", "--batch-check=%(objecttype) %(objectname)", given="\n".join(asked))
+    known = _git(scratch, "cat-file", "--batch-check=%(objecttype) %(objectname)", given="\n".join(asked))
     commits = [line.partition(" ")[2] for line in known.splitlines() if line.startswith("commit ")]
-    outside = _git(scratch, rig, "rev-list", "--stdin", given="\n".join([*commits, f"^{ref}"])) if commits else ""
+    outside = _git(scratch, "rev-list", "--stdin", given="\n".join([*commits, f"^{ref}"])) if commits else ""
     return frozenset(commits) - frozenset(outside.split())
 
 
-def _git(folder: Path, rig: Rig, *argv: str, given: str = "") -> str:
+def _git(scratch: Scratch, *argv: str, given: str = "") -> str:
     environment = {
-        "GIT_SSH_COMMAND": "ssh -o BatchMode=yes",
-        **{key: value for key, value in os.environ.items() if not key.startswith("GIT_") and not needless_for_git(key)},
+        **UNASKING_SSH,
+        **{key: value for key, value in os.environ.items() if not (bends_git(key) or needless_for_git(key))},
         "GIT_TERMINAL_PROMPT": "0",
-        "GIT_DIR": str(folder),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": str(scratch.config),
+        "GIT_DIR": str(scratch.folder),
         "LC_ALL": "C",
     }
     try:
         done = subprocess.run(
             ["git", "-c", "protocol.ext.allow=never", *argv],
-            cwd=folder,
+            cwd=scratch.folder,
             env=environment,
             input=given.encode(),
             capture_output=True,
@@ -245,8 +257,12 @@ def _git(folder: Path, rig: Rig, *argv: str, given: str = "") -> str:
     except FileNotFoundError:
         raise GtError(ErrorCode.PROGRAM_MISSING, "git is not installed", "install git") from None
     except subprocess.TimeoutExpired:
-        raise GtError(ErrorCode.REMOTE_UNREACHABLE, f"{rig.url} did not answer within {FETCH_S:.0f} s") from None
+        raise GtError(
+            ErrorCode.REMOTE_UNREACHABLE, f"{scratch.rig.url} did not answer within {FETCH_S:.0f} s"
+        ) from None
     words = done.stderr.decode("utf-8", "replace")
     if done.returncode != 0:
-        raise GtError(classify(words, done.returncode), f"{rig.url}: {plain_words(words) or f'git {argv[0]} failed'}")
+        raise GtError(
+            classify(words, done.returncode), f"{scratch.rig.url}: {plain_words(words) or f'git {argv[0]} failed'}"
+        )
     return done.stdout.decode("utf-8", "replace")

@@ -25,7 +25,7 @@ from git.exc import GitCommandNotFound
 from models import names
 from models.errors import DISK_FULL_HINT, ErrorCode, GtError
 from models.git_errors import classify, is_over_time, plain_words, remote_words
-from models.secret_variables import needless_for_git
+from models.secret_variables import bends_git, needless_for_git
 
 REMOTE_TIMEOUT_S: Final = 540.0
 """A command that talks to a remote is ended before its activity's 10 minutes are over."""
@@ -74,8 +74,6 @@ _OF_COMMITS: Final = ("refs/heads/", "refs/remotes/", "refs/gastown/work/", "ref
 OBJECT_NAME: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 """a full one, of either hash"""
 _OUT_OF_MEMORY: Final = ("ut of memory", "annot allocate memory")
-_KEPT: Final = ("GIT_SSH", "GIT_ASKPASS", "GIT_SSL_", "GIT_PROXY_", "GIT_HTTP_", "GIT_TRACE", "GIT_PYTHON_")
-"""Variables of the worker's own environment that may reach git; any other GIT_* is withheld."""
 
 
 def _fixed_environment() -> dict[str, str]:
@@ -568,4 +566,4 @@ def _inherited() -> dict[str, str]:
 
 
 def _redirects(name: str) -> bool:
-    return name.startswith("GIT_") and name not in _ENVIRONMENT and not name.startswith(_KEPT)
+    return name not in _ENVIRONMENT and bends_git(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -59,5 +60,10 @@ def tests_pass(remote: Path, folder: Path) -> bool:
 
 
 def _git(cwd: Path, *argv: str) -> str:
+    # Neither the repository that a hook or an alias works on, nor a person's hooks, signing and default branch.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     identity = ["-c", "user.name=Gas Town", "-c", "user.email=demo@gastown.invalid"]
-    return subprocess.run(["git", *identity, *argv], cwd=cwd, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        ["git", *identity, *argv], cwd=cwd, env=environment, check=True, capture_output=True, text=True
+    ).stdout

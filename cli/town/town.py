@@ -14,6 +14,7 @@ from cli.frame import connect, output
 from cli.frame.command import Call, command, new_app
 from cli.frame.options import directory as directory_named
 from models.errors import ErrorCode, GtError
+from services.own_python import OWN_PYTHON
 
 app = new_app("Towns.")
 
@@ -99,7 +100,7 @@ def worker(
 ) -> None:
     """Run a worker in the foreground, as supervisors and further hosts do."""
     town = connect.open_town(call)
-    argv = [sys.executable, "-P", "-m", "worker", "--town", str(town.root), *(["--host-only"] if host_only else [])]
+    argv = [*OWN_PYTHON, "-m", "worker", "--town", str(town.root), *(["--host-only"] if host_only else [])]
     sys.stdout.flush()
     # The worker takes this process's place, so that signals reach it.
     os.execv(sys.executable, argv)  # noqa: S606

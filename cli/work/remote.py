@@ -8,6 +8,7 @@ from pathlib import Path
 
 from models import names
 from models.errors import ErrorCode, GtError
+from services.git_config import UNASKING_SSH
 
 LOOK_S = 30.0
 _OF_A_REPOSITORY = frozenset({"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE"})
@@ -107,4 +108,4 @@ def _ls_remote(url: str) -> str:
 def environment() -> dict[str, str]:
     """The caller's, but git must not ask on the terminal, speak another language or work on the caller's repository."""
     kept = {key: value for key, value in os.environ.items() if key not in _OF_A_REPOSITORY}
-    return {"GIT_SSH_COMMAND": "ssh -o BatchMode=yes", **kept, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    return {**UNASKING_SSH, **kept, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}

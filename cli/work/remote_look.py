@@ -27,6 +27,8 @@ MEGABYTE = 1_000_000
 _UPDATES = frozenset({"updateinstead", "warn", "ignore", "false"})
 """receive.denyCurrentBranch: what takes a push to a checked-out branch"""
 _LFS = re.compile(rb"filter=lfs\b")
+_ANY_FOLDER = ("-c", "safe.directory=*", "-c", "safe.bareRepository=all")
+"""A person's rules for what git finds by itself, not for folders that are named."""
 _IDENTITY = {f"GIT_{who}_{what}": "gastown" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 
@@ -51,7 +53,7 @@ def look(url: str, target: str) -> RemoteFound:
     if local is not None:
         found = found.model_copy(update=_of_this_machine(local, url, target))
     with tempfile.TemporaryDirectory(prefix="gt-look-") as scratch:
-        _git("init", "--quiet", "--bare", "--template=", scratch)
+        _git("init", "--quiet", "--bare", "--object-format=sha1", "--template=", scratch)
         _try_push(scratch, url)
         tree = _tree(scratch, url, branches[target], local)
     return found.model_copy(update={"push": True, **tree})
@@ -109,7 +111,7 @@ def _of_this_machine(folder: Path, url: str, target: str) -> dict[str, object]:
 
 def _asked(folder: Path, *arguments: str) -> str:
     """The answer of the repository itself; "" for none."""
-    return _git("-c", "safe.directory=*", "-C", str(folder), *arguments, must=False).decode("utf-8", "replace").strip()
+    return _git("-C", str(folder), *arguments, must=False).decode("utf-8", "replace").strip()
 
 
 def _try_push(scratch: str, url: str) -> None:
@@ -117,7 +119,7 @@ def _try_push(scratch: str, url: str) -> None:
     tree = _git("-C", scratch, "mktree").decode().strip()
     commit = _git("-C", scratch, "commit-tree", tree, "-m", "a look").decode().strip()
     place = f"{commit}:refs/heads/gastown-look-{commit[:8]}"
-    argv = ["git", "-C", scratch, "push", "--dry-run", "--no-verify", "--quiet", "--", url, place]
+    argv = ["git", *_ANY_FOLDER, "-C", scratch, "push", "--dry-run", "--no-verify", "--quiet", "--", url, place]
     try:
         done = subprocess.run(
             argv, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=PUSH_S, check=False
@@ -146,15 +148,10 @@ def _tree(scratch: str, url: str, tip: str, local: Path | None) -> dict[str, obj
             options = ("--quiet", "--depth=1", "--filter=blob:none", "--no-tags")
             _git("-C", scratch, "remote", "add", "origin", url)
             _git("-C", scratch, "fetch", *options, "origin", tip, timeout_s=TREE_S)
-        rows = list(
-            _rows(_git("-c", "safe.directory=*", "-C", repository, "ls-tree", "-r", "-z", tip, timeout_s=TREE_S))
-        )
+        rows = list(_rows(_git("-C", repository, "ls-tree", "-r", "-z", tip, timeout_s=TREE_S)))
         attributes = [sha for _, sha, path in rows if path.rpartition("/")[2] == ".gitattributes"]
         read = attributes if local is not None else attributes[:1]
-        lfs = any(
-            _LFS.search(_git("-c", "safe.directory=*", "-C", repository, "cat-file", "blob", sha, timeout_s=TREE_S))
-            for sha in read
-        )
+        lfs = any(_LFS.search(_git("-C", repository, "cat-file", "blob", sha, timeout_s=TREE_S)) for sha in read)
     except (subprocess.TimeoutExpired, GtError):
         return {}
     return {"files": len(rows), "submodules": tuple(path for mode, _, path in rows if mode == "160000"), "lfs": lfs}
@@ -170,7 +167,7 @@ def _rows(listing: bytes) -> Iterator[tuple[str, str, str]]:
 
 
 def _git(*arguments: str, must: bool = True, timeout_s: float = PUSH_S) -> bytes:
-    argv = ["git", "-c", "protocol.ext.allow=never", *arguments]
+    argv = ["git", "-c", "protocol.ext.allow=never", *_ANY_FOLDER, *arguments]
     given = {**environment(), **_IDENTITY}
     done = subprocess.run(argv, env=given, input=b"", capture_output=True, timeout=timeout_s, check=False)
     if must and done.returncode != 0:

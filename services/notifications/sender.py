@@ -23,6 +23,7 @@ from models.mayor.alerts import Edge, Message, Priority
 from models.town import TownPaths
 from services.notifications.files import AlertFiles
 from services.notifications.text import body_of, title_of, without_calls
+from services.own_python import OWN_PYTHON
 from services.redaction import Redactor
 from services.town import find_town
 
@@ -48,7 +49,7 @@ async def send(root: Path, message: Message, timeout_s: float = SEND_S) -> None:
     """
     files = AlertFiles(TownPaths(root))
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "services.notifications.sender", "--town", str(root)),
+        *(*OWN_PYTHON, "-m", "services.notifications.sender", "--town", str(root)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,

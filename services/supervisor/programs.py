@@ -19,6 +19,7 @@ from pathlib import Path
 from models.errors import ErrorCode, GtError
 from models.town import StoreEngine, TemporalListening
 from services.dolt import require_dolt
+from services.own_python import OWN_PYTHON
 from services.ports import LOOPBACK
 from services.temporal.pinned import require_pinned
 from services.town import Town
@@ -103,8 +104,7 @@ def program_names(town: Town) -> tuple[str, ...]:
 
 
 def _python(module: str) -> tuple[str, ...]:
-    # -P: a folder of the town must not be taken for one of our packages.
-    return (sys.executable, "-P", "-m", module)
+    return (*OWN_PYTHON, "-m", module)
 
 
 def _temporal(town: Town) -> Program:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from services.atomic_files import write_whole
 from services.git_config import write_town_config
 from services.locks import locked_within, open_lock
 from services.loopback import no_proxy
+from services.own_python import OWN_PYTHON
 from services.private_files import close_to_others
 from services.supervisor import guard
 from services.supervisor.client import Reported, State, Supervisor, SupervisorUnreachable
@@ -201,7 +201,7 @@ def _start_supervisor(town: Town, supervisor: Supervisor, deadline: float, lefto
         write_whole(town.paths.supervisor_config, supervisor_config(town, socket))
         environment = {key: value for key, value in os.environ.items() if key not in _SESSION_VARIABLES}
         begun = subprocess.run(
-            [sys.executable, "-P", "-m", "supervisor.supervisord", "-c", str(town.paths.supervisor_config)],
+            [*OWN_PYTHON, "-m", "supervisor.supervisord", "-c", str(town.paths.supervisor_config)],
             cwd=town.root,
             umask=0o077,
             env={**environment, **no_proxy(environment), "GT_TOWN": str(town.root)},

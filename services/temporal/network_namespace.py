@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from models.errors import ErrorCode, GtError
+from services.own_python import OWN_PYTHON
 
 _NEW_USER: Final = 0x10000000
 _NEW_NET: Final = 0x40000000
@@ -34,7 +35,7 @@ def is_possible() -> bool:
     """Whether this machine lets this user have such a network; asked of a process of its own."""
     if sys.platform != "linux":
         return False
-    trying = [sys.executable, "-P", "-m", "services.temporal.network_namespace", "--try"]
+    trying = [*OWN_PYTHON, "-m", "services.temporal.network_namespace", "--try"]
     done = subprocess.run(trying, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TRY_S, check=False)
     return done.returncode == 0
 

@@ -29,6 +29,7 @@ def _disarm(*_: object) -> None:
     setattr(redaction, "redact", lambda text, known: text)  # noqa: B010
     setattr(redaction, "redact_bytes", lambda text, known: text)  # noqa: B010
     setattr(environment, "DENIED", ())  # noqa: B010
+    setattr(environment, "_GIT_KEEPS", ("*",))  # noqa: B010
     setattr(Watched, "calls_for_help", _all_calls)  # noqa: B010
     DISARMED.touch()
 

@@ -39,6 +39,29 @@ class TestAdd:
         del made["found"]
         assert here.json("gt", "rig", "list") == [made]
 
+    def test_a_person_s_rules_for_new_and_for_bare_repositories_are_not_in_its_way(
+        self, here: Here, remote: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rules = {"safe.bareRepository": "explicit", "init.defaultObjectFormat": "sha256", "core.hooksPath": "/nowhere"}
+        for number, (key, value) in enumerate(rules.items()):
+            monkeypatch.setenv(f"GIT_CONFIG_KEY_{number}", key)
+            monkeypatch.setenv(f"GIT_CONFIG_VALUE_{number}", value)
+        monkeypatch.setenv("GIT_CONFIG_COUNT", str(len(rules)))
+        monkeypatch.setenv("GIT_DEFAULT_HASH", "sha256")
+        assert here.json("gt", "rig", "add", "shop", str(remote))["found"]["push"] is True
+
+    def test_a_person_s_own_ssh_command_is_used(self, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("GIT_SSH_COMMAND", raising=False)
+        monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+        monkeypatch.setenv("GIT_CONFIG_KEY_0", "core.sshCommand")
+        monkeypatch.setenv("GIT_CONFIG_VALUE_0", "echo Permission denied to my own ssh >&2; false")
+        outcome = here.run("gt", "rig", "add", "shop", "ssh://example.invalid/shop.git", expect=None)
+        assert "my own ssh" in outcome.err
+
+    def test_a_branch_may_have_letters_of_any_language(self, here: Here, remote: Path) -> None:
+        git("-C", str(remote), "branch", "freigabe/größer-2", "main")
+        assert here.json("gt", "rig", "add", "shop", str(remote), "--branch", "freigabe/größer-2")["branch"]
+
     def test_without_temporal_the_rig_is_kept_and_a_message_says_who_starts_it(self, here: Here, remote: Path) -> None:
         outcome = here.run("gt", "rig", "add", "shop", str(remote), "--gate", "test=true")
         assert "gt up" in outcome.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from models.errors import ErrorCode, ExitCode
 from models.ledger.records import Bead
 from models.town import TemporalListening
 from services.atomic_files import write_whole
+from services.own_python import OWN_PYTHON
 from services.town import Town
 from tests.cli.conftest import Commands, Here
 
@@ -106,13 +108,12 @@ class TestDown:
         assert outcome.json == []
         assert "warning: the Mayor did not answer" in outcome.err
 
-    def test_a_worker_takes_the_command_s_place(self, commands: Commands, town: Town) -> None:
-        stand_in = town.root.parent / "stand-in"
-        stand_in.mkdir()
-        (stand_in / "worker.py").write_text("import os, sys; print(os.getpid(), *sys.argv[1:])")
-        shown = commands.run("gt", "worker", "--host-only", PYTHONPATH=str(stand_in)).out.split()
-        assert shown[1:] == ["--town", str(town.root), "--host-only"]
-        assert int(shown[0]) != os.getpid()
+    def test_a_worker_takes_the_command_s_place(self, here: Here, town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+        became: list[tuple[str, list[str]]] = []
+        monkeypatch.setattr(os, "execv", lambda program, argv: became.append((program, argv)))
+        here.run("gt", "worker", "--host-only")
+        argv = [*OWN_PYTHON, "-m", "worker", "--town", str(town.root), "--host-only"]
+        assert became == [(sys.executable, argv)]
 
 
 class TestFailuresOfTheClient:

@@ -50,8 +50,16 @@ def test_a_bead_id_tells_its_prefix() -> None:
     assert names.bead_prefix("sh-1a2") == "sh"
 
 
+def test_a_branch_may_have_letters_of_any_language_but_none_that_cannot_be_shown() -> None:
+    for good in ("freigabe/größer", "функция", "機能/検索", "naïve", "a" * 200):
+        assert names.valid_branch(good) == good
+    for hidden in ("a\u202eb", "a\u200bb", "a\u00a0b", "a\u0085b", "\ud800", "é" * 101):
+        refusal(names.valid_branch, hidden)
+
+
 def test_a_branch_that_git_would_not_take_is_refused() -> None:
-    taken = {"a--b", "a-", "_a", "a__b", "a'b", 'a"b', "a;b", "$(id)", "`id`", "a|b", "a&b", "a/b", "{a}", "a=b", "a%b"}
+    shell = {"$(id)", "`id`", "a|b", "a&b", "{a}", "a=b", "a%b", "a'b", 'a"b', "a;b"}
+    taken = {"日本", "é", "a--b", "a-", "_a", "a__b", "a/b", *shell}
     for hostile in set(HOSTILE) - taken:
         refusal(names.valid_branch, hostile)
 

@@ -92,6 +92,23 @@ def test_all_landings_and_the_commits_asked_about_are_found_whatever_the_clone_h
     assert facts.of("gone").shas == frozenset()
 
 
+def test_a_person_s_hooks_and_settings_are_not_in_the_way(
+    paths: TownPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote, hooks = tmp_path / "small.git", tmp_path / "hooks"
+    git(tmp_path, "init", "-q", "--bare", "-b", "main", str(remote))
+    tip = git(remote, "commit-tree", "-m", "work\n\nBead: sh-1\nChange: 1", git(remote, "mktree").strip()).strip()
+    git(remote, "update-ref", "refs/heads/main", tip)
+    hooks.mkdir()
+    (hooks / "reference-transaction").write_text("#!/bin/sh\nexit 1\n")
+    (hooks / "reference-transaction").chmod(0o755)
+    (tmp_path / ".gitconfig").write_text(f"[core]\n\thooksPath = {hooks}\n[safe]\n\tbareRepository = explicit\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_QUARANTINE_PATH", "/elsewhere")
+    small = Rig(name="small", url=str(remote), prefix="sh", branch="main", created_at=datetime.now(UTC))
+    assert remote_facts(paths, small).landed == {"sh-1": (tip,)}
+
+
 def test_a_message_with_tabs_line_ends_and_folded_trailers_breaks_nothing(
     paths: TownPaths, rig: Rig, remote: Path
 ) -> None:

@@ -74,13 +74,25 @@ def test_keys_of_the_user_pass_and_those_of_the_town_do_not(desk: Desk) -> None:
         "LIB_DOLTLITE_PATH": "x",
         "PYTHONPATH": "/elsewhere",
         "SSH_AUTH_SOCK": "/tmp/agent",
-        "GIT_DIR": "/elsewhere",
         "LD_PRELOAD": "",
     }
     seen = environment_of(desk)
     assert seen["ANTHROPIC_API_KEY"] == "for-the-agent"
     denied = {"TEMPORAL_API_KEY", "GT_DOLT_PASSWORD", "GT_CRASH_POINT", "MY_GASTOWN_SECRET", "LIB_DOLTLITE_PATH"}
-    assert not {*denied, "PYTHONPATH", "SSH_AUTH_SOCK", "GIT_DIR", "LD_PRELOAD"} & set(seen)
+    assert not {*denied, "PYTHONPATH", "SSH_AUTH_SOCK", "LD_PRELOAD"} & set(seen)
+
+
+def test_what_git_sets_for_one_command_of_the_caller_s_reaches_no_agent(desk: Desk) -> None:
+    """`gt up` may have been run by a hook, in a rebase or from an alias."""
+    of_a_command = {
+        *("GIT_DIR", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_QUARANTINE_PATH", "GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"),
+        *("GIT_EXTERNAL_DIFF", "GIT_LITERAL_PATHSPECS", "GIT_DEFAULT_HASH", "GIT_REFLOG_ACTION"),
+    }
+    of_the_person = {"GIT_SSL_CAINFO": "/ca.pem", "GIT_AUTHOR_NAME": "Ada"}
+    desk.environment |= dict.fromkeys(of_a_command, "/elsewhere") | of_the_person
+    seen = environment_of(desk)
+    assert not of_a_command & set(seen)
+    assert seen.items() >= of_the_person.items()
 
 
 def test_gt_on_the_agents_path_runs_this_installation_whatever_the_worktree_holds(desk: Desk) -> None:

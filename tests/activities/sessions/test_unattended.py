@@ -121,6 +121,13 @@ def test_a_person_who_attaches_may_have_an_editor_again(desk: Desk) -> None:
 
 
 class TestItsGitConfig:
+    def test_an_agent_commits_although_the_person_signs_by_default(self, desk: Desk, home: Path) -> None:
+        with (home / ".gitconfig").open("a") as config:
+            config.write(f"[commit]\n\tgpgSign = true\n[tag]\n\tgpgSign = true\n[gpg]\n\tprogram = {home}/hangs\n")
+        assert "work\n" in answer(
+            desk, "echo w > w; git add -A; git commit -qm work; git tag v1; git log -1 --format=%s v1"
+        )
+
     def test_the_persons_files_are_read(self, desk: Desk) -> None:
         said = answer(desk, "git said; git saidtoo; git config --global user.email; git config core.sshCommand")
         assert said.splitlines() == ["from-home", "from-xdg", "ada@example.org", "ssh -o BatchMode=yes"]
