@@ -1,4 +1,4 @@
-"""Which variables of an environment look like secrets. Cheap: every service of a town starts with it."""
+"""Which variables of an environment look like secrets or bend git. Cheap: every service of a town starts with it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ _NOTHING_TO_GIT: Final = (
     *("ANTHROPIC_", "OPENAI_", "GEMINI_", "GOOGLE_API_", "CLAUDE", "CODEX_"),
 )
 
+UNASKING_SSH: Final = {"SSH_ASKPASS": "false", "SSH_ASKPASS_REQUIRE": "force"}
+"""Variables under which ssh asks nobody for a password or about an unknown host; a command for ssh in them instead
+would take the place of the person's core.sshCommand."""
 _OF_CONNECTIONS: Final = ("GIT_SSH", "GIT_ASKPASS", "GIT_SSL_", "GIT_PROXY_", "GIT_HTTP_", "GIT_TRACE", "GIT_PYTHON_")
 
 

@@ -22,9 +22,6 @@ TAKEN_OVER: Final = re.compile(
     r"credential\..*|http\..*|ssh\.variant|core\.sshcommand|user\.(name|email|signingkey)|gpg\..*|safe\.directory"
 )
 """Credentials, what connections need, and signing; nothing that changes what a command computes or runs beside."""
-UNASKING_SSH: Final = {"SSH_ASKPASS": "false", "SSH_ASKPASS_REQUIRE": "force"}
-"""Variables under which ssh asks nobody for a password or about an unknown host; a command for ssh in them instead
-would take the place of the person's core.sshCommand."""
 _IGNORED: Final = "gitignore"
 _MOST_BYTES: Final = 1_000_000
 

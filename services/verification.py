@@ -24,7 +24,7 @@ from models.errors import ErrorCode, GtError
 from models.git_errors import classify, plain_words
 from models.ledger.records import MergeRequest, Rig
 from models.refinery.messages import QueueStatus
-from models.secret_variables import bends_git, needless_for_git
+from models.secret_variables import UNASKING_SSH, bends_git, needless_for_git
 from models.town import TownPaths
 from models.upkeep.verification import (
     BranchFacts,
@@ -34,7 +34,6 @@ from models.upkeep.verification import (
     RemoteFacts,
     TemporalFacts,
 )
-from services.git_config import UNASKING_SSH
 
 FETCH_S = 120.0
 ANSWER_S = 5.0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from models import names
 from models.errors import ErrorCode, GtError
-from services.git_config import UNASKING_SSH
+from models.secret_variables import UNASKING_SSH
 
 LOOK_S = 30.0
 _OF_A_REPOSITORY = frozenset({"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE"})
