@@ -43,6 +43,11 @@ DENIED: Final[tuple[str, ...]] = (
     "OLDPWD",
     "CI",
     "CONTINUOUS_INTEGRATION",
+    # `gt up` may be run from inside claude: its children take themselves for parts of that conversation.
+    "CLAUDECODE",
+    "CLAUDE_CODE_CHILD_SESSION",
+    "CLAUDE_CODE_ENTRYPOINT",
+    "CLAUDE_CODE_SSE_PORT",
 )
 """Patterns of names that never reach an agent (`fnmatch`).
 

@@ -27,19 +27,21 @@ class Preset(Frozen):
 
 
 PRESETS: Final[dict[str, Preset]] = {
-    # print mode; the prompt is read from standard input, so its length has no limit
+    # print mode; the prompt is read from standard input, so its length has no limit; as root claude takes the flag only
+    # where IS_SANDBOX says that it is in a container
     "claude": Preset(
-        command=f"claude -p --dangerously-skip-permissions < {_TASK}",
+        command=f"IS_SANDBOX=1 claude -p --dangerously-skip-permissions < {_TASK}",
         install="npm install -g @anthropic-ai/claude-code",
     ),
-    # `exec` is codex's non-interactive mode; `-` reads the prompt from standard input
+    # `exec` is codex's non-interactive mode; `-` reads the prompt from standard input; a login shell would reset PATH,
+    # and lose `gt`
     "codex": Preset(
-        command=f"codex exec --dangerously-bypass-approvals-and-sandbox - < {_TASK}",
+        command=f"codex exec --dangerously-bypass-approvals-and-sandbox -c allow_login_shell=false - < {_TASK}",
         install="npm install -g @openai/codex",
     ),
-    # without a terminal on standard input gemini runs once; --yolo approves every tool
+    # without a terminal on standard input gemini runs once; in a folder that it does not trust it ends with exit 55
     "gemini": Preset(
-        command=f"gemini --yolo < {_TASK}",
+        command=f"gemini --skip-trust --approval-mode=yolo < {_TASK}",
         install="npm install -g @google/gemini-cli",
     ),
     # aider commits by itself but knows no `gt done`; its history files must not dirty the worktree
@@ -52,9 +54,9 @@ PRESETS: Final[dict[str, Preset]] = {
         ),
         install="python -m pip install aider-install && aider-install",
     ),
-    # `run` answers one message and ends; its default permissions allow edits and commands
+    # `run` answers one message and ends; --auto approves what is not denied
     "opencode": Preset(
-        command=f"opencode run {_PROMPT}",
+        command=f"opencode run --auto {_PROMPT}",
         install="npm install -g opencode-ai",
     ),
     # -x executes the prompt on standard input and ends
@@ -62,9 +64,9 @@ PRESETS: Final[dict[str, Preset]] = {
         command=f"amp --dangerously-allow-all -x < {_TASK}",
         install="npm install -g @sourcegraph/amp",
     ),
-    # -p prints and ends; --force lets it run commands
+    # -p prints and ends; --force lets it run commands, --trust does without the question about the folder
     "cursor": Preset(
-        command=f"cursor-agent -p --force {_PROMPT}",
+        command=f"cursor-agent -p --force --trust {_PROMPT}",
         install="see cursor.com/cli",
     ),
 }

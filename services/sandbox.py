@@ -396,6 +396,10 @@ def _program_folders(folders: Iterable[str], home: Path, town: Path) -> list[str
         if not folder.is_absolute() or _holds(folder, (home, town)) or town in folder.parents:
             continue
         found.append(entry)
+        # A package of npm's needs those beside it.
+        modules = next((str(above) for above in reversed(folder.parents) if above.name == "node_modules"), None)
+        if modules is not None:
+            found.append(modules)
         beside = folder.parent
         whole = folder.name in {"bin", "sbin"} and not _holds(beside, (home, town, home / ".local", home / ".cargo"))
         if whole and (beside / "lib").is_dir():

@@ -13,6 +13,7 @@ from tests.dealing import dealt
 from tests.temporal_server import FOR_MANY_TESTS, dev_server
 
 LONG = (
+    "tests/agents/",
     "tests/e2e/",
     "tests/chaos/",
     "tests/services/",

@@ -11,16 +11,22 @@ BY_SIGNAL = "killed by signal"
 """So begins what is seen of a pane whose program a signal has ended."""
 _DEADLY = frozenset({6, 9, 11, 15})
 """ABRT, KILL, SEGV, TERM; other codes above 128 are mostly a program's own."""
-_SAID = 3
-"""So many of a set-up's last lines stand in the note's first, which is what the job's story shows."""
+_SAID, _SAID_CHARACTERS = 3, 300
+"""So many of a program's last lines stand in the note's first, which is what the job's story shows."""
+
+
+def _last_words(lines: list[str]) -> str:
+    """The last lines that say something, in one."""
+    said = [" ".join(line.split()) for line in lines if any(map(str.isalnum, line))]
+    return " / ".join(said[-_SAID:])[-_SAID_CHARACTERS:]
 
 
 def setup_note(seen: Observation) -> str:
     """No agent was started, because the worktree could not be set up: how, and the last lines."""
     how, *lines = seen.detail.strip().splitlines() or ["it ended"]
     said = [line.strip() for line in lines if line.strip() and not line.startswith("worktree.setup")]
-    words = f": {' / '.join(said[-_SAID:])}" if said else ""
-    first = f"worktree.setup failed, {how}{words}"[:500]
+    words = _last_words(said)
+    first = f"worktree.setup failed, {how}" + (f": {words}" if words else "")
     return "\n\n".join([first, "\n".join(said)]).strip()
 
 
@@ -38,7 +44,9 @@ def how_it_died(seen: Observation) -> str:
 
 def death_note(seen: Observation, refusal: str) -> str:
     """The agent died or did not respond: how, its last words, and why its work was not taken."""
-    parts = [f"The agent of attempt {seen.attempt} died: {how_it_died(seen)}."]
+    words = _last_words(seen.detail.strip().splitlines()[1:])
+    said = f" It said last: {words}" if words else ""
+    parts = [f"The agent of attempt {seen.attempt} died: {how_it_died(seen)}.{said}"]
     if seen.kind is ObservationKind.UNRESPONSIVE:
         parts = [f"The agent of attempt {seen.attempt} did not respond any more, and was ended."]
     if refusal:

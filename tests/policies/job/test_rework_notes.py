@@ -41,7 +41,16 @@ ENDS = [
 
 @pytest.mark.parametrize(("seen", "how"), ENDS)
 def test_a_note_says_how_the_agent_ended(seen: Observation, how: str) -> None:
-    assert death_note(seen, "").splitlines()[0] == f"The agent of attempt 2 died: {how}."
+    words = [line for line in seen.detail.splitlines()[1:] if line]
+    said = f" It said last: {words[0]}" if words else ""
+    assert death_note(seen, "").splitlines()[0] == f"The agent of attempt 2 died: {how}.{said}"
+
+
+def test_its_last_words_are_in_the_story() -> None:
+    said = "exit code 1\nLoading …\n\n  You've hit your  limit\n--------\nresets 3am (UTC)\n❯\n"
+    first = death_note(death(1, said), "").splitlines()[0]
+    assert first.endswith("exit code 1. It said last: Loading … / You've hit your limit / resets 3am (UTC)")
+    assert len(death_note(death(1, f"exit code 1\n{'x' * 9000}"), "").splitlines()[0]) < 400
 
 
 @pytest.mark.parametrize(("seen", "how"), ENDS)

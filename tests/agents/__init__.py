@@ -1,0 +1,1 @@
+"""The real agent programs, from npm, against a scripted model on loopback."""
