@@ -1,7 +1,7 @@
 """Every durable step of the main path of one job, with the worker killed right there.
 
-One town serves several points. For each the worker is armed to kill itself when it gets there, with a
-job of the point's own; another worker is started after it, and the job must still be merged exactly once.
+A town has one job or two. Each worker is started armed to kill itself at one point, and when it has done so the next
+one is armed for a later point on that job's way; in the end the job must be merged exactly once.
 """
 
 from __future__ import annotations
@@ -14,24 +14,61 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from activities.crash_points import JOB_POINTS
 from services.supervisor.programs import temporal_settings
-from services.worker.readiness import last_worker
-from tests.e2e import armed_worker
 from tests.e2e.living_town import BIN, QUICK, git, shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
 from tests.pace import DEADLINE_S
 
-SHARES = 4
-"""Towns that share the points, side by side: most of a point's time is waiting."""
+
+@dataclass(frozen=True)
+class Way:
+    """Points in the order in which a job gets to them, and what its agent does beside its work."""
+
+    points: tuple[str, ...]
+    before: str = "true"
+    after: str = ""
 
 
-ASKED = frozenset({"mayor.told", "notice.logged", "work.intent_settled"})
-"""what a call for help leads to; the intent of accepted work needs no settling"""
+ASKS = "gt escalate 'which way?' || true"
+WAYS: dict[str, tuple[Way, ...]] = {
+    # A step of several points is killed at each of them by another job: its retries come ever later.
+    "merged": (
+        Way(
+            points=(
+                *("attempt.worktree_ready", "work.verified", "chain.fetched", "gate.checked_out", "gate.finished"),
+                *("land.pushed", "land.branches_deleted", "worktree.parked", "ledger.committed"),
+            ),
+            after=" && echo left > leftover.txt",
+        ),
+    ),
+    "merged too": (
+        Way(
+            points=(
+                *("attempt.folder_written", "work.pushed", "chain.built", "gate.started", "land.before_push"),
+                *("land.verified", "land.confirmed", "worktree.released", "ledger.before_commit"),
+            ),
+        ),
+    ),
+    "asked and ended": (
+        # Its session ends while its work is merged, and whoever is called hears of it while the job goes on.
+        Way(
+            points=(
+                *("attempt.session_started", "mayor.told", "work.intent_settled"),
+                *("session.evidence_saved", "session.ended"),
+            ),
+            before=ASKS,
+        ),
+        Way(points=("notice.logged",), before=ASKS),
+    ),
+}
+"""By town."""
 
 
 class BareTown(QuickTown):
@@ -58,23 +95,14 @@ class BareTown(QuickTown):
         """There once a worker has died at the point."""
         return self.folder / f"{point}.mark"
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
+    def start_worker(self, point: str | None) -> subprocess.Popen[bytes]:
+        """One that kills itself at the point, if any."""
+        armed = {} if point is None else {"GT_CRASH_MARK": str(self.mark(point)), "GT_CRASH_POINT": point}
         with self.log.open("ab") as stream:
             return subprocess.Popen(
-                [sys.executable, "-m", armed_worker.__spec__.name, "--town", str(self.root)],
-                cwd=self.folder, env=self.env, stdout=stream, stderr=stream,
+                [sys.executable, "-m", "worker", "--town", str(self.root)],
+                cwd=self.folder, env={**self.env, **armed}, stdout=stream, stderr=stream,
             )  # fmt: skip
-
-    def arm(self, worker: subprocess.Popen[bytes], point: str) -> None:
-        """Have this worker, which is at work, kill itself at the point."""
-
-        def at_work() -> bool:
-            ready = last_worker(self.town)
-            return ready is not None and ready.pid == worker.pid
-
-        wait_until("the worker to be at work", at_work)
-        armed_worker.arm(self.folder, {"GT_CRASH_MARK": str(self.mark(point)), "GT_CRASH_POINT": point}, worker.pid)
-        wait_until("the worker to be armed", lambda: not (self.folder / armed_worker.ORDER).exists())
 
 
 def _listens(port: int) -> bool:
@@ -89,7 +117,8 @@ def bare_town() -> Iterator[BareTown]:
         town.init()
         temporal = town.start_temporal()
         try:
-            town.configure(QUICK)
+            # What is to be parked is left after `gt done`: a busy machine's session lives on long enough for that.
+            town.configure(QUICK | {"session.done_grace": 10})
             town.add_rig()
             yield town
         finally:
@@ -98,62 +127,51 @@ def bare_town() -> Iterator[BareTown]:
             temporal.wait()
 
 
-def agent_of(point: str, number: int) -> str:
-    """An agent whose job gets there: it asks the Mayor for help, or leaves work to be parked."""
-    ask = "gt escalate 'which way?'" if point in ASKED else "true"
-    leave = " && echo left > leftover.txt" if point == "worktree.parked" else ""
-    return shell_agent(file=f"f{number}.py", before=f"{ask} || true", after=f"gt done{leave}")
-
-
 @pytest.mark.document("1: 每个操作可安全重试")
-@pytest.mark.parametrize("share", range(SHARES))
+@pytest.mark.parametrize("name", WAYS)
 def test_a_worker_killed_at_any_durable_step_still_lands_the_job_exactly_once(
-    bare_town: BareTown, share: int, record_property: Callable[[str, object], None]
+    bare_town: BareTown, name: str, record_property: Callable[[str, object], None]
 ) -> None:
-    points = JOB_POINTS[share::SHARES]
-    worker = bare_town.start_worker()
-    passed = 0
-    try:
-        for number, point in enumerate(points):
-            # What is to be parked is left after `gt done`: a busy machine's session lives on long enough for that.
-            bare_town.configure(QUICK | ({"session.done_grace": 10} if point == "worktree.parked" else {}))
-            bare_town.arm(worker, point)
-            worker = crash_here(bare_town, worker, point, number)
-            passed += 1
-    finally:
-        if worker.poll() is None:
-            worker.terminate()
-            worker.wait(DEADLINE_S)
-    record_property("crash_points", (len(points), passed))
-    assert passed == len(points)
+    for number, way in enumerate(WAYS[name]):
+        kill_along(bare_town, way, number)
+    points = sum(len(way.points) for way in WAYS[name])
+    record_property("crash_points", (points, sum(1 for _ in bare_town.folder.glob("*.mark"))))
+
+
+def test_each_point_on_a_job_s_way_is_killed_at_once() -> None:
+    assert sorted(point for ways in WAYS.values() for way in ways for point in way.points) == sorted(JOB_POINTS)
 
 
 def heads(town: BareTown) -> list[str]:
     return git(town.remote, "for-each-ref", "--format=%(refname)", "refs/heads").split()
 
 
-def crash_here(town: BareTown, armed: subprocess.Popen[bytes], point: str, number: int) -> subprocess.Popen[bytes]:
-    """A job whose worker dies at the point; returns the worker that has finished it."""
-    bead = town.bead(f"killed at {point}")
-    with ThreadPoolExecutor(1) as pool:
-        # The worker may die before it has answered: the one after it does.
-        slung = pool.submit(town.sling, bead, agent_of(point, number))
-        try:
-            wait_until(f"the worker to die at {point}", lambda: armed.poll() is not None)
-        finally:
-            armed.kill()
-            armed.wait()
-            following = town.start_worker()
-        slung.result()
+def ended(worker: subprocess.Popen[bytes]) -> bool:
+    return worker.poll() is not None
+
+
+def kill_along(town: BareTown, way: Way, number: int) -> None:
+    """A job whose worker dies at each of the points in turn, and which the last worker finishes."""
+    agent = shell_agent(file=f"f{number}.py", before=way.before, after=f"gt done{way.after}")
+    bead = town.bead(f"killed along {way.points}")
+    worker = town.start_worker(way.points[0])
     try:
-        assert armed.returncode == -signal.SIGKILL, f"{point}: ended {armed.returncode}\n{town.log.read_text()[-3000:]}"
-        assert town.mark(point).exists()
+        with ThreadPoolExecutor(1) as pool:
+            # The worker may die before it has answered: a later one does.
+            slung = pool.submit(town.sling, bead, agent)
+            for point, following in zip(way.points, (*way.points[1:], None), strict=True):
+                try:
+                    wait_until(f"the worker to die at {point}", partial(ended, worker))
+                finally:
+                    worker.kill()
+                    code, worker = worker.wait(), town.start_worker(following)
+                log = town.log.read_text()[-3000:]
+                assert (code, town.mark(point).exists()) == (-signal.SIGKILL, True), f"{point}: ended {code}\n{log}"
+            slung.result()
         town.wait_closed(bead)
-        assert len(town.landed(bead)) == 1, f"{point}: landed {town.landed(bead)}"
         wait_until("the session to end", lambda: town.sessions() == [])
-        wait_until(f"{point}: main alone to be left", lambda: heads(town) == ["refs/heads/main"])
-    except BaseException:
-        following.kill()
-        following.wait()
-        raise
-    return following
+        wait_until("main alone to be left", lambda: heads(town) == ["refs/heads/main"])
+        assert len(town.landed(bead)) == 1
+    finally:
+        worker.terminate()
+        worker.wait(DEADLINE_S)

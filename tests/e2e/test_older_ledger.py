@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from models.mayor.escalations import EscalationStatus
+from services.supervisor.client import Supervisor
+from services.supervisor.programs import WORKER, supervisor_socket
 from services.temporal.client import connect
 from services.temporal.schedules import verify_soon
 from services.worker.ledger_head import head_path
@@ -36,11 +39,23 @@ def land(town: QuickTown, file: str) -> str:
     return bead
 
 
+@contextlib.contextmanager
+def no_worker(town: QuickTown) -> Iterator[None]:
+    """Nothing writes to the ledger inside; another worker starts at the end."""
+    supervisor = Supervisor(supervisor_socket(town.town))
+    supervisor.stop(WORKER)
+    try:
+        yield
+    finally:
+        supervisor.start(WORKER)
+
+
 def swap(town: QuickTown, ledger: Path, into: Path) -> None:
-    town.run("gt", "down")
-    shutil.copyfile(into, into.with_suffix(".before"))
-    shutil.copyfile(ledger, into)
-    town.up()
+    """Put `ledger` in the place of `into`, which is kept in its place."""
+    with no_worker(town):
+        into.rename(before := into.with_suffix(".before"))
+        ledger.rename(into)
+        before.rename(ledger)
 
 
 def verify(town: QuickTown) -> bool:
@@ -56,7 +71,7 @@ def test_a_ledger_older_than_what_landed_is_told_after_the_next_start_until_a_ne
     town: QuickTown,
 ) -> None:
     ledger = town.town.paths.doltlite_file
-    newer, older, note = ledger.with_suffix(".before"), town.folder / "older", head_path(town.town.paths)
+    other, note = town.folder / "other", head_path(town.town.paths)
 
     def newest_noted() -> bool:
         with town.record() as record:
@@ -64,12 +79,11 @@ def test_a_ledger_older_than_what_landed_is_told_after_the_next_start_until_a_ne
         return note.exists() and note.read_text().strip() == newest
 
     known = land(town, "a.py")
-    town.run("gt", "down")
-    shutil.copyfile(ledger, older)
-    town.up()
+    with no_worker(town):
+        shutil.copyfile(ledger, other)
     lost = land(town, "b.py")
     wait_until("the newest commit to be noted", newest_noted)
-    swap(town, older, into=ledger)
+    swap(town, other, into=ledger)
     (told,) = wait_until("the town to find out", lambda: disagreements(town, lost))
     assert told.level == "L3"
     assert town.landed(lost)[0][:12] in told.message
@@ -78,6 +92,6 @@ def test_a_ledger_older_than_what_landed_is_told_after_the_next_start_until_a_ne
     assert swapped.severity == "critical"
     assert str(note) in swapped.evidence
 
-    swap(town, newer.rename(town.folder / "newer"), into=ledger)
+    swap(town, other, into=ledger)
     wait_until("the town to be compared", lambda: verify(town))
     wait_until("the town to find that all is well", lambda: not disagreements(town, ""))
