@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from services import ports
+from services import init_town, ports
 from tests.dealing import dealt
 from tests.temporal_server import FOR_MANY_TESTS, dev_server
 
@@ -31,6 +32,14 @@ def temporal_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """A real server for many tests of this process: each takes a namespace of its own."""
     with dev_server(tmp_path_factory.mktemp("temporal"), FOR_MANY_TESTS) as port:
         yield port
+
+
+@pytest.fixture(scope="session", autouse=True)
+def embedded_engine_is_tried_once() -> Iterator[None]:
+    """Whether this Python can load it is asked by a process, for each town that is made."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(init_town, "_try_embedded", functools.cache(init_town._try_embedded))
+        yield
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -9,8 +9,11 @@ DEADLINE_S = 400.0
 
 
 def pause_s(waited_s: float, first_s: float = 0.05) -> float:
-    """How long to wait before asking again: longer the longer it takes already, as most waits are short."""
-    return min(0.5, first_s + waited_s / 20)
+    """How long to wait before asking again: longer the longer it takes already, as most waits are short.
+
+    To ask costs a town's time too: a command or a query each.
+    """
+    return min(1.0, first_s + waited_s / 20)
 
 
 class Pace:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import os
 import signal
 import socket
 import subprocess
@@ -64,8 +65,10 @@ def _start(port: int, folder: Path, flags: Sequence[str]) -> subprocess.Popen[by
         argv += ["--dynamic-config-value", flag]
     with (folder / "log").open("wb") as stream:
         return subprocess.Popen(
-            argv, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, preexec_fn=_end_with_the_tests
-        )
+            argv,
+            env={"GOMAXPROCS": "1", **os.environ},  # as a town's on this machine; see services/supervisor/programs.py
+            stdout=stream, stderr=stream, stdin=subprocess.DEVNULL, preexec_fn=_end_with_the_tests,
+        )  # fmt: skip
 
 
 def _end_with_the_tests() -> None:

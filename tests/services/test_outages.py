@@ -206,7 +206,8 @@ def test_both_servers_that_are_away_are_each_told_within_half_a_minute_and_their
     town: Town, people: People, fault: Fault
 ) -> None:
     with fault(town, DOLT), fault(town, TEMPORAL):
-        people.hear("dolt of", "temporal of", beside=busy_machine())
+        # Beside one of them is enough: what looks is the same.
+        people.hear("dolt of", "temporal of", beside=busy_machine() if fault is frozen else None)
     people.hear_the_end("dolt of", "temporal of")
 
 
