@@ -21,6 +21,7 @@ from services.init_town import create_town
 from services.notifications import files as alert_files
 from services.notifications.files import MAX_CHANNELS, AlertFiles
 from services.town import Town
+from tests.pace import DEADLINE_S
 
 AT = datetime(2026, 3, 1, 2, 10, tzinfo=UTC)
 
@@ -72,12 +73,12 @@ def test_what_was_changed_before_a_refresh_is_never_overwritten_by_an_older_read
     def slowly() -> AlertMirror:
         seen = record
         reading.set()
-        changed.wait(10)
+        changed.wait(DEADLINE_S)
         return seen
 
     mayor = threading.Thread(target=files.refresh_mirror, args=(slowly,))
     mayor.start()
-    reading.wait(60)
+    reading.wait(DEADLINE_S)
     record = AlertMirror(alerts=AlertSettings(rate=7))
     person = threading.Thread(target=files.refresh_mirror, args=(lambda: record,))
     person.start()
@@ -103,7 +104,7 @@ def test_whoever_is_cancelled_while_it_waits_for_a_lock_leaves_it_free(files: Al
 
     def frozen() -> AlertMirror:
         reading.set()
-        thawed.wait(200)
+        thawed.wait(DEADLINE_S)
         return AlertMirror()
 
     def cancelled() -> None:
@@ -114,14 +115,14 @@ def test_whoever_is_cancelled_while_it_waits_for_a_lock_leaves_it_free(files: Al
     holder = threading.Thread(target=files.refresh_mirror, args=(frozen,))
     waiting = threading.Thread(target=cancelled)
     holder.start()
-    assert reading.wait(60)
+    assert reading.wait(DEADLINE_S)
     waiting.start()
     assert waiting.ident is not None
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + DEADLINE_S
     while len(open_descriptors("rules.lock")) < 2:
         assert time.monotonic() < deadline, "it never came to wait"
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(waiting.ident), ctypes.py_object(CancelledError))
-    assert over.wait(60), "it does not wait for ever, nor for the other"
+    assert over.wait(DEADLINE_S), "it does not wait for ever, nor for the other"
     thawed.set()
     holder.join()
     waiting.join()

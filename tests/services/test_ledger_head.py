@@ -19,6 +19,7 @@ from services.init_town import create_town
 from services.town import Town
 from services.worker import life
 from services.worker.ledger_head import head_path, lost_commit
+from tests.pace import DEADLINE_S
 
 
 def add_rig(town: Town, name: str) -> None:
@@ -87,7 +88,7 @@ async def test_that_it_is_back_is_told_by_a_worker_that_did_not_tell_that_it_was
     newer = file.read_bytes()
     written_over(file, older)
     nobody: Any = None
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(DEADLINE_S):
         worker = asyncio.create_task(life.watch_embedded_ledger(nobody, town))
         gone = await told.get()
         worker.cancel()

@@ -16,6 +16,7 @@ from activities.sessions.progress import REST, Progress, TreeReader, TreeState, 
 from models.ledger.records import Rig
 from models.town import TownPaths
 from tests.activities.workshop import git
+from tests.pace import DEADLINE_S
 
 LIMIT_S = 100.0
 
@@ -191,7 +192,7 @@ def test_names_that_are_no_text_are_read(repo: PolecatRepo, worktree: Path) -> N
 
 def test_trees_are_read_in_a_thread_of_their_own(repo: PolecatRepo, worktree: Path) -> None:
     reader = TreeReader()
-    assert reader(repo).result(timeout=60).fingerprint == read_tree(repo).fingerprint
+    assert reader(repo).result(timeout=DEADLINE_S).fingerprint == read_tree(repo).fingerprint
 
 
 def test_reading_trees_leaves_most_of_a_core_to_others(
@@ -201,5 +202,5 @@ def test_reading_trees_leaves_most_of_a_core_to_others(
     reader = TreeReader()
     began = time.monotonic()
     answers = [reader(repo) for _ in range(6)]
-    assert [answer.result(timeout=60).fingerprint for answer in answers] == ["slow"] * 6
+    assert [answer.result(timeout=DEADLINE_S).fingerprint for answer in answers] == ["slow"] * 6
     assert time.monotonic() - began >= 5 * 0.02 * REST
