@@ -28,7 +28,15 @@ def bd() -> int:
 
 def _ignore_python_path() -> None:
     """What `python -E` does, which the first line of an installed program cannot ask for."""
-    others = {os.path.abspath(place) for place in os.environ.get("PYTHONPATH", "").split(os.pathsep)}
-    others.discard(os.path.dirname(os.path.abspath(__file__)))
-    if os.environ.get("PYTHONPATH"):
+    if given := os.environ.get("PYTHONPATH"):
+        others = {_absolute(place) for place in given.split(os.pathsep)}
+        others.discard(os.path.dirname(os.path.abspath(__file__)))
         sys.path[:] = [place for place in sys.path if place not in others]
+
+
+def _absolute(place: str) -> str:
+    """As Python's own site module has it on sys.path, in a directory that was deleted too."""
+    try:
+        return os.path.abspath(place)
+    except OSError:
+        return place

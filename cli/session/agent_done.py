@@ -45,7 +45,9 @@ def checked_head(session: Session, status: str) -> str:
         raise Refusal(f"a {waiting} is in progress", f"finish it, or: git {waiting} --abort")
     if current != branch:
         shown = "no branch" if current == "(detached)" else current
-        raise Refusal(f"the worktree is on {shown}, your work belongs on {branch}", f"git switch {branch}")
+        # The commits that it has there must come along.
+        merge = "" if counted in {"", "0"} else f" && git merge {head[:12]}"
+        raise Refusal(f"the worktree is on {shown}, your work belongs on {branch}", f"git switch {branch}{merge}")
     if files:
         more = f" and {len(files) - SHOWN_FILES} more" if len(files) > SHOWN_FILES else ""
         hint = "commit them (git add -A && git commit), or remove what does not belong to the work"

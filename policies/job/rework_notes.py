@@ -50,7 +50,8 @@ def death_note(seen: Observation, refusal: str) -> str:
     if seen.kind is ObservationKind.UNRESPONSIVE:
         parts = [f"The agent of attempt {seen.attempt} did not respond any more, and was ended."]
     if refusal:
-        parts.append(f"Its work could not be taken: {refusal}")
+        # In the first line, which is all that people are told.
+        parts[0] += f" Its work could not be taken: {refusal}"
     if seen.detail.strip():
         parts.append(f"Its last lines were:\n\n{seen.detail.strip()}")
     parts.append("Look at what is there in the worktree and go on from it; run `gt done` when all is committed.")

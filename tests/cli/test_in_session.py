@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from agents import session_folder
 from cli.frame.streams import UNWRITTEN
-from tests.cli.conftest import Commands
+from tests.cli.conftest import Commands, git
 from tests.cli.test_streams import in_shell
 
 BEAD = "sh-1"
@@ -39,6 +40,21 @@ def agent(commands: Commands, session: Path, tmp_path: Path) -> Commands:
 def helps(session: Path) -> list[dict[str, str]]:
     folder = session / session_folder.HELP
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))] if folder.exists() else []
+
+
+def test_work_on_another_branch_is_refused_with_the_command_that_brings_it_along(
+    agent: Commands, session: Path, tmp_path: Path
+) -> None:
+    git("init", "-q", "-b", "main", str(tmp_path))
+    (tmp_path / ".git" / "info" / "exclude").write_text("*\n")
+    for branch in ("main", f"polecat/{BEAD}", "my-own"):
+        git("-C", str(tmp_path), "switch", "-q", "--force-create", branch)
+        git("-C", str(tmp_path), "commit", "-q", "--allow-empty", "-m", branch)
+        git("-C", str(tmp_path), "update-ref", "refs/remotes/origin/main", "main")
+    refused = agent.run("gt", "done", expect=5)
+    assert f"the worktree is on my-own, your work belongs on polecat/{BEAD}" in refused.err
+    subprocess.run(refused.err.split("hint: ")[1], shell=True, cwd=tmp_path, check=True)
+    agent.run("gt", "done")
 
 
 @pytest.mark.parametrize(

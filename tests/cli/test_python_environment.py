@@ -38,6 +38,18 @@ def test_packages_of_our_names_on_pythonpath_do_not_take_a_program_s_place(
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_program_runs_in_a_directory_that_was_deleted(environment: dict[str, str], tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = "import os, sys; os.rmdir(os.getcwd()); from gastown import gt; sys.exit(gt())"
+    given = environment | {"PYTHONPATH": f".:{environment['PYTHONPATH']}"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, "--version"],
+        cwd=gone, env=given, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("module", ["services.supervisor.guard", "supervisor.supervisord", "worker"])
 def test_a_service_ignores_what_a_person_has_set_for_python(environment: dict[str, str], module: str) -> None:
     done = subprocess.run(

@@ -53,6 +53,11 @@ def test_its_last_words_are_in_the_story() -> None:
     assert len(death_note(death(1, f"exit code 1\n{'x' * 9000}"), "").splitlines()[0]) < 400
 
 
+def test_people_are_told_why_the_work_of_an_agent_that_ended_could_not_be_taken() -> None:
+    first = death_note(death(0), "the worktree is on my-own").splitlines()[0]
+    assert first.endswith("it ended with exit code 0. Its work could not be taken: the worktree is on my-own")
+
+
 @pytest.mark.parametrize(("seen", "how"), ENDS)
 def test_the_demonstration_names_what_the_ledger_names(seen: Observation, how: str) -> None:
     note = death_note(seen, "").splitlines()[0]
