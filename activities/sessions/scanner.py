@@ -8,6 +8,7 @@ more after them, for an end or a `gt done` that was under way.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -194,9 +195,10 @@ class Scanner:
             watched.reread()
             sighting = watched.sighting(pane)
         if not needs_tail(sighting, order.thresholds):
-            watched.tail, watched.tail_age_s = "", TAIL_EVERY_S
+            watched.tail, watched.tail_age_s = "", math.inf
             return sighting
-        if watched.tail_age_s >= TAIL_EVERY_S:
+        # Again only where something was written since, or in the second in which it was read.
+        if watched.tail_age_s >= TAIL_EVERY_S and watched.output_age_s <= watched.tail_age_s + 1:
             watched.tail = self._tmux.capture(watched.session, TAIL_LINES)[-TAIL_LIMIT:]
             watched.tail_age_s = 0.0
         return sighting.model_copy(update={"tail": watched.tail})

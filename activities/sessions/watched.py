@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +18,7 @@ from models import names
 from models.job.attempts import observation_key
 from models.job.health import Diagnosis, HealthKind, HealthReport, Sighting, Thresholds
 from models.job.messages import Observation, ObservationKind
-from policies.job.health import reported_as
+from policies.job.health import ACCUSATIONS, reported_as
 
 TAIL_EVERY_S: Final = 10.0
 """The pane of an agent without progress is read so often."""
@@ -70,7 +71,7 @@ class Watched:
     output_age_s: float = 0.0
     session_age_s: float = 0.0
     tail: str = ""
-    tail_age_s: float = TAIL_EVERY_S
+    tail_age_s: float = math.inf
     last_words: str = ""
     """of a dead pane"""
     seen_dead_at: float = 0.0
@@ -201,7 +202,8 @@ class Watched:
         return HealthReport(
             polecat=self.polecat,
             attempt=self.attempt,
-            sighting=sighting,
+            # What did not decide does not travel.
+            sighting=sighting if diagnosis.kind in ACCUSATIONS else sighting.model_copy(update={"tail": ""}),
             earlier=earlier,
             diagnosis=diagnosis,
             episode=self.episode,

@@ -17,6 +17,13 @@ ACCUSATIONS: Final = frozenset(
 )
 """Verdicts from which a living session may recover."""
 
+QUESTION_S: Final = 30.0
+"""A question that stands in a quiet pane for longer is a person's. Programs ask before they begin (is this folder to be
+trusted, which account) and in mid-work (may this command be run), and whoever reads a screen answers sooner."""
+
+_NO_QUESTION: Final = frozenset({"idle", "shell"})
+"""Prompts at which an agent that works in silence may be seen too."""
+
 _WELL: Final = frozenset({HealthKind.HEALTHY, HealthKind.RECOVERED})
 _REPORTED: Final = {
     HealthKind.STALE: ObservationKind.STALE,
@@ -60,7 +67,7 @@ def is_dead(sighting: Sighting) -> bool:
 
 def needs_tail(sighting: Sighting, thresholds: Thresholds) -> bool:
     """Whether the pane's last lines may change the verdict; reading them costs a subprocess."""
-    return sighting.progress_age_s > thresholds.stuck_timeout_s and not is_dead(sighting)
+    return not is_dead(sighting) and (sighting.progress_age_s > thresholds.stuck_timeout_s or _is_quiet(sighting))
 
 
 def reported_as(kind: HealthKind, sighting: Sighting) -> ObservationKind | None:
@@ -123,13 +130,21 @@ def _silent(sighting: Sighting, thresholds: Thresholds, earlier: HealthKind | No
 def _idle(sighting: Sighting, thresholds: Thresholds) -> Diagnosis | None:
     age, limit = sighting.progress_age_s, thresholds.stuck_timeout_s
     if age <= limit:
-        return None
+        asks = known_prompt(sighting.tail) if _is_quiet(sighting) else ""
+        if not asks or asks in _NO_QUESTION:
+            return None
+        silence = f"nothing new in its pane for {sighting.output_age_s:.0f} s"
+        return _verdict(HealthKind.WAITING_FOR_INPUT, f"prompt_{asks}", f"{silence}, which shows a question")
     quiet = f"no progress for {age:.0f} s, longer than health.stuck_timeout ({limit:.0f} s)"
     prompt = known_prompt(sighting.tail)
     if prompt:
         return _verdict(HealthKind.WAITING_FOR_INPUT, f"prompt_{prompt}", f"{quiet}; the pane shows a prompt")
     spinning = "; it still writes to its pane" if sighting.output_age_s < limit else ""
     return _verdict(HealthKind.STUCK, "no_progress", quiet + spinning)
+
+
+def _is_quiet(sighting: Sighting) -> bool:
+    return min(sighting.progress_age_s, sighting.output_age_s) > QUESTION_S
 
 
 def _working(sighting: Sighting, earlier: HealthKind | None) -> Diagnosis:

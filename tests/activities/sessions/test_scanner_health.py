@@ -155,7 +155,7 @@ def test_a_spinner_is_no_progress(desk: Desk, lookout: Lookout) -> None:
 def test_an_agent_at_a_prompt_waits_for_input(desk: Desk, lookout: Lookout) -> None:
     desk.start("printf 'Remove the build folder? [y/N] '; read answer; exec sleep 600")
     desk.shown("[y/N]")
-    lookout.watch(90)
+    lookout.watch(25)
     assert lookout.health().sighting.tail == "", "it is read only where it matters"
     lookout.watch(15)
     assert (lookout.verdict(), lookout.health().diagnosis.rule) == (HealthKind.WAITING_FOR_INPUT, "prompt_yes_no")

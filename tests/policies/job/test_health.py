@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from models.job.health import Diagnosis, HealthKind, Sighting, Thresholds
 from models.job.messages import ObservationKind
-from policies.job.health import ACCUSATIONS, diagnose, is_dead, needs_tail, objection, reported_as
+from policies.job.health import ACCUSATIONS, QUESTION_S, diagnose, is_dead, needs_tail, objection, reported_as
 
 LIMITS = Thresholds(polecat_timeout_s=300, grace_s=60, stuck_timeout_s=1800)
 BOUNDED = Thresholds(polecat_timeout_s=300, grace_s=60, stuck_timeout_s=1800, session_timeout_s=7200)
@@ -69,6 +69,14 @@ TABLE: dict[str, tuple[Sighting, HealthKind | None, HealthKind, str]] = {
         HealthKind.WAITING_FOR_INPUT,
         "prompt_menu",
     ),
+    "asks before it begins": (
+        seen(progress_age_s=31, output_age_s=31, tail=PROMPT),
+        None,
+        HealthKind.WAITING_FOR_INPUT,
+        "prompt_menu",
+    ),
+    "asked, and goes on": (seen(progress_age_s=31, output_age_s=1, tail=PROMPT), None, HealthKind.HEALTHY, "works"),
+    "at its input line": (seen(progress_age_s=900, output_age_s=900, tail="❯"), None, HealthKind.HEALTHY, "works"),
     "at a prompt for a moment": (seen(progress_age_s=20, tail=PROMPT), None, HealthKind.HEALTHY, "works"),
     "progress again": (seen(progress_age_s=1), HealthKind.STUCK, HealthKind.RECOVERED, "works"),
     "was answered": (seen(progress_age_s=1), HealthKind.WAITING_FOR_INPUT, HealthKind.RECOVERED, "works"),
@@ -221,6 +229,7 @@ def test_ages_below_all_thresholds_are_always_healthy(
     fresh = sighting.model_copy(
         update={
             "heartbeat_age_s": None if sighting.heartbeat_age_s is None else thresholds.polecat_timeout_s,
+            "output_age_s": QUESTION_S,
             "progress_age_s": thresholds.stuck_timeout_s,
             "session_age_s": thresholds.session_timeout_s,
         }
@@ -278,6 +287,8 @@ def test_a_recovery_is_said_once(sighting: Sighting, thresholds: Thresholds, ear
 
 @given(sightings, limits, earlier_verdicts)
 def test_output_is_not_progress(sighting: Sighting, thresholds: Thresholds, earlier: HealthKind | None) -> None:
+    """But for a question, which stands where nothing is written any more."""
+    sighting = sighting.model_copy(update={"tail": "working"})
     spins = diagnose(sighting.model_copy(update={"output_age_s": 0.0}), thresholds, earlier)
     quiet = diagnose(sighting.model_copy(update={"output_age_s": 1e6}), thresholds, earlier)
     assert (spins.kind, spins.rule) == (quiet.kind, quiet.rule)
