@@ -43,6 +43,10 @@ def run(app: typer.Typer, program: str, argv: Sequence[str]) -> int:
         output.reader_left()
         return ExitCode.DONE
     except Exception as error:
+        if isinstance(error, FileNotFoundError) and not _has_directory():
+            gone = GtError(ErrorCode.NOT_FOUND, "the current directory is gone", "cd to another one")
+            output.report(gone, debug=debug)
+            return gone.exit_code
         if debug:
             traceback.print_exc()
         output.say(f"error: {type(error).__name__}: {error}")
@@ -62,6 +66,14 @@ def leave(code: int) -> int:
                 stream.flush()
         os._exit(code)
     return code
+
+
+def _has_directory() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _group(app: typer.Typer) -> TyperGroup:

@@ -92,7 +92,7 @@ def _ls_remote(url: str) -> str:
     argv = ["git", "-c", "protocol.ext.allow=never", "ls-remote", "--symref", "--", url, "HEAD", "refs/heads/*"]
     try:
         done = subprocess.run(
-            argv, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=LOOK_S, check=False
+            argv, env=environment(), cwd="/", stdin=subprocess.DEVNULL, capture_output=True, timeout=LOOK_S, check=False
         )
     except FileNotFoundError:
         raise GtError(ErrorCode.PROGRAM_MISSING, "git is not installed", "install git") from None

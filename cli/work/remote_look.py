@@ -122,7 +122,7 @@ def _try_push(scratch: str, url: str) -> None:
     argv = ["git", *_ANY_FOLDER, "-C", scratch, "push", "--dry-run", "--no-verify", "--quiet", "--", url, place]
     try:
         done = subprocess.run(
-            argv, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=PUSH_S, check=False
+            argv, env=environment(), cwd="/", stdin=subprocess.DEVNULL, capture_output=True, timeout=PUSH_S, check=False
         )
     except subprocess.TimeoutExpired:
         raise GtError(ErrorCode.REMOTE_UNREACHABLE, f"{url} did not answer a push within {PUSH_S:.0f} s") from None
@@ -169,7 +169,7 @@ def _rows(listing: bytes) -> Iterator[tuple[str, str, str]]:
 def _git(*arguments: str, must: bool = True, timeout_s: float = PUSH_S) -> bytes:
     argv = ["git", "-c", "protocol.ext.allow=never", *_ANY_FOLDER, *arguments]
     given = {**environment(), **_IDENTITY}
-    done = subprocess.run(argv, env=given, input=b"", capture_output=True, timeout=timeout_s, check=False)
+    done = subprocess.run(argv, env=given, cwd="/", input=b"", capture_output=True, timeout=timeout_s, check=False)
     if must and done.returncode != 0:
         words = done.stderr.decode("utf-8", "replace")
         raise GtError(classify(words, done.returncode), plain_words(words) or f"git {arguments[0]} failed")

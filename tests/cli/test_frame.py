@@ -13,9 +13,10 @@ import typer
 
 from cli.app import _MODULES, app
 from cli.beads.app import app as beads_app
+from models.errors import ExitCode
 from models.ledger.records import Bead, Rig
 from services.town import Town
-from tests.cli.conftest import Commands
+from tests.cli.conftest import BIN, Commands
 
 HEAVY = ("temporalio", "sqlalchemy", "pydantic", "rich", "psutil", "pymysql")
 NOT_FOR_READING = (
@@ -294,3 +295,28 @@ class TestOutsideOfASession:
         outcome = commands.run("gt", name, "--status", "completed", expect=2)
         assert "inside a polecat's session" in outcome.err
         assert "hint: " in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("gt init new", ExitCode.NOT_FOUND, "error: the current directory is gone\nhint: cd to another one\n"),
+        ("gt rig add shop ./shop.git", ExitCode.NOT_FOUND, "error: the current directory is gone\nhint: cd to another"),
+        ("gt rig add shop /nowhere/shop.git", None, "error: /nowhere/shop.git: "),
+        ("gt rig list", ExitCode.DONE, ""),
+    ],
+)
+def test_in_a_directory_that_was_deleted_only_what_needs_one_is_refused(
+    commands: Commands, town: Town, tmp_path: Path, line: str, code: int | None, said: str
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    environment = commands.environment | {"GT_TOWN": str(town.root), "PATH": f"{BIN}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'rmdir "$PWD"; exec {line}'],
+        cwd=gone, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert code is None or done.returncode == code
+    assert said in done.stderr
+    assert "current working directory" not in done.stderr
+    assert "defect" not in done.stderr
