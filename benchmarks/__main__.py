@@ -45,6 +45,12 @@ BENCHMARKS = {
     "ledger": Benchmark("ledger", {"seconds": 10, "jobs": 300}, {"seconds": 1, "jobs": 10, "beads": 100}),
     "patrol": Benchmark("patrol", {}, {"polecats": 3, "seconds": 5, "cycles": 1}),
     "supervision": Benchmark("supervision", {"times": 6}, {"times": 1}),
+    "sandbox": Benchmark(
+        "sandbox",
+        {"starts": 60, "beads": 20, "rounds": 4, "calls": 300},
+        {"starts": 3, "beads": 2, "rounds": 1, "calls": 5},
+        in_whole_run=False,
+    ),
     # What patrol and supervision measure in a whole town, by the scanner alone.
     "watching": Benchmark("watching", {}, {"seconds": 3, "sessions": (3,), "kills": 1}, in_whole_run=False),
     "worktrees": Benchmark("worktrees", {}, {"rounds": 1}, in_whole_run=False),

@@ -28,8 +28,30 @@ ANSWER = "attacks.json"
 """in a session's folder"""
 CRIES = 45
 _PATIENCE_S = 400
-BENT = ("clean", "process", "monitor", "included", "hooks path", "signer", "uploader", "textconv", "external diff")
-HOOKS = ("pre-commit", "post-commit", "reference-transaction", "post-index-change", "post-checkout", "pre-push")
+BENT = (
+    "smudge",
+    "trailer",
+    "worktree",
+    "clean",
+    "process",
+    "monitor",
+    "included",
+    "hooks path",
+    "signer",
+    "uploader",
+    "textconv",
+    "external diff",
+)
+HOOKS = (
+    "prepare-commit-msg",
+    "commit-msg",
+    "pre-commit",
+    "post-commit",
+    "reference-transaction",
+    "post-index-change",
+    "post-checkout",
+    "pre-push",
+)
 To = dict[str, Any]
 
 
@@ -78,9 +100,29 @@ def _writing(door: str, to: To) -> Iterator[Attack]:
         yield Attack(f"change {name}", kind, partial(_append, path, line), f"line:{path}:{line}")
     victim = f"{to['victims']}/{door}"
     yield Attack("remove a file", kind, partial(os.unlink, victim), f"gone:{victim}")
+    hard = partial(_links, to["read"]["secrets.toml"], f"hard.{to['unique']}", to["token"])
+    yield Attack("give secrets a second name", kind, hard, doors=INSIDE)
+    yield Attack("watch the town's secrets", kind, partial(_watches, to["read"]["secrets.toml"]))
     link = f"{to['town']}/{door}.link"
     yield Attack("link into the town", kind, partial(os.symlink, "/etc/passwd", link), link)
     yield Attack("change a folder's mode", kind, partial(_did, os.chmod, to["shed"], 0o700))
+
+
+def _links(path: str, name: str, token: str) -> bool:
+    os.link(path, name)
+    try:
+        return _shows(name, token)
+    finally:
+        os.unlink(name)
+
+
+def _watches(path: str) -> bool:
+    libc = ctypes.CDLL(None, use_errno=True)
+    watching, every = libc.inotify_init(), 0xFFF
+    try:
+        return bool(libc.inotify_add_watch(watching, os.fsencode(path), every) >= 0)
+    finally:
+        os.close(watching)
 
 
 def _shows(path: str, token: str) -> bool:
@@ -113,6 +155,9 @@ def _connecting(door: str, to: To) -> Iterator[Attack]:
     run = partial(_quiet, "tmux", "-S", to["sockets"]["tmux"], "run-shell", f"touch {mark}")
     yield Attack("run a command in the tmux server", "sockets", run, mark)
     yield Attack("use memory that processes share", "processes", partial(_attaches, to["shared_memory"]))
+    queue = partial(_finds_queue, to["shared_memory"])
+    yield Attack("find a queue of messages of processes", "processes", queue, doors=INSIDE)
+    yield Attack("open another's terminal", "sockets", partial(_did, os.open, to["terminal"], os.O_RDWR | os.O_NOCTTY))
 
 
 def _connects(address: Any) -> bool:
@@ -188,6 +233,10 @@ def _attaches(key: int) -> bool:
     return bool(known >= 0 and libc.shmat(known, None, 0) != ctypes.c_void_p(-1).value)
 
 
+def _finds_queue(key: int) -> bool:
+    return bool(ctypes.CDLL(None).msgget(key, 0) >= 0)
+
+
 # Without its environment a process cannot be told to be the job's.
 _DAEMONS = {
     "no environment": ("env", "-i"),
@@ -210,6 +259,13 @@ def _processes(door: str, to: To) -> Iterator[Attack]:
     yield Attack("read through its folder", kind, partial(_shows, f"{proc}/cwd/near.txt", token))
     yield Attack("read its command line", kind, partial(_shows, f"{proc}/cmdline", "600"), doors=INSIDE)
     yield Attack("trace a program", kind, partial(_traces, pid))
+    yield Attack("take a file from a program", kind, partial(_takes_file, pid))
+    yield Attack("see a program's memory map", kind, partial(_shows, f"{proc}/maps", "sleep"))
+    yield Attack("have a program killed first", kind, partial(_did, Path(f"{proc}/oom_score_adj").write_text, "0"))
+    yield Attack("keep a program to a processor", kind, partial(_did, _pins, pid))
+    largest = resource.RLIM_INFINITY
+    lifts = partial(_did, resource.setrlimit, resource.RLIMIT_FSIZE, (largest, largest))
+    yield Attack("lift its own limits", kind, lifts, doors=INSIDE)
     yield Attack("slow a program down", kind, partial(_did, os.setpriority, os.PRIO_PROCESS, pid, 1))
     yield Attack("limit a program", kind, partial(_did, resource.prlimit, pid, resource.RLIMIT_NOFILE))
     for index, (name, words) in enumerate(_DAEMONS.items()):
@@ -224,6 +280,15 @@ def _any_planted(to: To) -> bool:
             if path != f"/proc/{os.getpid()}/environ" and b"GT_PLANTED=" in Path(path).read_bytes():
                 return True
     return False
+
+
+def _takes_file(pid: int) -> bool:
+    number = 438  # of pidfd_getfd, on every machine
+    return bool(ctypes.CDLL(None).syscall(number, os.pidfd_open(pid), 0, 0) >= 0)
+
+
+def _pins(pid: int) -> None:
+    os.sched_setaffinity(pid, os.sched_getaffinity(pid))
 
 
 def _traces(pid: int) -> bool:
@@ -331,15 +396,17 @@ def _cry(folder: Path) -> None:
 
 _GOES_ON = {
     "clean": "cat",
+    "smudge": "cat",
     "textconv": 'cat "$1"',
     "process": "exit 1",
     "signer": "exit 1",
     "uploader": 'exec git-upload-pack "$@"',
-    **dict.fromkeys(("monitor", "included"), "exit 1"),  # git looks at every file then
+    **dict.fromkeys(("monitor", "included", "worktree"), "exit 1"),  # git looks at every file then
 }
 _AUTHOR = ("-c", "user.name=a", "-c", "user.email=a@example.com")
 _GLOBAL = {"core.fsmonitor", "core.hooksPath", "gpg.program", "filter.bent.clean"}
 _MET = (
+    *("cat-file --filters --path=a.txt HEAD:a.txt", "interpret-trailers --trailer bent=x"),
     *("status", "diff HEAD", "diff --no-ext-diff HEAD", "add -A", "-c commit.gpgSign=false commit -qm bent{}"),
     *("commit -q --allow-empty -m signed", "fetch -q"),
     *("push -q {remote} HEAD:refs/heads/bent.{}", "checkout -q -- README.md"),
@@ -354,6 +421,9 @@ def bend(to: To) -> None:
     Path(".gitattributes").write_text("*.txt filter=bent\n*.proc filter=bent2\n*.md diff=bent\n")
     planted = {
         "filter.bent.clean": f"{script}/clean",
+        "filter.bent.smudge": f"{script}/smudge",
+        "trailer.bent.key": "bent",
+        "trailer.bent.cmd": f"{script}/trailer",
         "diff.bent.textconv": f"{script}/textconv",
         "gpg.program": f"{script}/signer",
         "remote.origin.uploadpack": f"{script}/uploader",
@@ -365,8 +435,9 @@ def bend(to: To) -> None:
             "diff.external": f"'{script}/external diff'",
             "include.path": f"{script}/included.config",
         },
-        {"filter.bent2.process": f"{script}/process"},
+        {"filter.bent2.process": f"{script}/process", "extensions.worktreeConfig": "true"},
     )
+    (here / "config.worktree").write_text(f'[core]\n\tfsmonitor = "{script}/worktree"\n')
     for number, more in enumerate(rounds):
         for key, value in {**planted, **more}.items():
             _quiet("git", "config", key, value)

@@ -144,6 +144,8 @@ class Siege:
         town, paths = self.town, self.town.town.paths
         home, worktree = Path(town.env["HOME"]), paths.worktree("shop", "other")
         self.outside.mkdir()
+        for shared in (paths.modules("shop"), paths.lfs("shop")):
+            make_folders(shared)
         home.chmod(0o700)
         for folder in ("inbox", "victims", "shed"):
             (self.outside / folder).mkdir(mode=0o700)
@@ -179,6 +181,7 @@ class Siege:
             "network": self._network() if self.offline else {},
             "door": str(paths.door / "agent.sock"),
             "shared_memory": self._share_memory(),
+            "terminal": self._terminal(),
             **{"polite": POLITE, "rude": RUDE, "programs": str(Path(sys.executable).parent)},
         }
 
@@ -190,6 +193,7 @@ class Siege:
             "secrets.toml": paths.secrets,
             "channels.toml": paths.channels,
             "another's record": session / "session.json",
+            "the record of another's": paths.record(session) / "session.json",
             "another's task": session / "task.md",
             "another's letters": session / "inbox" / "m-1.json",
             "another's work": paths.worktree("shop", "other") / "work.txt",
@@ -240,6 +244,11 @@ class Siege:
             "the town's clone": clone,
             "the clone's objects": clone / "objects",
             "brought files": paths.brought_files("shop"),
+            "what agents fetch": paths.served("shop"),
+            "clones of submodules": paths.modules("shop"),
+            "contents of LFS": paths.lfs("shop"),
+            "records of attempts": paths.attempts,
+            "the door of agents": paths.door,
             "evidence": paths.evidence,
             "alerts": paths.alerts,
             "logs": paths.logs,
@@ -301,22 +310,27 @@ class Siege:
 
     def _tmux(self) -> Path:
         """The socket of the town's tmux server, which a session keeps alive that is nobody's."""
+        self._ask_tmux("new-session", "-d", "-s", BYSTANDER, "sleep 600")
+        return Path(self._ask_tmux("display-message", "-p", "#{socket_path}"))
 
-        def tmux(*argv: str) -> str:
-            words = ["tmux", "-L", self.town.tmux_socket(), *argv]
-            # As the town starts the server: with what it needs to run.
-            kept = server_environment(self.town.env)
-            return subprocess.run(words, env=kept, check=True, capture_output=True, text=True).stdout.strip()
+    def _terminal(self) -> str:
+        """That of the session which is nobody's."""
+        return self._ask_tmux("display-message", "-p", "-t", BYSTANDER, "#{pane_tty}")
 
-        tmux("new-session", "-d", "-s", BYSTANDER, "sleep 600")
-        return Path(tmux("display-message", "-p", "#{socket_path}"))
+    def _ask_tmux(self, *argv: str) -> str:
+        words = ["tmux", "-L", self.town.tmux_socket(), *argv]
+        # As the town starts the server: with what it needs to run.
+        kept = server_environment(self.town.env)
+        return subprocess.run(words, env=kept, check=True, capture_output=True, text=True).stdout.strip()
 
     def _share_memory(self) -> int:
-        """The key of a page that processes of the host share."""
+        """The key of a page and of a queue of messages that processes of the host share."""
         libc = ctypes.CDLL(None, use_errno=True)
-        known = libc.shmget(self._key, 4096, 0o1600)
+        known, queue = libc.shmget(self._key, 4096, 0o1600), libc.msgget(self._key, 0o1600)
         assert known >= 0, os.strerror(ctypes.get_errno())
+        assert queue >= 0, os.strerror(ctypes.get_errno())
         self._things.callback(libc.shmctl, known, 0, None)
+        self._things.callback(libc.msgctl, queue, 0, None)
         return self._key
 
     # --- a round of attacks -----------------------------------------------------------------------

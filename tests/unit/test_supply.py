@@ -86,3 +86,10 @@ def test_an_advisory_fails_the_audit_and_silence_is_said(tmp_path: Path, answer:
     )  # fmt: skip
     assert audit.returncode == code, audit.stderr
     assert said in audit.stdout
+
+
+def test_an_audit_that_is_not_installed_is_no_silence(tmp_path: Path) -> None:
+    environment = {"PATH": "/usr/bin:/bin", "PIP_AUDIT": str(tmp_path / "pip-audit")}
+    audit = subprocess.run(["scripts/audit"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert audit.returncode == 1
+    assert "make setup" in audit.stderr
