@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -36,6 +37,7 @@ from services.supervisor.up_and_down import SUPERVISOR, ServiceState, down, serv
 from services.temporal.client import connect, register_search_attributes, start_rig_workflows, start_town_workflows
 from services.town import Town, load_town
 from tests.fault_document import documented
+from tests.pace import DEADLINE_S
 from tests.services.conftest import living, up, wait_until
 from tests.services.test_processes import as_ordinary_user, exit_code
 from tests.services.test_temporal_door import NAMESPACES, status
@@ -275,6 +277,18 @@ def test_on_loopback_a_name_that_points_here_gets_nothing(running_town: Town) ->
     addresses = {each.laddr.ip for each in known if each.laddr and each.laddr.port == port}
     assert addresses
     assert "127.0.0.1" not in addresses, "the Web UI itself is where nobody looks for it"
+
+
+def test_a_page_of_another_site_gives_no_order(running_town: Town) -> None:
+    temporal = running_town.file.temporal
+    asking = http.client.HTTPConnection("127.0.0.1", temporal.ui_port or 0, timeout=DEADLINE_S)
+    path = f"{NAMESPACES}/{temporal.namespace}/workflows/dispatch%2Fshop/signal/pause"
+    with contextlib.closing(asking):
+        # As a browser sends a form without asking first.
+        asking.request("POST", path, "{}", {"Origin": "http://gastown.example", "Content-Type": "text/plain"})
+        answer = asking.getresponse()
+        assert answer.status == 400
+        assert b"csrf" in answer.read()
 
 
 @pytest.fixture
