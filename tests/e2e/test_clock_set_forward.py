@@ -18,7 +18,7 @@ from tests.e2e.living_town import shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
 
 HOUR_S = 3600
-CYCLES = 3
+CYCLES = 2
 BEATS = 'touch "${GT_TASK_FILE%/*}/heartbeat"'
 
 

@@ -30,7 +30,7 @@ def scratch() -> Iterator[Path]:
     [
         # While `gt up` starts the services, and while agents are at work.
         (signal.SIGTERM, "*/town/run/supervisord.pid"),
-        (signal.SIGINT, "*/stage/victim"),
+        (signal.SIGINT, "*/stage/*"),
     ],
 )
 def test_an_interrupted_demonstration_leaves_nothing_behind(
