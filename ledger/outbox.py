@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
 from ledger.beads.beads import MERGED
 from ledger.engine import schema
@@ -24,6 +24,30 @@ from models.ledger.records import BeadStatus, JobWrite, MergeRequest, MergeReque
 
 IDLE = "idle"
 """State of a polecat that works on no bead."""
+
+# Made once: SQLAlchemy takes longer to make a statement than to run it. What a row shall hold is given with its values.
+_jobs, _beads, _requests, _polecats = schema.jobs, schema.beads, schema.merge_requests, schema.polecats
+_JOB = select(_jobs).where(_jobs.c.bead == bindparam("of_bead"))
+_NEW_JOB = insert(_jobs)
+_OLDER_JOB = update(_jobs).where(
+    _jobs.c.bead == bindparam("of_bead"),
+    (_jobs.c.attempt < bindparam("below_attempt"))
+    | ((_jobs.c.attempt == bindparam("below_attempt")) & (_jobs.c.sequence < bindparam("below_sequence"))),
+)
+_OPEN_BEAD = update(_beads).where(_beads.c.id == bindparam("of_bead"), _beads.c.status != BeadStatus.CLOSED.value)
+_UNMERGED_BEAD = update(_beads).where(_beads.c.id == bindparam("of_bead"), _beads.c.merged_sha.is_(None))
+_QUEUED_REQUEST = update(_requests).where(
+    _requests.c.bead == bindparam("of_bead"),
+    _requests.c.state == MergeRequestState.QUEUED.value,
+    _requests.c.attempt <= bindparam("up_to_attempt"),
+)
+_OF_BEAD = (_polecats.c.bead == bindparam("of_bead")) & (_polecats.c.since <= bindparam("up_to"))
+_MINE = (_polecats.c.rig == bindparam("of_rig")) & (_polecats.c.name == bindparam("of_name"))
+_LEFT = update(_polecats).where(_OF_BEAD)
+_LEFT_FOR_MINE = update(_polecats).where(_OF_BEAD, ~_MINE)
+_SINCE = select(_polecats.c.since).where(_MINE)
+_NEW_POLECAT = insert(_polecats)
+_OLDER_POLECAT = update(_polecats).where(_MINE, _polecats.c.since <= bindparam("up_to"))
 
 
 class OutboxRecords(Transactions):
@@ -66,7 +90,7 @@ class OutboxRecords(Transactions):
 
 
 def _job_row(connection: Connection, bead: str) -> RowMapping | None:
-    return connection.execute(select(schema.jobs).where(schema.jobs.c.bead == bead)).mappings().first()
+    return connection.execute(_JOB, {"of_bead": bead}).mappings().first()
 
 
 def _newer(write: JobWrite, known: RowMapping) -> bool:
@@ -94,19 +118,15 @@ def _write_job(connection: Connection, write: JobWrite, known: RowMapping | None
         "token": new_token(),
     }
     if known is None:
-        connection.execute(
-            insert(schema.jobs).values(bead=write.bead, started_at=stamp(write.at), **values, **told),
-        )
+        connection.execute(_NEW_JOB, {"bead": write.bead, "started_at": stamp(write.at), **values, **told})
         return
     if known["state"] in FINAL_STATES and not write.state.final:
         # A new job on the bead: nothing of the old one's holds for it.
         values |= told | {"started_at": stamp(write.at)}
     else:
         values |= {key: value for key, value in told.items() if value is not None}
-    older = (schema.jobs.c.attempt < write.attempt) | (
-        (schema.jobs.c.attempt == write.attempt) & (schema.jobs.c.sequence < write.sequence)
-    )
-    connection.execute(update(schema.jobs).where(schema.jobs.c.bead == write.bead, older).values(**values))
+    below = {"of_bead": write.bead, "below_attempt": write.attempt, "below_sequence": write.sequence}
+    connection.execute(_OLDER_JOB, below | values)
 
 
 def _write_event(connection: Connection, write: JobWrite) -> None:
@@ -116,7 +136,6 @@ def _write_event(connection: Connection, write: JobWrite) -> None:
 
 
 def _write_bead(connection: Connection, write: JobWrite) -> None:
-    beads = schema.beads
     values: dict[str, Any] = {"status": write.bead_status.value, "updated_at": stamp(write.at)}
     if write.bead_status in {BeadStatus.OPEN, BeadStatus.DEFERRED}:
         values["assignee"] = None
@@ -127,25 +146,21 @@ def _write_bead(connection: Connection, write: JobWrite) -> None:
     if write.bead_status is BeadStatus.CLOSED:
         values["closed_at"] = stamp(write.at)
         values["close_reason"] = printable(write.close_reason or (MERGED if write.merged_sha else write.state.value))
-    still_open = (beads.c.id == write.bead) & (beads.c.status != BeadStatus.CLOSED.value)
-    if connection.execute(update(beads).where(still_open).values(**values)).rowcount:
+    if connection.execute(_OPEN_BEAD, {"of_bead": write.bead, **values}).rowcount:
         return
     if write.merged_sha is not None:
         # Closed by hand while the change landed: what landed is a fact all the same.
-        bare = (beads.c.id == write.bead) & beads.c.merged_sha.is_(None)
-        connection.execute(update(beads).where(bare).values(merged_sha=write.merged_sha))
+        connection.execute(_UNMERGED_BEAD, {"of_bead": write.bead, "merged_sha": write.merged_sha})
 
 
 def _write_merge_request(connection: Connection, write: JobWrite) -> None:
-    requests = schema.merge_requests
     if write.merge_request is not None:
         state = write.merge_request_state or MergeRequestState.QUEUED
         values = _request_values(write.merge_request) | {"state": state.value, "updated_at": stamp(write.at)}
-        upsert(connection, requests, {"id": write.merge_request.id}, values)
+        upsert(connection, _requests, {"id": write.merge_request.id}, values)
     elif write.merge_request_state is not None:
-        queued = (requests.c.bead == write.bead) & (requests.c.state == MergeRequestState.QUEUED.value)
         values = {"state": write.merge_request_state.value, "updated_at": stamp(write.at)}
-        connection.execute(update(requests).where(queued, requests.c.attempt <= write.attempt).values(**values))
+        connection.execute(_QUEUED_REQUEST, {"of_bead": write.bead, "up_to_attempt": write.attempt, **values})
 
 
 def _request_values(request: MergeRequest) -> dict[str, Any]:
@@ -155,19 +170,20 @@ def _request_values(request: MergeRequest) -> dict[str, Any]:
 
 def _write_polecat(connection: Connection, write: JobWrite) -> None:
     """Polecats are shared by jobs one after the other: times decide which job's word is newer."""
-    polecats, at = schema.polecats, stamp(write.at)
-    left = (polecats.c.bead == write.bead) & (polecats.c.since <= at)
-    if write.polecat is not None and not write.state.final:
-        left &= (polecats.c.rig != write.rig) | (polecats.c.name != write.polecat)
-    connection.execute(update(polecats).where(left).values(state=IDLE, bead=None, since=at))
-    if write.polecat is None or write.host is None or write.state.final:
+    at = stamp(write.at)
+    left = {"of_bead": write.bead, "up_to": at, "state": IDLE, "bead": None, "since": at}
+    if write.polecat is None or write.state.final:
+        connection.execute(_LEFT, left)
         return
-    mine = (polecats.c.rig == write.rig) & (polecats.c.name == write.polecat)
+    mine = {"of_rig": write.rig, "of_name": write.polecat}
+    connection.execute(_LEFT_FOR_MINE, left | mine)
+    if write.host is None:
+        return
     values = {"host": write.host, "state": write.state.value, "bead": write.bead, "since": at}
-    if connection.execute(select(polecats.c.since).where(mine)).first() is None:
-        connection.execute(insert(polecats).values(rig=write.rig, name=write.polecat, **values))
+    if connection.execute(_SINCE, mine).first() is None:
+        connection.execute(_NEW_POLECAT, {"rig": write.rig, "name": write.polecat, **values})
     else:
-        connection.execute(update(polecats).where(mine, polecats.c.since <= at).values(**values))
+        connection.execute(_OLDER_POLECAT, {"up_to": at, **mine, **values})
 
 
 def _message(write: JobWrite) -> str:

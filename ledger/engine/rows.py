@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, and_, insert, text, update
+from sqlalchemy import Connection, Insert, Table, Update, bindparam, insert, text, update
 
 from ledger.queries import Ask
 from models.errors import ErrorCode, GtError
@@ -51,8 +51,14 @@ def asking(connection: Connection) -> Ask:
     return ask
 
 
+@lru_cache(maxsize=64)
+def _upserting(table: Table, key: tuple[str, ...]) -> tuple[Update, Insert]:
+    """Made once: SQLAlchemy takes longer to make a statement than to run it."""
+    return update(table).where(*(table.c[name] == bindparam(f"of_{name}") for name in key)), insert(table)
+
+
 def upsert(connection: Connection, table: Table, key: dict[str, Any], values: dict[str, Any]) -> None:
     """Update the row with that key, or insert it. Two concurrent inserts end as a conflict."""
-    where = and_(*(table.c[name] == value for name, value in key.items()))
-    if not connection.execute(update(table).where(where).values(**values)).rowcount:
-        connection.execute(insert(table).values(**key, **values))
+    updating, inserting = _upserting(table, tuple(key))
+    if not connection.execute(updating, {**{f"of_{name}": value for name, value in key.items()}, **values}).rowcount:
+        connection.execute(inserting, key | values)
