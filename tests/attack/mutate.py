@@ -92,6 +92,13 @@ MUTATIONS: Final = (
         "test_objects_of_a_repository_elsewhere_do_not_come_along",
     ),
     Mutation(
+        "size of what a change brings",
+        "activities/git/limits.py",
+        "if int(size) > limits.blob_bytes:",
+        "if False:",
+        f"{_ACT}/git/test_bounds.py::test_what_a_change_brings_has_its_limits",
+    ),
+    Mutation(
         "keys of the login",
         "services/supervisor/processes.py",
         "ctypes.CDLL(None).syscall(number, _JOIN_SESSION_KEYRING, None)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import struct
@@ -103,6 +104,28 @@ def test_folders_that_are_written_in_another_way_count_as_well(worktrees: Worktr
     Objects(worktree / ".git" / "objects").commit_on(worktree, "sh-1", *BOMB, mode=b"040755")
     with pytest.raises(GtError, match="files in its folders, more than"):
         worktrees.status(rig, "toast", "sh-1")
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        ({"blob_bytes": 2_000}, "'a/b/large.bin' has 3000 bytes, above limits.blob_bytes 2000"),
+        ({"total_bytes": 4_000}, "the change adds 4[0-9]{3} bytes, above limits.total_bytes 4000"),
+        ({"path_bytes": 60}, "a path has 66 bytes, above limits.path_bytes 60"),
+        ({"depth": 5}, "folders are 6 deep, above limits.depth 5"),
+        ({"blob_bytes": 3_000, "total_bytes": 10_000, "path_bytes": 66, "depth": 6}, None),
+    ],
+)
+def test_what_a_change_brings_has_its_limits(
+    worktrees: Worktrees, worktree: Path, rig: Rig, limits: dict[str, int], told: str | None
+) -> None:
+    for name, size in (("a/b/large.bin", 3_000), ("1/2/3/4/5/6/x", 999), ("n" * 61 + ".text", 400)):
+        (worktree / name).parent.mkdir(parents=True, exist_ok=True)
+        (worktree / name).write_bytes(b"x" * size)
+    git(worktree, "add", "-A")
+    git(worktree, "commit", "--quiet", "-m", "Large")
+    with pytest.raises(GtError, match=told) if told is not None else contextlib.nullcontext():
+        worktrees.publish(rig, "toast", "sh-1", 1, GitSettings(), LimitSettings(**limits))
 
 
 def test_a_tree_of_the_target_counts_as_often_as_it_is_named(worktrees: Worktrees, worktree: Path, rig: Rig) -> None:
