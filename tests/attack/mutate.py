@@ -31,6 +31,7 @@ class Mutation(NamedTuple):
     """stands in the file once"""
     after: str
     test: str
+    """in its own process: what a town starts imports the installed package, which is no copy"""
 
 
 MUTATIONS: Final = (
@@ -124,7 +125,7 @@ MUTATIONS: Final = (
         "services/temporal/door.py",
         "return foreign_host(request, port) or Way(way, request.alone())",
         "return Way(way, request.alone())",
-        "tests/services/test_running_town.py::test_on_loopback_a_name_that_points_here_gets_nothing",
+        "tests/services/test_temporal_door.py::test_on_loopback_the_host_decides",
     ),
     Mutation(
         "links in the session's folder",

@@ -17,7 +17,7 @@ import pytest
 from models.errors import ErrorCode, GtError
 from models.town import Listen
 from services import forwarding
-from services.forwarding import parse_head
+from services.forwarding import Way, parse_head
 from services.notifications.alarm import temporal_ailment
 from services.supervisor import programs
 from services.supervisor.client import UnixConnection
@@ -26,6 +26,7 @@ from services.supervisor.health import ailment
 from services.supervisor.programs import DOOR, TEMPORAL, lock_path, temporal_socket
 from services.temporal import listening, network_namespace, web_ui
 from services.temporal.client import connect
+from services.temporal.door import by_host
 from services.town import Town, load_town
 from tests.pace import DEADLINE_S
 from tests.services.conftest import STAND_IN, eventually, scratch_town, up, wait_until
@@ -70,6 +71,22 @@ async def describes(town: Town) -> bool:
         return await client.service_client.check_health()
     except (GtError, RuntimeError):
         return False
+
+
+# --- on loopback ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "let_in"),
+    [
+        ("127.0.0.1:8233", True), ("localhost:8233", True), ("LOCALHOST:8233", True), ("[::1]:8233", True),
+        ("gastown.example:8233", False), ("127.0.0.1", False), ("127.0.0.1:8234", False), ("", False),
+        ("127.0.0.1:8233.gastown.example", False), ("127.0.0.1:8233@gastown.example", False),
+    ],
+)  # fmt: skip
+def test_on_loopback_the_host_decides(host: str, let_in: bool) -> None:
+    decided = by_host(8233, "127.9.9.9")(parse_head(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()))
+    assert isinstance(decided, Way) if let_in else decided.startswith(b"HTTP/1.1 403 ")  # type: ignore[union-attr]
 
 
 # --- behind the socket ----------------------------------------------------------------------------
