@@ -8,11 +8,9 @@ from pathlib import Path
 
 from models import names
 from models.errors import ErrorCode, GtError
-from models.secret_variables import UNASKING_SSH
+from models.secret_variables import UNASKING_SSH, bends_git
 
 LOOK_S = 30.0
-_OF_A_REPOSITORY = frozenset({"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE"})
-"""variables that a hook or an alias hands on"""
 _SCP_LIKE = re.compile(r"[^/\s]+:")
 """`host:path`, as ssh remotes are written: a colon before the first slash"""
 
@@ -107,5 +105,5 @@ def _ls_remote(url: str) -> str:
 
 def environment() -> dict[str, str]:
     """The caller's, but git must not ask on the terminal, speak another language or work on the caller's repository."""
-    kept = {key: value for key, value in os.environ.items() if key not in _OF_A_REPOSITORY}
+    kept = {key: value for key, value in os.environ.items() if key.startswith("GIT_CONFIG") or not bends_git(key)}
     return {**UNASKING_SSH, **kept, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}

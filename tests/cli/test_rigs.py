@@ -48,6 +48,7 @@ class TestAdd:
             monkeypatch.setenv(f"GIT_CONFIG_VALUE_{number}", value)
         monkeypatch.setenv("GIT_CONFIG_COUNT", str(len(rules)))
         monkeypatch.setenv("GIT_DEFAULT_HASH", "sha256")
+        monkeypatch.setenv("GIT_AUTHOR_DATE", "none of git's")
         assert here.json("gt", "rig", "add", "shop", str(remote))["found"]["push"] is True
 
     def test_a_person_s_own_ssh_command_is_used(self, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
