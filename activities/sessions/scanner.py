@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ from models.job.messages import DoneStatus, Observation, ObservationKind
 from models.texts import one_line
 from models.town import TownPaths
 from policies.job.health import is_dead, needs_tail, reported_as
+from policies.job.limits import limit_seen
 from policies.job.prompts import TAIL_LINES
 from policies.job.rework_notes import BY_SIGNAL
 from policies.security.redaction import redact
@@ -226,6 +228,10 @@ class Scanner:
         if failure is not None:
             detail = self._clean(f"{failure}\n{watched.last_words}".strip())[:DETAIL_LIMIT]
         alone = server_runs or pane is not None
+        limit = None
+        if failure is None and code not in (None, 0):
+            now = datetime.now().astimezone()
+            limit = limit_seen(watched.last_words, now.astimezone(UTC), now.tzinfo or UTC)
         return self._observation(
             watched,
             ObservationKind.DIED,
@@ -233,6 +239,8 @@ class Scanner:
             exit_code=code,
             shared_cause=not alone,
             setup_failed=failure is not None,
+            limited=limit.words if limit else "",
+            limited_until=limit.until if limit else None,
         )
 
     def _done(self, watched: Watched) -> Observation:

@@ -304,6 +304,10 @@ class Observation(Frozen):
     """died: not alone, but with everything of its host, as when the tmux server ends or the host reboots"""
     setup_failed: bool = False
     """died: no agent was started, because worktree.setup failed; the detail's first line says how"""
+    limited: str = ""
+    """died: the words with which its program told of a usage limit"""
+    limited_until: datetime | None = None
+    """when that is over, where it was named"""
     hold: bool = False
     """died, unresponsive: restarts are paused, so the slot is given back and asked for again"""
     episode: str = ""

@@ -15,6 +15,7 @@ from models.job.attempts import DONE_INTENT, WorkTaken
 from models.job.messages import Decision, DecisionKind, DoneStatus, Observation, ObservationKind, SlotGrant
 from models.ledger.records import JobState, Rig
 from policies.job.ends import End
+from policies.job.limits import MOST_IN_A_ROW, wait_at_limit
 from policies.job.restarts import SETUP_RUNS, Restart, after_failed_setup
 from policies.job.rework_notes import death_note, setup_note
 from policies.job.runs import Then, after_end, after_reassignment_of_nobody, after_retry_of_nobody
@@ -27,6 +28,8 @@ from workflows.job.reporting import Job
 from workflows.job.state import PolecatState
 
 _SETUP_FAILED = "setup_failed"
+LIMIT_FORGOTTEN = timedelta(minutes=10)
+"""An agent that worked for so long had no limit: the next one is the first of its row."""
 
 
 class Course:
@@ -207,6 +210,11 @@ class Course:
             return
         event = "agent_unresponsive" if unresponsive else "agent_died"
         job.note(event, death_note(seen, job.refusal))
+        if lived >= LIMIT_FORGOTTEN or not seen.limited:
+            job.limits_in_row = 0
+        if seen.limited and job.limits_in_row < MOST_IN_A_ROW and not seen.hold:
+            await self._wait_out(seen)
+            return
         following = after_end(job.spent, lived, settings.recovery, workflow.random().random(), unchanged=unchanged)
         if seen.hold:
             await self._held(event)
@@ -222,6 +230,19 @@ class Course:
         else:
             message = f"the agents of {job.bead} die again and again, the last: {job.last_failure}"
             await self.endings.block(End.RUNS_SPENT, message)
+
+    async def _wait_out(self, seen: Observation) -> None:
+        """Its program ended at a usage limit, which no restart mends: go on once that is over, and spend nothing."""
+        job = self._state
+        first_s = job.admission.settings.recovery.retry_delay
+        now, jitter = workflow.now(), workflow.random().random()
+        delay = wait_at_limit(seen.limited_until, now, job.limits_in_row, first_s, jitter)
+        job.limits_in_row += 1
+        job.limited, job.start_not_before = seen.limited, now + delay
+        due = f"{job.start_not_before:%Y-%m-%d %H:%M:%S} UTC"
+        self._job.enter(JobState.WAITING, f"the end of a usage limit, {due}")
+        self._job.record("limited", f"{seen.limited} It goes on at {due}; no restart is spent.")
+        await self._job.free_slot()
 
     async def _ask_what_is_to_do(self, seen: Observation) -> None:
         """Its agents end well without a change: perhaps they have answered in words."""

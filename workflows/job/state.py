@@ -51,6 +51,10 @@ class PolecatState(BaseModel):
     avoid_host: str | None = None
     start_not_before: datetime | None = None
     """a restart's delay"""
+    limited: str = ""
+    """the usage limit that its agent ended at and that is waited out, in its program's words"""
+    limits_in_row: int = 0
+    """ends at a limit in a row"""
 
     budget: RestartBudget = RestartBudget()
     restarts: int = 0

@@ -181,10 +181,11 @@ class PolecatWorkflow:
     async def _wait_for_slot(self) -> None:
         job = self._state
         if job.start_not_before is not None:
-            self._job.show(f"its restart at {job.start_not_before:%H:%M:%S} UTC")
+            due = f"{job.start_not_before:%Y-%m-%d %H:%M:%S} UTC"
+            self._job.show(f"the end of a usage limit, {due}" if job.limited else f"its restart at {due}")
             if await self._heard(lambda: False, until(job.start_not_before), "delay before the restart"):
                 return
-            job.start_not_before = None
+            job.start_not_before, job.limited = None, ""
         if job.grant is None:
             self._job.show("a slot")
             asked = await self._job.ask_slot()

@@ -44,7 +44,8 @@ class Hold:
         state, now = self._state, workflow.now()
         if seen.kind is ObservationKind.DONE:
             state.memory = state.memory.finished(seen.bead, seen.attempt)
-        if seen.kind is ObservationKind.DIED and seen.exit_code != 0:
+        # A usage limit is waited out by each job; a brake would call a person, who cannot lift it.
+        if seen.kind is ObservationKind.DIED and seen.exit_code != 0 and not seen.limited:
             state.memory = state.memory.died(seen.bead, seen.attempt, now, shared_cause=seen.shared_cause)
             if state.brake is None and restart_breaker.pulls(state.memory, self._living, now):
                 await self._pull()

@@ -153,6 +153,26 @@ async def test_an_agent_that_dies_again_and_again_is_reassigned_once_then_a_pers
         assert [r.attempt for r in shop.world.started] == list(range(1, 6))
 
 
+async def test_a_usage_limit_is_waited_out_and_spends_no_restart(town: Open) -> None:
+    async with town() as shop:
+        await shop.sling("sh-1")
+        for attempt in range(1, 8):
+            await shop.reach("sh-1", JobState.WORKING, attempt)
+            now = await shop.env.get_current_time()
+            over = now + timedelta(hours=5) if attempt % 2 else None
+            await shop.observe(
+                "sh-1", ObservationKind.DIED, exit_code=1, limited="You've hit your limit", limited_until=over
+            )
+            await shop.reach("sh-1", JobState.WAITING)
+            assert (await shop.status("sh-1")).waits_for.startswith("the end of a usage limit, ")
+            await shop.env.sleep(timedelta(hours=5, seconds=10) if over else timedelta(minutes=40))
+        await shop.submit_work("sh-1", attempt=8)
+        await shop.merge("sh-1")
+        assert len({request.polecat for request in shop.world.started}) == 1
+        assert shop.world.writes[-1].restarts == 0
+        assert shop.world.events("sh-1").count("limited") == 7
+
+
 async def test_whatever_would_start_it_again_a_closed_bead_gets_no_further_attempt(town: Open) -> None:
     async with town() as shop:
         follows: dict[str, Callable[[str], Awaitable[None]]] = {
