@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from cli.frame import streams
+from cli.frame import command_client, streams
 from cli.gt import INTERRUPTED
 
 
@@ -18,6 +18,10 @@ def main() -> int:
             from cli.session import agent
 
             code = agent.run("bd", sys.argv[1:])
+            if code is not None:
+                return code
+        else:
+            code = command_client.ask("bd", sys.argv[1:])
             if code is not None:
                 return code
         from cli.beads.app import app

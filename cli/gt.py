@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from cli.frame import streams
+from cli.frame import command_client, streams
 
 INTERRUPTED = 130
 """models.errors.ExitCode.INTERRUPTED"""
@@ -26,6 +26,10 @@ def _run(argv: list[str]) -> int:
         from cli.session import agent
 
         code = agent.run("gt", argv)
+        if code is not None:
+            return code
+    else:
+        code = command_client.ask("gt", argv)
         if code is not None:
             return code
     from cli.app import app

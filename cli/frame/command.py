@@ -6,6 +6,7 @@ to every command and to every group, so that they may stand before or after the 
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -162,6 +163,12 @@ def _call(ctx: typer.Context) -> Call:
     return ctx.obj if isinstance(ctx.obj, Call) else Call()
 
 
+@functools.cache
+def group_of(app: typer.Typer) -> typer.core.TyperGroup:
+    """The commands of `app`, made once in a process."""
+    return typer.main.get_group(app)
+
+
 class DefaultCommandGroup(typer.core.TyperGroup):
     """A group whose first word may be something other than a subcommand: then `default` is meant."""
 
@@ -199,7 +206,7 @@ class LazyGroup(typer.core.TyperGroup):
         if cmd_name not in self.modules:
             return None
         module = importlib.import_module(self.modules[cmd_name][0])
-        return typer.main.get_group(module.app).commands[cmd_name]
+        return group_of(module.app).commands[cmd_name]
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] not in self.modules and not args[0].startswith("-"):

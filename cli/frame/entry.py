@@ -9,9 +9,9 @@ import traceback
 from collections.abc import Sequence
 
 import typer
-from typer.core import TyperGroup
 
 from cli.frame import output
+from cli.frame.command import group_of
 from cli.session.agent_session import Refusal
 from models.errors import ErrorCode, ExitCode, GtError
 
@@ -24,7 +24,7 @@ def run(app: typer.Typer, program: str, argv: Sequence[str]) -> int:
     debug = "--debug" in argv or bool(os.environ.get("GT_DEBUG"))
     try:
         _require_text(argv)
-        code = _group(app).main(list(argv), prog_name=program, standalone_mode=False)
+        code = group_of(app).main(list(argv), prog_name=program, standalone_mode=False)
         sys.stdout.flush()
         return int(code or 0)
     except GtError as error:
@@ -74,10 +74,6 @@ def _has_directory() -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _group(app: typer.Typer) -> TyperGroup:
-    return typer.main.get_group(app)
 
 
 def _require_text(argv: Sequence[str]) -> None:

@@ -27,6 +27,8 @@ from services.town import Town
 TEMPORAL, DOLT, WORKER = "temporal", "dolt", "worker"
 DOOR = "door"
 """Before Temporal: of no use without it, so no service of its own (services/temporal/door.py)."""
+COMMANDS = "commands"
+"""Runs commands that only read, quicker; without it they run all the same (cli/frame/command_server.py)."""
 ALARM = "alarm"
 """The supervisor's event listener: no service of the town, but what tells when one cannot be kept alive."""
 SEARCH_ATTRIBUTES = ("GtRig", "GtBead", "GtPolecat", "GtRole", "GtState")
@@ -199,7 +201,9 @@ def supervisor_config(town: Town, socket: Path) -> str:
             )
         )
     if not town.file.temporal.external and has_door(town.temporal_listening()):
-        sections.append(_door_section())
+        sections.append(_helper_section(DOOR, "services.temporal.door"))
+    if sys.platform == "linux":
+        sections.append(_helper_section(COMMANDS, "cli.frame.command_server"))
     sections.append(_alarm_section())
     return "\n".join(sections)
 
@@ -224,9 +228,9 @@ def _guarded(name: str, argv: Sequence[str]) -> str:
     return shlex.join([*words, "--", *argv])
 
 
-def _door_section() -> str:
-    log = {"redirect_stderr": "true", **_small_log("stdout", DOOR)}
-    return _section(f"program:{DOOR}", **_helper(DOOR, "services.temporal.door"), **log)
+def _helper_section(name: str, module: str) -> str:
+    log = {"redirect_stderr": "true", **_small_log("stdout", name)}
+    return _section(f"program:{name}", **_helper(name, module), **log)
 
 
 def _alarm_section() -> str:

@@ -26,6 +26,7 @@ import psutil
 from agents import session_folder
 from agents.environment import server_environment
 from agents.inbox import deliver
+from cli.frame import command_client
 from models.mayor.mail import Message
 from models.town import StoreEngine
 from services.atomic_files import make_folders
@@ -161,6 +162,7 @@ class Siege:
         sockets = {
             "the supervisor": supervisor_socket(town.town),
             "Temporal": temporal_socket(town.town),
+            "the server of commands": paths.run / command_client.SOCKET,
             "the ssh agent": town.folder / "agent.sock",
             "tmux": self._tmux(),
         }

@@ -68,7 +68,7 @@ def test_up_twice_changes_nothing(running_town: Town) -> None:
     assert not report.started
     assert set(living(running_town)) == set(before)
     assert [(state.name, state.state) for state in report.services] == [(name, State.RUNNING) for name in ALL]
-    assert len(before) == len(ALL) + 3, "supervisord, its alarm and the door beside them"
+    assert len(before) == len(ALL) + 4, "supervisord, its alarm, the server of commands and the door beside them"
 
 
 def test_everything_listens_on_loopback_alone(running_town: Town) -> None:
