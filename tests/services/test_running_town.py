@@ -179,7 +179,7 @@ def test_a_killed_supervisor_takes_its_services_along_and_up_leaves_one_of_each(
     report = up(running_town)
     after = living(running_town)
     assert report.started
-    assert len(after) == len(ALL) + 3
+    assert len(after) == len(ALL) + 4
     assert not set(before) & set(after)
     assert [state.restarts for state in report.services] == [0, 0, 0]
 

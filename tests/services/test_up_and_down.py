@@ -61,7 +61,8 @@ def test_two_ups_at_once_start_one_of_each_down_leaves_none_and_the_next_up_goes
     for thread in threads:
         thread.join()
     assert sorted(report.started for report in reports) == [False, True]
-    each = ["start-dev", STAND_IN, "services.notifications.alarm", "services.temporal.door", "supervisor.supervisord"]
+    helpers = ["services.notifications.alarm", "services.temporal.door", "cli.frame.command_server"]
+    each = ["start-dev", STAND_IN, *helpers, "supervisor.supervisord"]
 
     def running() -> list[str]:
         return sorted(word for command in living(town).values() for word in each if word in command)
