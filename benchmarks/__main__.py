@@ -38,6 +38,8 @@ class Benchmark(NamedTuple):
 
 BENCHMARKS = {
     "commands": Benchmark("commands"),
+    # The same of commands that read, in a town of any size.
+    "large_town": Benchmark("large_town", {}, {"rigs": 2, "polecats": 4, "beads": 20}, in_whole_run=False),
     "jobs": Benchmark("jobs", {"beads": 40}, {"beads": 3}),
     "large_repository": Benchmark("large_repository", {}, {"files": 500, "history_mb": 10, "jobs": 2}),
     "merge_queue": Benchmark("merge_queue", {"rounds": 3}, {"rounds": 1, "chain_links": 5}),

@@ -159,10 +159,12 @@ class Siege:
         program = subprocess.Popen(["sleep", "600"], cwd=self.outside, env={"GT_PLANTED": TOKEN})
         self._things.callback(program.wait)
         self._things.callback(program.kill)
+        commands = paths.run / command_client.SOCKET
+        wait_until("the server of commands", commands.is_socket)
         sockets = {
             "the supervisor": supervisor_socket(town.town),
             "Temporal": temporal_socket(town.town),
-            "the server of commands": paths.run / command_client.SOCKET,
+            "the server of commands": commands,
             "the ssh agent": town.folder / "agent.sock",
             "tmux": self._tmux(),
         }
