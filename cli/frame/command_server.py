@@ -34,7 +34,6 @@ from cli.frame import entry, streams
 from cli.frame.command import group_of
 from cli.frame.command_client import CODE, SERVED, SOCKET, peer_of
 from models.town import StoreEngine
-from services.supervisor.processes import forbid_tracing
 from services.town import Town, find_town
 
 AT_ONCE: Final = 16
@@ -161,7 +160,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Runs commands that only read, with everything loaded.")
     parser.add_argument("--town", type=Path, required=True)
     town = find_town(parser.parse_args().town)
-    forbid_tracing()
     load(town)
     # Relative: the path may be longer than a socket's address may be.
     os.chdir(town.paths.run)
