@@ -33,6 +33,7 @@ from activities.sessions.cleanup import CleanupActivities
 from activities.sessions.inbox import PostActivities
 from activities.sessions.nudging import NudgeActivities
 from activities.sessions.scanner import Scanner
+from activities.sessions.session_over import SessionOver
 from activities.sessions.tmux import Tmux
 from activities.sessions.watching import WatchActivities
 from activities.supervised import ServiceActivities
@@ -68,7 +69,8 @@ def build_workers(client: Client, town: Town, host_only: bool) -> list[Worker]:
     use_config(paths.git_config)
     tmux, worktrees = Tmux(town.tmux_socket, paths.tmux_server, secrets.text), Worktrees(paths)
     ledger = LedgerActivities(lambda: Ledger.open(town.ledger_url()), town.file.agent, AlertFiles(paths))
-    attempts = AttemptActivities(paths, tmux, worktrees, unread_mail=None if host_only else ledger.unread_mail)
+    unread_mail = None if host_only else ledger.unread_mail
+    attempts = AttemptActivities(paths, tmux, worktrees, unread_mail=unread_mail, tell_over=SessionOver(client).tell)
     on_host = (
         attempts,
         CleanupActivities(paths, tmux, worktrees),

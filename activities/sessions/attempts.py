@@ -68,6 +68,8 @@ class AttemptActivities:
     Args:
         environment: what agents inherit from; the worker's own by default.
         unread_mail: what an address has not read, out of the record; None on a host without one.
+        tell_over: tells others that the session of accepted work is over, and whether they have heard it; None: the job
+            does.
     """
 
     def __init__(
@@ -77,10 +79,12 @@ class AttemptActivities:
         worktrees: Worktrees,
         environment: Mapping[str, str] | None = None,
         unread_mail: Callable[[str], Sequence[Message]] | None = None,
+        tell_over: Callable[[TakeWork], bool] | None = None,
     ) -> None:
         self._paths = paths
         self._worktrees = worktrees
         self._unread_mail = unread_mail
+        self._tell_over = tell_over
         self._sessions = Sessions(paths, tmux, environment)
 
     @activity.defn
@@ -144,7 +148,9 @@ class AttemptActivities:
         """
         taken = self._take(request)
         if taken.accepted:
-            return taken.model_copy(update={"ended": self._end_if_dead(request)})
+            ended = self._end_if_dead(request)
+            told = ended and self._tell_over is not None and self._tell_over(request)
+            return taken.model_copy(update={"ended": ended, "told": told})
         if request.intent:
             self.settle_intent(
                 SettleIntent(

@@ -92,6 +92,8 @@ class WorkTaken(Frozen):
     """not accepted, and nothing is missing either: the tree is clean and holds nothing new"""
     ended: bool = False
     """accepted, and the session is ended, since its agent had ended by itself"""
+    told: bool = False
+    """the Dispatcher and the Witness know that the session is ended"""
 
 
 class PublishAgain(Frozen):

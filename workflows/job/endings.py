@@ -7,7 +7,7 @@ import asyncio
 from temporalio.exceptions import ActivityError
 
 from models.errors import Level
-from models.job.attempts import WorktreeReleased
+from models.job.attempts import WorkTaken, WorktreeReleased
 from models.job.messages import Verdict
 from models.ledger.records import BeadStatus, BeadStatusReply, JobState, MergeRequestState
 from policies.job.ends import ENDS, End
@@ -26,14 +26,14 @@ class Endings:
         self._host = host
         self._health = health
 
-    async def stop_attempt(self, cause: str, grace_s: float = 0.0, *, ended: bool = False) -> None:
+    async def stop_attempt(self, cause: str, grace_s: float = 0.0, taken: WorkTaken | None = None) -> None:
         """End the session if one may live, and give the slot back. On a lost host it is left to the patrol.
 
         Args:
-            ended: the session has been ended already; the Witness has not heard of it.
+            taken: its accepted work; with that the session may have been ended, and others told of it.
         """
         lived = self._state.session_lives
-        if ended:
+        if taken is not None and taken.ended:
             self._state.session_lives = False
         elif lived:
             try:
@@ -41,6 +41,9 @@ class Endings:
             except HostGone:
                 self._state.session_lives = False
         await self._health.forget(cause)
+        if taken is not None and taken.told:
+            self._state.holds_slot = False
+            return
         await asyncio.gather(self._job.free_slot(), *([self._host.say_ended()] if lived else []))
 
     async def over_elsewhere(self) -> bool:

@@ -71,7 +71,7 @@ class JobMerge:
         self._job.record("submitted", f"{head_sha[:12]} for {target}", merge_request=MergeRequestState.QUEUED)
         # Beside the session's grace, so that merging need not wait for it.
         grace_s = job.admission.settings.session.done_grace
-        await asyncio.gather(self.offer(), self._endings.stop_attempt(WORK_TAKEN, grace_s, ended=taken.ended))
+        await asyncio.gather(self.offer(), self._endings.stop_attempt(WORK_TAKEN, grace_s, taken))
 
     async def hand_in_again(self, request: MergeRequest, story: str = "as it is") -> None:
         """Hand in what is there already: nothing has to be worked on for that."""

@@ -48,7 +48,7 @@ class Desk:
         self.rig = rig
         self.environment = environment
         self.worktrees = Worktrees(paths)
-        self.attempts = AttemptActivities(paths, tmux, self.worktrees, environment)
+        self.attempts = AttemptActivities(paths, tmux, self.worktrees, environment, tell_over=lambda _: True)
         self.cleanup = CleanupActivities(paths, tmux, self.worktrees, environment)
         self.sandbox = BARE
         self._used: set[tuple[str, str, int]] = set()

@@ -45,7 +45,7 @@ def test_accepted_work_of_a_living_agent_leaves_its_session_and_its_intent(desk:
     desk.start(WORKS)
     eventually(lambda: (desk.folder() / session_folder.DONE).exists())
     taken = desk.take(intent=session_folder.DONE)
-    assert (taken.accepted, taken.ended) == (True, False)
+    assert (taken.accepted, taken.ended, taken.told) == (True, False, False)
     assert (desk.folder() / session_folder.DONE).exists(), "without it the agent's end would be told as a death"
 
 
@@ -59,7 +59,7 @@ def test_work_of_an_agent_that_has_ended_ends_its_session_and_is_answered_alike_
     desk.killed_at(point, "take_work", request)
     (desk.paths.worktree("shop", "toast") / "late.txt").write_text("after `gt done`: parked with the worktree")
     taken = desk.take(intent=session_folder.DONE)
-    assert (taken.accepted, taken.ended) == (True, True)
+    assert (taken.accepted, taken.ended, taken.told) == (True, True, True)
     assert desk.pane() is None
     assert session_folder.over_because(desk.folder()) == WORK_TAKEN
     assert "pane.txt" in desk.evidence()

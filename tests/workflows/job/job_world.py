@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from activities.job_start import JobStartActivities
+from activities.sessions.session_over import SessionOver
 from models import names
 from models.errors import ErrorCode
 from models.job.attempts import (
@@ -117,6 +119,8 @@ class JobWorld:
     refuse_work: str = ""
     unchanged: bool = False
     """refused work: the tree is clean and holds nothing new"""
+    ends_with_work: bool = False
+    """agents have ended when their work is taken"""
     status_before: BeadStatus = BeadStatus.OPEN
     """of beads, when they are slung"""
     fails: str = ""
@@ -229,7 +233,8 @@ class JobWorld:
         self.taken.append(request)
         if self.refuse_work:
             return WorkTaken(accepted=False, reason=self.refuse_work, unchanged=self.unchanged)
-        return WorkTaken(accepted=True, head_sha=f"{request.attempt:040x}")
+        told = self.ends_with_work and await asyncio.to_thread(SessionOver(activity.client()).tell, request)
+        return WorkTaken(accepted=True, head_sha=f"{request.attempt:040x}", ended=self.ends_with_work, told=told)
 
     @activity.defn
     async def publish_again(self, request: PublishAgain) -> WorkTaken:

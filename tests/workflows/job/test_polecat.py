@@ -14,7 +14,7 @@ from models.job.messages import Decision, DecisionKind, DoneStatus, ObservationK
 from models.ledger.records import BeadStatus, BeadStatusReply, JobState
 from models.settings import PolecatSettings, Settings
 from tests.workflows.conftest import HOST, WorkerBuilder
-from tests.workflows.job.job_world import JobWorld, PostBox, Town
+from tests.workflows.job.job_world import JobWorld, PostBox, Town, rig
 from tests.workflows.probes import eventually, runs_of
 from workflows.dispatch.workflow import DispatchWorkflow
 from workflows.job.state import PolecatState
@@ -43,6 +43,22 @@ async def test_a_job_runs_from_sling_to_merge_and_the_record_tells_it_in_order(t
         last = shop.world.writes[-1]
         assert (last.bead_status, last.close_reason, last.merged_sha) == (BeadStatus.CLOSED, "merged", "c" * 40)
         assert [request.landed_sha for request in shop.world.released] == ["c" * 40]
+
+
+async def test_who_took_the_work_of_an_ended_agent_has_freed_its_slot_and_the_job_does_not_again(town: Open) -> None:
+    async with town(JobWorld(rig=rig(max_polecats=1), ends_with_work=True)) as shop:
+        await shop.sling("sh-1")
+        await shop.submit_work("sh-1")
+        await shop.sling("sh-2")
+        await shop.reach("sh-2", JobState.WORKING)
+        await shop.merge("sh-1")
+        told = [
+            event.signal_external_workflow_execution_initiated_event_attributes.signal_name
+            async for event in shop.job("sh-1").fetch_history_events()
+            if event.HasField("signal_external_workflow_execution_initiated_event_attributes")
+        ]
+        assert told == ["work_started", "submit", "job_ended"]
+        assert shop.world.ended == []
 
 
 @pytest.mark.parametrize(
