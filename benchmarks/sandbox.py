@@ -38,7 +38,7 @@ def measure(starts: int, beads: int, rounds: int, calls: int) -> dict[str, Any]:
 
 def _starts(times: int) -> dict[str, Any]:
     """Milliseconds from a command's start to its end: bare, in an agent's sandbox, and there with a list of hosts."""
-    with tempfile.TemporaryDirectory(prefix="gt-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="gt-bench-", ignore_cleanup_errors=True) as folder:
         ways = _ways(Path(folder))
         took: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(times + 1):
