@@ -61,9 +61,8 @@ _MEANINGS: Final[tuple[tuple[ErrorCode, re.Pattern[str]], ...]] = tuple(
 """Tried in order: git follows a precise sentence with a general one («Could not read from remote
 repository»), so the precise meanings come first. git must run with LC_ALL=C."""
 
-OVER_TIME = "did not complete in {:g} secs"
-"""what is said of a command that was ended for that"""
 _OVER_TIME = re.compile(r"did not complete in \S+ secs")
+"""GitPython's words for a command that it killed"""
 _USERINFO = re.compile(r"(?<=://)[^/\s@]+@")
 
 

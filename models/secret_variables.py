@@ -16,7 +16,7 @@ _NOTHING_TO_GIT: Final = (
 UNASKING_SSH: Final = {"SSH_ASKPASS": "false", "SSH_ASKPASS_REQUIRE": "force"}
 """Variables under which ssh asks nobody for a password or about an unknown host; a command for ssh in them instead
 would take the place of the person's core.sshCommand."""
-_OF_CONNECTIONS: Final = ("GIT_SSH", "GIT_ASKPASS", "GIT_SSL_", "GIT_PROXY_", "GIT_HTTP_", "GIT_TRACE")
+_OF_CONNECTIONS: Final = ("GIT_SSH", "GIT_ASKPASS", "GIT_SSL_", "GIT_PROXY_", "GIT_HTTP_", "GIT_TRACE", "GIT_PYTHON_")
 
 
 def looks_secret(name: str, value: str) -> bool:

@@ -1,4 +1,4 @@
-"""git: argv form, full ref names, an environment we chose.
+"""git, and the only user of GitPython: argv form, full ref names, an environment we chose.
 
 Every command runs with hooks off, without prompts, maintenance or system configuration, with the town's own
 file as the user's configuration, and with the settings that would change what it computes or prints fixed;
@@ -19,11 +19,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, NamedTuple, Self
 
-import psutil
+import git
+from git.exc import GitCommandNotFound
 
 from models import names
 from models.errors import DISK_FULL_HINT, ErrorCode, GtError
-from models.git_errors import OVER_TIME, classify, is_over_time, plain_words, remote_words
+from models.git_errors import classify, is_over_time, plain_words, remote_words
 from models.secret_variables import bends_git, needless_for_git
 
 REMOTE_TIMEOUT_S: Final = 540.0
@@ -77,9 +78,6 @@ _OUT_OF_MEMORY: Final = ("ut of memory", "annot allocate memory")
 
 def _fixed_environment() -> dict[str, str]:
     values = {
-        # What git says is read: in English.
-        "LC_ALL": "C",
-        "LANGUAGE": "C",
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_ATTR_NOSYSTEM": "1",
@@ -362,10 +360,18 @@ class GitProcess:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - read once git has ended
-        repo = self._repo
-        process = _started(
-            repo.command(*self._arguments), repo.work_tree, repo.environment, stdin=subprocess.PIPE, stderr=self._stderr
-        )
+        folder = self._repo.work_tree
+        try:
+            process = subprocess.Popen(
+                self._repo.command(*self._arguments),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                cwd=folder if folder is not None and folder.is_dir() else None,
+                env=_inherited() | _ENVIRONMENT | self._repo.environment,
+            )
+        except FileNotFoundError as error:
+            raise GtError(ErrorCode.PROGRAM_MISSING, "git is not on PATH", "install git 2.39 or newer") from error
         if self._repo.bounds is not None:
             self._watchdog = threading.Timer(self._repo.bounds.wall_s, process.kill)
             self._watchdog.daemon = True
@@ -524,48 +530,39 @@ def _execute(
     stdin: bytes | None,
     timeout_s: float | None,
 ) -> Answer:
-    given = subprocess.PIPE if stdin is not None else subprocess.DEVNULL
-    with _started(command, folder, environment, stdin=given) as git:
+    runner = git.Git(folder if folder is not None else Path("/"))
+    with tempfile.TemporaryFile() as given:
+        if stdin is not None:
+            given.write(stdin)
+            given.seek(0)
         try:
-            stdout, stderr = git.communicate(stdin, timeout_s)
-        except subprocess.TimeoutExpired:
-            _end(git)
-            stdout, _ = git.communicate()
-            stderr = f"git {OVER_TIME.format(timeout_s)}".encode()
-        except BaseException:
-            _end(git)
-            raise
-    return Answer(git.returncode, stdout, stderr.decode("utf-8", "replace").removesuffix("\n"))
+            exit_code, stdout, stderr = runner.execute(
+                [*_without_redirections(), *command],
+                istream=given if stdin is not None else None,
+                with_extended_output=True,
+                with_exceptions=False,
+                stdout_as_string=False,
+                strip_newline_in_stdout=False,
+                kill_after_timeout=timeout_s,
+                env={**_withheld(), **_ENVIRONMENT, **environment},
+            )
+        except GitCommandNotFound as error:
+            raise GtError(ErrorCode.PROGRAM_MISSING, "git is not on PATH", "install git 2.39 or newer") from error
+    return Answer(exit_code, stdout, stderr)
 
 
-def _started(
-    command: Sequence[str],
-    folder: Path | None,
-    environment: Mapping[str, str],
-    *,
-    stdin: int,
-    stderr: int | IO[bytes] = subprocess.PIPE,
-) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(
-            command,
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            cwd=folder if folder is not None and os.path.isdir(folder) and os.access(folder, os.X_OK) else "/",
-            env={**_inherited(), **_ENVIRONMENT, **environment},
-        )
-    except FileNotFoundError as error:
-        raise GtError(ErrorCode.PROGRAM_MISSING, "git is not on PATH", "install git 2.39 or newer") from error
+def _without_redirections() -> list[str]:
+    """GitPython hands the whole environment on; a GIT_DIR of the worker's would redirect every command."""
+    unwanted = [name for name in os.environ if _redirects(name)]
+    return ["env", *(part for name in unwanted for part in ("-u", name))] if unwanted else []
 
 
-def _end(git: subprocess.Popen[bytes]) -> None:
-    """git, and what it has started: ssh, or its own helper for a remote, which would go on holding its output."""
-    with contextlib.suppress(psutil.Error):
-        top = psutil.Process(git.pid)
-        for process in (*top.children(recursive=True), top):
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+def _withheld() -> dict[str, str]:
+    """Credentials that are not for git, emptied: GitPython can set a variable for a command, but not leave one out.
+
+    env(1) could, at the price of one more program before each of a job's some 80 git commands.
+    """
+    return {name: "" for name in os.environ if needless_for_git(name)}
 
 
 def _inherited() -> dict[str, str]:
