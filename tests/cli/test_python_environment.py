@@ -56,3 +56,9 @@ def test_a_service_ignores_what_a_person_has_set_for_python(environment: dict[st
         [*OWN_PYTHON, "-m", module, "--help"], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_image_is_built_of_all_that_is_packaged() -> None:
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    copied = (ROOT / ".dockerignore").read_text().split()
+    assert {f"!{part}" for part in build["targets"]["wheel"]["only-include"]} <= set(copied)
