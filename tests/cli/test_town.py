@@ -95,7 +95,7 @@ class TestDown:
         outcome = here.run("gt", "status", "-o", "json")
         assert outcome.json["healthy"] is False
         assert {service["state"] for service in outcome.json["services"]} == {"stopped"}
-        nothing_known = {"waiting": None, "merging": None, "paused": None, "pause_reason": None}
+        nothing_known = dict.fromkeys(("waiting", "merging", "paused", "pause_reason", "troubles"))
         assert outcome.json["rigs"][0]["queue"] == nothing_known
         assert "Temporal does not answer" in outcome.err
         assert "NOT HEALTHY" in here.run("gt", "status").out
