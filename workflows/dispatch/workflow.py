@@ -70,6 +70,8 @@ class DispatchWorkflow:
         self._evacuating = False
         self._starting: dict[str, asyncio.Task[str]] = {}
         """by bead: jobs that are being admitted and started; why one is not, "" where it is"""
+        self._untold: list[str] = []
+        """beads of jobs that are to hear a decision before they have a slot"""
         self._checked = 0
         """where in the jobs the next cycle goes on to look"""
 
@@ -417,8 +419,14 @@ class DispatchWorkflow:
             return receipt
         if bead not in self._starting:
             self._starting[bead] = asyncio.create_task(self._admit_and_start(request, at_any_rate=True))
-        await self._starting[bead]
-        return await deliver(job_id, "decision", decision)
+        # It asks for a slot as soon as it runs, and could have an agent before it hears that it is cancelled.
+        self._untold.append(bead)
+        try:
+            await self._starting[bead]
+            return await deliver(job_id, "decision", decision)
+        finally:
+            self._untold.remove(bead)
+            self._changed = True
 
     def _answer(self, bead: str, note: str = "") -> SlingResult:
         job = self._state.jobs.get(bead)
@@ -449,7 +457,7 @@ class DispatchWorkflow:
 
     async def _grant(self) -> None:
         """Fill free slots. What was granted is noted before the job hears of it, so it is never granted twice."""
-        granted = self._state.allocation()
+        granted = [each for each in self._state.allocation() if each.bead not in self._untold]
         if self._state.restraint.braked:
             self._state.probes_granted += len(granted)
         jobs = [self._state.jobs[allocation.bead] for allocation in granted]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 from temporalio import activity
+from temporalio.api.enums.v1 import EventType
 from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
@@ -18,8 +19,10 @@ from models.job.messages import (
     DispatchFactsRequest,
     DispatchStatus,
     JobOrder,
+    JobStarted,
     SlingRequest,
     SlotRequest,
+    StartJob,
 )
 from models.ledger.records import BeadStatus, JobState, JobWrite
 from policies.dispatch.room import job_bytes
@@ -117,8 +120,30 @@ async def test_one_too_many_waits_in_the_ledger_and_the_most_urgent_goes_on_by_i
         assert world.waiting() == ["sh-3"]
 
 
+@dataclass
+class SlowLedger(Ledger):
+    """Its `start_job` is back when the Dispatcher has dealt with the request of the job that it started."""
+
+    asked_first: str = ""
+
+    @activity.defn
+    async def start_job(self, order: StartJob) -> JobStarted:
+        started = await super().start_job(order)
+        if started.runs and order.sling.bead == self.asked_first:
+            job = activity.client().get_workflow_handle(names.polecat_id("shop", self.asked_first))
+
+            async def asked() -> bool:
+                events = [event.event_type async for event in job.fetch_history_events()]
+                return EventType.EVENT_TYPE_EXTERNAL_WORKFLOW_EXECUTION_SIGNALED in events
+
+            await eventually(asked, what="its request for a slot")
+            # Whoever answers a query has dealt with the signals before it.
+            await activity.client().get_workflow_handle(DISPATCHER).query("status", result_type=DispatchStatus)
+        return started
+
+
 async def test_a_bead_that_waits_in_the_ledger_can_be_cancelled(real_env: WorkflowEnvironment) -> None:
-    world = Ledger()
+    world = SlowLedger(asked_first="sh-2")
     async with town(real_env, world, fit=1) as shop:
         await shop.sling("sh-1")
         await shop.sling("sh-2")
@@ -127,6 +152,13 @@ async def test_a_bead_that_waits_in_the_ledger_can_be_cancelled(real_env: Workfl
         await shop.job("sh-2").result()
         assert world.last_writes()["sh-2"].bead_status is BeadStatus.DEFERRED
         assert not [request for request in world.started if request.bead == "sh-2"]
+        told = [
+            event.signal_external_workflow_execution_initiated_event_attributes
+            async for event in shop.dispatch.fetch_history_events()
+            if event.event_type == EventType.EVENT_TYPE_SIGNAL_EXTERNAL_WORKFLOW_EXECUTION_INITIATED
+        ]
+        names_told = [one.signal_name for one in told if one.workflow_execution.workflow_id.endswith("/sh-2")]
+        assert names_told[:2] == ["decision", "decision"], "nobody was there to hear the first"
 
 
 async def test_what_waits_in_the_ledger_is_found_by_a_dispatcher_that_was_reset(real_env: WorkflowEnvironment) -> None:
