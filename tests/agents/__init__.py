@@ -1,1 +1,0 @@
-"""The real agent programs, from npm, against a scripted model on loopback."""
