@@ -238,9 +238,9 @@ class Course:
         now, jitter = workflow.now(), workflow.random().random()
         delay = wait_at_limit(seen.limited_until, now, job.limits_in_row, first_s, jitter)
         job.limits_in_row += 1
-        job.limited, job.start_not_before = seen.limited, now + delay
-        due = f"{job.start_not_before:%Y-%m-%d %H:%M:%S} UTC"
-        self._job.enter(JobState.WAITING, f"the end of a usage limit, {due}")
+        job.limit_over = job.start_not_before = now + delay
+        self._job.enter(JobState.WAITING, job.delay_in_words)
+        due = f"{job.limit_over:%Y-%m-%d %H:%M:%S} UTC"
         self._job.record("limited", f"{seen.limited} It goes on at {due}; no restart is spent.")
         await self._job.free_slot()
 

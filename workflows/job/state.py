@@ -51,8 +51,8 @@ class PolecatState(BaseModel):
     avoid_host: str | None = None
     start_not_before: datetime | None = None
     """a restart's delay"""
-    limited: str = ""
-    """the usage limit that its agent ended at and that is waited out, in its program's words"""
+    limit_over: datetime | None = None
+    """when a usage limit was, or is to be, over: a delay until just then waits it out"""
     limits_in_row: int = 0
     """ends at a limit in a row"""
 
@@ -125,6 +125,14 @@ class PolecatState(BaseModel):
 
     patience: int = 1000
     """messages after which a run hands over"""
+
+    @property
+    def delay_in_words(self) -> str:
+        """What it waits for while it has a `start_not_before`."""
+        due = f"{self.start_not_before:%Y-%m-%d %H:%M:%S} UTC"
+        if self.limit_over == self.start_not_before:
+            return f"the end of a usage limit, {due}"
+        return f"its restart at {due}"
 
     @property
     def bead(self) -> str:

@@ -181,11 +181,10 @@ class PolecatWorkflow:
     async def _wait_for_slot(self) -> None:
         job = self._state
         if job.start_not_before is not None:
-            due = f"{job.start_not_before:%Y-%m-%d %H:%M:%S} UTC"
-            self._job.show(f"the end of a usage limit, {due}" if job.limited else f"its restart at {due}")
+            self._job.show(job.delay_in_words)
             if await self._heard(lambda: False, until(job.start_not_before), "delay before the restart"):
                 return
-            job.start_not_before, job.limited = None, ""
+            job.start_not_before = None
         if job.grant is None:
             self._job.show("a slot")
             asked = await self._job.ask_slot()

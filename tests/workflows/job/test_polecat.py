@@ -189,6 +189,22 @@ async def test_a_usage_limit_is_waited_out_and_spends_no_restart(town: Open) -> 
         assert shop.world.events("sh-1").count("limited") == 7
 
 
+async def test_a_restart_after_a_limit_that_a_person_did_not_wait_for_is_called_a_restart(town: Open) -> None:
+    async with town() as shop:
+        await shop.sling("sh-1")
+        await shop.reach("sh-1", JobState.WORKING, 1)
+        over = await shop.env.get_current_time() + timedelta(hours=5)
+        await shop.observe("sh-1", ObservationKind.DIED, exit_code=1, limited="a limit", limited_until=over)
+        await shop.reach("sh-1", JobState.WAITING)
+        await shop.decide("sh-1", Decision(kind=DecisionKind.RETRY))
+        for attempt in (2, 3):
+            # The first restart comes at once, the second after a delay.
+            await shop.reach("sh-1", JobState.WORKING, attempt)
+            await shop.observe("sh-1", ObservationKind.DIED, exit_code=1)
+        await shop.reach("sh-1", JobState.WAITING)
+        assert (await shop.status("sh-1")).waits_for.startswith("its restart ")
+
+
 async def test_whatever_would_start_it_again_a_closed_bead_gets_no_further_attempt(town: Open) -> None:
     async with town() as shop:
         follows: dict[str, Callable[[str], Awaitable[None]]] = {
