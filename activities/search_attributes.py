@@ -6,16 +6,9 @@ from typing import Final
 
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
-RIG: Final = SearchAttributeKey.for_keyword("GtRig")
-BEAD: Final = SearchAttributeKey.for_keyword("GtBead")
-POLECAT: Final = SearchAttributeKey.for_keyword("GtPolecat")
-ROLE: Final = SearchAttributeKey.for_keyword("GtRole")
-STATE: Final = SearchAttributeKey.for_keyword("GtState")
+from models.names import SEARCH_ATTRIBUTES
 
-KEYS: Final = {"role": ROLE, "state": STATE, "rig": RIG, "bead": BEAD, "polecat": POLECAT}
-
-SEARCH_ATTRIBUTES: Final = (RIG, BEAD, POLECAT, ROLE, STATE)
-"""What a namespace must have registered before any of our workflows starts."""
+KEYS: Final = {what: SearchAttributeKey.for_keyword(name) for what, name in SEARCH_ATTRIBUTES.items()}
 
 
 def attributes(
@@ -27,5 +20,7 @@ def attributes(
     polecat: str | None = None,
 ) -> TypedSearchAttributes:
     """Search attributes to start a workflow with; what is None stays unset."""
-    values = ((ROLE, role), (STATE, state), (RIG, rig), (BEAD, bead), (POLECAT, polecat))
-    return TypedSearchAttributes([SearchAttributePair(key, value) for key, value in values if value is not None])
+    values = {"role": role, "state": state, "rig": rig, "bead": bead, "polecat": polecat}
+    return TypedSearchAttributes(
+        [SearchAttributePair(KEYS[what], value) for what, value in values.items() if value is not None]
+    )

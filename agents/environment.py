@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
+from models.secret_variables import UNASKING_SSH
 from services.loopback import no_proxy
 
 DENIED: Final[tuple[str, ...]] = (
@@ -70,8 +71,7 @@ UNATTENDED: Final[dict[str, str]] = {
     "GIT_ASKPASS": "false",
     "GCM_INTERACTIVE": "never",
     # ssh asks this program even on a terminal then: for passphrases, passwords and unknown hosts.
-    "SSH_ASKPASS": "false",
-    "SSH_ASKPASS_REQUIRE": "force",
+    **UNASKING_SSH,
     "DEBIAN_FRONTEND": "noninteractive",
     "PIP_NO_INPUT": "1",
     "npm_config_yes": "true",

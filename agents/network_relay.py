@@ -133,7 +133,7 @@ def _say_down(client: _socket.socket) -> None:
         while client.recv(_PIECE):
             pass
     except OSError:
-        pass
+        pass  # it has gone: nobody is there to be told
 
 
 def _copy(source: _socket.socket, target: _socket.socket) -> None:
@@ -148,7 +148,7 @@ def _copy(source: _socket.socket, target: _socket.socket) -> None:
             try:  # noqa: SIM105 - contextlib would take as long to import as all else here
                 one.shutdown(_socket.SHUT_RDWR)
             except OSError:
-                pass
+                pass  # this is the one that has gone
 
 
 if __name__ == "__main__":

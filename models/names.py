@@ -21,6 +21,10 @@ DEADMAN_ID = "deadman"
 UPKEEP_ID = "upkeep"
 VERIFY_ID = "verify"
 """of the Schedule; each of its runs is `boot-<time>`"""
+SEARCH_ATTRIBUTES = {
+    "role": "GtRole", "state": "GtState", "rig": "GtRig", "bead": "GtBead", "polecat": "GtPolecat",
+}  # fmt: skip
+"""Keywords that a namespace must know before any of our workflows starts, by what they show of one."""
 EPOCH_REF = "refs/gastown/epoch"
 
 _WORD = re.compile(r"[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from models.errors import ErrorCode, GtError
@@ -13,6 +14,11 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u2028\u2029\u200e\u20
 def one_line(text: str) -> str:
     """Untrusted text as one line without control or direction characters."""
     return " ".join(plain(text).split())
+
+
+def telling_lines(lines: Iterable[str]) -> list[str]:
+    """Those that hold a letter or a digit, and so no mere rule, box or cursor; with single spaces."""
+    return [" ".join(line.split()) for line in lines if any(map(str.isalnum, line))]
 
 
 def plain(text: str) -> str:

@@ -22,7 +22,8 @@ from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from services.supervisor.programs import SEARCH_ATTRIBUTES, temporal_settings
+from models.names import SEARCH_ATTRIBUTES
+from services.supervisor.programs import temporal_settings
 from services.temporal.query_retry import PatientQueries
 
 START_S = 120.0
@@ -99,7 +100,7 @@ async def client_of_namespace(port: int) -> Client:
     await client.operator_service.add_search_attributes(
         AddSearchAttributesRequest(
             namespace=namespace,
-            search_attributes=dict.fromkeys(SEARCH_ATTRIBUTES, IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD),
+            search_attributes=dict.fromkeys(SEARCH_ATTRIBUTES.values(), IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD),
         )
     )
     return client

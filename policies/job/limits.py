@@ -10,6 +10,8 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
+from models.texts import telling_lines
+
 LINES: Final = 12
 """so many of the last lines that say something are looked at"""
 FURTHEST: Final = timedelta(days=8)
@@ -57,8 +59,7 @@ def limit_seen(last_lines: str, now: datetime, zone: tzinfo) -> Limit | None:
         now: with its zone.
         zone: of the host: times of day are meant in it where they name none.
     """
-    said = [" ".join(line.split()) for line in last_lines.splitlines()]
-    said = [line for line in said if any(map(str.isalnum, line))][-LINES:]
+    said = telling_lines(last_lines.splitlines())[-LINES:]
     told = next((line for line in reversed(said) if _LIMIT.search(line)), None)
     if told is None:
         return None

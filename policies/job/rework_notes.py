@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from models.job.messages import Observation, ObservationKind, Verdict, VerdictKind
+from models.texts import telling_lines
 
 FILES_LISTED = 50
 WITHOUT = "git rebase --onto"
@@ -17,8 +18,7 @@ _SAID, _SAID_CHARACTERS = 3, 300
 
 def _last_words(lines: list[str]) -> str:
     """The last lines that say something, in one."""
-    said = [" ".join(line.split()) for line in lines if any(map(str.isalnum, line))]
-    return " / ".join(said[-_SAID:])[-_SAID_CHARACTERS:]
+    return " / ".join(telling_lines(lines)[-_SAID:])[-_SAID_CHARACTERS:]
 
 
 def setup_note(seen: Observation) -> str:
@@ -44,14 +44,14 @@ def how_it_died(seen: Observation) -> str:
 
 def death_note(seen: Observation, refusal: str) -> str:
     """The agent died or did not respond: how, its last words, and why its work was not taken."""
-    words = _last_words(seen.detail.strip().splitlines()[1:])
-    said = f" It said last: {words}" if words else ""
-    parts = [f"The agent of attempt {seen.attempt} died: {how_it_died(seen)}.{said}"]
+    # The first line is all that people are told.
     if seen.kind is ObservationKind.UNRESPONSIVE:
-        parts = [f"The agent of attempt {seen.attempt} did not respond any more, and was ended."]
-    if refusal:
-        # In the first line, which is all that people are told.
-        parts[0] += f" Its work could not be taken: {refusal}"
+        first = f"The agent of attempt {seen.attempt} did not respond any more, and was ended."
+    else:
+        first = f"The agent of attempt {seen.attempt} died: {how_it_died(seen)}."
+        words = _last_words(seen.detail.strip().splitlines()[1:])
+        first += f" It said last: {words}" if words else ""
+    parts = [f"{first} Its work could not be taken: {refusal}" if refusal else first]
     if seen.detail.strip():
         parts.append(f"Its last lines were:\n\n{seen.detail.strip()}")
     parts.append("Look at what is there in the worktree and go on from it; run `gt done` when all is committed.")

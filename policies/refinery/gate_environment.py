@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from models.secret_variables import looks_secret
+from models.secret_variables import UNASKING_SSH, looks_secret
 from models.settings import listed_variables
 
 RUN_MARK: Final = "GATE_RUN_ID"
@@ -37,8 +37,7 @@ _UNATTENDED: Final[Mapping[str, str]] = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_ASKPASS": "false",
-    "SSH_ASKPASS": "false",
-    "SSH_ASKPASS_REQUIRE": "force",
+    **UNASKING_SSH,
     "DEBIAN_FRONTEND": "noninteractive",
     "PIP_NO_INPUT": "1",
     "npm_config_yes": "true",

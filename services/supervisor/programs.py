@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import ErrorCode, GtError
+from models.names import SEARCH_ATTRIBUTES
 from models.town import StoreEngine, TemporalListening
 from services.dolt import require_dolt
 from services.own_python import OWN_PYTHON
@@ -31,8 +32,6 @@ COMMANDS = "commands"
 """Runs commands that only read, quicker; without it they run all the same (cli/frame/command_server.py)."""
 ALARM = "alarm"
 """The supervisor's event listener: no service of the town, but what tells when one cannot be kept alive."""
-SEARCH_ATTRIBUTES = ("GtRig", "GtBead", "GtPolecat", "GtRole", "GtState")
-"""Keywords that a namespace must know before any workflow starts: activities/search_attributes.py."""
 SERVER_SETTINGS = {
     # A workflow whose code fails carries TemporalReportedProblems after two failures, seconds instead of half a minute.
     "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute": "2",
@@ -151,7 +150,7 @@ def _temporal_threads() -> str:
 
 def temporal_settings() -> tuple[str, ...]:
     """Arguments of every Temporal server of ours: what it knows and how it behaves."""
-    attributes = [("--search-attribute", f"{attribute}=Keyword") for attribute in SEARCH_ATTRIBUTES]
+    attributes = [("--search-attribute", f"{attribute}=Keyword") for attribute in SEARCH_ATTRIBUTES.values()]
     settings = [("--dynamic-config-value", f"{key}={value}") for key, value in SERVER_SETTINGS.items()]
     return tuple(word for pair in (*attributes, *settings) for word in pair)
 

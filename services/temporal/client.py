@@ -20,7 +20,7 @@ from temporalio.service import GrpcCompression, HttpConnectProxyConfig, RPCError
 from models import names
 from models.errors import ErrorCode, GtError
 from models.settings import DeadmanSettings
-from services.supervisor.programs import SEARCH_ATTRIBUTES, temporal_socket
+from services.supervisor.programs import temporal_socket
 from services.temporal.query_retry import PatientQueries
 from services.town import Town
 
@@ -92,7 +92,7 @@ async def register_search_attributes(client: Client, namespace: str) -> None:
     operator = client.operator_service
     try:
         known = await operator.list_search_attributes(ListSearchAttributesRequest(namespace=namespace))
-        missing = [name for name in SEARCH_ATTRIBUTES if name not in known.custom_attributes]
+        missing = [name for name in names.SEARCH_ATTRIBUTES.values() if name not in known.custom_attributes]
         if missing:
             keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
             await operator.add_search_attributes(

@@ -12,8 +12,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, NamedTuple
+
+from tests.sinks import serving
 
 
 class Run(NamedTuple):
@@ -98,17 +100,8 @@ def scripted_model(*script: Turn) -> Iterator[ScriptedModel]:
         def log_message(self, *_: object) -> None:
             """Not to standard error."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    model.port = server.server_port
-    serving = threading.Thread(target=server.serve_forever, daemon=True)
-    serving.start()
-    try:
+    with serving(Handler) as model.port:
         yield model
-    finally:
-        server.shutdown()
-        server.server_close()
-        serving.join()
 
 
 def _results(body: dict[str, Any], *, responses: bool) -> int:

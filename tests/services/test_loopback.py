@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from models.town import TemporalSection, TownFile, TownPaths
 from services.loopback import no_proxy
 from services.notifications.alarm import temporal_ailment
 from services.town import Town
+from tests.sinks import serving
 
 
 def test_without_a_proxy_nothing_is_added() -> None:
@@ -41,13 +41,8 @@ def ui_port() -> Iterator[int]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = http.server.HTTPServer(("127.0.0.1", 0), Answers)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server.server_port
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Answers) as port:
+        yield port
 
 
 def test_the_alarms_look_at_temporal_goes_past_the_proxy(

@@ -32,7 +32,7 @@ from services.private_files import open_to_others
 from services.supervisor.client import State, Supervisor
 from services.supervisor.guard import tenant
 from services.supervisor.health import ailment
-from services.supervisor.programs import DOLT, SEARCH_ATTRIBUTES, TEMPORAL, WORKER, lock_path, supervisor_socket
+from services.supervisor.programs import DOLT, TEMPORAL, WORKER, lock_path, supervisor_socket
 from services.supervisor.up_and_down import SUPERVISOR, ServiceState, down, service_states
 from services.temporal.client import connect, register_search_attributes, start_rig_workflows, start_town_workflows
 from services.town import Town, load_town
@@ -333,7 +333,7 @@ async def test_search_attributes_are_registered_once(client: Client) -> None:
         await register_search_attributes(client, "default")
     request = ListSearchAttributesRequest(namespace="default")
     known = await client.operator_service.list_search_attributes(request)
-    assert set(SEARCH_ATTRIBUTES) <= set(known.custom_attributes)
+    assert set(names.SEARCH_ATTRIBUTES.values()) <= set(known.custom_attributes)
 
 
 async def test_a_rigs_workflows_are_started_once_and_labelled(client: Client) -> None:

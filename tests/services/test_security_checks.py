@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.server
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from services.atomic_files import write_whole
 from services.init_town import create_town
 from services.security_checks import examine_security
 from services.town import Town, load_town
+from tests.sinks import serving
 
 OK, WARN, MEND = FindingState.OK, FindingState.WARN, FindingState.MEND
 
@@ -150,12 +150,8 @@ def test_on_a_machine_of_several_people_loopback_is_told(founded: Town, monkeypa
 @pytest.fixture
 def anybodys_page() -> Iterator[int]:
     """The port of a server that answers to any Host."""
-    with http.server.HTTPServer(("127.0.0.1", 0), Answers) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
+    with serving(Answers) as port:
+        yield port
 
 
 class Answers(http.server.BaseHTTPRequestHandler):

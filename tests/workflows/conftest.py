@@ -20,7 +20,6 @@ from temporalio.service import GrpcCompression
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
-from activities.search_attributes import SEARCH_ATTRIBUTES
 from models import names
 from services.supervisor.programs import temporal_settings
 from tests.pace import DEADLINE_S
@@ -57,7 +56,9 @@ async def time_skipping() -> AsyncIterator[WorkflowEnvironment]:
         await environment.client.operator_service.add_search_attributes(
             AddSearchAttributesRequest(
                 namespace=environment.client.namespace,
-                search_attributes={key.name: IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD for key in SEARCH_ATTRIBUTES},
+                search_attributes=dict.fromkeys(
+                    names.SEARCH_ATTRIBUTES.values(), IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
+                ),
             )
         )
         environment.sleep = patient_sleep(environment.client)  # type: ignore[method-assign, assignment]

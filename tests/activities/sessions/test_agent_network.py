@@ -8,9 +8,8 @@ import re
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import psutil
@@ -20,6 +19,7 @@ from models.errors import ErrorCode, GtError
 from models.settings import SandboxSettings
 from tests.activities.sessions import network_probe
 from tests.activities.sessions.desk import Desk, eventually
+from tests.sinks import serving
 
 ROOT = Path(__file__).parents[3]
 HERE = socket.gethostname()
@@ -40,13 +40,8 @@ class _Answers(BaseHTTPRequestHandler):
 @pytest.fixture
 def port() -> Iterator[int]:
     """Of a web server on this host's loopback."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Answers)
-    serving = threading.Thread(target=server.serve_forever)
-    serving.start()
-    yield server.server_port
-    server.shutdown()
-    serving.join()
-    server.server_close()
+    with serving(_Answers) as port:
+        yield port
 
 
 def probe(*urls: str) -> str:
