@@ -57,14 +57,21 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deal the long tests out to the test processes; those of one module and parameter share a town."""
+    """Deal the long tests out to the test processes; those that share a town stay together."""
     hands = int(getattr(config, "workerinput", {}).get("workercount", 1))
-    long = [
-        (item.nodeid.rpartition("::")[0] + item.nodeid.partition("[")[2], item)
-        for item in items
-        if item.nodeid.startswith(LONG)
-    ]
+    long = [(shared(item), item) for item in items if item.nodeid.startswith(LONG)]
     items[:] = dealt(items, long, hands)
+
+
+def shared(item: pytest.Item) -> tuple[str, ...]:
+    """The fixtures of its module that a test has, with their parameters; of a test without any, itself."""
+    assert isinstance(item, pytest.Function)
+    known = item._fixtureinfo.name2fixturedefs
+    names = [name for name in item.fixturenames if name in known and known[name][-1].scope == "module"]
+    if not names:
+        return (item.nodeid,)
+    given = item.callspec.params if hasattr(item, "callspec") else {}
+    return (item.nodeid.partition("::")[0], *(str(given[name]) for name in names if name in given))
 
 
 @pytest.hookimpl(trylast=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from itertools import groupby, islice
+from itertools import islice
 from typing import TypeVar
 
 Test = TypeVar("Test")
@@ -17,10 +17,13 @@ def dealt(tests: Sequence[Test], long: Iterable[tuple[Hashable, Test]], hands: i
 
     Args:
         tests: all of them.
-        long: those that take long, each with what it shares its dear set-up with; neighbours of one key stay together.
+        long: those that take long, each with what it shares its dear set-up with; those of one key stay together.
         hands: processes, at least 1.
     """
-    groups = [[test for _, test in group] for _, group in groupby(long, key=lambda pair: pair[0])]
+    of_key: dict[Hashable, list[Test]] = {}
+    for key, test in long:
+        of_key.setdefault(key, []).append(test)
+    groups = list(of_key.values())
     first = [[test for group in groups[hand::hands] for test in group] for hand in range(hands)]
     is_long = {id(test) for hand in first for test in hand}
     rest = iter([test for test in tests if id(test) not in is_long])

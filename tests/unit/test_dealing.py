@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.dealing import dealt
 
-TESTS = [f"quick-{n}" for n in range(6)] + ["a-1", "a-2", "b-1", "c-1"]
+TESTS = [f"quick-{n}" for n in range(6)] + ["a-1", "b-1", "a-2", "c-1"]
 LONG = [(test[0], test) for test in TESTS[6:]]
 
 
