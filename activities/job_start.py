@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from temporalio import activity
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import Priority
 from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
 
 from activities.search_attributes import attributes
 from models import names
 from models.errors import ErrorCode, GtError
-from models.job.messages import Admission, JobBegin, JobStarted, SlingRequest, StartJob
+from models.job.messages import Admission, JobBegin, JobStarted, SlingRequest, SlotGrant, StartJob
 from models.ledger.records import JobState
 from models.names import WorkflowType
 from models.supervision.messages import TASK_TIMEOUT
@@ -25,7 +27,18 @@ DESCRIPTION_LENGTH = 200_000
 """characters that a job carries; Temporal takes no payload above 2 MB"""
 SUMMARY_BYTES = 200
 _BEGUN_BY = "begun by"
-"""of the memo: which call of the activity has started a run, so that its retry knows its own"""
+"""of the memo: the key of the order that has started a run, so that a repeat knows its own"""
+_SLOT = "slot"
+"""of the memo: what the run began with"""
+
+
+class _Running(NamedTuple):
+    """The workflow of a bead's job."""
+
+    mine: bool
+    """this order has started it, now or in an earlier try"""
+    slot: SlotGrant | None = None
+    """with which it began, where it is mine"""
 
 
 class JobStartActivities:
@@ -51,21 +64,21 @@ class JobStartActivities:
         more = job_bytes(admission.rig.whereabouts, admission.open_dependencies)
         no_room = not unfinished and order.room is not None and more > order.room
         if no_room or (unfinished and order.goes_on is None):
-            return JobStarted(admission=admission)
+            earlier = await self._running(order)
+            if earlier is None or not earlier.mine:
+                return JobStarted(admission=admission)
+            return JobStarted(admission=admission, runs=True, new=True, slot=earlier.slot)
         carried = admission if order.goes_on else admission.homeless()
         carried = carried.model_copy(
             update={"bead": bead.model_copy(update={"description": _clipped(bead.description, bead.id)})}
         )
         slot = order.slot if admission.needs_slot_alone else None
         grant = slot.model_copy(update={"attempt": admission.highest_attempt + 1}) if slot else None
-        new = await self._start(JobBegin(admission=carried, grant=grant), ending=order.ending)
-        return JobStarted(admission=admission, runs=True, new=new, granted=new and grant is not None)
+        running = await self._start(order, JobBegin(admission=carried, grant=grant))
+        return JobStarted(admission=admission, runs=True, new=running.mine, slot=running.slot)
 
-    async def _start(self, begin: JobBegin, *, ending: bool) -> bool:
-        """False where a workflow of the bead runs already, which this call has not started in an earlier try."""
+    async def _start(self, order: StartJob, begin: JobBegin) -> _Running:
         bead, rig, grant = begin.admission.bead, begin.admission.rig.name, begin.grant
-        info = activity.info()
-        mine = f"{info.workflow_run_id}/{info.activity_id}"
         shown = attributes(
             role="polecat",
             state=(JobState.STARTING if grant else JobState.WAITING).value,
@@ -83,20 +96,33 @@ class JobStartActivities:
                     task_timeout=TASK_TIMEOUT,
                     static_summary=f"{bead.id} {bead.title}".encode()[:SUMMARY_BYTES].decode(errors="ignore"),
                     search_attributes=shown,
-                    memo={_BEGUN_BY: mine},
+                    memo={_BEGUN_BY: order.key} | ({_SLOT: grant} if grant else {}),
                     priority=Priority(fairness_key=rig),
                 )
             except WorkflowAlreadyStartedError:
-                running = await self._client.get_workflow_handle(names.polecat_id(rig, bead.id)).describe()
-                if await running.memo_value(_BEGUN_BY, "") == mine:
-                    return True
-                if not ending:
-                    return False
+                running = await self._running(order)
+                if running is not None and (running.mine or not order.ending):
+                    return running
                 await asyncio.sleep(1)
             else:
-                return True
+                return _Running(mine=True, slot=grant)
         message = f"the last job of {bead.id} has ended but is not recorded yet"
         raise GtError(ErrorCode.REFUSED, message, f"gt job show {bead.id}")
+
+    async def _running(self, order: StartJob) -> _Running | None:
+        """The workflow of the bead's job; None where none runs."""
+        handle = self._client.get_workflow_handle(names.polecat_id(order.sling.rig, order.sling.bead))
+        try:
+            found = await handle.describe()
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise
+        if found.status is not WorkflowExecutionStatus.RUNNING:
+            return None
+        if await found.memo_value(_BEGUN_BY, "") != order.key:
+            return _Running(mine=False)
+        return _Running(mine=True, slot=await found.memo_value(_SLOT, None, type_hint=SlotGrant))
 
 
 def _clipped(description: str, bead: str) -> str:

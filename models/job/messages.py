@@ -143,6 +143,8 @@ class StartJob(Frozen):
     """A bead shall be worked on, and what its Dispatcher knows of that (activity `start_job`)."""
 
     sling: SlingRequest
+    key: str
+    """the same in every repeat of this start, one after a reset of the Dispatcher included, and in no other"""
     slot: SlotGrant | None = None
     """with which the job begins where it needs nothing else; its attempt is not known yet"""
     room: int | None = None
@@ -167,9 +169,9 @@ class JobStarted(Frozen):
     runs: bool = False
     """the job's workflow; False: there is no room, or an unfinished job is known"""
     new: bool = False
-    """it was started by this; False: it ran already"""
-    granted: bool = False
-    """it began with the slot"""
+    """it was started by this, or by an earlier try of it; False: it ran already"""
+    slot: SlotGrant | None = None
+    """what a new one began with: of an earlier try perhaps another than this one's"""
 
 
 class Restraint(Frozen):

@@ -81,6 +81,15 @@ class DispatchedJob(BaseModel):
             self.state, self.holds_slot, self.attempt = JobState.WAITING, False, 0
             self.polecat = self.host = None
 
+    def begin_with(self, slot: SlotGrant, reserved: SlotGrant | None) -> None:
+        """Its workflow began with this slot, whichever was kept for it; what the job has said itself since holds."""
+        if reserved is not None:
+            self.take_back(reserved)
+        if self.state is JobState.WAITING and self.request is None and self.polecat is None:
+            self.state, self.holds_slot = JobState.STARTING, True
+            self.polecat, self.host = slot.polecat, slot.host
+        self.attempt = max(self.attempt, slot.attempt)
+
     def waits_for(self, paused: bool, restraint: Restraint) -> str:
         """For people: what keeps it from working."""
         if self.request is None:

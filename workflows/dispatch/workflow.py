@@ -322,6 +322,7 @@ class DispatchWorkflow:
         slot = None if at_any_rate else self._reserve_slot(job)
         order = StartJob(
             sling=request,
+            key=f"{workflow.info().original_execution_run_id}/{job.arrival}",
             slot=slot,
             room=None if at_any_rate else self._state.room_beside(bead),
             ending=bead in self._state.ended,
@@ -356,8 +357,8 @@ class DispatchWorkflow:
         job.rig_known = job.rig_known or admission.rig.whereabouts
         if job.open_dependencies is None:
             self._state.depend(job.bead, admission.open_dependencies)
-        if started.granted:
-            job.attempt = max(job.attempt, admission.highest_attempt + 1)
+        if started.slot is not None:
+            job.begin_with(started.slot, reserved=slot)
         else:
             self._give_back(job, slot)
         if job.host in self._state.lost_hosts:
