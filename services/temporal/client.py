@@ -6,6 +6,7 @@ The only place that names the data converter for clients.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,7 +15,7 @@ from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSe
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfigProfile
-from temporalio.runtime import Runtime
+from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.service import GrpcCompression, HttpConnectProxyConfig, RPCError, RPCStatusCode
 
 from models import names
@@ -44,7 +45,7 @@ async def connect(
         identity: what the server shows of this client.
         lazy: connect with the first call instead of now.
         timeout_s: for the connection.
-        runtime: for metrics; default: the process's own.
+        runtime: for metrics and the SDK's log; default: one without either.
 
     Raises:
         GtError: TEMPORAL_UNREACHABLE when nobody answers, INVALID_VALUE when the profile cannot be read.
@@ -58,12 +59,18 @@ async def connect(
                 data_converter=pydantic_data_converter,
                 identity=identity,
                 lazy=lazy,
-                runtime=runtime,
+                runtime=runtime or _silent_runtime(),
                 interceptors=[PatientQueries()],
             )
     except (RuntimeError, TimeoutError):
         hint = f"is it up at {address}?" if town.file.temporal.external else "gt up"
         raise GtError(ErrorCode.TEMPORAL_UNREACHABLE, f"Temporal does not answer at {address}", hint) from None
+
+
+@functools.cache
+def _silent_runtime() -> Runtime:
+    """The SDK logs to standard output, warnings of its own settings too: a command's JSON would begin with them."""
+    return Runtime(telemetry=TelemetryConfig(logging=None))
 
 
 def _where(town: Town) -> dict[str, Any]:

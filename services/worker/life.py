@@ -70,15 +70,15 @@ def worker_identity(town: Town) -> str:
     return f"{town.file.host}@{town.file.id}#{os.getpid()}"
 
 
-def metrics_runtime(town: Town) -> Runtime | None:
-    """The SDK's runtime with a Prometheus port where one is configured; None: the default runtime."""
+def metrics_runtime(town: Town) -> Runtime:
+    """The SDK's runtime, which logs, with a Prometheus port where one is configured."""
     port = town.file.worker.metrics_port
     if port is None:
-        return None
+        return Runtime.default()
     return Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=f"{LOOPBACK}:{port}")))
 
 
-async def connect_patiently(town: Town, identity: str, runtime: Runtime | None) -> Client:
+async def connect_patiently(town: Town, identity: str, runtime: Runtime) -> Client:
     """A client of a namespace that exists and knows our search attributes, whenever that comes to be."""
     waiting = ""
     while True:

@@ -106,6 +106,13 @@ async def test_behind_the_socket_its_owner_reaches_everything(closed_town: Town)
         aside.rename(closed_town.paths.temporal_db)
 
 
+async def test_what_the_sdk_has_to_say_is_in_no_commands_output(
+    closed_town: Town, capfd: pytest.CaptureFixture[str]
+) -> None:
+    await eventually("a client to get an answer", lambda: describes(closed_town))
+    assert capfd.readouterr().out == ""
+
+
 def test_behind_the_socket_nobody_else_reaches_anything(closed_town: Town) -> None:
     section = closed_town.file.temporal
     for port in (section.port, section.ui_port, section.metrics_port):
