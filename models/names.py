@@ -27,6 +27,9 @@ SEARCH_ATTRIBUTES = {
 """Keywords that a namespace must know before any of our workflows starts, by what they show of one."""
 EPOCH_REF = "refs/gastown/epoch"
 
+OBJECT_NAME = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+"""a full one of git's, of either hash"""
+
 _WORD = re.compile(r"[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*")
 _PREFIX = re.compile(r"[a-z][a-z0-9]{0,9}")
 _BEAD = re.compile(r"([a-z][a-z0-9]{0,9})-([0-9a-z]{1,16})")

@@ -1,4 +1,5 @@
-"""The git configuration of the town's own commands: a person's credentials, taken over by name.
+"""The git configuration of the town's own commands: settings that are fixed, and a person's credentials, taken over by
+name.
 
 The worker's git reads no file that an agent, which has the same home, can write to: what
 `git config --global` sets later (`url.*.insteadOf`, filters, aliases) reaches it with the next command of a
@@ -22,6 +23,43 @@ TAKEN_OVER: Final = re.compile(
     r"credential\..*|http\..*|ssh\.variant|core\.sshcommand|user\.(name|email|signingkey)|gpg\..*|safe\.directory"
 )
 """Credentials, what connections need, and signing; nothing that changes what a command computes or runs beside."""
+IDENTITY: Final = ("Gas Town Refinery", "refinery@gastown.invalid")
+"""Committer of every commit that the town makes itself."""
+
+_FIXED: Final[tuple[tuple[str, str], ...]] = (
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    # By default a file in the home, which agents share.
+    ("core.attributesFile", "/dev/null"),
+    # The clone's own configuration is the agents' to change: these would hide edits of theirs.
+    ("core.fileMode", "true"),
+    ("core.ignoreCase", "false"),
+    ("core.ignoreStat", "false"),
+    ("core.safecrlf", "false"),
+    ("core.sparseCheckout", "false"),
+    ("protocol.ext.allow", "never"),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("color.ui", "false"),
+    ("log.showSignature", "false"),
+    ("i18n.logOutputEncoding", "utf-8"),
+    ("merge.renames", "true"),
+    ("merge.directoryRenames", "conflict"),
+    ("merge.conflictStyle", "merge"),
+    ("submodule.recurse", "false"),
+    ("fetch.recurseSubmodules", "false"),
+    ("push.recurseSubmodules", "no"),
+    ("push.followTags", "false"),
+    ("push.gpgSign", "false"),
+    ("http.lowSpeedLimit", "1000"),
+    ("http.lowSpeedTime", "60"),
+    # Threads cost more than they give on packs of a few objects.
+    ("pack.threads", "1"),
+)
+FETCH: Final = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-show-forced-updates")
+"""Options of every fetch."""
+COMMITS_ALONE: Final = (*FETCH, "--filter=tree:0")
+"""The same, of a history that is looked at for what it holds; a remote that knows no filters gives all of it."""
 _IGNORED: Final = "gitignore"
 _MOST_BYTES: Final = 1_000_000
 
@@ -36,6 +74,32 @@ class Person(NamedTuple):
     def identity(self) -> str:
         """`Name <email>`, or "" where git does not know both."""
         return f"{self.name} <{self.email}>" if self.name and self.email else ""
+
+
+def fixed_environment(config: Path) -> dict[str, str]:
+    """The variables under which each git command of the town computes the same, without prompts and hooks.
+
+    Args:
+        config: the user's configuration of it.
+    """
+    values = {
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": str(config),
+        "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_LITERAL_PATHSPECS": "1",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_COMMITTER_NAME": IDENTITY[0],
+        "GIT_COMMITTER_EMAIL": IDENTITY[1],
+        "GIT_AUTHOR_NAME": IDENTITY[0],
+        "GIT_AUTHOR_EMAIL": IDENTITY[1],
+        "GIT_CONFIG_COUNT": str(len(_FIXED)),
+    }
+    for index, (key, value) in enumerate(_FIXED):
+        values[f"GIT_CONFIG_KEY_{index}"] = key
+        values[f"GIT_CONFIG_VALUE_{index}"] = value
+    return values
 
 
 def write_town_config(paths: TownPaths, environment: Mapping[str, str] | None = None) -> Person:

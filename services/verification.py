@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import re
 import subprocess
 import tempfile
 from collections import defaultdict
@@ -34,6 +33,7 @@ from models.upkeep.verification import (
     RemoteFacts,
     TemporalFacts,
 )
+from services.git_config import COMMITS_ALONE, fixed_environment
 
 FETCH_S = 120.0
 ANSWER_S = 5.0
@@ -41,7 +41,6 @@ _PLACE = "refs/verify/"
 _FORMAT = "%H%x09%ct" + "".join(
     f"%x09%(trailers:key={key},valueonly,unfold,separator=%x20)" for key in ("Bead", "Change")
 )
-_SHA = re.compile(r"[0-9a-f]{40,64}")
 
 T = TypeVar("T")
 
@@ -126,7 +125,7 @@ def remote_facts(paths: TownPaths, rig: Rig, targets: Iterable[str] = (), commit
         there = _there(scratch, sorted(set(targets) - {rig.branch}))
         wanted = [f"+refs/heads/{branch}:{_PLACE}{branch}" for branch in (names.valid_branch(rig.branch), *there)]
         _fetch_commits(scratch, wanted)
-        asked = {sha for sha in commits if _SHA.fullmatch(sha)}
+        asked = {sha for sha in commits if names.OBJECT_NAME.fullmatch(sha)}
         facts = {branch: _facts(scratch, branch, asked) for branch in (rig.branch, *there)}
     own = facts.pop(rig.branch)
     return RemoteFacts(**dict(own), others=facts)
@@ -137,7 +136,7 @@ def _fetch_commits(scratch: Scratch, wanted: Sequence[str]) -> None:
     config = scratch.folder / "config"
     plain = config.read_text(encoding="utf-8")
     _git(scratch, "config", "remote.origin.url", names.valid_remote(scratch.rig.url))
-    _git(scratch, "fetch", "-q", "--no-tags", "--filter=tree:0", "origin", *wanted)
+    _git(scratch, "fetch", *COMMITS_ALONE, "origin", *wanted)
     # What is missing from here on is missing, and is not asked for object by object.
     config.write_text(plain, encoding="utf-8")
 
@@ -237,15 +236,13 @@ def _git(scratch: Scratch, *argv: str, given: str = "") -> str:
     environment = {
         **UNASKING_SSH,
         **{key: value for key, value in os.environ.items() if not (bends_git(key) or needless_for_git(key))},
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": str(scratch.config),
+        **fixed_environment(scratch.config),
         "GIT_DIR": str(scratch.folder),
         "LC_ALL": "C",
     }
     try:
         done = subprocess.run(
-            ["git", "-c", "protocol.ext.allow=never", *argv],
+            ["git", *argv],
             cwd=scratch.folder,
             env=environment,
             input=given.encode(),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import subprocess
 import tempfile
@@ -26,6 +25,7 @@ from models import names
 from models.errors import DISK_FULL_HINT, ErrorCode, GtError
 from models.git_errors import classify, is_over_time, plain_words, remote_words
 from models.secret_variables import bends_git, needless_for_git
+from services.git_config import FETCH, fixed_environment
 
 REMOTE_TIMEOUT_S: Final = 540.0
 """A command that talks to a remote is ended before its activity's 10 minutes are over."""
@@ -36,68 +36,12 @@ ABSENT: Final = "not our ref"
 _ASKED_AT_ONCE: Final = 100
 """objects; what git is asked must fit a pipe while it answers"""
 
-IDENTITY: Final = ("Gas Town Refinery", "refinery@gastown.invalid")
-"""Committer of every commit that the town makes itself."""
-
-_CONFIG: Final[tuple[tuple[str, str], ...]] = (
-    ("core.hooksPath", "/dev/null"),
-    ("core.fsmonitor", "false"),
-    # By default a file in the home, which agents share.
-    ("core.attributesFile", "/dev/null"),
-    # The clone's own configuration is the agents' to change: these would hide edits of theirs.
-    ("core.fileMode", "true"),
-    ("core.ignoreCase", "false"),
-    ("core.ignoreStat", "false"),
-    ("core.safecrlf", "false"),
-    ("core.sparseCheckout", "false"),
-    ("protocol.ext.allow", "never"),
-    ("gc.auto", "0"),
-    ("maintenance.auto", "false"),
-    ("color.ui", "false"),
-    ("log.showSignature", "false"),
-    ("i18n.logOutputEncoding", "utf-8"),
-    ("merge.renames", "true"),
-    ("merge.directoryRenames", "conflict"),
-    ("merge.conflictStyle", "merge"),
-    ("submodule.recurse", "false"),
-    ("fetch.recurseSubmodules", "false"),
-    ("push.recurseSubmodules", "no"),
-    ("push.followTags", "false"),
-    ("push.gpgSign", "false"),
-    ("http.lowSpeedLimit", "1000"),
-    ("http.lowSpeedTime", "60"),
-    # Threads cost more than they give on packs of a few objects.
-    ("pack.threads", "1"),
-)
 _OF_COMMITS: Final = ("refs/heads/", "refs/remotes/", "refs/gastown/work/", "refs/gastown/target/")
 """Refs that name commits and nothing else: what they say needs no peeling."""
-OBJECT_NAME: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-"""a full one, of either hash"""
 _OUT_OF_MEMORY: Final = ("ut of memory", "annot allocate memory")
 
 
-def _fixed_environment() -> dict[str, str]:
-    values = {
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_ATTR_NOSYSTEM": "1",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_OPTIONAL_LOCKS": "0",
-        "GIT_LITERAL_PATHSPECS": "1",
-        "GIT_NO_REPLACE_OBJECTS": "1",
-        "GIT_COMMITTER_NAME": IDENTITY[0],
-        "GIT_COMMITTER_EMAIL": IDENTITY[1],
-        "GIT_AUTHOR_NAME": IDENTITY[0],
-        "GIT_AUTHOR_EMAIL": IDENTITY[1],
-        "GIT_CONFIG_COUNT": str(len(_CONFIG)),
-    }
-    for index, (key, value) in enumerate(_CONFIG):
-        values[f"GIT_CONFIG_KEY_{index}"] = key
-        values[f"GIT_CONFIG_VALUE_{index}"] = value
-    return values
-
-
-_ENVIRONMENT: Final = _fixed_environment()
+_ENVIRONMENT: Final = fixed_environment(Path(os.devnull))
 
 
 def use_config(path: Path) -> None:
@@ -248,7 +192,7 @@ class GitRepo:
                 # Second, for that is the way from the one file to the other.
                 before, found, _ = (self.git_dir / "packed-refs").read_bytes().partition(f" {ref}\n".encode())
                 said = before.rpartition(b"\n")[2].decode("ascii", "replace") if found else ""
-        return said if OBJECT_NAME.fullmatch(said) else ""
+        return said if names.OBJECT_NAME.fullmatch(said) else ""
 
     def make_way(self, ref: str) -> None:
         """Delete refs that keep `ref` from being made: git has none below another.
@@ -268,9 +212,8 @@ class GitRepo:
 
     def try_fetch(self, url: str, refspecs: Sequence[str], options: Sequence[str] = ()) -> Answer:
         """Fetch exactly `refspecs` (full refs or object names) from `url`; the caller judges the answer."""
-        fixed = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-show-forced-updates")
         where = ("--", names.valid_remote(url))
-        return self.attempt("fetch", *fixed, *options, *where, *refspecs, timeout_s=REMOTE_TIMEOUT_S)
+        return self.attempt("fetch", *FETCH, *options, *where, *refspecs, timeout_s=REMOTE_TIMEOUT_S)
 
     def fetch(self, url: str, refspecs: Sequence[str], options: Sequence[str] = ()) -> None:
         """`try_fetch` that must succeed.

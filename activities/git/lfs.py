@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-from activities.git.command import OBJECT_NAME, REMOTE_TIMEOUT_S, GitRepo, failure
+from activities.git.command import REMOTE_TIMEOUT_S, GitRepo, failure
 from activities.git.remote_kinds import local_path, same_reach
 from models import names
 from models.errors import DISK_FULL_HINT, ErrorCode, GtError
@@ -87,7 +87,7 @@ def uses_lfs(repo: GitRepo, commit: str) -> bool:
     answer = repo.attempt(*attributes, environment={"GIT_LITERAL_PATHSPECS": "0", "GIT_GLOB_PATHSPECS": "1"})
     if answer.exit_code not in {0, 1}:
         raise failure(answer, "reading .gitattributes")
-    if OBJECT_NAME.fullmatch(commit):
+    if names.OBJECT_NAME.fullmatch(commit):
         if len(_answers) >= _ANSWERS_KEPT:
             _answers.clear()
         _answers[commit] = answer.exit_code == 0

@@ -102,6 +102,8 @@ def test_a_person_s_hooks_and_settings_are_not_in_the_way(
     hooks.mkdir()
     (hooks / "reference-transaction").write_text("#!/bin/sh\nexit 1\n")
     (hooks / "reference-transaction").chmod(0o755)
+    paths.root.mkdir()
+    paths.git_config.write_text(f"[core]\n\thooksPath = {hooks}\n")
     (tmp_path / ".gitconfig").write_text(f"[core]\n\thooksPath = {hooks}\n[safe]\n\tbareRepository = explicit\n")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("GIT_QUARANTINE_PATH", "/elsewhere")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator
-from typing import Final
 
-from activities.git.command import ABSENT, OBJECT_NAME, REMOTE_TIMEOUT_S, GitRepo, init_bare, remote_failure
+from activities.git.command import ABSENT, REMOTE_TIMEOUT_S, GitRepo, init_bare, remote_failure
 from activities.git.merging.chain import ChainBuilder
 from activities.git.merging.styles import Hand
 from activities.git.merging.target_history import TargetHistory
@@ -16,10 +15,8 @@ from models import names
 from models.refinery.messages import ConfirmLanded, DropKind
 from models.settings import MergeStyle
 from policies.refinery.merge_message import BEAD_TRAILER, CHANGE_TRAILER, lands
+from services.git_config import COMMITS_ALONE
 from services.locks import exclusive
-
-_COMMITS_ALONE: Final = ("--quiet", "--no-tags", "--no-write-fetch-head", "--filter=tree:0")
-"""of a history that is looked at for what it holds; a remote that knows no filters gives all of it"""
 
 
 def doubt(repo: GitRepo, request: ConfirmLanded, tip: str, history: TargetHistory) -> str:
@@ -50,7 +47,7 @@ def doubt(repo: GitRepo, request: ConfirmLanded, tip: str, history: TargetHistor
 
 def _message_in(repo: GitRepo, url: str, sha: str | None, tip: str) -> str | None:
     """The message of a commit in the history of `tip`; None where it is not there."""
-    if sha is None or not OBJECT_NAME.fullmatch(sha):
+    if sha is None or not names.OBJECT_NAME.fullmatch(sha):
         return None
     if sha == tip or repo.is_ancestor(sha, tip):
         return _message(repo, sha)
@@ -75,7 +72,7 @@ def _whole_history(repo: GitRepo, url: str, tip: str) -> Iterator[GitRepo]:
             whole = GitRepo(folder)
             # Only a remote with a name can be one that keeps the contents.
             whole.run("config", "remote.origin.url", names.valid_remote(url))
-            answer = whole.attempt("fetch", *_COMMITS_ALONE, "origin", tip, timeout_s=REMOTE_TIMEOUT_S)
+            answer = whole.attempt("fetch", *COMMITS_ALONE, "origin", tip, timeout_s=REMOTE_TIMEOUT_S)
             if answer.exit_code != 0:
                 raise remote_failure(answer, "fetching")
             yield whole

@@ -12,13 +12,14 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from activities.git.command import IDENTITY, GitRepo
+from activities.git.command import GitRepo
 from activities.git.merging.changes import ChangeFacts, CommitFacts, Submitted
 from activities.git.merging.trees import Conflict, TreeMerger
 from models import names
 from models.ledger.records import MergeRequest
 from models.settings import GitSettings, MergeStyle
 from policies.refinery.merge_message import claims, kept_message, landing_message, signed_off
+from services.git_config import IDENTITY
 
 _IDENT_CRUD: Final = re.compile(r"[<>\x00-\x1f\x7f]")
 

@@ -12,12 +12,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from activities.git.command import IDENTITY, GitRepo
+from activities.git.command import GitRepo
 from activities.git.merging.changes import landed_as
 from models import names
 from models.ledger.records import MergeRequest
 from models.refinery.messages import ForeignCommit, Rewound
 from policies.refinery.merge_message import BEAD_TRAILER, CHANGE_TRAILER
+from services.git_config import IDENTITY
 
 MOST_FOREIGN: Final = 50
 """foreign commits of one look, the latest"""

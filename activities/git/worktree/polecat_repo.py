@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from activities.git.command import OBJECT_NAME, REMOTE_TIMEOUT_S, Bounds, GitRepo, failure
+from activities.git.command import REMOTE_TIMEOUT_S, Bounds, GitRepo, failure
 from activities.git.limits import refuse_growth, refuse_what_git_cannot_walk
 from activities.git.stale_locks import clear_stale_locks
 from activities.git.trees import discard, remove_special_files
@@ -156,7 +156,7 @@ class PolecatRepo:
         if text.startswith("ref: "):
             ref = text.removeprefix("ref: ").strip()
             return Head(self.branches().get(ref, ""), ref)
-        return Head(text if OBJECT_NAME.fullmatch(text) else "", "")
+        return Head(text if names.OBJECT_NAME.fullmatch(text) else "", "")
 
     def branches(self) -> dict[str, str]:
         """Every local branch: full ref → commit. What cannot be read counts as none."""
@@ -171,7 +171,7 @@ class PolecatRepo:
             for name in files:
                 place = Path(folder, name)
                 sha = _text(place)
-                if not name.endswith(".lock") and OBJECT_NAME.fullmatch(sha):
+                if not name.endswith(".lock") and names.OBJECT_NAME.fullmatch(sha):
                     found[f"refs/heads/{place.relative_to(top).as_posix()}"] = sha
         return found
 
@@ -552,7 +552,7 @@ def write_whole_if_new(path: Path, content: str) -> None:
 def _packed(git_dir: Path) -> Iterator[tuple[str, str]]:
     for line in _text(git_dir / "packed-refs").splitlines():
         sha, _, ref = line.partition(" ")
-        if OBJECT_NAME.fullmatch(sha):
+        if names.OBJECT_NAME.fullmatch(sha):
             yield ref, sha
 
 
