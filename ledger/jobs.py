@@ -106,7 +106,7 @@ class JobRecords(Transactions):
             bead = find_bead(connection, request.bead)
             rig = find_rig(connection, request.rig)
             _refuse_misplaced(bead, rig)
-            attempt, sequence = _highest(connection, bead.id)
+            attempt, sequence = highest_written(connection, bead.id)
             unfinished = _unfinished(connection, bead.id)
             waits = unfinished is not None and unfinished.row.waits_for_room
             return Admission(
@@ -315,7 +315,7 @@ def _whole(connection: Connection, bead: Bead, rig: Rig, attempt: int) -> MergeR
     )
 
 
-def _highest(connection: Connection, bead: str) -> tuple[int, int]:
+def highest_written(connection: Connection, bead: str) -> tuple[int, int]:
     """The highest attempt that the record knows of, and its highest sequence; (0, 0) for none."""
     events, jobs = schema.job_events, schema.jobs
     query = (

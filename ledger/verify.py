@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, RowMapping, Select, Table, delete, exists, or_, select, update
+from sqlalchemy import Connection, RowMapping, Select, Table, delete, exists, insert, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
 from ledger.beads.beads import MERGED, landing_of
@@ -17,6 +17,7 @@ from ledger.engine.faults import fault_of
 from ledger.engine.rows import now_stamp
 from ledger.engine.setup import drift, mend
 from ledger.engine.transactions import Transactions
+from ledger.jobs import highest_written
 from ledger.outbox import IDLE
 from models.base import Frozen
 from models.errors import ErrorCode, GtError
@@ -83,7 +84,7 @@ class VerifyRecords(Transactions):
     # --- mending --------------------------------------------------------------------------------
 
     def close_landed(self, bead: str, sha: str) -> bool:
-        """Close a bead whose commit is on the target; False where it is closed by now."""
+        """Close a bead whose commit is on the target, as its story tells; False where it is closed by now."""
 
         def change(connection: Connection) -> tuple[bool, str | None]:
             now = now_stamp()
@@ -94,6 +95,7 @@ class VerifyRecords(Transactions):
             still_open = (schema.beads.c.id == bead) & (schema.beads.c.status != BeadStatus.CLOSED.value)
             if not connection.execute(update(schema.beads).where(still_open).values(**values)).rowcount:
                 return False, None
+            _tell_landing(connection, bead, sha, now)
             return True, f"{bead}: closed, its work is on the target as {sha[:8]} (bd verify)"
 
         return self.write(change)
@@ -155,6 +157,13 @@ class VerifyRecords(Transactions):
     def commit_leftovers(self) -> None:
         """Commit what was changed by hand, so that it is in the history under its own name."""
         self.write(lambda connection: (None, "changed by hand, outside of gt (bd verify)"))
+
+
+def _tell_landing(connection: Connection, bead: str, sha: str, now: str) -> None:
+    """Note a landing where those of jobs are: it stays known when the bead is opened anew and lands again."""
+    attempt, sequence = highest_written(connection, bead)
+    key = {"bead": bead, "attempt": attempt, "sequence": sequence + 1}
+    connection.execute(insert(schema.job_events).values(**key, at=now, event=MERGED, detail=f"{sha}: bd verify"))
 
 
 def _record_facts(connection: Connection) -> RecordFacts:

@@ -3,6 +3,8 @@ the queue and for running work, Dolt for the rest. Pure."""
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
@@ -17,6 +19,7 @@ from models.upkeep.verification import (
     ProblemKind,
     RecordFacts,
     RemoteFacts,
+    RigFact,
     StoreFacts,
     TemporalFacts,
 )
@@ -105,7 +108,9 @@ def _unknown_landings(record: RecordFacts, remotes: Mapping[str, RemoteFacts]) -
     """
     for rig in record.rigs:
         own, since = remotes.get(rig.name), rig.created_at.replace(microsecond=0)  # git counts whole seconds
-        for remote in (own, *own.others.values()) if own is not None else ():
+        if own is None:
+            continue
+        for remote in (own, *own.others.values()):
             for bead, shas in remote.landed.items():
                 unknown = [sha for sha in shas if sha not in record.landings.get(bead, ())]
                 known = {remote.landings[sha].change for sha in set(shas) - set(unknown)}
@@ -124,10 +129,25 @@ def _unknown_landings(record: RecordFacts, remotes: Mapping[str, RemoteFacts]) -
                         kind=ProblemKind.LANDED_UNKNOWN,
                         rig=rig.name,
                         subject=bead,
-                        message=f"{unknown[0][:12]} on {remote.target} is work of {bead}, and the ledger {knows}",
-                        command="gt dolt log, then restore a newer backup",
+                        message=f"{unknown[0][:12]} on {remote.target} is work of {bead}, and the ledger {knows}: "
+                        "put a newer ledger in its place; without one, and if nobody has forged that, take it in",
+                        command=_taking_in(rig, own, remote, bead, fact, unknown[0]),
                         detail={"sha": unknown[0]},
                     )
+
+
+def _taking_in(rig: RigFact, own: BranchFacts, remote: BranchFacts, bead: str, fact: BeadFact | None, sha: str) -> str:
+    """What a person types for a landing to be in the ledger: nobody else can tell it from a forged one."""
+    title = f"landed as {sha[:12]}"
+    target = None if remote is own else remote.target
+    if fact is not None:
+        moved = f" && bd update {bead} --target {shlex.quote(target or '')}" if fact.target != target else ""
+        return f"bd reopen {bead} --reason '{title}'{moved} && bd verify --fix"
+    line = {
+        "id": bead, "rig": rig.name, "title": title, "status": BeadStatus.CLOSED.value, "close_reason": MERGED,
+        "merged_sha": sha, "created_at": remote.landings[sha].at.isoformat(),
+    }  # fmt: skip
+    return f"echo {shlex.quote(json.dumps(line | ({'target': target} if target else {})))} | bd import -"
 
 
 def _holds(remote: BranchFacts, own: RemoteFacts, bead: str, fact: BeadFact) -> bool:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from ledger.verify_rules import disagreements
+from models.ledger.exchange import read_line
 from models.ledger.records import BeadStatus, JobRow, JobState
 from models.upkeep.verification import (
     BeadFact,
     BranchFacts,
     LandingFact,
+    Problem,
     ProblemKind,
     RecordFacts,
     RemoteFacts,
@@ -104,27 +109,38 @@ ADDED = datetime(2026, 1, 1, microsecond=700_000, tzinfo=UTC)
 OLD, NEW = "1" * 40, "2" * 40
 
 
-def unknown(
+def unknown(landings: dict[str, str], **facts: Any) -> list[str]:
+    """Commits of unknown landings; see `problems_of`."""
+    return [problem.detail["sha"] for problem in problems_of(landings, **facts)]
+
+
+def problems_of(
     landings: dict[str, str],
     *,
     bead: str = "sh-1",
     at: datetime = ADDED + timedelta(hours=1),
     status: BeadStatus | None = None,
     known: tuple[str, ...] = (),
-) -> list[str]:
-    """Commits of unknown landings.
+    branch: str = "main",
+) -> list[Problem]:
+    """Unknown landings.
 
     Args:
         landings: of the bead on the target: the submitted commit by the landing's.
         status: the ledger's; None: it has no such bead.
         known: landings that the ledger has.
+        branch: that they are on.
     """
-    facts = RemoteFacts(
-        target="main",
+    there = BranchFacts(
+        target=branch,
         shas=frozenset(landings),
         landed={bead: tuple(landings)},
         landings={sha: LandingFact(change=change, at=at) for sha, change in landings.items()},
     )
+    if branch == "main":
+        facts = RemoteFacts(**dict(there))
+    else:
+        facts = RemoteFacts(target="main", shas=frozenset(), landed={}, others={branch: there})
     fact = BeadFact(rig="shop", status=status, close_reason="done", merged_sha=None) if status else None
     record = RecordFacts(
         rigs=(RigFact(name="shop", prefix="sh", created_at=ADDED),),
@@ -136,7 +152,7 @@ def unknown(
         dangling=(),
     )
     found = disagreements(record, {"shop": facts}, None)
-    return [problem.detail["sha"] for problem in found if problem.kind is ProblemKind.LANDED_UNKNOWN]
+    return [problem for problem in found if problem.kind is ProblemKind.LANDED_UNKNOWN]
 
 
 def test_a_landing_of_a_bead_that_the_ledger_has_not_is_found() -> None:
@@ -148,6 +164,24 @@ def test_a_later_landing_of_a_closed_bead_that_the_ledger_does_not_know_is_found
     landings = {"b" * 40: NEW, SHA: OLD}
     assert unknown(landings, status=BeadStatus.CLOSED, known=(SHA,)) == ["b" * 40]
     assert unknown(landings, status=BeadStatus.CLOSED, known=(SHA, "b" * 40)) == []
+
+
+def test_what_to_type_for_an_unknown_landing_takes_it_into_the_ledger() -> None:
+    (absent,) = problems_of({SHA: NEW})
+    assert "no such bead" in absent.message
+    echo, text, *rest = shlex.split(absent.command)
+    assert (echo, rest) == ("echo", ["|", "bd", "import", "-"])
+    line = read_line(text)
+    assert line is not None
+    assert (line.id, line.rig, line.status, line.close_reason, line.merged_sha, line.target) == (
+        "sh-1", "shop", BeadStatus.CLOSED, "merged", SHA, None,
+    )  # fmt: skip
+    (elsewhere,) = problems_of({SHA: NEW}, branch="next")
+    assert json.loads(shlex.split(elsewhere.command)[1])["target"] == "next"
+    (closed,) = problems_of({SHA: NEW}, status=BeadStatus.CLOSED)
+    assert closed.command == f"bd reopen sh-1 --reason 'landed as {SHA[:12]}' && bd verify --fix"
+    (closed,) = problems_of({SHA: NEW}, status=BeadStatus.CLOSED, branch="next")
+    assert " && bd update sh-1 --target next && bd verify --fix" in closed.command
 
 
 def test_a_copy_of_a_known_landing_is_no_landing_of_its_own() -> None:

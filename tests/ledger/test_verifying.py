@@ -121,6 +121,15 @@ def test_mending_does_nothing_where_the_record_has_moved_on(ledger: Ledger) -> N
     assert ledger.settle_request(f"{bead}.1") is False
 
 
+def test_landings_that_are_found_out_stay_known_when_the_bead_lands_again(ledger: Ledger) -> None:
+    bead, other = a_bead(ledger).id, "b" * 40
+    for sha in (SHA, other):
+        assert ledger.close_landed(bead, sha) is True
+        ledger.reopen_bead(bead)
+    assert ledger.record_facts().landings[bead] == {SHA, other}
+    assert [(event.attempt, event.sequence) for event in ledger.job_events(bead)] == [(0, 1), (0, 2)]
+
+
 def test_what_a_bead_waits_for_may_be_gone_when_it_is_forgotten(ledger: Ledger) -> None:
     bead = a_bead(ledger).id
     sql(ledger, insert(schema.dependencies).values(bead=bead, needs="sh-gone"))

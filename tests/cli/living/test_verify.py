@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import shlex
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -322,7 +324,7 @@ def test_a_planted_disagreement_is_found_named_and_mended_where_that_is_safe(
     assert (outcome.json["ok"], outcome.json["fixed"], outcome.json["unchecked"]) == (False, [], [])
     assert [(one["kind"], one["subject"]) for one in outcome.json["problems"]] == [(kind, subject)]
     (problem,) = outcome.json["problems"]
-    assert problem["command"].split()[0] in {"bd", "gt", "temporal"}
+    assert problem["command"].split()[0] in {"bd", "gt", "temporal", "echo"}
     assert "Traceback" not in outcome.err
     mended = world.verify("--fix", expect=0 if kind in SAFE else 1)
     assert mended.json["ok"] is (kind in SAFE)
@@ -360,6 +362,34 @@ def test_a_landed_bead_is_closed_as_what_landed(world: World) -> None:
     world.verify("--fix", expect=0)
     found = world.ledger.bead(bead)
     assert (found.status, found.close_reason, found.merged_sha) == (BeadStatus.CLOSED, "merged", world.tip())
+
+
+def test_a_landing_that_the_ledger_knows_nothing_of_is_taken_in_by_what_verify_says(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a bead that the ledger has not, which landed twice; and of one that it has as closed without it."""
+    absent = landed_unknown(world)
+    world.land(absent)
+    given_up = world.bead()
+    world.ledger.close_bead(given_up, "wontfix")
+    world.land(given_up)
+    for _ in range(3):
+        for problem in world.verify().json["problems"]:
+            assert problem["kind"] == ProblemKind.LANDED_UNKNOWN
+            type_in(world, problem["command"], monkeypatch)
+    world.verify(expect=0)
+    assert {world.ledger.bead(bead).close_reason for bead in (absent, given_up)} == {"merged"}
+
+
+def type_in(world: World, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a command line of ours as a shell would: one after another, and what is echoed into the next."""
+    for part in command.split(" && "):
+        words = shlex.split(part)
+        if "|" in words:
+            text = SimpleNamespace(buffer=io.BytesIO(words[1].encode()))
+            monkeypatch.setattr("cli.beads.exchange.sys", SimpleNamespace(stdin=text))
+            words = words[words.index("|") + 1 :]
+        world.here.run(*words, expect=None)
 
 
 def test_a_commit_without_the_refinery_s_trailers_says_nothing(world: World) -> None:
