@@ -208,7 +208,7 @@ class WitnessWorkflow:
         dues = (due + SLACK if walking else due, self._deacon.deadline(), self._hold.next_look())
         due_at = min(each for each in dues if each is not None)
         if walking and due_at >= due:
-            due_at = max(due_at, due + SHORT)  # never in the very moment in which a watch ends
+            due_at = due + SLACK  # never in the moments in which a watch ends, after which the rest is seen to anew
         self._state.deacon.due_at = due_at
         try:
             await workflow.wait_condition(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from temporalio.testing import WorkflowEnvironment
 
 from models.job.messages import DecisionKind
@@ -145,6 +146,7 @@ class TestHandingOver:
             town.world.slow = False
             await town.until(lambda: len(town.world.rows) == count)
 
+    @pytest.mark.own_clocks
     async def test_a_flood_with_the_ledger_down_does_not_stop_the_mayor(
         self, env: WorkflowEnvironment, hall: Open
     ) -> None:

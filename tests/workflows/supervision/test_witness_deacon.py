@@ -45,7 +45,6 @@ async def test_each_cycle_pings_the_deacon_with_or_without_work(post: Open) -> N
         assert (await town.status()).deacon_silent_s == 0
 
 
-@pytest.mark.own_clocks
 @pytest.mark.document("2: Deacon", "6: 无响应", "6: 升级")
 async def test_a_deacon_that_does_not_answer_is_told_to_the_mayor_once_and_again_when_it_does(post: Open) -> None:
     async with post() as town:
