@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -17,10 +18,11 @@ from typing import TypeVar
 import psutil
 import pytest
 
+from models.town import Listen
 from services.init_town import create_town
 from services.supervisor import programs, up_and_down
 from services.supervisor.up_and_down import down
-from services.town import Town
+from services.town import Town, load_town
 from tests.pace import DEADLINE_S, pause_s
 from tests.temporal_server import dev_server
 
@@ -71,11 +73,17 @@ def end_all(town: Town) -> None:
     wait_until("what was killed to be gone", lambda: not living(town))
 
 
+def set_listen(town: Town, wanted: Listen) -> Town:
+    text = town.paths.config.read_text()
+    town.paths.config.write_text(re.sub('listen = "[a-z]+"', f'listen = "{wanted}"', text))
+    return load_town(town.root)
+
+
 @contextlib.contextmanager
 def scratch_town(store: str) -> Iterator[Town]:
-    """A town that is not up yet, in a short path."""
+    """A town that is not up yet, in a short path; its Temporal listens on loopback, whoever has an account here."""
     folder = Path(tempfile.mkdtemp(prefix="gt-"))
-    town = create_town(folder / "town", store=store).town
+    town = set_listen(create_town(folder / "town", store=store).town, Listen.LOOPBACK)
     try:
         yield town
     finally:

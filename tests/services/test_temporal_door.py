@@ -27,18 +27,12 @@ from services.supervisor.programs import DOOR, TEMPORAL, lock_path, temporal_soc
 from services.temporal import listening, network_namespace, web_ui
 from services.temporal.client import connect
 from services.temporal.door import by_host
-from services.town import Town, load_town
+from services.town import Town
 from tests.pace import DEADLINE_S
-from tests.services.conftest import STAND_IN, eventually, scratch_town, up, wait_until
+from tests.services.conftest import STAND_IN, eventually, scratch_town, set_listen, up, wait_until
 from tests.services.test_processes import as_ordinary_user, exit_code
 
 NAMESPACES = "/api/v1/namespaces"
-
-
-def set_listen(town: Town, wanted: Listen) -> Town:
-    text = town.paths.config.read_text()
-    town.paths.config.write_text(text.replace('listen = "auto"', f'listen = "{wanted}"'))
-    return load_town(town.root)
 
 
 def asked(connection: http.client.HTTPConnection, path: str, **headers: str) -> http.client.HTTPResponse:

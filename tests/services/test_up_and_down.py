@@ -53,7 +53,9 @@ def test_without_a_program_that_every_job_needs_nothing_is_started(
     assert living(town) == {}
 
 
-def test_two_ups_at_once_start_one_of_each_down_leaves_none_and_the_next_up_goes_on(town: Town) -> None:
+def test_two_ups_at_once_start_one_of_each_another_town_is_not_met_and_down_leaves_none_to_the_next_up(
+    town: Town,
+) -> None:
     reports: list[UpReport] = []
     threads = [threading.Thread(target=lambda: reports.append(up(town))) for _ in range(2)]
     for thread in threads:
@@ -69,6 +71,14 @@ def test_two_ups_at_once_start_one_of_each_down_leaves_none_and_the_next_up_goes
 
     wait_until("one of each", lambda: running() == sorted(each))
     assert len(living(town)) == len(each)
+
+    with scratch_town("embedded") as other:
+        up(other)
+        mine = set(living(town))
+        down(other)
+        assert living(other) == {}
+        assert set(living(town)) == mine
+        assert not up(town).started
 
     assert down(town).stopped
     assert living(town) == {}
@@ -100,17 +110,6 @@ def deleted(folder: Path) -> bool:
     return not folder.exists()
 
 
-def test_two_towns_do_not_meet(town: Town) -> None:
-    with scratch_town("embedded") as other:
-        up(town)
-        up(other)
-        mine = set(living(town))
-        down(other)
-        assert living(other) == {}
-        assert set(living(town)) == mine
-        assert not up(town).started
-
-
 def test_a_service_that_keeps_ending_is_reported_with_its_log_and_still_retried(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,14 +124,10 @@ def test_a_service_that_keeps_ending_is_reported_with_its_log_and_still_retried(
     wait_until("another try", lambda: service_states(town)[-1].restarts > seen)
 
 
-def test_without_waiting_up_returns_before_the_services_are_healthy(town: Town) -> None:
+def test_up_does_not_wait_for_services_when_told_so_but_for_a_supervisor_that_is_ending(town: Town) -> None:
     report = up(town, wait=False)
     assert report.started
     assert len(report.services) == 2
-
-
-def test_up_while_the_supervisor_is_ending_waits_for_its_end_and_starts_anew(town: Town) -> None:
-    up(town, wait=False)
     supervisor = Supervisor(supervisor_socket(town))
     for _ in range(2):
         supervisor.shutdown()
