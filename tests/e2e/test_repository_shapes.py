@@ -55,9 +55,12 @@ def write(seed: Path, files: dict[str, str | bytes]) -> None:
         place.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
-def monorepo(seed: Path) -> None:
-    for number in range(20_000):
-        write(seed, {f"packages/{number % 200}/src/{number}.txt": f"{number}\n"})
+def monorepo(seed: Path, remote: Path) -> None:
+    # Straight into a pack: as files they would have to be written first.
+    data = [f"M 100644 inline packages/{n % 200}/src/{n}.txt\ndata {len(str(n))}\n{n}\n" for n in range(20_000)]
+    head = "commit refs/heads/main\ncommitter Ada <ada@example.com> now\ndata 8\npackages\nfrom refs/heads/main^0\n"
+    stream = (head + "".join(data)).encode()
+    subprocess.run(["git", "fast-import", "--quiet", "--date-format=now"], cwd=remote, input=stream, check=True)
 
 
 def lfs(seed: Path) -> None:
@@ -92,8 +95,8 @@ def links(seed: Path) -> None:
 
 
 def tags(seed: Path, remote: Path) -> None:
-    for number in range(300):
-        git(remote, "tag", f"v{number}", "main")
+    made = "".join(f"create refs/tags/v{number} refs/heads/main\n" for number in range(300))
+    subprocess.run(["git", "update-ref", "--stdin"], cwd=remote, input=made.encode(), check=True)
 
 
 def hook(name: str, body: str) -> Callable[[Path, Path], None]:
@@ -122,7 +125,12 @@ done"""
 PROTECTED = '[ "$1" != refs/heads/main ] || { echo "main is a protected branch: use a pull request"; exit 1; }'
 CRLF = """python3 -c "assert b'\\r\\n' in open('run.bat','rb').read() and b'\\r' not in open('run.sh','rb').read()\""""
 SHAPES = {
-    "monorepo": Shape(monorepo, "echo x > packages/7/new.txt", "test $(git ls-files | wc -l) -gt 20000"),
+    "monorepo": Shape(
+        lambda seed: None,
+        "echo x > packages/7/new.txt",
+        "test $(git ls-files | wc -l) -gt 20000",
+        remote=monorepo,
+    ),
     "lfs": Shape(
         lfs,
         "python3 -c \"open('new.bin','wb').write(b'texture'*3000)\"",
