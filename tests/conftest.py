@@ -64,14 +64,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def shared(item: pytest.Item) -> tuple[str, ...]:
-    """The fixtures of its module that a test has, with their parameters; of a test without any, itself."""
+    """The set-up that a test shares: its folder's, or its module's by parameter; of one without any, itself."""
     assert isinstance(item, pytest.Function)
-    known = item._fixtureinfo.name2fixturedefs
-    names = [name for name in item.fixturenames if name in known and known[name][-1].scope == "module"]
-    if not names:
+    made = [known[-1] for known in item._fixtureinfo.name2fixturedefs.values()]
+    if of_folder := [one.argname for one in made if one.scope == "package"]:
+        return tuple(of_folder)
+    of_module = [one.argname for one in made if one.scope == "module"]
+    if not of_module:
         return (item.nodeid,)
     given = item.callspec.params if hasattr(item, "callspec") else {}
-    return (item.nodeid.partition("::")[0], *(str(given[name]) for name in names if name in given))
+    return (item.nodeid.partition("::")[0], *(str(given[name]) for name in of_module if name in given))
 
 
 @pytest.hookimpl(trylast=True)

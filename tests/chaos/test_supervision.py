@@ -13,7 +13,7 @@ from tests.chaos.supervision import Plan, run, summary
 def test_random_kills_lose_nothing_and_restart_nobody_for_no_reason(
     record_property: Callable[[str, object], None],
 ) -> None:
-    # Of a seed that soon has every kind of fault of the town; those of one agent are in tests/e2e/test_supervision.py.
+    # Of a seed that soon has every kind of fault of the town; of one agent's: tests/e2e/one_town/test_supervision.py.
     verdict = run(Plan(seed=2474, seconds=33, in_flight=5, store="server", drain_s=600))
     print(json.dumps(verdict.figures, indent=2), file=sys.stderr)
     record_property("chaos", summary(verdict))

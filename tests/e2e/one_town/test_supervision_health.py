@@ -16,7 +16,7 @@ from models.mayor.escalations import EscalationStatus
 from models.settings import HealthSettings
 from models.supervision.messages import WitnessHealth
 from services.temporal.client import connect
-from tests.e2e.held_agents import SETTINGS, held, landed_once, session_folder_of, supervised_town
+from tests.e2e.held_agents import CALM, held, landed_once, session_folder_of
 from tests.e2e.living_town import git, wait_until
 from tests.e2e.quick_town import QuickTown
 
@@ -27,12 +27,14 @@ STUCK = "polecat_stuck"
 PATIENCE = {"polecat_timeout": 600, "grace": 600, "stuck_timeout": 600}
 PATIENT = {f"health.{name}": limit_s for name, limit_s in PATIENCE.items()} | {"hosts.timeout": 60}
 """Whoever is slow because the machine is, is not accused."""
+BEFORE = {**{f"health.{name}": getattr(HealthSettings(), name) for name in PATIENCE}, **CALM}
 
 
-@pytest.fixture(scope="module")
-def town() -> Iterator[QuickTown]:
-    with supervised_town(SETTINGS | PATIENT) as living:
-        yield living
+@pytest.fixture
+def town(shop: QuickTown) -> Iterator[QuickTown]:
+    shop.configure(PATIENT)
+    yield shop
+    shop.configure(BEFORE)
 
 
 def limits(town: QuickTown, bead: str, **health: int) -> None:

@@ -1,12 +1,8 @@
-"""Jobs that cannot go on by themselves, in a real town: their code fails, or somebody lies to them.
-
-One town serves both tests.
-"""
+"""Jobs that cannot go on by themselves, in a real town: their code fails, or somebody lies to them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -16,17 +12,16 @@ from models.job.messages import Verdict, VerdictKind
 from models.mayor.escalations import EscalationStatus
 from models.names import WorkflowType
 from services.temporal.client import connect
-from tests.e2e.held_agents import Held, held, landed_once, supervised_town
+from tests.e2e.held_agents import Held, held, landed_once
 from tests.e2e.living_town import git, shell_agent, wait_until
 from tests.e2e.quick_town import QuickTown
 
 MADE_UP = "0123456789" * 4
 
 
-@pytest.fixture(scope="module")
-def town() -> Iterator[QuickTown]:
-    with supervised_town() as living:
-        yield living
+@pytest.fixture
+def town(shop: QuickTown) -> QuickTown:
+    return shop
 
 
 async def wedge(town: QuickTown, *beads: str) -> None:
