@@ -278,7 +278,7 @@ class AttemptActivities:
                     self._sessions.end(rig.name, polecat, bead, attempt, "the job is over")
             parked = self._worktrees.park(rig, polecat, bead, request.attempt, request.landed_sha)
             crash_point("worktree.parked")
-            self._worktrees.release(rig, polecat, bead)
+            self._worktrees.release(rig, polecat, bead, request.attempt if request.landed_sha else 0)
             crash_point("worktree.released")
         kept = first_salvaged(self._paths, rig.name, bead, request.attempt)
         return WorktreeReleased(parked_ref=parked, kept_folder=kept)

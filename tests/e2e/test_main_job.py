@@ -50,6 +50,8 @@ def assert_nothing_half_done_is_left(town: LivingTown) -> None:
     wait_until("all sessions to end", lambda: town.sessions() == [])
     heads = ("for-each-ref", "--format=%(refname)", "refs/heads")
     wait_until("main alone to be left", lambda: git(town.remote, *heads).split() == ["refs/heads/main"])
+    ours = ("for-each-ref", "refs/gastown/published", "refs/gastown/work")
+    wait_until("no ref of a job to be left here", lambda: git(town.town.paths.clone("shop"), *ours) == "")
     wait_until("an empty queue", lambda: town.json("gt", "refinery", "queue", "--rig", "shop")["items"] == [])
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from activities.git.clones import BLOBLESS, cache_clone, fetch_options, promisor_config
+from activities.git.clones import BLOBLESS, cache_clone, fetch_options, join_packs, promisor_config
 from activities.git.command import GitRepo, ls_remote_branches, push_failure
 from activities.git.lfs import (
     LfsCheckout,
@@ -123,6 +123,7 @@ class Worktrees:
             cache = cache_clone(self._paths, rig)
             target_sha, saves_there = self._fetch(cache, rig, bead, target, git)
             serve(self._paths, rig, cache, git)
+            join_packs(cache)
             saves = saves_of(cache, bead, saves_there) if attempt else []
             if saves and saves[-1].attempt >= attempt:
                 raise AttemptUsed(bead, saves[-1].attempt)
@@ -245,11 +246,14 @@ class Worktrees:
                 return note.parked_ref
             return self._parking(rig).park(repo if owned else None, bead, attempt, landed_sha)
 
-    def release(self, rig: Rig, polecat: str, bead: str) -> None:
+    def release(self, rig: Rig, polecat: str, bead: str, landed: int = 0) -> None:
         """Free the worktree for the next bead, without a repository. Only after `park`.
 
         What no commit can hold, and what may not leave this host, goes to the salvage folder. All other files stay
         until `prepare` checks the next bead's out in their place.
+
+        Args:
+            landed: the last attempt of a bead that is merged, for whose branches nobody asks any more; 0: it is not.
 
         Raises:
             GtError: GIT_FAILED where the work was never parked or has moved since.
@@ -260,8 +264,12 @@ class Worktrees:
             if note is not None and note.bead == bead:
                 self._clear(rig, repo, note)
             clone = self._paths.clone(rig.name)
-            if clone.exists() and not any(True for _ in self._others_with(rig, bead, polecat)):
-                GitRepo(clone).run("update-ref", "-d", names.work_ref(bead))
+            # Every fetch goes through all refs, so none is left behind.
+            over = [names.published_ref(bead, attempt) for attempt in range(landed + 1)] if landed else []
+            if not any(True for _ in self._others_with(rig, bead, polecat)):
+                over.append(names.work_ref(bead))
+            if clone.exists() and over:
+                GitRepo(clone).run("update-ref", "--stdin", stdin="".join(f"delete {ref}\n" for ref in over).encode())
 
     def remove_files(self, rig: Rig, polecat: str) -> None:
         """Delete the files that a freed worktree has kept; one that a bead owns is left as it is."""

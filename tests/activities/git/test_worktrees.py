@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from activities.git.clones import MOST_PACKS
 from activities.git.worktree.worktrees import Worktrees
 from models.errors import ErrorCode, GtError
 from models.ledger.records import Rig
@@ -293,3 +294,20 @@ class TestPublish:
         with pytest.raises(GtError) as caught:
             worktrees.publish(rig, "toast", "sh-9")
         assert caught.value.code is ErrorCode.NO_SUCH_BRANCH
+
+
+def test_a_clone_does_not_grow_with_each_job(worktrees: Worktrees, rig: Rig, town_paths: TownPaths) -> None:
+    clone = town_paths.clone("shop")
+    made, packs = [], []
+    for number in range(MOST_PACKS + 2):
+        bead = f"sh-{number}"
+        made.append(commit(worktrees.prepare(rig, "toast", bead, "main", 1).path, f"file{number}"))
+        worktrees.publish(rig, "toast", bead, 1)
+        worktrees.park(rig, "toast", bead, 1, made[-1])
+        worktrees.release(rig, "toast", bead, landed=1)
+        packs.append(len(list((clone / "objects" / "pack").glob("*.pack"))))
+    assert max(packs) == MOST_PACKS + 1
+    assert packs[-1] == 2, "joined, and the last job's own"
+    assert git(clone, "for-each-ref", "refs/gastown/published", "refs/gastown/work") == ""
+    found = git(clone, "cat-file", "--batch-check=%(objecttype)", stdin="\n".join(made).encode())
+    assert found.split() == ["commit"] * len(made), "what is joined is all still there"
