@@ -2,7 +2,8 @@
 
 Runs in a sandbox without a network. Listens on its loopback and passes what comes there to the proxy outside, by the
 Unix socket in FOLDER; for each ADDRESS:PORT it listens there too, and asks the proxy for that place of the host. Then
-becomes COMMAND. Where the proxy does not run and does not come back, what is asked is answered 503.
+becomes COMMAND. The proxy is started once something is asked for: a line into the pipe beside its socket says so, and
+the pipe ends with this process. Where it does not come, or not come back, what is asked is answered 503.
 
 A file by itself that imports no more than it must: agents wait for it.
 """
@@ -17,6 +18,8 @@ import sys
 import time
 
 SOCKET = "proxy.sock"
+WANTED = "wanted"
+"""a pipe, one line for each time that the proxy is missed"""
 _PIECE = 65_536
 _PATIENCE_S = 15.0
 _DOWN = (
@@ -42,6 +45,7 @@ def main() -> None:
     child = os.fork()
     if child:
         os.waitpid(child, 0)
+        os.closerange(3, 10)  # the pipe's other name, which holds it open until now
         # Python ignores these, and what it becomes would too.
         for ignored in (_signal.SIGPIPE, _signal.SIGXFSZ):
             _signal.signal(ignored, _signal.SIG_DFL)
@@ -53,9 +57,14 @@ def main() -> None:
     nowhere = os.open("/dev/null", os.O_RDWR)
     for standard in range(3):
         os.dup2(nowhere, standard)
+    try:
+        # For both: so nobody has to wait for the other end.
+        wanted = os.open(WANTED, os.O_RDWR | os.O_NONBLOCK)
+    except OSError:
+        wanted = -1  # as if nobody listened
     for listener, asked in doors[1:]:
-        _thread.start_new_thread(_serve, (listener, asked))
-    _serve(*doors[0])
+        _thread.start_new_thread(_serve, (listener, asked, wanted))
+    _serve(*doors[0], wanted)
 
 
 def _listening(address: str, port: int) -> _socket.socket:
@@ -66,20 +75,20 @@ def _listening(address: str, port: int) -> _socket.socket:
     return listener
 
 
-def _serve(listener: _socket.socket, asked: bytes) -> None:
+def _serve(listener: _socket.socket, asked: bytes, wanted: int) -> None:
     while True:
         handle, _ = listener._accept()  # type: ignore[attr-defined]  # what socket.accept() is made of
         client = _socket.socket(fileno=handle)
         try:
-            _thread.start_new_thread(_pass_on, (client, asked))
+            _thread.start_new_thread(_pass_on, (client, asked, wanted))
         except RuntimeError:  # no more threads
             client.close()
 
 
-def _pass_on(client: _socket.socket, asked: bytes) -> None:
+def _pass_on(client: _socket.socket, asked: bytes, wanted: int) -> None:
     outside = _socket.socket(_socket.AF_UNIX)
     try:
-        _connect(outside)
+        _connect(outside, wanted)
         rest = _tunnel(outside, asked) if asked else b""
     except OSError:
         if not asked:
@@ -96,18 +105,30 @@ def _pass_on(client: _socket.socket, asked: bytes) -> None:
     _copy(outside, client)
 
 
-def _connect(outside: _socket.socket) -> None:
-    """A proxy that begins, for the first time or again, is waited for."""
+def _connect(outside: _socket.socket, wanted: int) -> None:
+    """A proxy that does not run is asked for, and waited for."""
     until = time.monotonic() + _PATIENCE_S
+    again = 0.0
     while True:
         try:
             outside.connect(SOCKET)
         except OSError:
-            if time.monotonic() > until:
+            now = time.monotonic()
+            if now > until:
                 raise
-            time.sleep(0.05)
+            if now > again:
+                again = now + 1
+                _ask_for_it(wanted)
+            time.sleep(0.02)
         else:
             return
+
+
+def _ask_for_it(wanted: int) -> None:
+    try:  # noqa: SIM105 - contextlib would take as long to import as all else here
+        os.write(wanted, b"\n")
+    except OSError:
+        pass  # so many have asked that the pipe is full, or there is none
 
 
 def _tunnel(outside: _socket.socket, asked: bytes) -> bytes:

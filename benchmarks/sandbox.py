@@ -14,7 +14,7 @@ from typing import Any
 
 from temporalio.api.workflowservice.v1 import GetSystemInfoRequest
 
-from activities.sessions.agent_network import proxy_folder, proxy_line, relay_words
+from activities.sessions.agent_network import make_proxy_folder, proxy_folder, proxy_line, relay_words
 from benchmarks.jobs import through_the_town
 from benchmarks.machine import load_average
 from benchmarks.town import bench_town
@@ -54,8 +54,9 @@ def _starts(times: int) -> dict[str, Any]:
 def _ways(folder: Path) -> dict[str, tuple[list[str], dict[str, str]]]:
     settings, environment, hosts = SandboxSettings(), dict(os.environ), ["api.anthropic.com"]
     paths, record = TownPaths(folder / "town"), folder / "record"
-    for made in (work := folder / "work", proxy_folder(record), paths.root):
+    for made in (work := folder / "work", paths.root):
         made.mkdir(parents=True)
+    make_proxy_folder(record)
     search = environment["PATH"]
     plan = base_plan(paths, settings, search, "true", work, Path.home(), network=True)
     words, inside = in_sandbox("bwrap", plan, settings, environment)

@@ -22,7 +22,7 @@ from typing import Any, Final
 from activities.crash_points import crash_point
 from activities.git.worktree.polecat_repo import PolecatRepo
 from activities.git.worktree.worktrees import PreparedWorktree
-from activities.sessions.agent_network import REFUSED, proxy_folder, proxy_line, relay_words
+from activities.sessions.agent_network import REFUSED, make_proxy_folder, proxy_line, relay_words
 from activities.sessions.agent_sandbox import agent_plan
 from activities.sessions.locked_folders import cleared, reopen, tolerated
 from activities.sessions.process_tree import Traces, moment, since_boot_s
@@ -264,7 +264,7 @@ class Sessions:
             environment["GT_DOOR"] = str(self._paths.door)
             hosts, record, beside = listed_hosts(request.network), self._paths.record(folder), ""
             if hosts:
-                make_folders(proxy_folder(record))
+                make_proxy_folder(record)
                 environment |= proxy_variables()
                 argv = [*relay_words(record, hosts), *argv]
                 beside = proxy_line(record, hosts)

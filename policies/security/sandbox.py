@@ -93,7 +93,8 @@ AS_ROOT: Final = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER")
 _SIGNALS: Final = ("HUP", "INT", "QUIT", "TERM")
 _HEARS_SIGNALS: Final = ("env", f"--default-signal={','.join(_SIGNALS)}")
 _CPU_GRACE_S: Final = 5
-_COPY_FDS: Final = range(9, 2, -1)
+_COPY_FDS: Final = range(9, 4, -1)
+"""3 and 4 are the pipe's to an agent's proxy (activities/sessions/agent_network.py)"""
 _PLACEHOLDER: Final = re.compile(r"\{[a-z_]+\}")
 _BINDS: Final = frozenset({"read", "write"})
 

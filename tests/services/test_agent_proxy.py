@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import pytest
 
-from activities.sessions.agent_network import proxy_folder, proxy_line, relay_words
-from agents.network_relay import SOCKET
+from activities.sessions.agent_network import make_proxy_folder, proxy_folder, proxy_line, relay_words
+from agents.network_relay import SOCKET, WANTED
 from policies.security.network_list import PROXY_PORT
 from services import agent_proxy, forwarding
 from services.agent_proxy import MOST_REFUSED, AgentProxy
@@ -216,9 +216,11 @@ def folder(servers: _Servers, tmp_path_factory: pytest.TempPathFactory) -> Itera
     line = proxy_line(made, [f"{name}:{servers.port}" for name in names]).removesuffix("&\n")
     bound = ["--bind", made / "hosts", "/etc/hosts", "--bind", made / "nsswitch.conf", "/etc/nsswitch.conf"]
     argv = ["prlimit", f"--nofile={FILES}:4096", "bwrap", "--dev-bind", "/", "/", *map(str, bound), "--die-with-parent"]
-    proxy_folder(made).mkdir()
-    running = subprocess.Popen([*argv, "--", "sh", "-c", line.replace("$$", str(holder.pid))])
-    yield proxy_folder(made)
+    make_proxy_folder(made)
+    with (proxy_folder(made) / WANTED).open("r+b", buffering=0) as wanted:
+        running = subprocess.Popen([*argv, "--", "sh", "-c", line.replace("$$", str(holder.pid))])
+        wanted.write(b"\n")
+        yield proxy_folder(made)
     holder.kill()
     holder.wait()
     running.wait()

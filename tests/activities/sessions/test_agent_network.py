@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from activities.sessions.agent_network import make_proxy_folder, proxy_line
 from models.errors import ErrorCode, GtError
 from models.settings import SandboxSettings
 from tests.activities.sessions import network_probe
@@ -56,6 +58,12 @@ def proxies(desk: Desk) -> list[psutil.Process]:
         if "-S" in words[:3] and str(desk.paths.attempts) in " ".join(words) and "agent_proxy" in " ".join(words):
             found.append(process)
     return found
+
+
+def waiting(desk: Desk) -> int:
+    """How many shells of this desk wait to start a proxy."""
+    script = str(desk.paths.run / "sandboxes" / "shop--toast.sh")
+    return sum(process.info["cmdline"] == ["sh", script] for process in psutil.process_iter(["cmdline"]))
 
 
 def answers(shown: str) -> dict[str, str]:
@@ -130,13 +138,39 @@ def test_where_the_proxy_stays_away_that_is_said(tmp_path: Path) -> None:
     assert placed.partition(" -> ")[2] in {"", "failed: [Errno 104] Connection reset by peer"}
 
 
-def test_an_agent_that_dies_takes_its_proxy_along(confined: Desk) -> None:
-    confined.start("echo ready; read line; exit 3", network="a.example")
+def test_the_proxy_is_started_once_it_is_asked_for_and_ends_with_its_agent(confined: Desk, port: int) -> None:
+    asks = f"{sys.executable} {network_probe.__file__} http://127.0.0.1:{port}/"
+    confined.start(f"echo ready; read line; {asks}; read line; exit 3", network=f"127.0.0.1:{port}")
     confined.shown("ready")
-    eventually(lambda: proxies(confined))
+    assert (waiting(confined), proxies(confined)) == (1, [])
+    confined.tmux.send_text("shop--toast", "go")
+    assert "200 reached" in confined.shown("all tried")
+    assert len(proxies(confined)) == 1
     confined.tmux.send_text("shop--toast", "go")
     eventually(lambda: (pane := confined.pane()) and pane.dead and pane.exit_code == 3)
-    eventually(lambda: not proxies(confined))
+    eventually(lambda: not proxies(confined) and not waiting(confined))
+
+
+def test_of_an_agent_that_asks_for_nothing_nothing_is_left(confined: Desk) -> None:
+    confined.start("echo ready; ls -l /proc/self/fd; echo all shown; read line; exit 3", network="a.example")
+    assert "wanted" not in confined.shown("all shown"), "the agent has no end of the pipe"
+    assert waiting(confined) == 1
+    confined.tmux.send_text("shop--toast", "go")
+    eventually(lambda: (pane := confined.pane()) and pane.dead and pane.exit_code == 3)
+    eventually(lambda: not waiting(confined))
+
+
+@pytest.mark.parametrize("words", [["true"], ["bwrap", "--no-such-option"]])
+def test_of_a_sandbox_that_ends_at_once_nothing_is_left(tmp_path: Path, words: list[str]) -> None:
+    make_proxy_folder(tmp_path)
+    reading, writing = os.pipe()
+    script = f"{proxy_line(tmp_path, ['a.example'])}exec {shlex.join(words)}"
+    # What waits for a proxy keeps this pipe open as well.
+    script = script.replace("exec 4<", f"exec 9>&{writing} 4<")
+    with subprocess.Popen(["sh", "-c", script], pass_fds=[writing], stderr=subprocess.DEVNULL):
+        os.close(writing)
+        with os.fdopen(reading) as ended:
+            assert ended.read() == ""
 
 
 def test_its_commands_know_neither_the_relay_nor_what_python_ignores(confined: Desk) -> None:
