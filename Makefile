@@ -13,7 +13,7 @@ DEVELOPMENT := .venv/development-$(KEY)
 # Keep compiled modules: each command and each restart of a worker would compile them anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test check audit lock sbom bench histories attack mutate chaos-supervision chaos-ledger clean
+.PHONY: help setup dolt demo test check audit lock sbom bench histories attack mutate chaos-supervision chaos-ledger clean
 
 help:
 	@echo "make demo    a scratch town, agents that fail, and how it recovers"
@@ -36,7 +36,7 @@ demo: $(RUNTIME)
 	.venv/bin/gt demo $(ARGS)
 
 test: export GT_DOLT := $(DOLT)
-test: $(DEVELOPMENT) $(DOLT)
+test: $(DEVELOPMENT) dolt
 	@scripts/require git git-lfs tmux bwrap
 	.venv/bin/pytest -n auto --dist worksteal $(ARGS)
 
@@ -63,32 +63,32 @@ sbom: $(DEVELOPMENT)
 		--of JSON -o sbom.json requirements.lock
 
 bench: export GT_DOLT := $(DOLT)
-bench: $(DEVELOPMENT) $(DOLT)
+bench: $(DEVELOPMENT) dolt
 	@scripts/require git tmux
 	.venv/bin/python -m benchmarks $(ARGS)
 
 histories: export GT_DOLT := $(DOLT)
-histories: $(DEVELOPMENT) $(DOLT)
+histories: $(DEVELOPMENT) dolt
 	@scripts/require git tmux
 	.venv/bin/python -m tests.replay.record
 
 attack: export GT_DOLT := $(DOLT)
-attack: $(DEVELOPMENT) $(DOLT)
+attack: $(DEVELOPMENT) dolt
 	@scripts/require git tmux bwrap
 	@.venv/bin/python -m tests.attack
 
 mutate: export GT_DOLT := $(DOLT)
-mutate: $(DEVELOPMENT) $(DOLT)
+mutate: $(DEVELOPMENT) dolt
 	@scripts/require git tmux bwrap
 	@.venv/bin/python -m tests.attack.mutate
 
 chaos-supervision: export GT_DOLT := $(DOLT)
-chaos-supervision: $(DEVELOPMENT) $(DOLT)
+chaos-supervision: $(DEVELOPMENT) dolt
 	@scripts/require git tmux bwrap
 	@.venv/bin/python -m tests.chaos.supervision $(ARGS)
 
 chaos-ledger: export GT_DOLT := $(DOLT)
-chaos-ledger: $(DEVELOPMENT) $(DOLT)
+chaos-ledger: $(DEVELOPMENT) dolt
 	@.venv/bin/python -m tests.chaos.ledger $(ARGS)
 
 clean:
@@ -105,5 +105,7 @@ $(DEVELOPMENT): $(RUNTIME)
 	.venv/bin/python -m pip install -q --require-hashes -r requirements-dev.lock
 	@touch $@
 
-$(DOLT):
-	scripts/build-dolt '$@'
+# Not a target of its own name, which make would cut in two at a blank in HOME.
+dolt: export GT_DOLT := $(DOLT)
+dolt:
+	@test -x "$$GT_DOLT" || scripts/build-dolt "$$GT_DOLT"

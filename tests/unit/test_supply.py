@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -93,3 +94,13 @@ def test_an_audit_that_is_not_installed_is_no_silence(tmp_path: Path) -> None:
     audit = subprocess.run(["scripts/audit"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert audit.returncode == 1
     assert "make setup" in audit.stderr
+
+
+def test_make_finds_the_dolt_of_a_home_with_a_blank_in_its_name(tmp_path: Path) -> None:
+    dolt = tmp_path / "a home" / ".cache" / "gastown" / "dolt-1.86.4" / "dolt"
+    dolt.parent.mkdir(parents=True)
+    dolt.symlink_to(sys.executable)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path / "a home")}
+    done = subprocess.run(["make", "dolt"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "build-dolt" not in done.stdout
