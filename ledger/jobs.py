@@ -136,6 +136,7 @@ class JobRecords(Transactions):
                 hosts=facts.hosts,
                 open_dependencies=open_dependencies(connection, request.beads),
                 waiting=_waiting(connection, request.rig, request.waiting),
+                jobs=_of_workflows(connection, request.rig) if request.jobs else (),
             )
 
         return self.read(ask)
@@ -206,6 +207,14 @@ def _waiting(connection: Connection, rig: str, limit: int) -> tuple[str, ...]:
         .order_by(beads.c.priority, jobs.c.started_at, jobs.c.bead)
     )
     return tuple(connection.execute(query.limit(limit)).scalars()) if limit else ()
+
+
+def _of_workflows(connection: Connection, rig: str) -> tuple[JobRow, ...]:
+    """Jobs that are not over and have a workflow, or had one."""
+    jobs = schema.jobs
+    conditions = (jobs.c.rig == rig, jobs.c.state.not_in(FINAL_STATES), jobs.c.workflow_id != names.dispatch_id(rig))
+    query = select(jobs).where(*conditions).order_by(jobs.c.started_at, jobs.c.bead)
+    return tuple(JobRow.model_validate(row) for row in _dicts(connection, query))
 
 
 def _queued(connection: Connection, request: QueueFactsRequest) -> tuple[MergeRequest, ...]:

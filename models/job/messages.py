@@ -222,6 +222,8 @@ class DispatchFacts(RigFacts):
     """for each bead asked about: those of its dependencies that are not closed"""
     waiting: tuple[str, ...] = ()
     """beads that were slung when there was no room, urgent ones first; no more than were asked for"""
+    jobs: tuple[JobRow, ...] = ()
+    """that are not over, where they were asked for"""
 
 
 class DispatchFactsRequest(Frozen):
@@ -229,6 +231,8 @@ class DispatchFactsRequest(Frozen):
     beads: tuple[str, ...]
     waiting: int = 0
     """how many of those that wait for room are asked for"""
+    jobs: bool = False
+    """tell of the rig's jobs that are not over: a Dispatcher may have been reset to before it knew of them"""
 
 
 class DispatchJob(Frozen):

@@ -404,6 +404,8 @@ def test_what_waits_for_room_is_told_by_urgency_and_admitted_as_a_job_that_never
 
     assert asked(9) == (urgent, later)
     assert (asked(1), asked(0)) == ((urgent,), ())
+    facts = ledger.dispatch_facts(DispatchFactsRequest(rig="shop", beads=(), jobs=True))
+    assert [row.bead for row in facts.jobs] == [begun], "what waits for room has no workflow"
     admission = ledger.admission(SlingRequest(bead=later, rig="shop"), "claude")
     assert (admission.waited_for_room, admission.unfinished, admission.agent) == (True, None, "codex")
     assert (admission.highest_attempt, admission.highest_sequence) == (0, 1)

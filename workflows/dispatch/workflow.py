@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from datetime import timedelta
 from itertools import islice
 
@@ -35,7 +36,7 @@ from models.job.messages import (
     StartJob,
     WorkflowIds,
 )
-from models.ledger.records import BeadStatus, JobState, JobWrite, JobWrites
+from models.ledger.records import BeadStatus, JobRow, JobState, JobWrite, JobWrites
 from models.names import WorkflowType
 from models.refinery.messages import PauseRequest
 from workflows.dispatch.refusals import cause, refusal, validate
@@ -65,6 +66,8 @@ class DispatchWorkflow:
         self._facts_wanted = True
         self._facts_hold = False
         """the facts were read since there is work; older ones decide nothing"""
+        self._complete = False
+        """this run has asked for jobs that it may have been reset to before it knew of them"""
         self._unread: ActivityError | None = None
         """why they could not be read last"""
         self._evacuating = False
@@ -115,7 +118,7 @@ class DispatchWorkflow:
         self._count()
         job = self._state.jobs.get(order.bead)
         if job is not None and job.started:
-            self._forget_ended([job], await self._running([job]))
+            self._forget_ended([job], set(await self._running([job.bead])))
         return await self._take_on(SlingRequest(bead=order.bead, rig=self._state.rig))
 
     @rebuild.validator
@@ -532,7 +535,7 @@ class DispatchWorkflow:
         try:
             facts = await workflow.execute_activity_method(
                 LedgerActivities.dispatch_facts,
-                DispatchFactsRequest(rig=self._state.rig, beads=asked, waiting=room + 1),
+                DispatchFactsRequest(rig=self._state.rig, beads=asked, waiting=room + 1, jobs=not self._complete),
                 summary=f"settings of {self._state.rig}, dependencies of {len(asked)} beads",
                 **activity_options.ledger_ask(),
             )
@@ -540,9 +543,11 @@ class DispatchWorkflow:
             workflow.logger.warning("the record of %s is unreadable: %s", self._state.rig, error.cause)
             self._unread = error
             return ()
+        self._complete = True
+        await self._take_up(facts.jobs)
         for bead in asked:
             self._state.depend(bead, facts.open_dependencies.get(bead, ()))
-        self._state.facts = facts.model_copy(update={"open_dependencies": {}, "waiting": ()})
+        self._state.facts = facts.model_copy(update={"open_dependencies": {}, "waiting": (), "jobs": ()})
         self._state.waits_in_ledger = len(facts.waiting) > room
         self._changed = self._facts_hold = True
         changed = RigChanged(rig=facts.rig)
@@ -551,6 +556,15 @@ class DispatchWorkflow:
             await tell(names.refinery_id(self._state.rig), "rig_changed", changed)
         self._state.refinery_knows = facts.rig.whereabouts
         return facts.waiting[:room]
+
+    async def _take_up(self, rows: tuple[JobRow, ...]) -> None:
+        """Know jobs that run though nothing is known of them here, before a slot of theirs is granted to another."""
+        unknown = {row.bead: row for row in rows if row.bead not in {*self._state.jobs, *self._state.ended}}
+        if not unknown:
+            return
+        for bead in await self._running(tuple(unknown)):
+            if bead not in self._state.jobs:
+                self._state.take_up(unknown[bead])
 
     async def _tell_rig(self, job: DispatchedJob, changed: RigChanged) -> None:
         """Its steps so far went to the rig as it was when the job began."""
@@ -565,7 +579,7 @@ class DispatchWorkflow:
         start = self._checked % len(known)
         some = list(islice(known[start:] + known[:start], CHECKED_A_CYCLE))
         self._checked = start + len(some)
-        self._forget_ended(some, await self._running(some))
+        self._forget_ended(some, set(await self._running([job.bead for job in some])))
 
     def _forget_ended(self, asked: list[DispatchedJob], running: set[str]) -> None:
         for job in asked:
@@ -574,16 +588,16 @@ class DispatchWorkflow:
                 workflow.logger.warning("the job of %s ended without a word", job.bead)
                 self._forget(job.bead)
 
-    async def _running(self, jobs: list[DispatchedJob]) -> set[str]:
-        """Beads of those whose workflow runs."""
-        asked = {names.polecat_id(self._state.rig, job.bead): job.bead for job in jobs}
+    async def _running(self, beads: Sequence[str]) -> list[str]:
+        """Those whose job's workflow runs, in the order asked."""
+        asked = {names.polecat_id(self._state.rig, bead): bead for bead in beads}
         running = await workflow.execute_activity_method(
             TownActivities.running_workflows,
             WorkflowIds(ids=tuple(asked)),
             summary=f"do {len(asked)} jobs run?",
             **activity_options.control(),
         )
-        return {asked[workflow_id] for workflow_id in running.ids}
+        return [asked[workflow_id] for workflow_id in running.ids]
 
     def _show(self) -> None:
         status = self._state.status()

@@ -1,16 +1,26 @@
-"""A dispatcher that is reset while it starts a job: it knows the slot that the job has begun with."""
+"""A dispatcher that is reset knows the slots of the jobs that run, and of the one that it was starting."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from temporalio import activity
 from temporalio.testing import WorkflowEnvironment
 
 from models import names
-from models.job.messages import DispatchStatus, JobStarted, SlotGrant, SlotRequest, StartJob, UnfinishedJob
+from models.job.messages import (
+    DispatchFacts,
+    DispatchFactsRequest,
+    DispatchStatus,
+    JobStarted,
+    SlotGrant,
+    SlotRequest,
+    StartJob,
+    UnfinishedJob,
+)
 from models.ledger.records import JobRow, JobState
 from models.supervision.messages import RestartWorkflow
 from policies.dispatch.allocation import Allocation
@@ -52,11 +62,7 @@ async def test_a_reset_while_a_job_is_started_grants_its_slot_to_nobody_else(
         working = await shop.reach("sh-1", JobState.WORKING, 1)
         if recorded is not None:
             where = {"polecat": working.polecat, "host": HOST} if recorded is JobState.WORKING else {}
-            row = JobRow(
-                bead="sh-1", rig="shop", workflow_id=names.polecat_id("shop", "sh-1"), state=recorded, attempt=1,
-                sequence=3, agent="true", started_at=NOW, updated_at=NOW, **where,
-            )  # fmt: skip
-            world.unfinished["sh-1"] = UnfinishedJob(row=row)
+            world.unfinished["sh-1"] = UnfinishedJob(row=job_row("sh-1", recorded, **where))
         await restart(real_env.client, RestartWorkflow(workflow_id=names.dispatch_id("shop")))
         await shop.sling("sh-1")
         await shop.sling("sh-2")
@@ -65,6 +71,45 @@ async def test_a_reset_while_a_job_is_started_grants_its_slot_to_nobody_else(
         assert known == {"sh-1": (True, working.polecat, HOST), "sh-2": (False, None, None)}
         asked.cancel()
         world.over.set()
+
+
+@dataclass
+class Recorded(JobWorld):
+    """The ledger tells of the jobs that are not over."""
+
+    rows: tuple[JobRow, ...] = ()
+
+    @activity.defn
+    async def dispatch_facts(self, request: DispatchFactsRequest) -> DispatchFacts:
+        facts = await super().dispatch_facts(request)
+        return facts.model_copy(update={"jobs": self.rows if request.jobs else ()})
+
+
+async def test_a_dispatcher_that_starts_from_nothing_knows_the_jobs_that_run(real_env: WorkflowEnvironment) -> None:
+    """A job that works announces itself every ten minutes; until then its slot would be granted to another."""
+    world = Recorded(rig=rig(max_polecats=1))
+    workflows = [DispatchWorkflow, PolecatWorkflow, PostBox]
+    async with workers_of(real_env)(workflows=workflows, activities=world.activities):
+        shop = await Town.open(real_env, world)
+        await shop.sling("sh-1")
+        working = await shop.reach("sh-1", JobState.WORKING, 1)
+        lost = job_row("sh-9", JobState.WORKING, polecat="nux", host=HOST)
+        world.rows = (job_row("sh-1", JobState.WORKING, polecat=working.polecat, host=HOST), lost)
+        world.gone = {lost.workflow_id}
+        order = RestartWorkflow(workflow_id=names.dispatch_id("shop"), reset=True)
+        await restart(real_env.client, order)
+        shop.dispatch = real_env.client.get_workflow_handle_for(DispatchWorkflow.run, order.workflow_id)
+        await shop.sling("sh-2")
+        status: DispatchStatus = await shop.dispatch.query("status", result_type=DispatchStatus)
+        known = {job.bead: (job.holds_slot, job.polecat, job.host) for job in status.jobs}
+        assert known == {"sh-1": (True, working.polecat, HOST), "sh-2": (False, None, None)}
+
+
+def job_row(bead: str, state: JobState, **where: Any) -> JobRow:
+    return JobRow(
+        bead=bead, rig="shop", workflow_id=names.polecat_id("shop", bead), state=state, attempt=1, sequence=3,
+        agent="true", started_at=NOW, updated_at=NOW, **where,
+    )  # fmt: skip
 
 
 SLOT = SlotGrant(polecat="toast", host=HOST, attempt=3)
