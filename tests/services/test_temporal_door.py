@@ -103,11 +103,15 @@ async def test_behind_the_socket_its_owner_reaches_everything(closed_town: Town)
 
 
 def test_what_the_sdk_has_to_say_is_in_no_commands_output(closed_town: Town) -> None:
-    """In a process of its own: where any runtime of the SDK logs, as the tests' own do, it may log for all others."""
+    """In a process of its own: where any runtime of the SDK logs, as the tests' own do, it may log for all others.
+
+    Ended as commands are (cli/frame/entry.py): the SDK's threads may abort an interpreter that takes itself down.
+    """
     code = (
-        "import asyncio, sys; from pathlib import Path; from services.temporal.client import connect; "
+        "import asyncio, os, sys; from pathlib import Path; from services.temporal.client import connect; "
         "from services.town import load_town; "
-        "asyncio.run(connect(load_town(Path(sys.argv[1])), identity='a command'))"
+        "asyncio.run(connect(load_town(Path(sys.argv[1])), identity='a command')); "
+        "sys.stdout.flush(); os._exit(0)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(closed_town.root)], capture_output=True, text=True, check=True
