@@ -173,6 +173,20 @@ class TestWhatIsFound:
         git("-C", str(other), "commit", "-q", "--allow-empty", "-m", "first")
         assert "SHA-256" in here.run("gt", "rig", "add", "shop", str(other), expect=5).err
 
+    def test_a_shallow_clone_is_refused_since_git_takes_no_branch_of_it(
+        self, here: Here, remote: Path, tmp_path: Path
+    ) -> None:
+        shallow = tmp_path / "shallow.git"
+        work = tmp_path / "work"
+        git("clone", "-q", str(remote), str(work))
+        git("-C", str(work), "commit", "-q", "--allow-empty", "-m", "second")
+        git("clone", "-q", "--bare", "--depth=1", f"file://{work}", str(shallow))
+        outcome = here.run("gt", "rig", "add", "shop", str(shallow), expect=5)
+        assert "shallow clone" in outcome.err
+        assert "fetch --unshallow" in outcome.err
+        git("-C", str(shallow), "fetch", "-q", "--unshallow")
+        here.run("gt", "rig", "add", "shop", str(shallow))
+
     def test_a_remote_that_takes_no_push_is_refused_with_its_words(
         self, here: Here, remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
