@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from policies.supervision.restart_breaker import FEWEST, QUICK, TOGETHER
 from tests.chaos.schedule import Kind
@@ -132,7 +133,15 @@ def judge(facts: Facts) -> Verdict:
 
 def _unexplained(facts: Facts, bead: str, attempt: int) -> str:
     told = next((one.told for one in facts.beads if one.bead == bead), ())
-    return "\n  ".join((f"{bead} was started again after attempt {attempt}, which nothing had hit", *told))
+    life = facts.lives[bead, attempt]
+    times = [f"it lived {_clock(life.since)} to {_clock(life.until)}"]
+    times += [f"{injury.kind} {_clock(injury.since)} to {_clock(injury.until)}" for injury in facts.injuries]
+    return "\n  ".join((f"{bead} was started again after attempt {attempt}, which nothing had hit", *times, *told))
+
+
+def _clock(moment: float) -> str:
+    """As the story of a job has it, in UTC."""
+    return f"{datetime.fromtimestamp(moment, UTC):%H:%M:%S.%f}"[:-3]
 
 
 def _blames_wrongly(call: Call, facts: Facts) -> bool:
