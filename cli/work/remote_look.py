@@ -37,8 +37,7 @@ def look(url: str, target: str) -> RemoteFound:
 
     Raises:
         GtError: REFUSED where nothing could ever land: a checked-out branch, a shallow clone, SHA-256 objects, no
-            right to push;
-            REMOTE_UNREACHABLE, PROGRAM_MISSING.
+            right to push; REMOTE_UNREACHABLE, PROGRAM_MISSING.
     """
     from models.remotes import RemoteFound
 
@@ -92,13 +91,14 @@ def _folder(url: str) -> Path | None:
 
 def _of_this_machine(folder: Path, url: str, target: str) -> dict[str, object]:
     """Bare or a checkout, what it forbids, how large it is."""
-    if _asked(folder, "rev-parse", "--is-shallow-repository") == "true":
+    kind = _asked(folder, "rev-parse", "--is-bare-repository", "--is-shallow-repository").split()
+    if kind[1:] == ["true"]:
         raise GtError(
             ErrorCode.REFUSED,
             f"{url} is a shallow clone: git fetches no branch from one that lacks its history",
             f"git -C {folder} fetch --unshallow, or give the repository that it was cloned from",
         )
-    bare = _asked(folder, "rev-parse", "--is-bare-repository") == "true"
+    bare = kind[:1] == ["true"]
     shown = "" if bare else _asked(folder, "worktree", "list", "--porcelain")
     branches = tuple(re.findall(r"^branch refs/heads/(.+)$", shown, re.MULTILINE))
     takes = _asked(folder, "config", "receive.denyCurrentBranch").lower() in _UPDATES
